@@ -1,0 +1,1 @@
+"""Geometry and declarations: no reading, no writing, no Dask."""

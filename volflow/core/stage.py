@@ -1,0 +1,266 @@
+"""What a stage is: typed parameters, what it reads and writes, and one pure function.
+
+    Stage       map: each block alone
+    Reduction   up a pyramid of grids, and down again where it is asked to
+    Pass        one sweep of a step over one grid; the engine runs nothing else
+
+Still to come, each as one more `kind` of pass: *group by key* and *chain*.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from volflow.core.geometry import Block, BlockGrid, Triple, triple
+from volflow.errors import PlanError
+
+Record: TypeAlias = dict[str, np.ndarray]
+"""Named columns of one block."""
+
+PassKind = Literal["map", "leaf", "join", "split", "finish"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A volume as a stage declares it.
+
+    `dtype` empty and `channels` None mean *any* (for what a stage reads). `channels` 0 is an
+    array without a channel axis. `blockwise` says that the bytes depend on the cut into blocks,
+    so that whatever reads the layer is laid on the same blocks.
+    """
+
+    dtype: str = ""
+    channels: int | None = None
+    kind: Literal["", "image", "affinity", "segmentation"] = ""
+    blockwise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A table per block, as a stage declares it: a dtype for each column's name."""
+
+    dtypes: tuple[tuple[str, str], ...]
+
+
+class Up(NamedTuple):
+    """What a node of a reduction makes: `passed` to its parent, `kept` for the way down."""
+
+    passed: Record
+    kept: Record
+
+
+class Previous(NamedTuple):
+    """A leaf's own part of the round before: what it kept, and what its parent handed down.
+
+    `received` is None where the leaf was its own root.
+    """
+
+    kept: Record
+    received: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One sweep of a step over one grid of blocks.
+
+    `name` is its part of the ledger's path. `below` is the children's grid of a join or split;
+    `root` marks the top of a tree. `zoom` is the number of input voxels per output voxel and
+    `scales` the scale read and the scale written.
+    """
+
+    name: str
+    kind: PassKind
+    grid: BlockGrid
+    round: str = ""
+    level: int = 0
+    below: BlockGrid | None = None
+    root: bool = False
+    previous: str = ""
+    zoom: Triple = (1, 1, 1)
+    scales: tuple[int, int] = (0, 0)
+
+
+class Stage(BaseModel):
+    """One kind of work on a block; its fields are its parameters.
+
+    A subclass gives `outputs` and `run`. The keyword-only arguments of `run` are its inputs; one
+    with a default is optional. An argument named `mask` is given the boolean mask over the read
+    box (None where the pipeline has none); a stage without it has its outputs zeroed outside the
+    mask. `version` is raised when the same input gives other bytes than before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: ClassVar[int] = 1
+    pool: ClassVar[str] = "cpu"
+    wants: ClassVar[dict[str, Layer]] = {}
+
+    @property
+    def halo(self) -> Triple:
+        """Voxels read beyond the write box on each side."""
+        return (0, 0, 0)
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        """What the stage writes, by name."""
+        return {}
+
+    @classmethod
+    def entry(cls) -> Any:
+        """The function whose keyword-only arguments are the stage's inputs."""
+        return cls.run
+
+    @classmethod
+    def inputs(cls) -> dict[str, bool]:
+        """The names of what the stage reads, and whether it must be there."""
+        parameters = inspect.signature(cls.entry()).parameters.values()
+        return {
+            parameter.name: parameter.default is inspect.Parameter.empty
+            for parameter in parameters
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name != "mask"
+        }
+
+    @classmethod
+    def takes_mask(cls) -> bool:
+        """Whether the stage is given the mask itself."""
+        return "mask" in inspect.signature(cls.entry()).parameters
+
+    def memory(self, shape: Triple) -> int:
+        """Bytes at the peak of one block whose read box has this shape, arrays read included."""
+        return 32 * int(np.prod(shape))
+
+    def passes(self, grid: BlockGrid) -> tuple[Pass, ...]:
+        """The sweeps over the blocks that make up the step."""
+        return (Pass("map", "map", grid),)
+
+    def run(self, block: Block, **inputs: np.ndarray) -> dict[str, np.ndarray | Record]:
+        """The outputs of one block, over its write box or its read box."""
+        raise TypeError(f"{type(self).__name__} has no run()")
+
+
+class Reduction(Stage):
+    """Rounds up a pyramid of grids, from the blocks to one node; down again if `descends`.
+
+    In a round each block makes a record (`leaf`), each node joins its children's (`join`), and
+    on the way down each node hands every child a record (`split`). A leaf of the next round is
+    given what it kept and what it was handed. At the end each block makes the step's outputs
+    (`finish`), or the roots of the last round make its result (`result`).
+    """
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        """The names of the rounds, in order."""
+        return ("total",)
+
+    @property
+    def descends(self) -> bool:
+        """Whether each round goes down the pyramid again."""
+        return False
+
+    @classmethod
+    def entry(cls) -> Any:
+        return cls.leaf
+
+    def tree(self, round: str, grid: BlockGrid) -> tuple[BlockGrid, ...]:
+        """The grids of a round, the blocks first, two blocks of each axis to a parent."""
+        return pyramid(grid)
+
+    def passes(self, grid: BlockGrid) -> tuple[Pass, ...]:
+        return tuple(self._passes(grid))
+
+    def _passes(self, grid: BlockGrid) -> Iterator[Pass]:
+        previous = ""
+        for name in self.rounds:
+            grids = self.tree(name, grid)
+            top = len(grids) - 1
+            for level, here in enumerate(grids):
+                below = grids[level - 1] if level else None
+                kind: PassKind = "join" if level else "leaf"
+                yield Pass(
+                    f"{name}.up.{level}", kind, here, name, level, below, level == top, previous
+                )
+            if self.descends:
+                for level in range(top, 0, -1):
+                    below, root = grids[level - 1], level == top
+                    yield Pass(
+                        f"{name}.down.{level}", "split", grids[level], name, level, below, root
+                    )
+            previous = name
+        if self.outputs:
+            yield Pass("finish", "finish", grid, previous=previous)
+
+    def leaf(
+        self, block: Block, round: str, previous: Previous | None, **inputs: np.ndarray
+    ) -> Up:
+        """The record of one block; `previous` is None in the first round."""
+        raise TypeError(f"{type(self).__name__} has no leaf()")
+
+    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+        """The record of a node from those its children passed, in row-major order."""
+        raise TypeError(f"{type(self).__name__} has no join()")
+
+    def split(
+        self, block: Block, round: str, kept: Record, received: Record | None
+    ) -> Sequence[Record]:
+        """What a node hands to each of its children; `received` is None at a root."""
+        raise TypeError(f"{type(self).__name__} has no split()")
+
+    def finish(self, block: Block, previous: Previous) -> dict[str, np.ndarray | Record]:
+        """The step's outputs of one block."""
+        raise TypeError(f"{type(self).__name__} has no finish()")
+
+    def result(self, roots: Sequence[Record]) -> dict[str, Any]:
+        """The step's result as JSON, from what the roots of the last round passed."""
+        return {}
+
+
+def pyramid(grid: BlockGrid, factor: Triple = (2, 2, 2)) -> tuple[BlockGrid, ...]:
+    """The grid without its halo and the grids above it, up to a single block."""
+    grids = [BlockGrid(grid.bounds, grid.shape)]
+    while len(grids[-1]) > 1:
+        counts = grids[-1].counts
+        step = triple([f if n > 1 else 1 for f, n in zip(factor, counts, strict=True)])
+        grids.append(grids[-1].parent_grid(step))
+    return tuple(grids)
+
+
+def installed_stages() -> dict[str, str]:
+    """Names of the installed stages and the `module:Class` each stands for."""
+    return {point.name: point.value for point in entry_points(group="volflow.stages")}
+
+
+def find_stage(name: str) -> type[Stage]:
+    """The stage of that name, or at that `module:Class`.
+
+    Raises
+    ------
+    PlanError
+        If there is none; names that look alike are offered.
+    """
+    known = installed_stages()
+    path = known.get(name, name)
+    module_name, _, class_name = path.partition(":")
+    if not class_name:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise PlanError(
+            f"there is no stage '{name}'{hint} "
+            f"(installed: {', '.join(sorted(known))}; your own: module:Class)"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise PlanError(f"stage '{name}': module '{module_name}' does not import: {error}") from error
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, Stage)):
+        raise PlanError(f"stage '{name}': '{module_name}' has no Stage called '{class_name}'")
+    return found

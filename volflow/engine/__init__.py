@@ -1,0 +1,1 @@
+"""Plans and runs steps over blocks; the only place that knows Dask."""

@@ -1,0 +1,37 @@
+"""Every error volflow raises on purpose.
+
+VolflowError
+├── PlanError (also ValueError)   the pipeline cannot run as written; nothing was started
+├── BlockError                    one block failed; carries the block and the reason
+└── StorageError                  a store answered wrongly, a chunk is missing, a file is broken
+    └── RunHeld                   another driver holds the run
+"""
+
+from __future__ import annotations
+
+
+class VolflowError(Exception):
+    """Root of all errors that volflow raises on purpose."""
+
+
+class PlanError(VolflowError, ValueError):
+    """The pipeline cannot run as written; `mistakes` holds one message each."""
+
+    def __init__(self, *mistakes: str) -> None:
+        self.mistakes = list(mistakes)
+        super().__init__("\n".join(mistakes))
+
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
+        return type(self), tuple(self.mistakes)
+
+
+class BlockError(VolflowError):
+    """One block of a step failed."""
+
+
+class StorageError(VolflowError):
+    """A store answered wrongly, a chunk is missing or a file is broken."""
+
+
+class RunHeld(StorageError):
+    """Another driver holds the run."""

@@ -1,0 +1,1 @@
+"""Thin adapters from a block's arrays to an algorithm."""
