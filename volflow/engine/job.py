@@ -1,0 +1,181 @@
+"""What the engine hands around: jobs that go to workers, and plans that stay with the driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from volflow.core.geometry import Box, Triple
+from volflow.core.pipeline import Pipeline, VolumeSpec
+from volflow.core.stage import Columns, Layer, Pass, Stage
+
+Resolution = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A volume that a step reads.
+
+    `own` volumes were written by this run: a chunk they lack is an error, not zeros.
+    """
+
+    spec: VolumeSpec
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class RecordSource:
+    """The records that another step wrote, block by block, under its digest."""
+
+    step: str
+    digest: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Where work is to be done: a volume (each of its voxels `zoom` of ours) and bad sections."""
+
+    spec: VolumeSpec | None = None
+    zoom: Triple = (1, 1, 1)
+    bad_sections: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A volume that a step writes at one scale, as it is created by the driver."""
+
+    spec: VolumeSpec
+    layer: Layer
+    bounds: Box
+    resolution: Resolution
+    chunk: Triple
+    scale: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pass of a step with nothing left to decide; pickles, and goes to the workers.
+
+    `targets` are those of the scale that the pass writes. The markers of the job lie under
+    `ledger/STEP/DIGEST/PASS`, its records under `records/STEP/DIGEST`.
+    """
+
+    run: str
+    step: str
+    digest: str
+    stage: Stage
+    sweep: Pass
+    sources: dict[str, Source | RecordSource] = field(default_factory=dict)
+    targets: dict[str, Target] = field(default_factory=dict)
+    columns: dict[str, Columns] = field(default_factory=dict)
+    mask: Mask | None = None
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step, checked and ready: its jobs in order, and what they will cost.
+
+    `content` is the digest of what the step's output *is* (stage, parameters, inputs), `digest`
+    that of its markers, which also holds the block shape. `memory` is the estimated peak of a
+    worker in bytes, by pass name.
+    """
+
+    name: str
+    stage: Stage
+    content: str
+    digest: str
+    jobs: tuple[Job, ...]
+    targets: tuple[Target, ...]
+    pool: str
+    memory: dict[str, int]
+    bytes_out: int
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of all passes together."""
+        return sum(len(job.sweep.grid) for job in self.jobs)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pipeline with every decision made; nothing has been started or written."""
+
+    pipeline: Pipeline
+    bounds: Box
+    resolution: Resolution
+    steps: tuple[PlannedStep, ...]
+
+    def step(self, name: str) -> PlannedStep:
+        """The step of that name.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        for step in self.steps:
+            if step.name == name:
+                return step
+        names = ", ".join(step.name for step in self.steps)
+        raise KeyError(f"there is no step '{name}' (steps: {names})")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A block that did not finish, why, and since which attempt."""
+
+    step: str
+    sweep: str
+    index: Triple
+    reason: str
+    """exception, signal, exit, memory, timeout or storage."""
+    error: str
+    traceback: str = ""
+
+
+@dataclass
+class StepResult:
+    """What became of a step: blocks of all its passes, which add up to `total`."""
+
+    name: str
+    total: int
+    done: int = 0
+    already: int = 0
+    """Blocks that an earlier run had done; part of `done`."""
+    seconds: float = 0.0
+    voxels: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    started: bool = False
+
+    @property
+    def left(self) -> int:
+        """Blocks neither done nor failed."""
+        return self.total - self.done - len(self.failures)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every block is done."""
+        return self.done == self.total
+
+
+@dataclass
+class RunResult:
+    """What became of a run."""
+
+    run: str
+    steps: list[StepResult] = field(default_factory=list)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """JSON results of the steps that have one, by step."""
+    interrupted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether every block of every step is done."""
+        return not self.interrupted and all(step.ok for step in self.steps)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """All failed blocks."""
+        return [failure for step in self.steps for failure in step.failures]
