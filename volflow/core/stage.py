@@ -138,6 +138,14 @@ class Stage(BaseModel):
         """Bytes at the peak of one block whose read box has this shape, arrays read included."""
         return 32 * int(np.prod(shape))
 
+    def check(self, grid: BlockGrid) -> list[str]:
+        """What is wrong with these parameters on this grid, one sentence each."""
+        return []
+
+    def reads(self, sweep: Pass) -> frozenset[str]:
+        """The inputs that a pass reads; the others are given to it as None."""
+        return frozenset(self.inputs())
+
     def passes(self, grid: BlockGrid) -> tuple[Pass, ...]:
         """The sweeps over the blocks that make up the step."""
         return (Pass("map", "map", grid),)
@@ -169,6 +177,10 @@ class Reduction(Stage):
     @classmethod
     def entry(cls) -> Any:
         return cls.leaf
+
+    def node_memory(self, shape: Triple) -> int:
+        """Bytes at the peak of a node whose box has this shape."""
+        return self.memory(shape)
 
     def tree(self, round: str, grid: BlockGrid) -> tuple[BlockGrid, ...]:
         """The grids of a round, the blocks first, two blocks of each axis to a parent."""
