@@ -1,8 +1,8 @@
 """Boxes, blocks and grids of blocks: zyx, half-open, in voxels.
 
-    |--------------------------------|   bounds
-    |hhh[wwwwww]hhh|                     block 0: reads h + w, writes w
-           |hhh[wwwwww]hhh|              block 1
+|--------------------------------|   bounds
+|hhh[wwwwww]hhh|                     block 0: reads h + w, writes w
+       |hhh[wwwwww]hhh|              block 1
 """
 
 from __future__ import annotations

@@ -210,9 +210,7 @@ class Reduction(Stage):
         if self.outputs:
             yield Pass("finish", "finish", grid, previous=previous)
 
-    def leaf(
-        self, block: Block, round: str, previous: Previous | None, **inputs: np.ndarray
-    ) -> Up:
+    def leaf(self, block: Block, round: str, previous: Previous | None, **inputs: np.ndarray) -> Up:
         """The record of one block; `previous` is None in the first round."""
         raise TypeError(f"{type(self).__name__} has no leaf()")
 
@@ -271,7 +269,9 @@ def find_stage(name: str) -> type[Stage]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise PlanError(f"stage '{name}': module '{module_name}' does not import: {error}") from error
+        raise PlanError(
+            f"stage '{name}': module '{module_name}' does not import: {error}"
+        ) from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Stage)):
         raise PlanError(f"stage '{name}': '{module_name}' has no Stage called '{class_name}'")
