@@ -191,21 +191,22 @@ class Reduction(Stage):
 
     def _passes(self, grid: BlockGrid) -> Iterator[Pass]:
         previous = ""
+        kind: PassKind
+        below: BlockGrid | None
         for name in self.rounds:
             grids = self.tree(name, grid)
             top = len(grids) - 1
             for level, here in enumerate(grids):
-                below = grids[level - 1] if level else None
-                kind: PassKind = "join" if level else "leaf"
-                yield Pass(
-                    f"{name}.up.{level}", kind, here, name, level, below, level == top, previous
-                )
+                root = level == top
+                if level:
+                    kind, below, laid = "join", grids[level - 1], here
+                else:
+                    kind, below, laid = "leaf", None, grid
+                yield Pass(f"{name}.up.{level}", kind, laid, name, level, below, root, previous)
             if self.descends:
                 for level in range(top, 0, -1):
-                    below, root = grids[level - 1], level == top
-                    yield Pass(
-                        f"{name}.down.{level}", "split", grids[level], name, level, below, root
-                    )
+                    here, below, root = grids[level], grids[level - 1], level == top
+                    yield Pass(f"{name}.down.{level}", "split", here, name, level, below, root)
             previous = name
         if self.outputs:
             yield Pass("finish", "finish", grid, previous=previous)

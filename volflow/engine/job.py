@@ -91,6 +91,8 @@ class PlannedStep:
     pool: str
     memory: dict[str, int]
     bytes_out: int
+    after: tuple[str, ...] = ()
+    """Names of the steps whose outputs this one reads."""
 
     @property
     def blocks(self) -> int:
@@ -106,6 +108,25 @@ class Plan:
     bounds: Box
     resolution: Resolution
     steps: tuple[PlannedStep, ...]
+    selected: tuple[str, ...] = ()
+    """Names of the steps to be run now; empty: all."""
+    search_path: tuple[str, ...] = ()
+    """Folders where the user's own stages are imported from."""
+
+    @property
+    def chosen(self) -> tuple[PlannedStep, ...]:
+        """The steps to be run now, in order."""
+        return tuple(s for s in self.steps if not self.selected or s.name in self.selected)
+
+    def feeds(self, name: str) -> bool:
+        """Whether a step to be run now reads, directly or not, what this one writes."""
+        wanted, todo = set(), [name for step in self.chosen for name in step.after]
+        while todo:
+            needed = todo.pop()
+            if needed not in wanted:
+                wanted.add(needed)
+                todo += self.step(needed).after
+        return name in wanted
 
     def step(self, name: str) -> PlannedStep:
         """The step of that name.

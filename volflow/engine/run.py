@@ -1,0 +1,306 @@
+"""The driver: holds the run, creates what is written, lets a crew do each step's blocks.
+
+A step is a list of passes, each of them blocks in ranges. What the ledger has is never done
+again; what it lacks is, whoever died before.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from volflow.core.pipeline import dump
+from volflow.core.stage import Reduction
+from volflow.engine.cluster import Crew, connect
+from volflow.engine.job import Job, Plan, PlannedStep, RunResult, StepResult, Target
+from volflow.engine.watch import Watcher
+from volflow.engine.work import Outcome, job_path, recorded_failures, run_range
+from volflow.errors import PlanError
+from volflow.io.ledger import Ledger, RunLock
+from volflow.io.records import Records
+from volflow.io.store import Store
+from volflow.io.volume import Volume, forget_cached
+
+Range = tuple[int, int]
+
+
+def execute(
+    plan: Plan,
+    *,
+    cluster: str = "none",
+    workers: int | None = None,
+    timeout: float = 0.0,
+    watcher: Watcher | None = None,
+) -> RunResult:
+    """Run the selected steps of a plan, resuming whatever an earlier run left.
+
+    Parameters
+    ----------
+    plan : Plan
+    cluster : str
+        See `volflow.engine.cluster.connect`.
+    workers : int, optional
+        Number of local workers.
+    timeout : float
+        Seconds that one block may take; 0 is no limit.
+    watcher : Watcher, optional
+        Told what happens.
+
+    Raises
+    ------
+    RunHeld
+        If another driver holds the run.
+    PlanError
+        If a step that is not selected, but needed, is not done.
+    """
+    watcher = watcher or Watcher()
+    run = plan.pipeline.run
+    result = RunResult(run)
+    with RunLock(run):
+        _require_earlier_steps(plan)
+        _remember(plan)
+        for step in plan.chosen:
+            prepare(run, step)
+        memory = max((peak for step in plan.chosen for peak in step.memory.values()), default=0)
+        with connect(
+            cluster,
+            memory=memory,
+            workers=workers,
+            search_path=plan.search_path,
+            timeout=timeout,
+            note=watcher.note,
+        ) as crew:
+            try:
+                _run_steps(plan, crew, watcher, result)
+            except KeyboardInterrupt:
+                result.interrupted = True
+    return result
+
+
+def _run_steps(plan: Plan, crew: Crew, watcher: Watcher, result: RunResult) -> None:
+    result.steps = [StepResult(step.name, step.blocks) for step in plan.chosen]
+    for step, outcome in zip(plan.chosen, result.steps, strict=True):
+        run_step(step, outcome, crew, watcher)
+        if not outcome.ok:
+            return  # later steps would read what is not there
+        report = step_result(plan.pipeline.run, step)
+        if report:
+            result.results[step.name] = report
+
+
+def run_step(step: PlannedStep, result: StepResult, crew: Crew, watcher: Watcher) -> None:
+    """Run the passes of a step in order, up to the first with a block that failed."""
+    begun = time.monotonic()
+    todo = [_todo(job) for job in step.jobs]
+    left = [sum(stop - start for start, stop in ranges) for ranges in todo]
+    result.started = True
+    result.done = result.already = result.total - sum(left)
+    watcher.step_begins(step, result)
+    try:
+        for job, ranges in zip(step.jobs, todo, strict=True):
+            if not ranges:
+                continue
+            Ledger(job.run).clear_failed(job_path(job))
+
+            def report(outcome: Outcome, job: Job = job) -> None:
+                result.done += outcome.done
+                result.voxels += outcome.voxels
+                result.failures += outcome.failures
+                result.seconds = time.monotonic() - begun
+                for failure in outcome.failures:
+                    watcher.block_failed(failure)
+                watcher.progress(step, result, job.sweep.name)
+
+            crew.run(job, ranges, report)
+            if result.failures:
+                break
+    finally:
+        result.seconds = time.monotonic() - begun
+        watcher.step_ends(step, result)
+
+
+def _todo(job: Job) -> list[Range]:
+    """Ranges of blocks that have no marker."""
+    return gaps(Ledger(job.run).done(job_path(job)), len(job.sweep.grid))
+
+
+def gaps(done: Sequence[Range], total: int) -> list[Range]:
+    """What sorted disjoint ranges leave of 0 to `total`."""
+    found, position = [], 0
+    for start, stop in done:
+        if start > position:
+            found.append((position, min(start, total)))
+        position = max(position, stop)
+    if position < total:
+        found.append((position, total))
+    return found
+
+
+# --- before the first block ----------------------------------------------------------------------
+
+
+def prepare(run: str, step: PlannedStep) -> None:
+    """Create what a step writes, and forget markers that speak of other bytes.
+
+    A layer's owner tells whose bytes it holds. Where that is not this run's step with this
+    digest, the step's markers go first, then the owner is set, and only then is written.
+    """
+    ledger = Ledger(run)
+    owner = {"run": ledger.identity(), "step": step.name, "digest": step.digest}
+    foreign = False
+    for target in step.targets:
+        _, fresh = create(target)
+        foreign |= fresh or ledger.owner(target.spec.path, target.scale) != owner
+    if foreign:
+        ledger.purge_step(step.name)
+    else:
+        ledger.purge_step(step.name, keep_digest=step.digest)
+    for target in step.targets:
+        ledger.set_owner(target.spec.path, target.scale, owner)
+    for digest in _digests_with_records(run, step.name):
+        if digest != step.digest:
+            Records(run, f"records/{step.name}/{digest}").delete_all()
+
+
+def create(target: Target) -> tuple[Volume, bool]:
+    """Open or create the volume of a target; whether its voxels are new."""
+    forget_cached()
+    return Volume.create(
+        target.spec,
+        target.layer,
+        target.bounds,
+        target.resolution,
+        target.chunk,
+        scale=target.scale,
+    )
+
+
+def _digests_with_records(run: str, step: str) -> set[str]:
+    prefix = f"records/{step}/"
+    return {key[len(prefix) :].split("/")[0] for key in Store(run).list(prefix)}
+
+
+def _require_earlier_steps(plan: Plan) -> None:
+    """Steps that are not run now but feed one that is have to be done already."""
+    chosen = {step.name for step in plan.chosen}
+    mistakes = []
+    for step in plan.steps:
+        if step.name in chosen or not plan.feeds(step.name):
+            continue
+        left = sum(stop - start for job in step.jobs for start, stop in _todo(job))
+        if left:
+            mistakes.append(
+                f"step '{step.name}' has to be run first: {left} of its {step.blocks} blocks "
+                f"are not done with these parameters"
+            )
+    if mistakes:
+        raise PlanError(*mistakes)
+
+
+def _remember(plan: Plan) -> None:
+    """Keep the resolved pipeline and an outline of the plan in the run, for other shells."""
+    store = Store(plan.pipeline.run)
+    store.write("pipeline.yaml", dump(plan.pipeline).encode())
+    outline = [
+        {
+            "name": step.name,
+            "digest": step.digest,
+            "passes": [[job.sweep.name, len(job.sweep.grid)] for job in step.jobs],
+        }
+        for step in plan.steps
+    ]
+    store.write("outline.json", json.dumps({"steps": outline}, indent=1).encode())
+
+
+# --- afterwards, and from other shells ------------------------------------------------------------
+
+
+def step_result(run: str, step: PlannedStep) -> dict[str, Any]:
+    """The JSON result of a finished step, written to `results/STEP.json`; empty if it has none."""
+    stage = step.stage
+    if not isinstance(stage, Reduction) or type(stage).result is Reduction.result:
+        return {}
+    last = [job for job in step.jobs if job.sweep.kind in ("leaf", "join") and job.sweep.root][-1]
+    sweep = last.sweep
+    records = Records(run, f"records/{step.name}/{step.digest}/{sweep.round}.up.{sweep.level}")
+    result = stage.result([records.read(block.index) for block in sweep.grid])
+    text = json.dumps(result, indent=1, sort_keys=True)
+    Store(run).write(f"results/{step.name}.json", text.encode())
+    return result
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """Blocks of a step in a run: `done + failed + left == total`."""
+
+    name: str
+    total: int
+    done: int
+    failed: int
+    seconds: float
+
+    @property
+    def left(self) -> int:
+        """Blocks neither done nor failed."""
+        return self.total - self.done - self.failed
+
+
+def status(run: str) -> list[StepStatus]:
+    """Where a run stands, from its ledger alone, during it and afterwards.
+
+    Raises
+    ------
+    PlanError
+        If nothing was ever run there.
+    """
+    outline = Store(run).read("outline.json")
+    if outline is None:
+        raise PlanError(f"{run} holds no run (it has no outline.json)")
+    ledger, found = Ledger(run), []
+    for step in json.loads(outline)["steps"]:
+        total = done = failed = 0
+        seconds = 0.0
+        for name, count in step["passes"]:
+            path = f"{step['name']}/{step['digest']}/{name}"
+            total += count
+            done += sum(stop - start for start, stop in ledger.done(path))
+            failed += len(ledger.failed(path))
+            seconds += sum(cost.get("seconds", 0) for cost in ledger.costs(path).values())
+        found.append(StepStatus(step["name"], total, done, failed, seconds))
+    return found
+
+
+def run_one(plan: Plan, step_name: str, index: tuple[int, int, int], sweep: str = "") -> Outcome:
+    """Run one block of a step in this process, whatever the ledger says; exceptions leave.
+
+    Raises
+    ------
+    PlanError
+        If there is no such step, pass or block.
+    """
+    step = plan.step(step_name)
+    jobs = [job for job in step.jobs if not sweep or job.sweep.name == sweep]
+    if not jobs:
+        names = ", ".join(job.sweep.name for job in step.jobs)
+        raise PlanError(f"step '{step_name}' has no pass '{sweep}' (passes: {names})")
+    job = jobs[0]
+    try:
+        number = job.sweep.grid.number(job.sweep.grid[index].index)
+    except IndexError as error:
+        raise PlanError(f"step '{step_name}', pass '{job.sweep.name}': {error}") from error
+    with RunLock(plan.pipeline.run):
+        prepare(plan.pipeline.run, step)
+        outcome = run_range(job, number, number + 1, tolerate=False)
+        Ledger(job.run).clear_failed(job_path(job), number)
+    return outcome
+
+
+def failures(plan: Plan) -> dict[str, list[Any]]:
+    """The failed blocks that the ledger holds, by step."""
+    return {
+        step.name: [failure for job in step.jobs for failure in recorded_failures(job)]
+        for step in plan.steps
+    }

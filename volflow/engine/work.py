@@ -1,0 +1,479 @@
+"""One block: read, call the stage's pure function, write; and a range of blocks with markers.
+
+This is all that a worker does. `run_block` is the same in a child process of a Dask worker and
+in a plain loop in the driver.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volflow.core.geometry import Block, Box, Triple
+from volflow.core.stage import Columns, Layer, Previous, Record, Reduction
+from volflow.engine.job import Failure, Job, RecordSource, Source, Target
+from volflow.errors import BlockError, StorageError
+from volflow.io.ledger import Ledger
+from volflow.io.records import Records
+from volflow.io.volume import Volume, open_cached
+
+MARK_EVERY = 2.0  # seconds of work that a killed worker may have to do again
+
+
+@dataclass
+class Outcome:
+    """What became of a range of blocks; small, because it travels to the driver."""
+
+    done: int = 0
+    empty: int = 0
+    voxels: int = 0
+    seconds: float = 0.0
+    peak: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        """Count another range's outcome in."""
+        self.done += other.done
+        self.empty += other.empty
+        self.voxels += other.voxels
+        self.seconds += other.seconds
+        self.peak = max(self.peak, other.peak)
+        self.failures += other.failures
+
+
+class Progress:
+    """Told where a range stands, so that a parent process can tell which block ended its child."""
+
+    def begin(self, number: int) -> None:
+        """Work on this block begins; those before it are written."""
+
+    def marked(self, number: int) -> None:
+        """Every block below this number is marked, or reported as failed."""
+
+
+# --- one block -----------------------------------------------------------------------------------
+
+
+def run_block(job: Job, number: int) -> dict[str, int]:
+    """Do one block of a job and write what it makes.
+
+    Returns
+    -------
+    dict
+        Costs: `voxels`, `empty` (1 if nothing was to be done under the mask), for a reduction
+        also `passed_bytes` and the length of each column it passed up.
+    """
+    block = job.sweep.grid[number]
+    return _WORK[job.sweep.kind](job, block)
+
+
+def _map(job: Job, block: Block) -> dict[str, int]:
+    mask = _mask(job, block)
+    if mask is not None and job.sweep.zoom == (1, 1, 1) and not block.crop(mask).any():
+        _write(job, block, _nothing(job, block), None)
+        return {"voxels": block.write.size, "empty": 1}
+    arguments = _inputs(job, block)
+    if job.stage.takes_mask():
+        arguments["mask"] = mask
+    outputs = job.stage.run(block, **arguments)
+    _write(job, block, outputs, None if job.stage.takes_mask() else mask)
+    return {"voxels": block.write.size, "empty": 0}
+
+
+def _leaf(job: Job, block: Block) -> dict[str, int]:
+    stage, sweep = _reduction(job), job.sweep
+    mask = _mask(job, block)
+    empty = mask is not None and not block.crop(mask).any()
+    arguments = _inputs(job, block, blank=empty)
+    if stage.takes_mask():
+        arguments["mask"] = mask
+    elif mask is not None:
+        for array in arguments.values():
+            if isinstance(array, np.ndarray):
+                array *= mask.astype(array.dtype)
+    previous = _previous(job, block) if sweep.previous else None
+    up = stage.leaf(block, sweep.round, previous, **arguments)
+    _pass_up(job, block.index, up.passed, up.kept)
+    return {"voxels": block.write.size, "empty": int(empty), **_passed(up.passed)}
+
+
+def _join(job: Job, block: Block) -> dict[str, int]:
+    stage, sweep = _reduction(job), job.sweep
+    records = _records(job, f"{sweep.round}.up.{sweep.level - 1}")
+    children = [records.read(child.index) for child in _children(job, block)]
+    up = stage.join(block, sweep.round, children)
+    _pass_up(job, block.index, up.passed, up.kept)
+    return {"voxels": block.write.size, "empty": 0, **_passed(up.passed)}
+
+
+def _split(job: Job, block: Block) -> dict[str, int]:
+    stage, sweep = _reduction(job), job.sweep
+    kept = _records(job, f"{sweep.round}.kept.{sweep.level}").read(block.index)
+    received = None
+    if not sweep.root:
+        received = _records(job, f"{sweep.round}.down.{sweep.level}").read(block.index)
+    children = _children(job, block)
+    parts = stage.split(block, sweep.round, kept, received)
+    if len(parts) != len(children):
+        raise BlockError(
+            f"{type(stage).__name__}.split gave {len(parts)} records for {len(children)} children"
+        )
+    records = _records(job, f"{sweep.round}.down.{sweep.level - 1}")
+    for child, part in zip(children, parts, strict=True):
+        records.write(child.index, part)
+    return {"voxels": block.write.size, "empty": 0}
+
+
+def _finish(job: Job, block: Block) -> dict[str, int]:
+    outputs = _reduction(job).finish(block, _previous(job, block))
+    _write(job, block, outputs, None)
+    return {"voxels": block.write.size, "empty": 0}
+
+
+_WORK: dict[str, Callable[[Job, Block], dict[str, int]]] = {
+    "map": _map,
+    "leaf": _leaf,
+    "join": _join,
+    "split": _split,
+    "finish": _finish,
+}
+
+
+# --- what a block reads --------------------------------------------------------------------------
+
+
+def _inputs(job: Job, block: Block, blank: bool = False) -> dict[str, Any]:
+    """The stage's inputs by name; those that the pass does not read are None."""
+    wanted = job.stage.reads(job.sweep)
+    box = block.read.zoom_in(job.sweep.zoom)
+    found: dict[str, Any] = {}
+    for name, required in job.stage.inputs().items():
+        source = job.sources.get(name)
+        if source is None or name not in wanted:
+            if source is not None or not required:
+                found[name] = None
+        elif isinstance(source, RecordSource):
+            path = _record_path(source.step, source.digest, source.output)
+            found[name] = Records(job.run, path).read(block.index)
+        elif blank:
+            volume = _open(source)
+            leading = (volume.channels,) if volume.channels else ()
+            found[name] = np.zeros((*leading, *box.shape), volume.dtype)
+        else:
+            found[name] = _open(source).read(box)
+    return found
+
+
+def _mask(job: Job, block: Block) -> np.ndarray | None:
+    """Where voxels of the read box are to be worked on, bool; None if everywhere.
+
+    In a pass that zooms out (a pyramid) only the bounds count: the finest scale was masked.
+    """
+    zoom = job.sweep.zoom
+    if zoom != (1, 1, 1):
+        source = next(iter(job.sources.values()))
+        assert isinstance(source, Source)
+        bounds, box = _open(source).bounds, block.read.zoom_in(zoom)
+        if bounds.covers(box):
+            return None
+        inside = np.zeros(box.shape, bool)
+        inside[box.clip(bounds).within(box)] = True
+        return inside
+    if job.mask is None:
+        return None
+    box = block.read
+    allowed = np.ones(box.shape, bool)
+    if job.mask.spec is not None:
+        allowed = _coarse_mask(open_cached(job.mask.spec, False), job.mask.zoom, box)
+    for section in job.mask.bad_sections:
+        if box.start[0] <= section < box.stop[0]:
+            allowed[section - box.start[0]] = False
+    return allowed
+
+
+def _coarse_mask(volume: Volume, zoom: Triple, box: Box) -> np.ndarray:
+    """Upsample the mask over a box from the voxels of a coarser volume."""
+    coarse = box.zoom_out(zoom)
+    allowed = volume.read(coarse) != 0
+    if volume.channels:
+        allowed = allowed.any(axis=0)
+    for axis, factor in enumerate(zoom):
+        allowed = np.repeat(allowed, factor, axis=axis)
+    return np.ascontiguousarray(allowed[box.within(coarse.zoom_in(zoom))])
+
+
+def _open(source: Source) -> Volume:
+    return open_cached(source.spec, source.own)
+
+
+def _previous(job: Job, block: Block) -> Previous:
+    """A leaf's own part of the round before this pass."""
+    stage, name = _reduction(job), job.sweep.previous
+    kept = _records(job, f"{name}.kept.0").read(block.index)
+    received = None
+    if stage.descends and len(stage.tree(name, job.sweep.grid)) > 1:
+        received = _records(job, f"{name}.down.0").read(block.index)
+    return Previous(kept, received)
+
+
+def _children(job: Job, block: Block) -> list[Block]:
+    assert job.sweep.below is not None
+    return job.sweep.below.children(block)
+
+
+def _reduction(job: Job) -> Reduction:
+    assert isinstance(job.stage, Reduction)
+    return job.stage
+
+
+# --- what a block writes -------------------------------------------------------------------------
+
+
+def _record_path(step: str, digest: str, name: str) -> str:
+    return f"records/{step}/{digest}/{name}"
+
+
+def _records(job: Job, name: str) -> Records:
+    return Records(job.run, _record_path(job.step, job.digest, name))
+
+
+def _pass_up(job: Job, index: Triple, passed: Record, kept: Record) -> None:
+    sweep = job.sweep
+    _records(job, f"{sweep.round}.kept.{sweep.level}").write(index, kept)
+    _records(job, f"{sweep.round}.up.{sweep.level}").write(index, passed)
+
+
+def _passed(record: Record) -> dict[str, int]:
+    """Bytes and column lengths of a record that was passed up."""
+    sizes = {f"passed.{name}": len(column) for name, column in record.items()}
+    return {"passed_bytes": sum(column.nbytes for column in record.values()), **sizes}
+
+
+def _nothing(job: Job, block: Block) -> dict[str, Any]:
+    """The outputs of a block where there is nothing to do."""
+    outputs: dict[str, Any] = {}
+    for name, declared in job.stage.outputs.items():
+        if isinstance(declared, Columns):
+            outputs[name] = {column: np.zeros(0, dtype) for column, dtype in declared.dtypes}
+        else:
+            leading = (declared.channels,) if declared.channels else ()
+            outputs[name] = np.zeros((*leading, *block.write.shape), declared.dtype)
+    return outputs
+
+
+def _write(job: Job, block: Block, outputs: Mapping[str, Any], mask: np.ndarray | None) -> None:
+    """Check the outputs against what the stage declares, then write all of them."""
+    stage = type(job.stage).__name__
+    if set(outputs) != set(job.stage.outputs):
+        raise BlockError(
+            f"{stage} declares the outputs {sorted(job.stage.outputs)} "
+            f"and returned {sorted(outputs)}"
+        )
+    volumes, records = [], []
+    for name, declared in job.stage.outputs.items():
+        if isinstance(declared, Columns):
+            _check_columns(stage, name, declared, outputs[name])
+            records.append((name, outputs[name]))
+        else:
+            array = _over_write_box(stage, name, declared, block, outputs[name])
+            if mask is not None:
+                array = np.where(block.crop(mask), array, np.zeros((), array.dtype))
+            volumes.append((job.targets[name], array))
+    for target, array in volumes:
+        open_target(target).write(block.write, array)
+    for name, record in records:
+        _records(job, name).write(block.index, record)
+
+
+def open_target(target: Target) -> Volume:
+    """Open a volume that is being written, at the scale of the target."""
+    return open_cached(target.spec.model_copy(update={"level": target.scale}), True)
+
+
+def _over_write_box(
+    stage: str, name: str, layer: Layer, block: Block, array: np.ndarray
+) -> np.ndarray:
+    leading = (layer.channels,) if layer.channels else ()
+    if array.dtype != np.dtype(layer.dtype):
+        raise BlockError(
+            f"{stage} declares output '{name}' as {layer.dtype} and returned {array.dtype}"
+        )
+    if array.shape == (*leading, *block.write.shape):
+        return array
+    if array.shape == (*leading, *block.read.shape):
+        return block.crop(array)
+    raise BlockError(
+        f"{stage} returned output '{name}' of shape {array.shape}; wanted the write box "
+        f"{(*leading, *block.write.shape)} or the read box {(*leading, *block.read.shape)}"
+    )
+
+
+def _check_columns(stage: str, name: str, columns: Columns, record: Record) -> None:
+    wanted = dict(columns.dtypes)
+    found = {key: str(column.dtype) for key, column in record.items()}
+    if found != {key: str(np.dtype(dtype)) for key, dtype in wanted.items()}:
+        raise BlockError(f"{stage} declares columns {wanted} for '{name}' and returned {found}")
+
+
+# --- a range of blocks ---------------------------------------------------------------------------
+
+
+def job_path(job: Job) -> str:
+    """Where the ledger keeps the markers of a job."""
+    return f"{job.step}/{job.digest}/{job.sweep.name}"
+
+
+def run_range(
+    job: Job, start: int, stop: int, progress: Progress | None = None, tolerate: bool = True
+) -> Outcome:
+    """Do the blocks `start` to `stop` of a job, marking runs of finished ones as it goes.
+
+    A block that raises is tried `job.attempts` times, then recorded as failed, and the others
+    go on; with `tolerate` False the exception leaves instead (for a debugger).
+    """
+    progress = progress or Progress()
+    marks = _Marks(job, start, progress)
+    outcome = Outcome()
+    try:
+        for number in range(start, stop):
+            progress.begin(number)
+            failure = _attempt(job, number, marks.costs, tolerate)
+            if failure is None:
+                outcome.done += 1
+                marks.up_to(number + 1)
+            else:
+                marks.flush()
+                outcome.failures.append(record_failure(job, number, failure))
+                marks.skip(number)
+    finally:
+        marks.flush()
+    total = marks.total
+    outcome.voxels, outcome.empty = int(total["voxels"]), int(total["empty"])
+    outcome.seconds, outcome.peak = float(total["seconds"]), int(total["peak"])
+    return outcome
+
+
+def _attempt(job: Job, number: int, costs: dict[str, float], tolerate: bool) -> Failure | None:
+    """Run one block, count its costs in, and say why it failed if it did."""
+    for attempt in range(1, job.attempts + 1):
+        begun = time.perf_counter()
+        try:
+            cost = run_block(job, number)
+        except Exception as error:
+            if not tolerate:
+                raise
+            if attempt == job.attempts:
+                return _failure(job, number, error)
+        else:
+            costs["seconds"] = costs.get("seconds", 0.0) + time.perf_counter() - begun
+            for name, value in cost.items():
+                costs[name] = costs.get(name, 0) + value
+                if name.startswith("passed"):
+                    costs[f"max.{name}"] = max(costs.get(f"max.{name}", 0), value)
+            return None
+    raise AssertionError("unreachable: attempts is at least one")
+
+
+def _failure(job: Job, number: int, error: Exception) -> Failure:
+    reason = "storage" if isinstance(error, StorageError) else "exception"
+    index = job.sweep.grid.index(number)
+    message = f"{type(error).__name__}: {error}"
+    return Failure(job.step, job.sweep.name, index, reason, message, traceback.format_exc())
+
+
+def record_failure(job: Job, number: int, failure: Failure) -> Failure:
+    """Write a failure into the ledger."""
+    body = {"reason": failure.reason, "error": failure.error, "traceback": failure.traceback}
+    Ledger(job.run).mark_failed(job_path(job), number, {"index": failure.index, **body})
+    return failure
+
+
+def recorded_failures(job: Job, start: int = 0, stop: int | None = None) -> list[Failure]:
+    """The failures that the ledger holds for a job, or for a range of its blocks."""
+    found = Ledger(job.run).failed(job_path(job))
+    stop = len(job.sweep.grid) if stop is None else stop
+    return [
+        Failure(
+            job.step,
+            job.sweep.name,
+            job.sweep.grid.index(number),
+            body["reason"],
+            body["error"],
+            body["traceback"],
+        )
+        for number, body in sorted(found.items())
+        if start <= number < stop
+    ]
+
+
+class _Marks:
+    """Markers of the contiguous runs of finished blocks in a range."""
+
+    def __init__(self, job: Job, start: int, progress: Progress) -> None:
+        self.ledger, self.path, self.progress = Ledger(job.run), job_path(job), progress
+        self.start = self.stop = start
+        self.costs: dict[str, float] = {}
+        self.total = {"voxels": 0.0, "empty": 0.0, "seconds": 0.0, "peak": 0.0}
+        self.due = time.monotonic() + MARK_EVERY
+        reset_peak()
+
+    def up_to(self, stop: int) -> None:
+        self.stop = stop
+        if time.monotonic() > self.due:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.stop > self.start:
+            self.costs["peak"] = peak_memory()
+            self.ledger.mark_done(self.path, self.start, self.stop, self.costs)
+            for name in ("voxels", "empty", "seconds"):
+                self.total[name] += self.costs.get(name, 0)
+            self.total["peak"] = max(self.total["peak"], self.costs["peak"])
+            self.start = self.stop
+            self.costs.clear()
+            reset_peak()
+        self.progress.marked(self.start)
+        self.due = time.monotonic() + MARK_EVERY
+
+    def skip(self, number: int) -> None:
+        self.start = self.stop = number + 1
+        self.progress.marked(self.start)
+
+
+def reset_peak() -> None:
+    """Forget the peak of this process's memory, where the kernel lets us."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory() -> int:
+    """Bytes of this process's resident memory at its peak since `reset_peak`."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Contiguous half-open runs of sorted numbers."""
+    start = previous = None
+    for number in numbers:
+        if previous is None or number != previous + 1:
+            if previous is not None and start is not None:
+                yield start, previous + 1
+            start = number
+        previous = number
+    if previous is not None and start is not None:
+        yield start, previous + 1
