@@ -10,6 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
@@ -46,11 +47,10 @@ class Room:
 
     @classmethod
     def here(cls) -> Room:
-        """This machine."""
+        """The room on this machine, or in the container that this process lives in."""
         memory = psutil.virtual_memory().total
-        with contextlib.suppress(OSError, ValueError):  # a container may have less
-            with open("/sys/fs/cgroup/memory.max") as file:
-                memory = min(memory, int(file.read()))
+        with contextlib.suppress(OSError, ValueError):
+            memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
         return cls(len(os.sched_getaffinity(0)), memory)
 
 
