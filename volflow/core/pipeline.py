@@ -73,6 +73,8 @@ class Pipeline(Spec):
     block: BlockShape = (64, 64, 64)
     bounds: str | None = None
     """z0:z1,y0:y1,x0:x1 in voxels; default: those of the first input."""
+    resolution: tuple[Nanometres, Nanometres, Nanometres] | None = None
+    """Nanometres per voxel, z y x; default: that of the first input."""
     mask: str | None = None
     """Volume (also a coarser one) that is zero where nothing is to be done."""
     bad_sections: tuple[int, ...] = ()
