@@ -1,0 +1,170 @@
+"""Addresses: what a path in a pipeline file means, and the key-value store behind it.
+
+    precomputed://gs://bucket/em      format://location
+    zarr:///data/em.zarr              format:///absolute path
+    hdf5://volumes.h5?dataset=raw     format://relative path ? query
+    /data/sections                    a plain path: the format is found by looking
+
+This is the only place where a location becomes a tensorstore key-value store.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import tensorstore as ts
+
+from volflow.errors import StorageError
+
+FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5")
+CHUNKED = ("precomputed", "zarr", "zarr3", "n5")
+REMOTE = ("gs", "s3", "http", "https", "memory")
+RETRIES = {"max_retries": 4, "initial_delay": "250ms", "max_delay": "2s"}
+"""Enough for a hiccup of the network; wrong credentials fail within seconds, not minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where something is stored: a format ("" if not told), a location, and a query.
+
+    `location` is an absolute path, or a URL that starts with one of `REMOTE`.
+    """
+
+    format: str
+    location: str
+    query: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Take an address apart; relative paths become absolute, `~` is expanded.
+
+        Raises
+        ------
+        StorageError
+            If the scheme is unknown or nothing follows it.
+        """
+        format_, rest = "", text
+        scheme = _scheme(rest)
+        if scheme in FORMATS:
+            format_, rest = scheme, rest[len(scheme) + 3 :]
+            scheme = _scheme(rest)
+        query: tuple[tuple[str, str], ...] = ()
+        if "?" in rest and scheme not in ("http", "https") and not Path(rest).exists():
+            rest, _, tail = rest.partition("?")
+            if "=" not in tail:
+                raise StorageError(f"address {text!r}: {tail!r} after '?' is not name=value")
+            query = tuple(parse_qsl(tail, keep_blank_values=True))
+        if not rest:
+            raise StorageError(f"address {text!r} names no place")
+        if scheme in REMOTE:
+            return cls(format_, rest.rstrip("/"), query)
+        if scheme == "file":
+            rest = rest[len("file://") :]
+        elif scheme:
+            known = ", ".join(f"{name}://" for name in (*FORMATS, "file", *REMOTE))
+            raise StorageError(f"address {text!r}: '{scheme}://' is not known (known: {known})")
+        path = os.path.abspath(os.path.expanduser(rest))
+        return cls(format_, path, query)
+
+    @property
+    def local(self) -> Path | None:
+        """The path on this file system; None for a location elsewhere."""
+        return None if _scheme(self.location) else Path(self.location)
+
+    def __str__(self) -> str:
+        query = "&".join(f"{name}={value}" for name, value in self.query)
+        start = f"{self.format}://" if self.format else ""
+        return f"{start}{self.location}" + (f"?{query}" if query else "")
+
+
+def _scheme(text: str) -> str:
+    found = re.match(r"([a-z][a-z0-9+]*)://", text)
+    return found.group(1) if found else ""
+
+
+def kvstore_spec(location: str) -> dict[str, Any]:
+    """Specify the tensorstore key-value store of a folder, bucket path or URL."""
+    scheme = _scheme(location)
+    if not scheme:
+        return {"driver": "file", "path": location.rstrip("/") + "/"}
+    bucket, _, path = location[len(scheme) + 3 :].partition("/")
+    path = path.strip("/")
+    folder = path + "/" if path else ""
+    if scheme == "memory":
+        return {"driver": "memory", "path": f"{bucket}/{folder}"}
+    if scheme == "gs":
+        return {"driver": "gcs", "bucket": bucket, "path": folder}
+    if scheme == "s3":
+        return {"driver": "s3", "bucket": bucket, "path": folder, **_s3_settings()}
+    return {"driver": "http", "base_url": f"{scheme}://{bucket}", "path": f"/{folder}"}
+
+
+def _s3_settings() -> dict[str, Any]:
+    """Region, endpoint and credentials, which tensorstore does not take from the environment."""
+    settings: dict[str, Any] = {}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if endpoint:
+        settings["endpoint"] = endpoint
+        region = region or "us-east-1"
+    if region:
+        settings["aws_region"] = region
+    if os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "yes", "true"):
+        settings["aws_credentials"] = {"type": "anonymous"}
+    elif "AWS_ACCESS_KEY_ID" in os.environ:
+        settings["aws_credentials"] = {"type": "environment"}
+    return settings
+
+
+# One root, so that memory:// is the same store whatever limits are set.
+_ROOT = ts.Context({"memory_key_value_store": {}})
+_ROOT["memory_key_value_store"]
+_context: ts.Context | None = None
+
+
+def set_limits(cache_bytes: int = 0, threads: int = 4) -> None:
+    """Bound what reading and writing may use in this process; for whatever is opened from now on.
+
+    Parameters
+    ----------
+    cache_bytes : int
+        Decoded chunks kept in memory.
+    threads : int
+        Chunks coded at the same time; twice as many files are read at the same time.
+    """
+    global _context
+    _context = ts.Context(
+        {
+            "cache_pool": {"total_bytes_limit": cache_bytes},
+            "data_copy_concurrency": {"limit": threads},
+            "file_io_concurrency": {"limit": 2 * threads},
+            "s3_request_retries": RETRIES,
+            "gcs_request_retries": RETRIES,
+            "http_request_retries": RETRIES,
+        },
+        _ROOT,
+    )
+    open_kvstore.cache_clear()
+
+
+def context() -> ts.Context:
+    """The tensorstore context of this process."""
+    if _context is None:
+        set_limits()
+    assert _context is not None
+    return _context
+
+
+@lru_cache(maxsize=256)
+def open_kvstore(location: str) -> ts.KvStore:
+    """Open the key-value store of a folder, bucket path or URL."""
+    try:
+        return ts.KvStore.open(kvstore_spec(location), context=context()).result()
+    except (ValueError, OSError) as error:
+        raise StorageError(f"{location}: {error}") from error
