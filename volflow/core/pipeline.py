@@ -1,13 +1,63 @@
-"""The pipeline file: volumes, steps, and where the run is written."""
+"""The pipeline file: volumes, steps, and where the run is written; read, checked, written back.
+
+Relative paths, in the file and in options alike, start at the current working directory.
+"""
 
 from __future__ import annotations
 
+import copy
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+)
 
-from volflow.core.geometry import Triple
+from volflow.core.geometry import Box, Triple
+from volflow.core.mistakes import KeyPath, Mistakes, Where, keys_of
+from volflow.core.overrides import Overridden, apply
+from volflow.core.yaml_lines import read_yaml
+from volflow.errors import PlanError
 
+NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_-]*"
+FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5")
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise ValueError("wanted a name of letters, digits, '_' and '-' that begins with a letter")
+    return text
+
+
+def _box(text: str) -> str:
+    box = Box.parse(text)
+    if not box.size:
+        raise ValueError("wanted bounds with voxels in them")
+    return text
+
+
+def _run_address(text: str) -> str:
+    if not text or text.partition("://")[0] in FORMATS:
+        raise ValueError("wanted a folder or an address such as s3://BUCKET/KEY, without a format")
+    return text
+
+
+Name = Annotated[
+    str,
+    AfterValidator(_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"}),
+]
 Side = Annotated[int, Field(ge=1)]
 BlockShape = tuple[Side, Side, Side]
 Nanometres = Annotated[float, Field(gt=0)]
@@ -16,13 +66,16 @@ Nanometres = Annotated[float, Field(gt=0)]
 class Spec(BaseModel):
     """A part of the pipeline file: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
+    )
 
 
 class VolumeSpec(Spec):
     """A volume: where it is, what its numbers mean, and how it is written if volflow writes it."""
 
-    path: str
+    path: str = ""
+    """Address; default, for a volume that a step writes: `precomputed://RUN/NAME`."""
     resolution: tuple[Nanometres, Nanometres, Nanometres] | None = None
     """Nanometres per voxel, z y x, where the format does not tell."""
     offset: Triple | None = None
@@ -50,32 +103,217 @@ class VolumeSpec(Spec):
 class StepSpec(Spec):
     """A step: a stage, its parameters and what it is wired to."""
 
-    use: str
-    name: str = ""
+    use: Annotated[str, Field(min_length=1)]
+    """Name of an installed stage, or `module:Class` of one of your own."""
+    name: Name = ""
     """Default: the name of its stage."""
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
-    in_: dict[str, str] = Field(default_factory=dict, alias="in")
+    """The parameters of the stage."""
+    in_: dict[str, Name] = Field(default_factory=dict, alias="in")
     """Volume for each input; default: the volume of the input's own name."""
-    out: dict[str, str] = Field(default_factory=dict)
+    out: dict[str, Name] = Field(default_factory=dict)
     """Volume for each output; default: the volume of the output's own name."""
     block: BlockShape | None = None
+    """Voxels of a block, z y x; default: the pipeline's."""
     pool: str | None = None
+    """Kind of worker; default: the stage's."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 1
+    """How often a block that raises is tried."""
+
+
+def _some(steps: tuple[StepSpec, ...]) -> tuple[StepSpec, ...]:
+    if not steps:
+        raise ValueError("wanted at least one step")
+    return steps
 
 
 class Pipeline(Spec):
     """A whole pipeline file."""
 
-    run: str
+    run: Annotated[str, AfterValidator(_run_address)]
     """Folder or address that everything is written under."""
-    volumes: dict[str, VolumeSpec]
-    steps: tuple[StepSpec, ...]
+    volumes: dict[Name, VolumeSpec] = Field(default_factory=dict)
+    """Volumes that exist, and those that are to be written in another way than by default."""
+    steps: Annotated[tuple[StepSpec, ...], AfterValidator(_some)]
+    """What is done; the order follows from who reads what."""
     block: BlockShape = (64, 64, 64)
-    bounds: str | None = None
+    """Voxels of a block, z y x, for steps that give none."""
+    bounds: Annotated[str, AfterValidator(_box)] | None = None
     """z0:z1,y0:y1,x0:x1 in voxels; default: those of the first input."""
     resolution: tuple[Nanometres, Nanometres, Nanometres] | None = None
     """Nanometres per voxel, z y x; default: that of the first input."""
-    mask: str | None = None
+    mask: Name | None = None
     """Volume (also a coarser one) that is zero where nothing is to be done."""
     bad_sections: tuple[int, ...] = ()
     """z of sections treated as masked."""
+
+    _where: Where = PrivateAttr(default_factory=Where)
+
+    @property
+    def where(self) -> Where:
+        """Where each part was written."""
+        return self._where
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A pipeline as far as it can be read, and what is wrong with the file.
+
+    `pipeline` is None where too little is right to go on looking for mistakes.
+    """
+
+    pipeline: Pipeline | None
+    mistakes: tuple[str, ...]
+
+
+def load(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), bounds: str | None = None
+) -> Pipeline:
+    """Read a pipeline file, with `--set` options and bounds put in place of what it says.
+
+    Parameters
+    ----------
+    path : path
+        A YAML file; only plain values are read.
+    overrides : sequence of str
+        `dotted.key=value` each, values in YAML: `steps.agglomerate.threshold=0.4`,
+        `volumes.em.path=em.zarr`, `block=[64,64,64]`, `run=DIR`.
+    bounds : str, optional
+        `z0:z1,y0:y1,x0:x1` in voxels.
+
+    Raises
+    ------
+    PlanError
+        With all mistakes in the file, each with its file, line and path.
+    """
+    draft = read(path, overrides, bounds)
+    if draft.pipeline is None or draft.mistakes:
+        raise PlanError(*draft.mistakes)
+    return draft.pipeline
+
+
+def from_dict(
+    data: Mapping[str, Any], overrides: Sequence[str] = (), bounds: str | None = None
+) -> Pipeline:
+    """Check a pipeline given as a dict, as `load` does for a file.
+
+    Raises
+    ------
+    PlanError
+        With all mistakes, each with its path.
+    """
+    draft = _draft(Overridden(copy.deepcopy(dict(data)), {}), "", (), overrides, bounds)
+    if draft.pipeline is None or draft.mistakes:
+        raise PlanError(*draft.mistakes)
+    return draft.pipeline
+
+
+def read(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), bounds: str | None = None
+) -> Draft:
+    """Read a pipeline file as far as possible; see `load` for the parameters."""
+    file = os.fspath(path)
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        return Draft(None, (f"{file}: cannot be read: {reason}",))
+    found = read_yaml(text)
+    mistakes = Mistakes(Where(file))
+    for place, line, problem in found.mistakes:
+        mistakes.add(place, problem, line)
+    if not isinstance(found.data, dict):
+        if not mistakes:
+            mistakes.add((), "wanted keys and values (run, volumes, steps)", 1)
+        return Draft(None, tuple(mistakes.found))
+    folder = str(Path(file).expanduser().resolve().parent)
+    target = Overridden(found.data, found.lines)
+    draft = _draft(target, file, (folder,), overrides, bounds)
+    return Draft(draft.pipeline, (*mistakes.found, *draft.mistakes))
+
+
+def dump(pipeline: Pipeline) -> str:
+    """A pipeline as text that `load` reads back to an equal one."""
+    content = pipeline.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return yaml.safe_dump(content, sort_keys=False, width=100, allow_unicode=True)
+
+
+def absolute(address: str) -> str:
+    """The address with a relative or `~` path in it made absolute; other addresses unchanged."""
+    scheme, mark, rest = address.partition("://")
+    prefix = ""
+    if mark and scheme in FORMATS:
+        prefix, address = f"{scheme}://", rest
+    path, question, query = address.partition("?")  # HDF5: FILE?dataset=NAME
+    if not path or "://" in path:
+        return prefix + address
+    return prefix + os.path.abspath(os.path.expanduser(path)) + question + query
+
+
+# --- from data to a pipeline ---------------------------------------------------------------------
+
+
+def _draft(
+    target: Overridden,
+    file: str,
+    folders: tuple[str, ...],
+    overrides: Sequence[str],
+    bounds: str | None,
+) -> Draft:
+    here = os.getcwd()
+    folders = folders if here in folders else (*folders, here)
+    fields = {"": keys_of(Pipeline), "volumes": keys_of(VolumeSpec), "steps": keys_of(StepSpec)}
+    unplaced = Mistakes(Where())
+    apply(target, overrides, fields, unplaced)
+    if bounds is not None:
+        target.put(("bounds",), bounds, f"--bounds {bounds}")
+    where = Where(file, target.lines, target.options, folders)
+    mistakes = Mistakes(where)
+    mistakes.found += unplaced.found
+    pipeline = _validated(target.data, mistakes)
+    if pipeline is not None:
+        pipeline = _with_absolute_paths(pipeline)
+        pipeline._where = where
+    return Draft(pipeline, tuple(mistakes.found))
+
+
+def _validated(data: dict[str, Any], mistakes: Mistakes) -> Pipeline | None:
+    """The pipeline, without the keys that are wrong if it still stands without them."""
+    try:
+        return Pipeline.model_validate(data)
+    except ValidationError as error:
+        wrong = mistakes.add_validation(error, data, _keys_at)
+    try:
+        return Pipeline.model_validate(_without(data, wrong))
+    except ValidationError:
+        return None
+
+
+def _keys_at(path: KeyPath) -> list[str]:
+    model: type[BaseModel] = Pipeline
+    if path:
+        model = VolumeSpec if path[0] == "volumes" else StepSpec
+    return keys_of(model)
+
+
+def _without(data: dict[str, Any], paths: Sequence[KeyPath]) -> dict[str, Any]:
+    """A copy without the keys at the paths, or the keys whose lists the paths lead into."""
+    left = copy.deepcopy(data)
+    for path in paths:
+        lists = [n for n, part in enumerate(path) if isinstance(part, int)]
+        inner = [n for n in lists if path[:n] != ("steps",)]
+        key = path[: inner[0]] if inner else path
+        here: Any = left
+        for part in key[:-1]:
+            here = here[part]
+        if key and isinstance(here, dict):
+            here.pop(key[-1], None)
+    return left
+
+
+def _with_absolute_paths(pipeline: Pipeline) -> Pipeline:
+    volumes = {
+        name: spec.model_copy(update={"path": absolute(spec.path)})
+        for name, spec in pipeline.volumes.items()
+    }
+    return pipeline.model_copy(update={"run": absolute(pipeline.run), "volumes": volumes})

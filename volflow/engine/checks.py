@@ -1,0 +1,293 @@
+"""What can be known wrong before anything is started: small checks, each noting its mistakes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from volflow.core.geometry import Box, BlockGrid, Triple, triple
+from volflow.core.mistakes import Mistakes, closest
+from volflow.core.pipeline import VolumeSpec
+from volflow.core.stage import Layer
+from volflow.core.wiring import WiredStep
+from volflow.engine.job import PlannedStep, Resolution, Target
+from volflow.errors import StorageError
+from volflow.io.address import Address
+
+LARGEST_CHUNK = 128  # voxels per side: what a viewer fetches at once
+SLIVER = 8  # a chunk thinner than this under a larger block is an accident of its divisors
+MOST_VOXELS = 1 << 63  # ids are indices of voxels, held in signed and unsigned 64 bits
+# What is written at the least, of the bytes before compression.
+LEAST_STORED = {"raw": 1.0, "compressed_segmentation": 1 / 32}
+LEAST_STORED_ELSE = 1 / 8
+READ_ONLY = ("channels", "offset_sign", "scale", "boundary", "offset", "level", "version")
+ENCODINGS = {
+    "precomputed": ("raw", "compressed_segmentation", "jpeg"),
+    "zarr": ("raw", "gzip", "zstd", "blosc"),
+    "zarr3": ("raw", "gzip", "zstd", "blosc"),
+    "n5": ("raw", "gzip", "zstd", "blosc"),
+}
+
+
+def same(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two resolutions are the same up to the rounding of a format's metadata."""
+    return bool(np.allclose(one, other, rtol=1e-4, atol=0.0))
+
+
+def size(count: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def listed(values: Iterable[float]) -> str:
+    """A triple as the file spells it."""
+    return "[" + ", ".join(f"{value:g}" for value in values) + "]"
+
+
+# --- what a step reads ---------------------------------------------------------------------------
+
+
+def check_layer(
+    step: WiredStep, name: str, wanted: Layer, given: Layer, foreign: bool, mistakes: Mistakes
+) -> None:
+    """An input's type and channels against what the stage wants."""
+    volume = step.inputs[name]
+    place: tuple[str | int, ...] = ("volumes", volume) if foreign else ("steps", step.number)
+    text = f"step '{step.name}' wants '{volume}' as"
+    if wanted.dtype and np.dtype(wanted.dtype) != np.dtype(given.dtype):
+        hint = ""
+        if foreign and wanted.dtype == "uint8" and np.dtype(given.dtype).kind == "f":
+            hint = f"; volumes.{volume}.scale: 255 makes uint8 of values in 0..1"
+        mistakes.add(place, f"{text} {wanted.dtype}, and it is {given.dtype}{hint}")
+    elif wanted.kind == "segmentation" and np.dtype(given.dtype).kind != "u":
+        mistakes.add(place, f"{text} labels (unsigned integers), and it is {given.dtype}")
+    if wanted.channels is not None and wanted.channels != given.channels:
+        hint = f"; choose with volumes.{volume}.channels" if foreign and given.channels else ""
+        mistakes.add(
+            place,
+            f"{text} {_channels(wanted.channels)}, and it has {_channels(given.channels)}{hint}",
+        )
+
+
+def _channels(count: int | None) -> str:
+    return f"{count} channels" if count else "no channel axis"
+
+
+def check_blockwise(
+    step: WiredStep, volume: str, writer: WiredStep, bounds: Box, mistakes: Mistakes
+) -> None:
+    """What is stored block by block is read on the same blocks."""
+    if BlockGrid(bounds, step.block) == BlockGrid(bounds, writer.block):
+        return
+    mistakes.add(
+        ("steps", step.number, "block"),
+        f"step '{step.name}' reads '{volume}' block by block as step '{writer.name}' wrote it, so "
+        f"both need one block shape; got {listed(step.block)} and {listed(writer.block)}",
+    )
+
+
+# --- what a step writes --------------------------------------------------------------------------
+
+
+def chunk_of(given: Triple | None, block: Triple, bounds: Box) -> Triple:
+    """The chunk of a new volume: as given, else per side the largest divisor of the block to 128.
+
+    A side on which one block covers the bounds is cut at will, as no other block shares its chunks.
+    """
+    if given is not None:
+        return given
+    found = []
+    for side, extent in zip(block, bounds.shape, strict=True):
+        best = max(d for d in range(1, min(side, LARGEST_CHUNK) + 1) if side % d == 0)
+        alone = side >= extent and best < min(extent, LARGEST_CHUNK) // 2
+        found.append(min(extent, LARGEST_CHUNK) if alone else best)
+    return triple(found)
+
+
+def check_fit(
+    step: WiredStep,
+    volume: str,
+    spec: VolumeSpec,
+    grid: BlockGrid,
+    chunk: Triple,
+    mistakes: Mistakes,
+) -> None:
+    """Blocks are whole chunks, and whole shards where there are shards."""
+    unit, what = chunk, "chunk"
+    if spec.shard is not None:
+        if any(s % c for s, c in zip(spec.shard, chunk, strict=True)):
+            fit = _nearest(spec.shard, chunk)
+            mistakes.add(
+                ("volumes", volume, "shard"),
+                f"shard {listed(spec.shard)} is not a multiple of the chunk {listed(chunk)}; "
+                f"nearest shard that fits: {listed(fit)}",
+            )
+            return
+        unit, what = spec.shard, "shard"
+    sides = zip(grid.shape, unit, grid.bounds.shape, strict=True)
+    if any(side % part and side < extent for side, part, extent in sides):
+        mistakes.add(
+            ("steps", step.number, "block") if step.spec.block else ("block",),
+            f"step '{step.name}': block {listed(grid.shape)} is not a multiple of the {what} "
+            f"{listed(unit)} of volume '{volume}', so two workers would write one {what}; "
+            f"nearest block that fits: {listed(_nearest(grid.shape, unit))}",
+        )
+    elif any(
+        c < SLIVER < s < e for c, s, e in zip(chunk, grid.shape, grid.bounds.shape, strict=True)
+    ):
+        mistakes.add(
+            ("steps", step.number, "block") if step.spec.block else ("block",),
+            f"step '{step.name}': block {listed(grid.shape)} of volume '{volume}' falls into chunks "
+            f"of {listed(chunk)}, which makes very many files; take a block whose sides have a "
+            f"divisor between {SLIVER} and {LARGEST_CHUNK}, such as "
+            f"{listed(_nearest(grid.shape, (16, 16, 16)))}",
+        )
+
+
+def _nearest(shape: Triple, unit: Triple) -> Triple:
+    """The nearest multiple of the unit, per side, and at least one."""
+    return triple([max(1, (2 * s + u) // (2 * u)) * u for s, u in zip(shape, unit, strict=True)])
+
+
+def check_declared(volume: str, spec: VolumeSpec, layer: Layer, mistakes: Mistakes) -> None:
+    """What is said of a volume that a step writes makes sense for one."""
+    for field in READ_ONLY:
+        if getattr(spec, field) != VolumeSpec.model_fields[field].default:
+            mistakes.add(
+                ("volumes", volume, field),
+                f"a step writes '{volume}', and '{field}' tells how a volume that exists is read",
+            )
+    try:
+        form = Address.parse(spec.path).format if spec.path else "precomputed"
+    except StorageError as error:
+        mistakes.add(("volumes", volume, "path"), str(error))
+        return
+    if form not in ENCODINGS:
+        known = ", ".join(f"{name}://" for name in ENCODINGS)
+        mistakes.add(
+            ("volumes", volume, "path"),
+            f"a step writes '{volume}', so its format has to be told ({known}); got '{spec.path}'",
+        )
+        return
+    known_encodings = ENCODINGS[form]
+    if spec.encoding and spec.encoding not in known_encodings:
+        mistakes.add(
+            ("volumes", volume, "encoding"),
+            f"unknown encoding '{spec.encoding}'{closest(spec.encoding, known_encodings)} "
+            f"({form} has: {', '.join(known_encodings)})",
+        )
+    elif spec.encoding == "compressed_segmentation" and layer.dtype not in ("uint32", "uint64"):
+        mistakes.add(
+            ("volumes", volume, "encoding"),
+            f"compressed_segmentation holds uint32 and uint64, and '{volume}' is {layer.dtype}",
+        )
+    elif spec.encoding == "jpeg" and layer.dtype != "uint8":
+        mistakes.add(
+            ("volumes", volume, "encoding"), f"jpeg holds uint8, and '{volume}' is {layer.dtype}"
+        )
+
+
+# --- what the machine gives ----------------------------------------------------------------------
+
+
+def check_memory(step: WiredStep, needs: dict[str, int], memory: int, mistakes: Mistakes) -> None:
+    """The largest block of a step against the memory of a worker."""
+    if not needs or max(needs.values()) <= memory:
+        return
+    name = max(needs, key=lambda key: needs[key])
+    mistakes.add(
+        ("steps", step.number, "block") if step.spec.block else ("block",),
+        f"step '{step.name}': a block of {listed(step.block)} needs about {size(needs[name])} in "
+        f"pass '{name}', and a worker has {size(memory)}; take smaller blocks",
+    )
+
+
+def bytes_of(target: Target) -> int:
+    """Bytes of a volume before compression."""
+    channels = target.layer.channels or 1
+    return target.bounds.size * np.dtype(target.layer.dtype).itemsize * channels
+
+
+def check_space(run: str, steps: Sequence[PlannedStep], mistakes: Mistakes) -> None:
+    """Room on the disks that are written to, against the least that the volumes will take.
+
+    A volume that is there already is not counted: its room is taken.
+    """
+    needs: dict[int, float] = {}
+    places: dict[int, Path] = {}
+    for target in [target for step in steps for target in step.targets]:
+        folder = Address.parse(target.spec.path).local
+        if folder is None or folder.exists():
+            continue
+        parent = _existing(folder)
+        device = parent.stat().st_dev
+        places[device] = parent
+        needs[device] = needs.get(device, 0.0) + bytes_of(target) * _least(target)
+    for device, need in needs.items():
+        free = shutil.disk_usage(places[device]).free
+        if need > free:
+            mistakes.add(
+                ("run",),
+                f"no space: the volumes take at least {size(need)} and the disk of "
+                f"{places[device]} has {size(free)} free",
+            )
+    _check_run_folder(run, mistakes)
+
+
+def _least(target: Target) -> float:
+    default = "raw"
+    if target.layer.kind == "segmentation":
+        default = "compressed_segmentation"
+    if Address.parse(target.spec.path).format != "precomputed":
+        default = ""
+    return LEAST_STORED.get(target.spec.encoding or default, LEAST_STORED_ELSE)
+
+
+def _check_run_folder(run: str, mistakes: Mistakes) -> None:
+    folder = Address.parse(run).local
+    if folder is None:
+        return
+    parent = _existing(folder)
+    if not parent.is_dir():
+        mistakes.add(("run",), f"{parent} is a file; wanted a folder")
+    elif not os.access(parent, os.W_OK):
+        mistakes.add(("run",), f"{parent} cannot be written to")
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def check_resolution(
+    name: str, given: Resolution | None, wanted: Resolution, mistakes: Mistakes
+) -> None:
+    """A volume's resolution against that of the run."""
+    if given is not None and not same(given, wanted):
+        mistakes.add(
+            ("volumes", name),
+            f"resolution {listed(given)} nm, and the run has {listed(wanted)} nm; another level "
+            f"(volumes.{name}.level) may have the same",
+        )
+
+
+def check_bounds(name: str, given: Box, wanted: Box, mistakes: Mistakes) -> None:
+    """The run's bounds lie inside a volume."""
+    if not given.covers(wanted):
+        mistakes.add(
+            ("bounds",) if ("bounds",) in _given(mistakes) else ("volumes", name),
+            f"bounds {wanted} reach beyond volume '{name}', which has {given}",
+        )
+
+
+def _given(mistakes: Mistakes) -> set[tuple[str | int, ...]]:
+    return {*mistakes.where.lines, *mistakes.where.options}
