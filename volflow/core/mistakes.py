@@ -78,9 +78,9 @@ class Mistakes:
         """Note a mistake at a path, or at a given line; the same one twice counts once."""
         place = f"{self.where.file}:{line}" if line else self.where.of(path)
         parts = (place, dotted(path), text)
-        line = ": ".join(part for part in parts if part)
-        if line not in self.found:
-            self.found.append(line)
+        sentence = ": ".join(part for part in parts if part)
+        if sentence not in self.found:
+            self.found.append(sentence)
 
     def add_validation(
         self,

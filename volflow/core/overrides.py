@@ -25,10 +25,7 @@ class Overridden:
         """Set a value; keys above it that are absent are made."""
         here: Any = self.data
         for part in path[:-1]:
-            if isinstance(here, dict):
-                here = here.setdefault(part, {})
-            else:
-                here = here[part]
+            here = here.setdefault(part, {}) if isinstance(here, dict) else here[part]
         here[path[-1]] = value
         depth = len(path)
         for old in [known for known in self.lines if known[:depth] == path]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from volflow.core.geometry import Box, BlockGrid, Triple
+from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.mistakes import Mistakes, closest, keys_of
 from volflow.core.overrides import default_step_name
 from volflow.core.pipeline import Pipeline, StepSpec

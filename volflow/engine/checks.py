@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from volflow.core.geometry import Box, BlockGrid, Triple, triple
+from volflow.core.geometry import BlockGrid, Box, Triple, triple
 from volflow.core.mistakes import Mistakes, closest
 from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
@@ -145,9 +145,9 @@ def check_fit(
     ):
         mistakes.add(
             ("steps", step.number, "block") if step.spec.block else ("block",),
-            f"step '{step.name}': block {listed(grid.shape)} of volume '{volume}' falls into chunks "
-            f"of {listed(chunk)}, which makes very many files; take a block whose sides have a "
-            f"divisor between {SLIVER} and {LARGEST_CHUNK}, such as "
+            f"step '{step.name}': block {listed(grid.shape)} of volume '{volume}' falls into "
+            f"chunks of {listed(chunk)}, which makes very many files; take a block whose sides "
+            f"have a divisor between {SLIVER} and {LARGEST_CHUNK}, such as "
             f"{listed(_nearest(grid.shape, (16, 16, 16)))}",
         )
 
@@ -224,7 +224,7 @@ def check_space(run: str, steps: Sequence[PlannedStep], mistakes: Mistakes) -> N
     needs: dict[int, float] = {}
     places: dict[int, Path] = {}
     for target in [target for step in steps for target in step.targets]:
-        folder = Address.parse(target.spec.path).local
+        folder = _local(target.spec.path)
         if folder is None or folder.exists():
             continue
         parent = _existing(folder)
@@ -244,15 +244,15 @@ def check_space(run: str, steps: Sequence[PlannedStep], mistakes: Mistakes) -> N
 
 def _least(target: Target) -> float:
     default = "raw"
-    if target.layer.kind == "segmentation":
-        default = "compressed_segmentation"
-    if Address.parse(target.spec.path).format != "precomputed":
+    if not target.spec.path.startswith("precomputed://"):
         default = ""
+    elif target.layer.kind == "segmentation":
+        default = "compressed_segmentation"
     return LEAST_STORED.get(target.spec.encoding or default, LEAST_STORED_ELSE)
 
 
 def _check_run_folder(run: str, mistakes: Mistakes) -> None:
-    folder = Address.parse(run).local
+    folder = _local(run)
     if folder is None:
         return
     parent = _existing(folder)
@@ -260,6 +260,13 @@ def _check_run_folder(run: str, mistakes: Mistakes) -> None:
         mistakes.add(("run",), f"{parent} is a file; wanted a folder")
     elif not os.access(parent, os.W_OK):
         mistakes.add(("run",), f"{parent} cannot be written to")
+
+
+def _local(address: str) -> Path | None:
+    try:
+        return Address.parse(address).local
+    except StorageError:  # told where the address is given
+        return None
 
 
 def _existing(folder: Path) -> Path:

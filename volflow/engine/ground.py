@@ -1,0 +1,189 @@
+"""What a run stands on: the volumes it reads, its bounds and resolution, and its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from volflow.core.geometry import Box, Triple, triple
+from volflow.core.mistakes import Mistakes
+from volflow.core.pipeline import Pipeline
+from volflow.core.wiring import Wiring
+from volflow.engine.checks import MOST_VOXELS, check_bounds, check_resolution, listed, same
+from volflow.engine.digest import digest, foreign_content
+from volflow.engine.job import Mask, Resolution
+from volflow.errors import StorageError
+from volflow.io.volume import Volume
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Bounds and resolution of a run, the foreign volumes its steps read, and where it works.
+
+    `contents` are the digests of the foreign volumes, `mask_content` that of the mask.
+    """
+
+    bounds: Box
+    resolution: Resolution
+    volumes: Mapping[str, Volume]
+    contents: Mapping[str, str]
+    mask: Mask | None
+    mask_content: str
+
+
+def survey(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Ground | None:
+    """Open what the steps read and find the bounds; None if they cannot be known."""
+    read = {name: None for step in wiring.steps for name in step.inputs.values()}
+    names = [name for name in read if name not in wiring.writers]
+    volumes = {name: _opened(pipeline, name, mistakes) for name in names}
+    found = {name: volume for name, volume in volumes.items() if volume is not None}
+    coarse = _mask_volume(pipeline, wiring, mistakes)
+    _check_unused(pipeline, wiring, mistakes)
+    complete = len(found) == len(volumes)
+    bounds = _bounds(pipeline, found, mistakes, complete)
+    resolution = _resolution(pipeline, found, mistakes, complete)
+    if bounds is None or resolution is None:
+        return None
+    for name, volume in found.items():
+        check_bounds(name, volume.bounds, bounds, mistakes)
+        check_resolution(name, volume.resolution, resolution, mistakes)
+    mask = _mask(pipeline, coarse, bounds, resolution, mistakes)
+    return Ground(
+        bounds,
+        resolution,
+        found,
+        {name: foreign_content(pipeline.volumes[name], v.identity()) for name, v in found.items()},
+        mask,
+        _mask_content(pipeline, mask, coarse),
+    )
+
+
+def _opened(pipeline: Pipeline, name: str, mistakes: Mistakes) -> Volume | None:
+    spec = pipeline.volumes[name]
+    if not spec.path:
+        mistakes.add(("volumes", name), f"no step writes '{name}', so it needs a path")
+        return None
+    try:
+        return Volume.open(spec)
+    except (StorageError, ValueError, OSError) as error:
+        mistakes.add(("volumes", name, "path"), f"cannot be opened: {error}")
+        return None
+
+
+def _bounds(
+    pipeline: Pipeline, volumes: Mapping[str, Volume], mistakes: Mistakes, complete: bool
+) -> Box | None:
+    if pipeline.bounds is not None:
+        bounds = Box.parse(pipeline.bounds)
+    elif volumes and complete:
+        bounds = next(iter(volumes.values())).bounds
+    else:
+        if complete:
+            mistakes.add(
+                (),
+                "no step reads a volume that would tell the bounds; give bounds: "
+                "z0:z1,y0:y1,x0:x1 in voxels",
+            )
+        return None
+    if bounds.size >= MOST_VOXELS:
+        mistakes.add(("bounds",), f"{bounds} holds {bounds.size} voxels; ids end at 2**63")
+    return bounds
+
+
+def _resolution(
+    pipeline: Pipeline, volumes: Mapping[str, Volume], mistakes: Mistakes, complete: bool
+) -> Resolution | None:
+    given = [pipeline.resolution, *(volume.resolution for volume in volumes.values())]
+    given += [spec.resolution for spec in pipeline.volumes.values()]
+    for resolution in given:
+        if resolution is not None:
+            z, y, x = resolution
+            return (z, y, x)
+    if complete:
+        first = next(iter(volumes), "")
+        text = "nothing tells the resolution; give resolution: [z, y, x] in nanometres per voxel"
+        mistakes.add(("volumes", first) if first else (), text)
+    return None
+
+
+# --- mask ----------------------------------------------------------------------------------------
+
+
+def _mask_volume(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Volume | None:
+    name = pipeline.mask
+    if name is None:
+        return None
+    if name in wiring.writers:
+        writer = wiring.writers[name][0].name
+        mistakes.add(("mask",), f"step '{writer}' writes '{name}'; the mask has to be there before")
+    elif name not in pipeline.volumes:
+        known = ", ".join(pipeline.volumes) or "none"
+        mistakes.add(("mask",), f"'{name}' is not declared under volumes (declared: {known})")
+    else:
+        return _opened(pipeline, name, mistakes)
+    return None
+
+
+def _mask(
+    pipeline: Pipeline,
+    coarse: Volume | None,
+    bounds: Box,
+    resolution: Resolution,
+    mistakes: Mistakes,
+) -> Mask | None:
+    sections = tuple(sorted(set(pipeline.bad_sections)))
+    for number, section in enumerate(pipeline.bad_sections):
+        if not bounds.start[0] <= section < bounds.stop[0]:
+            mistakes.add(
+                ("bad_sections", number),
+                f"section {section} is outside the bounds, whose z goes from {bounds.start[0]} "
+                f"to {bounds.stop[0] - 1}",
+            )
+    if coarse is None or pipeline.mask is None:
+        return Mask(bad_sections=sections) if sections else None
+    zoom = _zoom(coarse.resolution, resolution)
+    if zoom is None:
+        mistakes.add(
+            ("mask",),
+            f"'{pipeline.mask}' has {listed(coarse.resolution or ())} nm, which is no whole "
+            f"multiple of the run's {listed(resolution)} nm",
+        )
+    elif not coarse.bounds.zoom_in(zoom).clip(bounds).size:
+        mistakes.add(
+            ("mask",),
+            f"'{pipeline.mask}' covers {coarse.bounds.zoom_in(zoom)}, nothing of {bounds}",
+        )
+    return Mask(pipeline.volumes[pipeline.mask], zoom or (1, 1, 1), sections)
+
+
+def _zoom(coarse: Resolution | None, fine: Resolution) -> Triple | None:
+    """How many voxels of the run make one of the mask; None if that is not whole."""
+    if coarse is None:
+        return (1, 1, 1)
+    zoom = triple([max(1, round(c / f)) for c, f in zip(coarse, fine, strict=True)])
+    return zoom if same(coarse, [f * n for f, n in zip(fine, zoom, strict=True)]) else None
+
+
+def _mask_content(pipeline: Pipeline, mask: Mask | None, coarse: Volume | None) -> str:
+    if mask is None:
+        return ""
+    volume = ""
+    if mask.spec is not None and coarse is not None:
+        volume = foreign_content(mask.spec, coarse.identity())
+    return digest("mask", volume, list(mask.zoom), list(mask.bad_sections))
+
+
+def _check_unused(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> None:
+    """A volume that only an option names, and no step, is a slip of the hand."""
+    used = {name for step in wiring.steps for name in step.inputs.values()}
+    used |= {*wiring.writers, pipeline.mask or ""}
+    if len(wiring.steps) < len(pipeline.steps):
+        return
+    for name in pipeline.volumes:
+        if (
+            name not in used
+            and ("volumes", name) not in mistakes.where.lines
+            and any(path[:2] == ("volumes", name) for path in mistakes.where.options)
+        ):
+            known = ", ".join(sorted(filter(None, used)))
+            mistakes.add(("volumes", name), f"no step reads or writes '{name}' (known: {known})")
