@@ -19,7 +19,8 @@ from volflow.engine.job import Job, Plan, PlannedStep, RunResult, StepResult, Ta
 from volflow.engine.watch import Watcher
 from volflow.engine.work import Outcome, job_path, recorded_failures, run_range
 from volflow.errors import PlanError
-from volflow.io.ledger import Ledger, RunLock
+from volflow.io.ledger import Ledger, owner, set_owner
+from volflow.io.lock import RunLock
 from volflow.io.records import Records
 from volflow.io.store import Store
 from volflow.io.volume import Volume, forget_cached
@@ -149,20 +150,15 @@ def prepare(run: str, step: PlannedStep) -> None:
     digest, the step's markers go first, then the owner is set, and only then is written.
     """
     ledger = Ledger(run)
-    owner = {"run": ledger.identity(), "step": step.name, "digest": step.digest}
     foreign = False
     for target in step.targets:
         _, fresh = create(target)
-        foreign |= fresh or ledger.owner(target.spec.path, target.scale) != owner
-    if foreign:
-        ledger.purge_step(step.name)
-    else:
-        ledger.purge_step(step.name, keep_digest=step.digest)
+        foreign |= fresh or owner(target.spec.path, target.scale) != step.digest
+    ledger.purge_step(step.name, keep_digest=None if foreign else step.digest)
     for target in step.targets:
-        ledger.set_owner(target.spec.path, target.scale, owner)
-    for digest in _digests_with_records(run, step.name):
-        if digest != step.digest:
-            Records(run, f"records/{step.name}/{digest}").delete_all()
+        set_owner(target.spec.path, step.digest, target.scale)
+    for digest in _digests_with_records(run, step.name) - {step.digest}:
+        Records(run, f"records/{step.name}/{digest}").delete_all()
 
 
 def create(target: Target) -> tuple[Volume, bool]:
@@ -179,8 +175,7 @@ def create(target: Target) -> tuple[Volume, bool]:
 
 
 def _digests_with_records(run: str, step: str) -> set[str]:
-    prefix = f"records/{step}/"
-    return {key[len(prefix) :].split("/")[0] for key in Store(run).list(prefix)}
+    return {key.partition("/")[0] for key in Store(run).list(f"records/{step}/")}
 
 
 def _require_earlier_steps(plan: Plan) -> None:
@@ -268,7 +263,7 @@ def status(run: str) -> list[StepStatus]:
             total += count
             done += sum(stop - start for start, stop in ledger.done(path))
             failed += len(ledger.failed(path))
-            seconds += sum(cost.get("seconds", 0) for cost in ledger.costs(path).values())
+            seconds += sum(cost.get("seconds", 0) for cost in ledger.costs(path))
         found.append(StepStatus(step["name"], total, done, failed, seconds))
     return found
 

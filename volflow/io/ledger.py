@@ -68,9 +68,12 @@ class Ledger:
         found = {n: _object(bodies.get(f"{_failed(job)}{n}")) for n in numbers}
         return {number: body for number, body in found.items() if body is not None}
 
-    def clear_failed(self, job: str) -> None:
-        """Forget which blocks failed."""
-        self._store.delete_prefix(_failed(job))
+    def clear_failed(self, job: str, number: int | None = None) -> None:
+        """Forget which blocks failed, or that one did."""
+        if number is None:
+            self._store.delete_prefix(_failed(job))
+        else:
+            self._store.delete(f"{_failed(job)}{number}")
 
     def purge_step(self, step: str, keep_digest: str | None = None) -> None:
         """Delete all markers of a step, but for those of one digest."""
