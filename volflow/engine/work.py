@@ -263,8 +263,9 @@ def _nothing(job: Job, block: Block) -> dict[str, Any]:
         if isinstance(declared, Columns):
             outputs[name] = {column: np.zeros(0, dtype) for column, dtype in declared.dtypes}
         else:
-            leading = (declared.channels,) if declared.channels else ()
-            outputs[name] = np.zeros((*leading, *block.write.shape), declared.dtype)
+            layer = job.targets[name].layer
+            leading = (layer.channels,) if layer.channels else ()
+            outputs[name] = np.zeros((*leading, *block.write.shape), layer.dtype)
     return outputs
 
 
@@ -282,17 +283,17 @@ def _write(job: Job, block: Block, outputs: Mapping[str, Any], mask: np.ndarray 
             _check_columns(stage, name, declared, outputs[name])
             records.append((name, outputs[name]))
         else:
-            array = _over_write_box(stage, name, declared, block, outputs[name])
+            array = _over_write_box(stage, name, job.targets[name].layer, block, outputs[name])
             if mask is not None:
                 array = np.where(block.crop(mask), array, np.zeros((), array.dtype))
             volumes.append((job.targets[name], array))
     for target, array in volumes:
-        open_target(target).write(block.write, array)
+        _open_target(target).write(block.write, array)
     for name, record in records:
         _records(job, name).write(block.index, record)
 
 
-def open_target(target: Target) -> Volume:
+def _open_target(target: Target) -> Volume:
     """Open a volume that is being written, at the scale of the target."""
     return open_cached(target.spec.model_copy(update={"level": target.scale}), True)
 
