@@ -1,0 +1,139 @@
+"""Foreign numbers made ours: channels chosen, values scaled to uint8, affinities turned round.
+
+Ours join a voxel with the one before it along z, y, x. What is stored may join it with the one
+after it, or be a single boundary probability.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from volflow.core.geometry import Box, Triple, triple
+from volflow.core.pipeline import VolumeSpec
+from volflow.errors import StorageError
+from volflow.io.voxels import Layout, Voxels
+
+_BEFORE = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How what is stored becomes what is read; `channels` 0 is no channel axis."""
+
+    chosen: tuple[int, ...] | None
+    scale: float | None
+    forward: bool
+    boundary: bool
+    channels: int
+    dtype: np.dtype[Any]
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """The channel axis of the shape, if there is one."""
+        return (self.channels,) if self.channels else ()
+
+    def read(self, voxels: Voxels, box: Box, fill: int = 0) -> np.ndarray:
+        """Read any box; what lies outside the bounds is `fill`.
+
+        Raises
+        ------
+        StorageError
+            If a value to be scaled is no number.
+        """
+        bounds = voxels.layout.bounds
+        inside = box.clip(bounds)
+        if inside.size == 0:
+            return np.full((*self.leading, *box.shape), fill, self.dtype)
+        if self.boundary or self.forward:
+            values = self._turned(voxels, inside, bounds)
+        else:
+            values = self._values(voxels, inside)
+        if inside == box:
+            return values
+        out = np.full((*self.leading, *box.shape), fill, self.dtype)
+        out[(..., *inside.within(box))] = values
+        return out
+
+    def _values(self, voxels: Voxels, box: Box) -> np.ndarray:
+        """The chosen channels of a box within the bounds, scaled."""
+        values = voxels.read(box, self.chosen)
+        if self.chosen is not None and len(self.chosen) == 1 and voxels.layout.channels:
+            values = values[0]
+        if self.scale is None:
+            return values
+        wide = np.dtype("float64") if values.dtype.kind != "f" else values.dtype
+        scaled = values.astype(max(wide, np.dtype("float32")))
+        if np.isnan(scaled).any():
+            raise StorageError(f"box {box}: a value to be scaled to uint8 is not a number")
+        scaled *= scaled.dtype.type(self.scale)
+        np.rint(scaled, out=scaled)
+        return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+
+    def _turned(self, voxels: Voxels, box: Box, bounds: Box) -> np.ndarray:
+        """Affinities with the voxel before; the first plane of the volume along an axis is 0."""
+        wide = Box(triple([a - 1 for a in box.start]), box.stop).clip(bounds)
+        values = self._values(voxels, wide)
+        out = np.zeros((*self.leading, *box.shape), self.dtype)
+        for axis, step in enumerate(_BEFORE):
+            start = list(box.start)
+            start[axis] = max(start[axis], bounds.start[axis] + 1)
+            pairs = Box(triple(start), box.stop)
+            if pairs.size == 0:
+                continue
+            before = pairs.shift(step).within(wide)
+            if self.boundary:
+                strongest = np.maximum(values[pairs.within(wide)], values[before])
+                out[(axis, *pairs.within(box))] = 255 - strongest
+            else:
+                out[(axis, *pairs.within(box))] = values[(axis, *before)]
+        return out
+
+
+def conversion(spec: VolumeSpec, layout: Layout, own: bool) -> Conversion:
+    """What has to be done to a volume so that it is as its declaration says.
+
+    Raises
+    ------
+    StorageError
+        If the declaration does not fit what is stored; all that is wrong is told.
+    """
+    if own:
+        return Conversion(None, None, False, False, layout.channels, layout.dtype)
+    stored = layout.channels or 1
+    chosen = spec.channels
+    wrong = []
+    if chosen is not None and (not chosen or max(chosen) >= stored):
+        wrong.append(f"channels {list(chosen)} are not all among the {stored} stored")
+    count = stored if chosen is None else len(chosen)
+    forward = spec.offset_sign == 1
+    dtype = layout.dtype if spec.scale is None else np.dtype("uint8")
+    if spec.boundary:
+        if count != 1:
+            wrong.append(f"boundary needs one channel and {count} are read; choose one by channels")
+        if dtype != np.uint8:
+            wrong.append(f"boundary needs uint8 and {dtype} is stored; give scale (255 for 0..1)")
+        if forward:
+            wrong.append("boundary and offset_sign 1 exclude each other")
+    elif forward and count != 3:
+        wrong.append(f"offset_sign 1 needs three channels z, y, x and {count} are read")
+    if wrong:
+        raise StorageError(f"volume {spec.path}: " + "; ".join(wrong))
+    channels = 3 if spec.boundary else (0 if count == 1 else count)
+    if layout.channels == 0:
+        chosen = None
+    return Conversion(chosen, spec.scale, forward, spec.boundary, channels, dtype)
+
+
+def aligned(box: Box, bounds: Box, unit: Triple) -> bool:
+    """Whether a box starts and stops on borders of chunks (or shards) that count from the bounds.
+
+    The end of the bounds counts as a border.
+    """
+    axes = zip(box.start, box.stop, bounds.start, bounds.stop, unit, strict=True)
+    return all(
+        (a - first) % u == 0 and (b == last or (b - first) % u == 0)
+        for a, b, first, last, u in axes
+    )

@@ -1,0 +1,182 @@
+"""N5: groups of scales `s0`, `s1`, ...; metadata lists axes fastest first, so it is turned here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from volflow.core.geometry import Box, Triple, triple
+from volflow.errors import StorageError
+from volflow.io.address import Address
+from volflow.io.omezarr import NANOMETRES
+from volflow.io.store import Store
+from volflow.io.voxels import (
+    OURS,
+    Chunked,
+    Layout,
+    Resolution,
+    anchored,
+    create_array,
+    mark,
+    marked_layout,
+    open_array,
+    spatial_chunks,
+    whole_offset,
+)
+
+ENCODINGS = ("zstd", "blosc", "gzip", "raw")
+KEY = "attributes.json"
+
+
+def exists(address: Address) -> bool:
+    """Whether an N5 group or array is there."""
+    return Store(str(address)).read(KEY) is not None
+
+
+def open_scale(address: Address, level: int, own: bool) -> Chunked:
+    """Open a scale: of our own group, `sLEVEL` of a foreign one, or a bare array at level 0.
+
+    Raises
+    ------
+    StorageError
+        If there is no such volume or scale.
+    """
+    attributes = _attributes(address)
+    note = attributes.get(OURS)
+    if isinstance(note, dict) and "scales" in note:
+        scales = note["scales"]
+        if level >= len(scales):
+            raise StorageError(f"volume {address} has no scale {level} (it has {len(scales)})")
+        array = open_array(address, "n5", f"s{level}", own).T
+        layout = marked_layout(scales[level], array)
+        stored = anchored(array, layout.bounds.start)
+        return Chunked(address, layout, stored, len(scales), True)
+    folder, count = "", 1
+    if "dimensions" not in attributes:
+        folder, count = f"s{level}", level + 1
+        attributes = Store(str(address)).read_json(f"{folder}/{KEY}") or {}
+    elif level:
+        raise StorageError(f"volume {address} has no scale {level} (it has 1)")
+    if "dimensions" not in attributes:
+        raise StorageError(f"volume {address}: there is no N5 array in '{folder or '.'}'")
+    return _foreign(address, folder, own, attributes, count)
+
+
+def plan(layout: Layout, address: Address) -> Layout:
+    """The layout as it will be stored.
+
+    Raises
+    ------
+    StorageError
+        If the format cannot hold it.
+    """
+    encoding = layout.encoding or "zstd"
+    if encoding not in ENCODINGS:
+        known = ", ".join(ENCODINGS)
+        raise StorageError(f"volume {address}: no encoding '{encoding}' in n5 (known: {known})")
+    if layout.shard is not None:
+        raise StorageError(f"volume {address}: n5 has no shards; use zarr3:// or precomputed://")
+    return replace(layout, encoding=encoding)
+
+
+def create_scale(address: Address, layout: Layout, scale: int) -> None:
+    """Create the array of a scale, then tell of it in the group's metadata."""
+    compressions: dict[str, dict[str, Any]] = {
+        "raw": {"type": "raw"},
+        "gzip": {"type": "gzip", "level": 5},
+        "zstd": {"type": "zstd", "level": 3},
+        "blosc": {"type": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1},
+    }
+    metadata = {
+        "dimensions": (*layout.leading, *layout.bounds.shape)[::-1],
+        "blockSize": (*layout.leading, *layout.chunk)[::-1],
+        "dataType": layout.dtype.name,
+        "compression": compressions[layout.encoding],
+    }
+    folder = f"s{scale}"
+    create_array(address, "n5", folder, metadata=metadata)
+    assert layout.resolution is not None
+    store = Store(str(address))
+    array = store.read_json(f"{folder}/{KEY}")
+    array["pixelResolution"] = {"dimensions": layout.resolution[::-1], "unit": "nm"}
+    array["transform"] = {
+        "axes": ["z", "y", "x"],
+        "units": ["nm", "nm", "nm"],
+        "scale": layout.resolution,
+        "translate": [a * r for a, r in zip(layout.bounds.start, layout.resolution, strict=True)],
+    }
+    store.write_json(f"{folder}/{KEY}", array)
+    scales = [] if scale == 0 else _attributes(address)[OURS]["scales"]
+    _write_group(address, [*scales, mark(layout)])
+
+
+def delete_scales(address: Address, scale: int) -> None:
+    """Delete a scale and those after it; with scale 0 the volume."""
+    store = Store(str(address))
+    scales = _attributes(address)[OURS]["scales"]
+    if scale:
+        _write_group(address, scales[:scale])
+    else:
+        store.delete(KEY)
+    for number in range(scale, len(scales)):
+        store.delete_prefix(f"s{number}/")
+
+
+def _write_group(address: Address, scales: list[dict[str, Any]]) -> None:
+    finest = [float(side) for side in scales[0]["resolution_nm_zyx"]]
+    factors = [
+        [side / first for side, first in zip(scale["resolution_nm_zyx"], finest, strict=True)]
+        for scale in scales
+    ]
+    body = {
+        "n5": "2.0.0",
+        "scales": [each[::-1] for each in factors],
+        "pixelResolution": {"dimensions": finest[::-1], "unit": "nm"},
+        OURS: {"scales": scales},
+    }
+    Store(str(address)).write_json(KEY, body)
+
+
+def _attributes(address: Address) -> dict[str, Any]:
+    found = Store(str(address)).read_json(KEY)
+    if not isinstance(found, dict):
+        raise StorageError(f"volume {address} does not exist: there is no {KEY}")
+    return found
+
+
+def _foreign(
+    address: Address, folder: str, own: bool, attributes: dict[str, Any], scales: int
+) -> Chunked:
+    array = open_array(address, "n5", folder, own).T
+    if array.rank not in (3, 4):
+        raise StorageError(f"volume {address}: {array.rank} axes are not (c,) z, y, x")
+    if array.rank == 4 and array.shape[0] == 1:
+        array = array[0]
+    resolution, start = _placed(attributes, f"volume {address}")
+    chunk, shard = spatial_chunks(array)
+    stop = triple([a + n for a, n in zip(start, array.shape[-3:], strict=True)])
+    channels = array.shape[0] if array.rank == 4 else 0
+    dtype = np.dtype(array.dtype.numpy_dtype)
+    layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)
+    return Chunked(address, layout, anchored(array, start), scales, False)
+
+
+def _placed(attributes: dict[str, Any], where: str) -> tuple[Resolution | None, Triple]:
+    """Resolution and first voxel from a `transform` with named axes, or `pixelResolution`."""
+    units = {**NANOMETRES, "nm": 1.0, "um": 1e3, "µm": 1e3}
+    transform = attributes.get("transform")
+    if isinstance(transform, dict) and sorted(transform.get("axes", [])) == ["x", "y", "z"]:
+        order = [transform["axes"].index(axis) for axis in "zyx"]
+        factors = [units.get(str(transform["units"][i]), 0.0) for i in order]
+        if min(factors) > 0:
+            sides = [transform["scale"][i] * f for i, f in zip(order, factors, strict=True)]
+            shift = [transform["translate"][i] * f for i, f in zip(order, factors, strict=True)]
+            resolution = (sides[0], sides[1], sides[2])
+            return resolution, whole_offset(shift, resolution, where)
+    pixel = attributes.get("pixelResolution")
+    if isinstance(pixel, dict) and pixel.get("unit") in units and len(pixel["dimensions"]) == 3:
+        x, y, z = (float(side) * units[pixel["unit"]] for side in pixel["dimensions"])
+        return (z, y, x), (0, 0, 0)
+    return None, (0, 0, 0)

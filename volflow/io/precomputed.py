@@ -1,0 +1,256 @@
+"""Neuroglancer's precomputed format. Only here are axes x, y, z.
+
+An `info` file at the root lists the scales; a scale is a folder named by its resolution. Chunks
+count from the voxel offset of their scale, which is the first voxel of its bounds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from volflow.core.geometry import Box, Triple, triple
+from volflow.errors import StorageError
+from volflow.io.address import Address
+from volflow.io.store import Store
+from volflow.io.voxels import OURS, Chunked, Layout, open_array
+
+DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
+SEGMENTATIONS = ("uint8", "uint16", "uint32", "uint64")
+_BLOCK = [8, 8, 8]  # of compressed_segmentation
+
+
+def exists(address: Address) -> bool:
+    """Whether a precomputed volume is there."""
+    return Store(str(address)).read("info") is not None
+
+
+def open_scale(address: Address, level: int, own: bool) -> Chunked:
+    """Open a scale of a volume.
+
+    Raises
+    ------
+    StorageError
+        If there is no such volume or scale, or its chunks are stored in a way that
+        tensorstore would take for missing.
+    """
+    info = _info(address)
+    scales = info.get("scales", [])
+    if level >= len(scales):
+        keys = ", ".join(scale["key"] for scale in scales) or "none"
+        raise StorageError(f"volume {address} has no scale {level} (scales: {keys})")
+    scale = scales[level]
+    if not own:
+        _refuse_compressed_files(address, scale["key"])
+    array = open_array(address, "neuroglancer_precomputed", "", own, scale_index=level)
+    stored = array[..., 0] if _channels(info) == 0 else array
+    return Chunked(address, _layout(info, scale), stored.T, len(scales), OURS in info)
+
+
+def plan(layout: Layout, address: Address) -> Layout:
+    """The layout as it will be stored: encoding chosen, shard cut to the volume.
+
+    Raises
+    ------
+    StorageError
+        If the format cannot hold it.
+    """
+    dtype = layout.dtype.name
+    if layout.kind == "segmentation" and dtype not in SEGMENTATIONS:
+        raise StorageError(
+            f"volume {address}: a {dtype} segmentation does not display in Neuroglancer; "
+            f"precomputed segmentations are {', '.join(SEGMENTATIONS)}"
+        )
+    if dtype not in DTYPES:
+        raise StorageError(f"volume {address}: precomputed holds no {dtype} ({', '.join(DTYPES)})")
+    packs = dtype in ("uint32", "uint64")
+    encoding = layout.encoding
+    if not encoding:
+        packed = layout.kind == "segmentation" and packs
+        encoding = "compressed_segmentation" if packed else "raw"
+    fits = {
+        "raw": True,
+        "compressed_segmentation": packs,
+        "jpeg": dtype == "uint8" and layout.channels in (0, 1, 3) and layout.kind in ("", "image"),
+    }
+    if not fits.get(encoding, False):
+        known = ", ".join(name for name, fit in fits.items() if fit)
+        raise StorageError(
+            f"volume {address}: encoding '{encoding}' does not fit a {dtype} "
+            f"{layout.kind or 'image'} of {layout.channels} channels (possible: {known})"
+        )
+    shard = _plan_shard(layout, address)
+    kind = "segmentation" if layout.kind == "segmentation" else (layout.kind or "image")
+    return Layout(
+        layout.bounds, layout.resolution, layout.dtype, layout.channels, layout.chunk, shard,
+        encoding, kind,
+    )  # fmt: skip
+
+
+def create_scale(address: Address, layout: Layout, scale: int) -> None:
+    """Write the `info` of a new volume, or add a coarser scale to it."""
+    entry = _entry(layout)
+    if scale == 0:
+        info: dict[str, Any] = {
+            "@type": "neuroglancer_multiscale_volume",
+            "type": "segmentation" if layout.kind == "segmentation" else "image",
+            "data_type": layout.dtype.name,
+            "num_channels": max(1, layout.channels),
+            "scales": [entry],
+            OURS: {"kind": layout.kind, "channels": layout.channels},
+        }
+    else:
+        info = _info(address)
+        if any(other["key"] == entry["key"] for other in info["scales"]):
+            raise StorageError(
+                f"volume {address} already has a scale of {entry['key']} nm, "
+                f"so scale {scale} needs another resolution"
+            )
+        info["scales"].append(entry)
+    Store(str(address)).write_json("info", info)
+
+
+def delete_scales(address: Address, scale: int) -> None:
+    """Delete a scale and those after it; with scale 0 the volume."""
+    store, info = Store(str(address)), _info(address)
+    gone, info["scales"] = info["scales"][scale:], info["scales"][:scale]
+    if scale:
+        store.write_json("info", info)
+    else:
+        store.delete("info")
+    for entry in gone:
+        store.delete_prefix(f"{entry['key']}/")
+
+
+def _info(address: Address) -> dict[str, Any]:
+    body = Store(str(address)).read_json("info")
+    if body is None:
+        raise StorageError(f"volume {address} does not exist: there is no 'info'")
+    if not isinstance(body, dict) or "scales" not in body or "data_type" not in body:
+        raise StorageError(f"volume {address}: its 'info' is not that of a precomputed volume")
+    return body
+
+
+def _channels(info: dict[str, Any]) -> int:
+    """Channels as we count them; a foreign volume of one channel has no channel axis."""
+    count = int(info.get("num_channels", 1))
+    return count if count > 1 else int(info.get(OURS, {}).get("channels", 0))
+
+
+def _layout(info: dict[str, Any], scale: dict[str, Any]) -> Layout:
+    start = triple(scale.get("voxel_offset", [0, 0, 0])[::-1])
+    stop = triple([a + n for a, n in zip(start, scale["size"][::-1], strict=True)])
+    bounds, chunk = Box(start, stop), triple(scale["chunk_sizes"][0][::-1])
+    z, y, x = (float(side) for side in scale["resolution"][::-1])
+    shard = None
+    sharding = scale.get("sharding")
+    if sharding:
+        per_shard = int(sharding["preshift_bits"]) + int(sharding["minishard_bits"])
+        shard = _shard_shape(bounds, chunk, per_shard)
+    kind = info.get(OURS, {}).get("kind") or info.get("type", "image")
+    dtype = np.dtype(info["data_type"])
+    encoding = scale.get("encoding", "raw")
+    return Layout(bounds, (z, y, x), dtype, _channels(info), chunk, shard, encoding, kind)
+
+
+def _entry(layout: Layout) -> dict[str, Any]:
+    assert layout.resolution is not None
+    resolution = [int(side) if side == int(side) else side for side in layout.resolution[::-1]]
+    entry: dict[str, Any] = {
+        "key": "_".join(f"{side:.15g}" for side in resolution),
+        "size": layout.bounds.shape[::-1],
+        "resolution": resolution,
+        "voxel_offset": layout.bounds.start[::-1],
+        "chunk_sizes": [layout.chunk[::-1]],
+        "encoding": layout.encoding,
+    }
+    if layout.encoding == "compressed_segmentation":
+        entry["compressed_segmentation_block_size"] = _BLOCK
+    if layout.shard is not None:
+        entry["sharding"] = _sharding(layout)
+    return json.loads(json.dumps(entry))  # type: ignore[no-any-return]  # tuples to lists
+
+
+# --- shards: boxes of chunks along a Morton curve ------------------------------------------------
+
+
+def _bits(bounds: Box, chunk: Triple) -> Triple:
+    """Bits that number the chunks along z, y, x."""
+    sides = zip(bounds.shape, chunk, strict=True)
+    return triple([max(0, (-(-n // c) - 1).bit_length()) for n, c in sides])
+
+
+def _morton_box(bits: Triple, count: int) -> Triple:
+    """Bits along z, y, x of the box that the lowest `count` bits of a Morton number span.
+
+    x comes first, then y, then z, and around again; an axis that has no bits left is skipped.
+    """
+    used = [0, 0, 0]
+    while sum(used) < min(count, sum(bits)):
+        for axis in (2, 1, 0):
+            if used[axis] < bits[axis] and sum(used) < count:
+                used[axis] += 1
+    return triple(used)
+
+
+def _shard_shape(bounds: Box, chunk: Triple, count: int) -> Triple:
+    used = _morton_box(_bits(bounds, chunk), count)
+    return triple([c << b for c, b in zip(chunk, used, strict=True)])
+
+
+def _plan_shard(layout: Layout, address: Address) -> Triple | None:
+    """The shard cut to the volume; an error that names the nearest one if it is none."""
+    if layout.shard is None:
+        return None
+    bits = _bits(layout.bounds, layout.chunk)
+    sides = zip(layout.shard, layout.chunk, bits, strict=True)
+    shard = triple([min(s, c << b) for s, c, b in sides])
+    ratios = [s / c for s, c in zip(shard, layout.chunk, strict=True)]
+    count = round(sum(math.log2(max(1.0, ratio)) for ratio in ratios))
+    nearest = _shard_shape(layout.bounds, layout.chunk, count)
+    if shard != nearest:
+        raise StorageError(
+            f"volume {address}: a shard of {layout.shard} voxels is no box of chunks of "
+            f"{layout.chunk} along the Morton curve of this volume; nearest that is: {nearest}"
+        )
+    return shard
+
+
+def _sharding(layout: Layout) -> dict[str, Any]:
+    assert layout.shard is not None
+    count = sum((s // c).bit_length() - 1 for s, c in zip(layout.shard, layout.chunk, strict=True))
+    preshift = min(count, 9)  # up to 512 chunks share one index, which is read to find any of them
+    coding = "raw" if layout.encoding == "jpeg" else "gzip"
+    return {
+        "@type": "neuroglancer_uint64_sharded_v1",
+        "preshift_bits": preshift,
+        "hash": "identity",
+        "minishard_bits": count - preshift,
+        "shard_bits": sum(_bits(layout.bounds, layout.chunk)) - count,
+        "minishard_index_encoding": "gzip",
+        "data_encoding": coding,
+    }
+
+
+def _refuse_compressed_files(address: Address, key: str, look_at: int = 16) -> None:
+    """Raise if chunks are files `*.gz`: tensorstore would read them as missing, so as zeros."""
+    folder = None if address.local is None else address.local / key
+    if folder is None or not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry, _ in zip(entries, range(look_at), strict=False)]
+    bad = _first(names, (".gz", ".br", ".zstd"))
+    if bad:
+        raise StorageError(
+            f"volume {address}: its chunks are compressed files ({key}/{bad}), which would read "
+            f"as missing; unpack them, or write the volume without compression (compress=False)"
+        )
+
+
+def _first(names: Sequence[str], endings: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name.endswith(endings)), None)

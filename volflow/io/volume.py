@@ -1,0 +1,320 @@
+"""A volume, opened: `read(box)` and `write(box, array)` in absolute voxels z, y, x.
+
+Whatever the format, channels come first, boxes are half-open, and what lies outside the bounds
+reads as fill. Formats that are only read are in `stacks`; how foreign numbers become ours is in
+`conversion`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from volflow.core.geometry import Box, Triple
+from volflow.core.pipeline import VolumeSpec
+from volflow.core.stage import Layer
+from volflow.errors import StorageError
+from volflow.io import n5, omezarr, precomputed, stacks
+from volflow.io.address import CHUNKED, Address
+from volflow.io.conversion import aligned, conversion
+from volflow.io.store import Store
+from volflow.io.voxels import Layout, Resolution, Voxels
+
+_FORMATS: dict[str, ModuleType] = {
+    "precomputed": precomputed,
+    "zarr": omezarr,
+    "zarr3": omezarr,
+    "n5": n5,
+}
+_SUFFIXES = {".zarr": "zarr", ".zarr3": "zarr3", ".n5": "n5", ".precomputed": "precomputed"}
+
+
+class Volume:
+    """One scale of a volume; made by `Volume.open` or `Volume.create`.
+
+    Attributes
+    ----------
+    address : str
+        Where it is, with its format.
+    bounds : Box
+        Voxels of this scale.
+    resolution : tuple of float or None
+        Nanometres per voxel, z y x, if anybody knows.
+    dtype : np.dtype
+        Of what is read; `stored_dtype` is that of what is stored.
+    channels : int
+        Length of the channel axis, 0 if there is none.
+    chunk, shard : Triple, Triple or None
+        What is stored as one object.
+    scales : int
+        How many scales the volume has.
+    """
+
+    def __init__(self, spec: VolumeSpec, own: bool, address: Address, voxels: Voxels) -> None:
+        self.spec, self.own, self._voxels = spec, own, voxels
+        self.address, self.format = str(address), address.format
+        layout = voxels.layout
+        self._conversion = conversion(spec, layout, own)
+        self._shift: Triple = (0, 0, 0)
+        self.resolution: Resolution | None = layout.resolution
+        if not own:
+            self.resolution = spec.resolution or layout.resolution
+            if spec.offset is not None:
+                z, y, x = (a - b for a, b in zip(spec.offset, layout.bounds.start, strict=True))
+                self._shift = (z, y, x)
+        self.bounds = layout.bounds.shift(self._shift)
+        self.stored_dtype, self.dtype = layout.dtype, self._conversion.dtype
+        self.channels, self.kind = self._conversion.channels, layout.kind
+        self.chunk, self.shard, self.encoding = layout.chunk, layout.shard, layout.encoding
+        self.scales = voxels.scales
+
+    @classmethod
+    def open(cls, spec: VolumeSpec, *, own: bool = False) -> Volume:
+        """Open the scale `spec.level` of a volume.
+
+        Parameters
+        ----------
+        spec : VolumeSpec
+            Where it is and what its numbers mean.
+        own : bool
+            Written by this run: it can be written, a chunk that it lacks is an error and not
+            zeros, and its metadata alone says where its voxels are.
+
+        Raises
+        ------
+        StorageError
+            If it is not there, or not what its address or declaration says.
+        """
+        address = _with_format(spec)
+        if address.format in CHUNKED:
+            voxels = _FORMATS[address.format].open_scale(address, spec.level, own)
+        elif own:
+            raise StorageError(f"volume {address}: {address.format} is only read, never written")
+        else:
+            voxels = stacks.open_stack(address, spec.level)
+        return cls(spec, own, address, voxels)
+
+    @classmethod
+    def create(
+        cls,
+        spec: VolumeSpec,
+        layer: Layer,
+        bounds: Box,
+        resolution: Resolution,
+        chunk: Triple,
+        scale: int = 0,
+    ) -> tuple[Volume, bool]:
+        """Create a scale of a volume, or keep the one that is there if it is the same.
+
+        A scale of ours that is another is deleted first, with the coarser ones made from it.
+
+        Parameters
+        ----------
+        spec : VolumeSpec
+            Address, encoding and shard.
+        layer : Layer
+            dtype, channels and kind.
+        bounds, resolution : Box, tuple of float
+            In voxels and nanometres of this scale.
+        chunk : Triple
+            Unless `spec.chunk` says otherwise; cut to the bounds.
+        scale : int
+            0, or the number of scales that are there.
+
+        Returns
+        -------
+        Volume, bool
+            The volume, opened as our own, and whether it is new.
+
+        Raises
+        ------
+        StorageError
+            If the format cannot hold it, a finer scale is missing, or a volume is in the way
+            that volflow did not write.
+        """
+        address = _with_format(spec, new=True)
+        if address.format not in CHUNKED:
+            raise StorageError(f"volume {address}: {address.format} is only read, never written")
+        if bounds.size == 0:
+            raise StorageError(f"volume {address}: there are no voxels in its bounds {bounds}")
+        own = spec.model_copy(update={"path": str(address), "level": scale})
+        module = _FORMATS[address.format]
+        wanted = module.plan(_layout(spec, layer, bounds, resolution, chunk), address)
+        open_cached.cache_clear()
+        if _is_kept(module, address, wanted, scale):
+            return cls.open(own, own=True), False
+        module.create_scale(address, wanted, scale)
+        return cls.open(own, own=True), True
+
+    def read(self, box: Box, fill: int = 0) -> np.ndarray:
+        """Read any box, also one that is empty or reaches out of the volume.
+
+        Parameters
+        ----------
+        box : Box
+            In absolute voxels of this scale.
+        fill : int
+            What lies outside the bounds.
+
+        Returns
+        -------
+        array, (Z, Y, X) or (C, Z, Y, X), C-contiguous, of `dtype`
+
+        Raises
+        ------
+        StorageError
+            If what is stored is damaged or, of our own, missing.
+        """
+        z, y, x = self._shift
+        try:
+            return self._conversion.read(self._voxels, box.shift((-z, -y, -x)), fill)
+        except StorageError as error:
+            if self.address in str(error):
+                raise
+            raise StorageError(f"volume {self.address}: {error}") from error
+
+    def write(self, box: Box, array: np.ndarray) -> None:
+        """Write a box of whole chunks (of a sharded volume: whole shards).
+
+        Parameters
+        ----------
+        box : Box
+            In absolute voxels, within the bounds; it starts and stops on borders of chunks or
+            at the end of the bounds.
+        array : array, (Z, Y, X) or (C, Z, Y, X), of `dtype`
+
+        Raises
+        ------
+        ValueError
+            If shape or dtype is another.
+        StorageError
+            If the box is not whole chunks within the bounds, or the store refuses.
+        """
+        if not self.own:
+            raise StorageError(f"volume {self.address} was opened for reading")
+        wanted = (*self._conversion.leading, *box.shape)
+        if array.shape != wanted:
+            raise ValueError(
+                f"volume {self.address}: box {box} wants an array of shape {wanted}; "
+                f"got {array.shape}"
+            )
+        if array.dtype != self.dtype:
+            raise ValueError(f"volume {self.address} holds {self.dtype}; got {array.dtype}")
+        if box.size == 0:
+            return
+        if not self.bounds.covers(box):
+            raise StorageError(f"volume {self.address}: box {box} leaves its bounds {self.bounds}")
+        unit, name = (self.chunk, "chunks") if self.shard is None else (self.shard, "shards")
+        if not aligned(box, self.bounds, unit):
+            raise StorageError(
+                f"volume {self.address}: box {box} is not made of whole {name} of {unit} "
+                f"that count from {self.bounds.start}, so two writers could touch one"
+            )
+        self._voxels.write(box, array)
+
+    def identity(self) -> dict[str, Any]:
+        """What the voxels read from it depend on, as JSON: for digests."""
+        spec = self.spec
+        return {
+            "address": self.address,
+            "level": spec.level,
+            "dtype": str(self.stored_dtype),
+            "channels": self._voxels.layout.channels,
+            "bounds": str(self.bounds),
+            "resolution": self.resolution,
+            "read": None
+            if self.own
+            else [spec.channels, spec.offset_sign, spec.scale, spec.boundary],
+            "version": spec.version,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """All that is known of it, as JSON."""
+        return {
+            **self.identity(),
+            "format": self.format,
+            "kind": self.kind,
+            "chunk": self.chunk,
+            "shard": self.shard,
+            "encoding": self.encoding,
+            "scales": self.scales,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.spec, self.own)
+
+    def __repr__(self) -> str:
+        shape = (*self._conversion.leading, *self.bounds.shape)
+        return f"<Volume {self.address} {self.bounds} {self.dtype} {shape}>"
+
+
+@lru_cache(maxsize=64)
+def open_cached(spec: VolumeSpec, own: bool) -> Volume:
+    """Open a volume once per process."""
+    return Volume.open(spec, own=own)
+
+
+def _reopen(spec: VolumeSpec, own: bool) -> Volume:
+    return Volume.open(spec, own=own)
+
+
+def _layout(
+    spec: VolumeSpec, layer: Layer, bounds: Box, resolution: Resolution, chunk: Triple
+) -> Layout:
+    dz, dy, dx = (min(c, n) for c, n in zip(spec.chunk or chunk, bounds.shape, strict=True))
+    rz, ry, rx = (float(side) for side in resolution)
+    dtype, channels = np.dtype(layer.dtype), layer.channels or 0
+    return Layout(
+        bounds, (rz, ry, rx), dtype, channels, (dz, dy, dx), spec.shard,
+        spec.encoding or "", layer.kind,
+    )  # fmt: skip
+
+
+def _is_kept(module: ModuleType, address: Address, wanted: Layout, scale: int) -> bool:
+    """Whether the scale is there as wanted; one of ours that is another is deleted."""
+    there = module.open_scale(address, 0, False) if module.exists(address) else None
+    if there is not None and not there.ours:
+        raise StorageError(
+            f"volume {address} was not written by volflow and will not be replaced; "
+            f"delete it or choose another path"
+        )
+    count = 0 if there is None else there.scales
+    if scale > count:
+        raise StorageError(f"volume {address}: scale {scale} needs scale {scale - 1} first")
+    if scale == count:
+        return False
+    if module.open_scale(address, scale, True).layout == wanted:
+        return True
+    module.delete_scales(address, scale)
+    store = Store(str(address))
+    for number in range(scale, count):
+        store.delete(f"volflow.owner.{number}.json")
+    return False
+
+
+def _with_format(spec: VolumeSpec, new: bool = False) -> Address:
+    """The address with its format: told, or found by looking at what is there."""
+    address = Address.parse(spec.path)
+    if address.format:
+        return address
+    found = stacks.sniff(address) or _sniff(address)
+    if not found and new:
+        suffix = "." + address.location.rpartition(".")[2]
+        found = _SUFFIXES.get(suffix, "precomputed")
+    if not found:
+        raise StorageError(
+            f"volume {spec.path}: nothing there looks like a volume (precomputed info, zarr, n5, "
+            f"TIFF, PNG sections or HDF5)"
+        )
+    return Address(found, address.location, address.query)
+
+
+def _sniff(address: Address) -> str:
+    """The chunked format that is there; empty if none is."""
+    for name in CHUNKED:
+        if _FORMATS[name].exists(Address(name, address.location)):
+            return name
+    return ""

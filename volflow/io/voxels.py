@@ -1,0 +1,215 @@
+"""What is known of a stored volume, and how its chunks are read and written."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import tensorstore as ts
+
+from volflow.core.geometry import Box, Triple, triple
+from volflow.errors import StorageError
+from volflow.io.address import Address, context, kvstore_spec
+
+Resolution: TypeAlias = tuple[float, float, float]
+"""Nanometres per voxel along z, y, x."""
+
+OURS = "volflow"
+"""The key under which a volume's metadata says that volflow made it, and how."""
+
+_OWN = {"fill_missing_data_reads": False, "store_data_equal_to_fill_value": True}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One scale of a volume as it is stored.
+
+    `channels` 0 is an array without a channel axis; `shard` None is one object per chunk.
+    """
+
+    bounds: Box
+    resolution: Resolution | None
+    dtype: np.dtype[Any]
+    channels: int
+    chunk: Triple
+    shard: Triple | None = None
+    encoding: str = ""
+    kind: str = ""
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """The channel axis of the shape, if there is one."""
+        return (self.channels,) if self.channels else ()
+
+
+class Voxels(Protocol):
+    """A stored volume, opened: one scale of it."""
+
+    layout: Layout
+    scales: int
+    ours: bool
+
+    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
+        """Read a box that lies within the bounds; all channels, or those named."""
+
+    def write(self, box: Box, array: np.ndarray) -> None:
+        """Write a box that is made of whole chunks."""
+
+
+class Chunked:
+    """One scale of a volume on tensorstore.
+
+    Parameters
+    ----------
+    address : Address
+        For messages.
+    layout : Layout
+        What is stored.
+    array : ts.TensorStore
+        Axes (c,) z, y, x; its domain is that of the bounds.
+    scales : int
+        How many scales the volume has.
+    ours : bool
+        Whether volflow made it.
+    """
+
+    def __init__(
+        self, address: Address, layout: Layout, array: ts.TensorStore, scales: int, ours: bool
+    ) -> None:
+        self.address, self.layout, self.scales, self.ours = address, layout, scales, ours
+        self._array = array
+
+    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
+        """Read a box within the bounds.
+
+        Raises
+        ------
+        StorageError
+            If a chunk is damaged or, of a volume opened as our own, missing.
+        """
+        view = self._array[(..., *box.slices)]
+        if channels is not None and self.layout.channels:
+            view = view[list(channels)]
+        try:
+            with ts.Batch() as batch:  # so that the index of a shard is read once
+                reading = view.read(order="C", batch=batch)
+            return np.asarray(reading.result())
+        except (ValueError, OSError, RuntimeError) as error:
+            what = "a chunk is missing" if "NOT_FOUND" in str(error) else "cannot be read"
+            raise StorageError(f"volume {self.address}, box {box}: {what}: {error}") from error
+
+    def write(self, box: Box, array: np.ndarray) -> None:
+        """Write a box of whole chunks; of a sharded volume whole shards, each in one go."""
+        try:
+            if self.layout.shard is None:
+                view = self._array[(..., *box.slices)]
+                view.write(array, can_reference_source_data_indefinitely=True).result()
+                return
+            for part in _tiles(box, self.layout.shard, self.layout.bounds.start):
+                with ts.Transaction() as transaction:
+                    view = self._array.with_transaction(transaction)[(..., *part.slices)]
+                    view.write(array[(..., *part.within(box))]).result()
+        except (ValueError, OSError, RuntimeError) as error:
+            message = f"volume {self.address}, box {box}: cannot be written: {error}"
+            raise StorageError(message) from error
+
+
+def _tiles(box: Box, shape: Triple, origin: Triple) -> Iterator[Box]:
+    """The parts of a box along a grid that is anchored at `origin`."""
+    axes = zip(box.start, box.stop, shape, origin, strict=True)
+    starts = [range(a - (a - o) % s, b, s) for a, b, s, o in axes]
+    for start in itertools.product(*starts):
+        stop = triple([a + s for a, s in zip(start, shape, strict=True)])
+        yield Box(triple(start), stop).clip(box)
+
+
+def open_array(
+    address: Address, driver: str, folder: str, own: bool, **more: object
+) -> ts.TensorStore:
+    """Open a tensorstore array in a folder below an address.
+
+    Raises
+    ------
+    StorageError
+        If there is none or its metadata makes no sense.
+    """
+    location = f"{address.location}/{folder}".rstrip("/")
+    spec = {"driver": driver, "kvstore": kvstore_spec(location), **(_OWN if own else {}), **more}
+    try:
+        return ts.open(spec, context=context(), open=True, read=True, write=own).result()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise StorageError(f"volume {address}: cannot be opened: {error}") from error
+
+
+def create_array(address: Address, driver: str, folder: str, **more: object) -> None:
+    """Create a tensorstore array in a folder below an address.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be: for its dtype, its shape, or because the store refuses.
+    """
+    spec = {"driver": driver, "kvstore": kvstore_spec(f"{address.location}/{folder}"), **more}
+    try:
+        ts.open(spec, context=context(), create=True).result()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise StorageError(f"volume {address}: cannot be created: {error}") from error
+
+
+def spatial_chunks(array: ts.TensorStore) -> tuple[Triple, Triple | None]:
+    """The chunk read and, where it is another, the shard written, along z, y, x."""
+    layout = array.chunk_layout
+    sides = [each.shape or array.shape for each in (layout.read_chunk, layout.write_chunk)]
+    chunk, shard = (triple([int(side or 1) for side in each[-3:]]) for each in sides)
+    return chunk, None if shard == chunk else shard
+
+
+def anchored(array: ts.TensorStore, start: Triple) -> ts.TensorStore:
+    """An array (c,) z, y, x whose first voxel is at `start`."""
+    return array[ts.d[array.rank - 3, array.rank - 2, array.rank - 1].translate_to[start]]
+
+
+def mark(layout: Layout) -> dict[str, Any]:
+    """What volflow notes of a scale in formats that have no place for it."""
+    return {
+        "kind": layout.kind,
+        "channels": layout.channels,
+        "encoding": layout.encoding,
+        "offset_zyx": layout.bounds.start,
+        "resolution_nm_zyx": layout.resolution,
+    }
+
+
+def marked_layout(note: dict[str, Any], array: ts.TensorStore) -> Layout:
+    """The layout of a scale from volflow's note and the array, whose domain starts at 0."""
+    chunk, shard = spatial_chunks(array)
+    start, shape = triple(note["offset_zyx"]), array.shape[-3:]
+    stop = triple([a + n for a, n in zip(start, shape, strict=True)])
+    z, y, x = note["resolution_nm_zyx"]
+    channels, encoding, kind = note["channels"], note["encoding"], note["kind"]
+    dtype = np.dtype(array.dtype.numpy_dtype)
+    return Layout(Box(start, stop), (z, y, x), dtype, channels, chunk, shard, encoding, kind)
+
+
+def whole_offset(translation: Sequence[float], resolution: Resolution, where: str) -> Triple:
+    """The first voxel from a translation in nanometres.
+
+    Less than one voxel counts as none: pyramids of averages are often written half a voxel off.
+
+    Raises
+    ------
+    StorageError
+        If it is not a whole number of voxels.
+    """
+    voxels = [t / r for t, r in zip(translation, resolution, strict=True)]
+    if all(abs(v) < 0.999 for v in voxels):
+        return (0, 0, 0)
+    if any(abs(v - round(v)) > 1e-3 for v in voxels):
+        raise StorageError(
+            f"{where}: its translation of {tuple(translation)} nm is not whole voxels of "
+            f"{resolution} nm; give the volume's `offset`"
+        )
+    return triple([round(v) for v in voxels])
