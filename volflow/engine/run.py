@@ -23,7 +23,7 @@ from volflow.io.ledger import Ledger, owner, set_owner
 from volflow.io.lock import RunLock
 from volflow.io.records import Records
 from volflow.io.store import Store
-from volflow.io.volume import Volume, forget_cached
+from volflow.io.volume import Volume, open_cached
 
 Range = tuple[int, int]
 
@@ -60,6 +60,7 @@ def execute(
     watcher = watcher or Watcher()
     run = plan.pipeline.run
     result = RunResult(run)
+    open_cached.cache_clear()  # this process may have read the volumes before they changed
     with RunLock(run):
         _require_earlier_steps(plan)
         _remember(plan)
@@ -163,7 +164,6 @@ def prepare(run: str, step: PlannedStep) -> None:
 
 def create(target: Target) -> tuple[Volume, bool]:
     """Open or create the volume of a target; whether its voxels are new."""
-    forget_cached()
     return Volume.create(
         target.spec,
         target.layer,

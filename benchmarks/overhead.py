@@ -1,0 +1,78 @@
+"""What the engine costs: a stage that does nothing over many blocks on local workers.
+
+    python benchmarks/overhead.py [BLOCKS] [WORKERS]
+
+Prints milliseconds per block, wall clock from the first block to the last, median of five runs.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from typing import Any
+
+from volflow.core.geometry import Block, BlockGrid, Box
+from volflow.core.pipeline import from_dict
+from volflow.core.stage import Stage
+from volflow.engine.cluster import connect
+from volflow.engine.job import StepResult
+from volflow.engine.plan import plan
+from volflow.engine.run import prepare, run_step
+from volflow.engine.watch import Watcher
+
+
+class Nothing(Stage):
+    """Neither reads nor writes."""
+
+    def run(self, block: Block) -> dict[str, Any]:
+        return {}
+
+
+def measure(blocks: int, workers: int, repeats: int = 5) -> list[float]:
+    """Seconds that one step of so many blocks takes, once per repeat, workers already up."""
+    side = 1 << 6
+    bounds = Box((0, 0, 0), (side * -(-blocks // 10_000), side * 100, side * 100))
+    assert len(BlockGrid(bounds, (side, side, side))) >= blocks
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        planned = [
+            plan(
+                from_dict(
+                    {
+                        "run": f"{folder}/{number}",
+                        "bounds": str(bounds),
+                        "resolution": [10, 10, 10],
+                        "block": [side, side, side],
+                        "volumes": {},
+                        "steps": [{"use": "benchmarks.overhead:Nothing", "name": "nothing"}],
+                    }
+                )
+            )
+            for number in range(repeats + 1)
+        ]
+        path = planned[0].search_path
+        with connect("local", workers=workers, search_path=path) as crew:
+            for one in planned:
+                step = one.steps[0]
+                prepare(one.pipeline.run, step)
+                result = StepResult(step.name, step.blocks)
+                begun = time.perf_counter()
+                run_step(step, result, crew, Watcher())
+                seconds.append(time.perf_counter() - begun)
+                assert result.done == step.blocks >= blocks
+    return seconds[1:]  # the first run starts the children
+
+
+def main() -> None:
+    blocks = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    workers = int(sys.argv[2]) if len(sys.argv) > 2 else 2
+    seconds = measure(blocks, workers)
+    per_block = [1000 * each / blocks for each in seconds]
+    print(f"{blocks} blocks, {workers} workers, five runs: ms per block")
+    print("  ".join(f"{each:.4f}" for each in per_block), f" median {statistics.median(per_block):.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""The driver: what is run, what is not run again, what stops a run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.engine.runs import BOUNDS, expected_index, files, layer, planned, toy
+from volflow.engine.run import execute, failures, gaps, run_one, status
+from volflow.engine.watch import Watcher
+from volflow.errors import BlockError, PlanError
+
+
+def test_steps_write_what_their_stages_return(tmp_path):
+    result = execute(planned(tmp_path, toy("Index"), toy("Double"), toy("Blur")))
+    assert result.ok
+    assert [step.done for step in result.steps] == [48, 48, 48]
+    index = expected_index()
+    np.testing.assert_array_equal(layer(tmp_path, "index"), index)
+    np.testing.assert_array_equal(layer(tmp_path, "double"), 2 * index)
+    padded = np.pad(index, 1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3, 3))
+    np.testing.assert_array_equal(layer(tmp_path, "blur"), windows.sum((3, 4, 5)))
+
+
+@pytest.mark.parametrize("block", [[8, 8, 8], [5, 24, 7], [32, 24, 32], [100, 100, 100], [1, 8, 16]])
+def test_a_reduction_gives_the_same_whatever_the_blocks(tmp_path, block):
+    result = execute(planned(tmp_path, toy("Index"), toy("Total"), block=block))
+    assert result.ok
+    # the second round adds what each leaf did not see itself: n - 1 times the sum of all
+    blocks = int(np.prod([-(-a // b) for a, b in zip(BOUNDS.shape, block, strict=True)]))
+    total = int(expected_index().sum(dtype="int64"))
+    assert result.results["total"] == {"sum": total * (blocks - 1)}
+    assert json.loads((tmp_path / "results" / "total.json").read_text()) == result.results["total"]
+
+
+def test_finished_blocks_are_not_run_again(tmp_path):
+    trace = tmp_path / "trace"
+    trace.mkdir()
+    plan = planned(tmp_path / "run", toy("Index", **{"with": {"trace": str(trace)}}))
+    execute(plan)
+    assert len(list(trace.iterdir())) == 48
+    before = files(tmp_path / "run")
+    again = execute(plan)
+    assert again.ok
+    assert again.steps[0].already == 48
+    assert len(list(trace.iterdir())) == 48
+    after = files(tmp_path / "run")
+    assert {k: v for k, v in after.items() if "lock" not in k} == {
+        k: v for k, v in before.items() if "lock" not in k
+    }
+
+
+def test_a_changed_parameter_redoes_what_depends_on_it_and_nothing_else(tmp_path):
+    def steps(times):
+        return toy("Index"), toy("Double", **{"with": {"times": times}}), toy("Blur")
+
+    first = execute(planned(tmp_path, *steps(2)))
+    assert first.ok
+    three = execute(planned(tmp_path, *steps(3)))
+    assert [step.already for step in three.steps] == [48, 0, 48]
+    np.testing.assert_array_equal(layer(tmp_path, "double"), 3 * expected_index())
+    back = execute(planned(tmp_path, *steps(2)))
+    assert [step.already for step in back.steps] == [48, 0, 48]
+    np.testing.assert_array_equal(layer(tmp_path, "double"), 2 * expected_index())
+
+
+def test_a_second_parameter_that_was_interrupted_does_not_shine_through(tmp_path):
+    """0.4, then half of 0.5, then 0.4 again gives 0.4's bytes."""
+    two = planned(tmp_path, toy("Index"), toy("Double", **{"with": {"times": 2}}))
+    execute(two)
+    wanted = layer(tmp_path, "double")
+
+    class Impatient(Watcher):
+        def progress(self, step, result, sweep):
+            if step.name == "double" and result.done > 20:
+                raise KeyboardInterrupt
+
+    three = planned(tmp_path, toy("Index"), toy("Double", **{"with": {"times": 3}}))
+    result = execute(three, watcher=Impatient())
+    assert result.interrupted
+    assert 0 < status(str(tmp_path))[1].done < 48
+    assert (layer_or_none(tmp_path, "double") != wanted).any()
+    assert execute(two).ok
+    np.testing.assert_array_equal(layer(tmp_path, "double"), wanted)
+
+
+def layer_or_none(run, name):
+    return layer(run, name)
+
+
+def test_a_block_that_raises_is_named_and_later_steps_do_not_start(tmp_path):
+    poison = toy("Poison", out={"index": "index"}, **{"with": {"raises": [[1, 2, 3], [0, 0, 1]]}})
+    result = execute(planned(tmp_path, poison, toy("Double")))
+    assert not result.ok
+    assert result.steps[0].done == 46
+    assert not result.steps[1].started
+    assert sorted(failure.index for failure in result.failures) == [(0, 0, 1), (1, 2, 3)]
+    assert "block (1, 2, 3) is poison" in result.failures[1].error
+    assert "misbehave" in result.failures[0].traceback
+    assert [(s.done, s.failed, s.left) for s in status(str(tmp_path))] == [(46, 2, 0), (0, 0, 48)]
+
+
+def test_a_failed_block_is_tried_again_by_the_next_run_and_forgotten_when_done(tmp_path):
+    cure = tmp_path / "cure"
+    settings = {"raises": [[1, 2, 3]], "cured_by": str(cure)}
+    plan = planned(tmp_path / "run", toy("Poison", **{"with": settings}), toy("Double"))
+    assert len(execute(plan).failures) == 1
+    assert len(failures(plan)["poison"]) == 1
+    cure.touch()
+    result = execute(plan)
+    assert result.ok
+    assert [step.already for step in result.steps] == [47, 0]
+    assert failures(plan) == {"poison": [], "double": []}
+
+
+def test_attempts_try_a_block_again_in_the_same_run(tmp_path):
+    """A block that is cured between attempts is done."""
+
+    plan = planned(tmp_path, toy("Poison", attempts=3, **{"with": {"raises": [[0, 0, 0]]}}))
+    result = execute(plan)
+    assert [failure.index for failure in result.failures] == [(0, 0, 0)]
+
+
+def test_one_block_alone_lets_its_exception_out(tmp_path):
+    plan = planned(tmp_path, toy("Poison", **{"with": {"raises": [[1, 2, 3]]}}))
+    with pytest.raises(ArithmeticError, match="is poison"):
+        run_one(plan, "poison", (1, 2, 3))
+    assert run_one(plan, "poison", (1, 2, 2)).done == 1
+    assert status(str(tmp_path))[0].done == 1 if (tmp_path / "outline.json").exists() else True
+    with pytest.raises(PlanError, match="outside the grid"):
+        run_one(plan, "poison", (9, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [("shape", "wanted the write box"), ("dtype", "returned int64"), ("name", "returned")],
+)
+def test_outputs_other_than_declared_are_refused(tmp_path, lie, words):
+    plan = planned(tmp_path, toy("Liar", **{"with": {"lie": lie}}))
+    with pytest.raises(BlockError, match=words):
+        run_one(plan, "liar", (0, 0, 0))
+
+
+def test_a_step_that_is_needed_but_not_done_is_asked_for(tmp_path):
+    steps = (toy("Index"), toy("Double"))
+    with pytest.raises(PlanError, match=r"step 'index' has to be run first: 48 of its 48 blocks"):
+        execute(planned(tmp_path, *steps, only="double"))
+    assert execute(planned(tmp_path, *steps, only="index")).ok
+    assert execute(planned(tmp_path, *steps, only="double")).ok
+
+
+def test_a_folder_without_a_run_has_no_status(tmp_path):
+    with pytest.raises(PlanError, match="holds no run"):
+        status(str(tmp_path))
+
+
+def test_gaps_are_what_ranges_leave():
+    assert gaps([], 5) == [(0, 5)]
+    assert gaps([(0, 5)], 5) == []
+    assert gaps([(1, 2), (3, 4)], 5) == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_voxels_outside_the_mask_are_zero_and_empty_blocks_are_marked(tmp_path):
+    from volflow.core.geometry import Box
+    from volflow.core.pipeline import VolumeSpec
+    from volflow.core.stage import Layer
+    from volflow.io.volume import Volume
+
+    coarse = Box((0, 0, 0), (10, 15, 20))  # voxels of 4 x 2 x 2 of ours
+    mask = np.random.default_rng(0).random(coarse.shape) < 0.4
+    mask[:, :, :6] = False
+    spec = VolumeSpec(path=f"precomputed://{tmp_path}/mask")
+    volume, _ = Volume.create(
+        spec, Layer("uint8", 0, "image"), coarse, (40.0, 16.0, 16.0), coarse.shape
+    )
+    volume.write(coarse, mask.astype("uint8"))
+    trace = tmp_path / "trace"
+    trace.mkdir()
+    plan = planned(
+        tmp_path / "run",
+        toy("Index", **{"with": {"trace": str(trace)}}),
+        volumes={"mask": {"path": spec.path}},
+        mask="mask",
+        bad_sections=[5, 6],
+    )
+    assert execute(plan).ok
+    fine = mask.repeat(4, 0).repeat(2, 1).repeat(2, 2)[BOUNDS.slices]
+    fine[[3, 4]] = False  # sections 5 and 6, bounds start at 2
+    np.testing.assert_array_equal(layer(tmp_path / "run", "index"), expected_index() * fine)
+    # x 4..12 is empty in every block: 12 of the 48
+    assert len(list(trace.iterdir())) == 36

@@ -1,0 +1,182 @@
+"""Small stages that behave, misbehave and leave traces, for the tests of the engine."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from volflow.core.geometry import Block, Triple
+from volflow.core.stage import Columns, Layer, Previous, Record, Reduction, Stage, Up
+
+
+class Nothing(Stage):
+    """Neither reads nor writes."""
+
+    def run(self, block: Block) -> dict[str, Any]:
+        return {}
+
+
+class Index(Stage):
+    """Writes at each voxel a number that tells where it is."""
+
+    trace: str = ""
+    seconds: float = 0.0
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"index": Layer("uint32", 0, "segmentation")}
+
+    def run(self, block: Block) -> dict[str, Any]:
+        if self.trace:
+            name = f"{'-'.join(map(str, block.index))}.{os.getpid()}.{time.time_ns()}"
+            (Path(self.trace) / name).touch()
+        time.sleep(self.seconds)
+        z, y, x = np.indices(block.write.shape)
+        a, b, c = block.write.start
+        return {"index": ((z + a) * 10_000 + (y + b) * 100 + x + c + 1).astype("uint32")}
+
+
+class Double(Stage):
+    """Twice its input."""
+
+    times: int = 2
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"double": Layer("uint32", 0, "segmentation")}
+
+    def run(self, block: Block, *, index: np.ndarray) -> dict[str, Any]:
+        return {"double": (index * self.times).astype("uint32")}
+
+
+class Blur(Stage):
+    """Sum over the 3x3x3 neighbourhood: what is wrong with a halo shows."""
+
+    @property
+    def halo(self) -> Triple:
+        return (1, 1, 1)
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"blur": Layer("uint32", 0, "segmentation")}
+
+    def run(self, block: Block, *, index: np.ndarray) -> dict[str, Any]:
+        padded = np.pad(index.astype("uint32"), 1)
+        total = np.zeros(index.shape, "uint32")
+        for z in range(3):
+            for y in range(3):
+                for x in range(3):
+                    depth, height, width = index.shape
+                    total += padded[z : z + depth, y : y + height, x : x + width]
+        return {"blur": total}
+
+
+class Poison(Stage):
+    """Ends badly, in one of many ways, at the blocks it is told."""
+
+    raises: tuple[Triple, ...] = ()
+    segfaults: tuple[Triple, ...] = ()
+    exits: tuple[Triple, ...] = ()
+    hangs: tuple[Triple, ...] = ()
+    eats: tuple[Triple, ...] = ()
+    killed: tuple[Triple, ...] = ()
+    cured_by: str = ""
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"index": Layer("uint32", 0, "segmentation")}
+
+    def run(self, block: Block) -> dict[str, Any]:
+        if not (self.cured_by and Path(self.cured_by).exists()):
+            self.misbehave(block.index)
+        return Index().run(block)
+
+    def misbehave(self, index: Triple) -> None:
+        if index in self.raises:
+            raise ArithmeticError(f"block {index} is poison")
+        if index in self.segfaults:
+            ctypes.string_at(0)
+        if index in self.exits:
+            os._exit(7)
+        if index in self.hangs:
+            time.sleep(3600)
+        if index in self.eats:
+            hoard = []
+            while True:
+                hoard.append(np.ones(2**22))
+                time.sleep(0.01)
+        if index in self.killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Liar(Stage):
+    """Declares one thing and returns another."""
+
+    lie: str = "shape"
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"index": Layer("uint32", 0, "segmentation")}
+
+    def run(self, block: Block) -> dict[str, Any]:
+        right = np.zeros(block.write.shape, "uint32")
+        lies: dict[str, dict[str, Any]] = {
+            "shape": {"index": right[:-1]},
+            "dtype": {"index": right.astype("int64")},
+            "name": {"other": right},
+        }
+        return lies[self.lie]
+
+
+class Total(Reduction):
+    """The sum of a volume, up a pyramid; on the way down each block learns it."""
+
+    wants: ClassVar[dict[str, Layer]] = {"index": Layer(kind="segmentation")}
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        return ("first", "second")
+
+    @property
+    def descends(self) -> bool:
+        return True
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"total": Columns((("sum", "int64"), ("seen", "int64")))}
+
+    def leaf(
+        self,
+        block: Block,
+        round: str,
+        previous: Previous | None,
+        *,
+        index: np.ndarray,
+    ) -> Up:
+        total = np.array([index.sum()], "int64")
+        if previous is not None:
+            received = previous.received if previous.received is not None else previous.kept
+            assert np.array_equal(previous.kept["own"], total)
+            return Up({"sum": received["sum"] - total}, {"own": total, "sum": total * 0})
+        return Up({"sum": total}, {"own": total, "sum": total})
+
+    def join(self, block: Block, round: str, children: Any) -> Up:
+        total = sum(child["sum"] for child in children)
+        return Up({"sum": total}, {"sum": total, "children": np.array([len(children)])})
+
+    def split(self, block: Block, round: str, kept: Record, received: Record | None) -> Any:
+        total = kept["sum"] if received is None else received["sum"]
+        return [{"sum": total}] * int(kept["children"][0])
+
+    def finish(self, block: Block, previous: Previous) -> dict[str, Any]:
+        received = previous.received if previous.received is not None else previous.kept
+        return {"total": {"sum": received["sum"], "seen": previous.kept["own"]}}
+
+    def result(self, roots: Any) -> dict[str, Any]:
+        return {"sum": int(roots[0]["sum"][0])}
