@@ -1,0 +1,54 @@
+# Nothing is needed but python3, pip and make.
+#   make demo    a synthetic volume, segmented and scored, in ./demo
+#   make test    what CI runs
+#   make fix     let ruff put right what it can
+#   make bench   timings (minutes)
+
+PYTHON ?= python3
+BIN := .venv/bin
+CODE := volflow tests examples benchmarks
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint bench fix clean
+
+help:
+	@sed -n '2,5s/^# *//p' Makefile
+
+env: .venv/.made
+
+# Made anew only when what is installed may have changed. Where Python comes without ensurepip
+# (Debian keeps it in python3-venv) the pip at hand fills the new environment.
+.venv/.made: pyproject.toml constraints.txt
+	@echo "== environment (.venv), a minute or two"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv 2>/dev/null || $(PYTHON) -m venv --without-pip .venv
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
+	else pip="$(PYTHON) -m pip --python $(BIN)/python"; fi; \
+	$$pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: env
+	@$(BIN)/volflow demo
+
+test: lint
+	@echo "== tests"
+	@$(BIN)/pytest -q -n auto --maxprocesses=4 --dist=loadfile
+
+lint: env
+	@echo "== ruff format"
+	@$(BIN)/ruff format --check $(CODE)
+	@echo "== ruff check"
+	@$(BIN)/ruff check $(CODE)
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== layers"
+	@$(BIN)/lint-imports
+
+bench: env
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test,bench]'
+	@for script in kernels sweep; do echo "== $$script"; $(BIN)/python -m benchmarks.$$script; done
+
+fix: env
+	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+clean:
+	rm -rf .venv demo .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,59 @@
+"""`plan` and `schema`: what would be done, and what a pipeline file may say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from volflow.cli import options
+
+
+@click.command()
+@click.argument("pipeline")
+@options.selection
+def plan(pipeline: str, **chosen: Any) -> None:
+    """Check PIPELINE and tell what it would do.
+
+    Nothing is started or written.
+    """
+    from volflow.cli.text import count, output, print_table, size
+    from volflow.engine.api import make_plan
+
+    planned = make_plan(pipeline, **chosen)
+    console = output()
+    nm = "x".join(f"{side:g}" for side in planned.resolution)
+    shape = "x".join(count(side) for side in planned.bounds.shape)
+    console.print(f"run     {planned.pipeline.run}", markup=False)
+    console.print(f"bounds  {planned.bounds} ({shape} voxels of {nm} nm, z y x)\n", markup=False)
+    rows = []
+    for step in planned.chosen:
+        block = "x".join(str(side) for side in step.jobs[0].sweep.grid.shape)
+        memory = size(max(step.memory.values(), default=0))
+        passes, blocks = count(len(step.jobs)), count(step.blocks)
+        rows.append([step.name, block, passes, blocks, size(step.bytes_out), memory])
+    heads = ["step", "block ", "passes", "blocks", "bytes out", "memory per worker"]
+    print_table(console, heads, rows)
+    total, most = sum(step.blocks for step in planned.chosen), size_of_all(planned)
+    console.print(f"\n{count(total)} blocks, at most {size(most)} to be written", markup=False)
+    for step in planned.chosen:
+        for target in step.targets:
+            if target.scale == 0:
+                console.print(f"writes  {target.spec.path}", markup=False)
+
+
+def size_of_all(planned: Any) -> int:
+    """Bytes that the steps would write, uncompressed."""
+    return sum(step.bytes_out for step in planned.chosen)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON schema of pipeline files.
+
+    Editors use it to check and complete while one types.
+    """
+    from volflow.core.schema import schema
+
+    click.echo(json.dumps(schema(), indent=1))

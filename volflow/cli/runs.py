@@ -1,0 +1,234 @@
+"""`run`, `status`, `retry` and `block`: what moves a run on, and where it stands."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from volflow.cli import BLOCKS_FAILED, INTERRUPTED, options
+from volflow.errors import PlanError, RunHeld, VolflowError
+
+if TYPE_CHECKING:
+    from volflow.core.pipeline import Pipeline
+    from volflow.engine.job import Plan, RunResult
+    from volflow.engine.profile import Profile
+
+
+@click.command()
+@click.argument("pipeline")
+@options.workers
+@options.selection
+def run(
+    pipeline: str, cluster: str, workers: int | None, timeout: float | None, **chosen: Any
+) -> None:
+    """Run PIPELINE, or what is left of it.
+
+    What an earlier run in the same folder has done is not done again.
+    """
+    from volflow.engine.api import make_plan
+    from volflow.engine.profile import find_profile
+
+    profile = find_profile(cluster, workers, timeout)
+    show(make_plan(pipeline, profile=profile, **chosen), profile)
+
+
+@click.command()
+@click.argument("address", metavar="RUN")
+@click.option("--step", "only", help="This step alone.")
+@options.workers
+def retry(
+    address: str, only: str | None, cluster: str, workers: int | None, timeout: float | None
+) -> None:
+    """Run what is not done in RUN, failed blocks included.
+
+    The pipeline is the one that RUN keeps, as it was when it was started last.
+    """
+    from volflow.engine.plan import plan
+    from volflow.engine.profile import find_profile
+
+    profile = find_profile(cluster, workers, timeout)
+    show(plan(kept_pipeline(address), only=only), profile)
+
+
+@click.command()
+@click.argument("address", metavar="RUN")
+def status(address: str) -> None:
+    """Tell where RUN stands, and why blocks failed.
+
+    Reads the ledger alone, so it may be asked while the run goes on, from anywhere.
+    """
+    from volflow.cli.text import count, duration, output, print_failures, print_table
+    from volflow.engine.report import failures
+    from volflow.engine.run import status
+    from volflow.io.lock import RunLock
+
+    console = output()
+    steps = status(address)
+    print_table(
+        console,
+        ["step", "blocks", "done", "failed", "left", "work"],
+        [
+            [
+                s.name,
+                count(s.total),
+                count(s.done),
+                count(s.failed),
+                count(s.left),
+                duration(s.seconds),
+            ]
+            for s in steps
+        ],
+    )
+    failed = failures(address)
+    if failed:
+        console.print()
+        print_failures(console, address, failed)
+    holder = RunLock(address).holder()
+    if holder:
+        who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+        console.print(f"\nheld by {who}, since {holder.get('started', '?')}", markup=False)
+    elif any(step.left or step.failed for step in steps):
+        console.print(f"\nresume with: volflow retry {address}", markup=False)
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("source", metavar="PIPELINE_OR_RUN")
+@click.argument("step")
+@click.argument("index", metavar="Z Y X", nargs=3, type=click.IntRange(0))
+@click.option("--pass", "sweep", default="", help="Which pass of the step; default: its first.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for run.")
+@click.option("--bounds", metavar="Z0:Z1,Y0:Y1,X0:X1", help="As for run.")
+@click.option("--pdb", "debugger", is_flag=True, help="Open a debugger where it raises.")
+def block(
+    source: str,
+    step: str,
+    index: tuple[int, int, int],
+    sweep: str,
+    overrides: tuple[str, ...],
+    bounds: str | None,
+    debugger: bool,
+) -> None:
+    """Run one block alone, in this process.
+
+    It is run whether it is done or not, and what it raises is shown in full.
+    """
+    from volflow.cli.text import duration, output
+    from volflow.engine.api import make_plan
+    from volflow.engine.plan import plan
+    from volflow.engine.run import run_one
+
+    if holds_run(source):
+        planned = plan(kept_pipeline(source, overrides, bounds))
+    else:
+        planned = make_plan(source, overrides=overrides, bounds=bounds)
+    try:
+        outcome = run_one(planned, step, index, sweep)
+    except (PlanError, RunHeld):
+        raise
+    except Exception:
+        traceback.print_exc()
+        if debugger:
+            import pdb
+
+            pdb.post_mortem(sys.exc_info()[2])
+        sys.exit(BLOCKS_FAILED)
+    what = "empty under the mask" if outcome.empty else "done"
+    output().print(f"{what} in {duration(outcome.seconds)}; {outcome.voxels} voxels")
+
+
+def show(plan: Plan, profile: Profile) -> RunResult:
+    """Execute a plan before the user's eyes; leaves with 3 or 130 if it did not finish."""
+    from volflow.cli.text import output
+    from volflow.cli.watching import watching
+    from volflow.engine.api import carry_out
+
+    console = output()
+    console.print(f"run {plan.pipeline.run}", markup=False)
+    with watching(plan, console) as watcher:
+        result = carry_out(plan, profile, watcher)
+    conclude(result)
+    return result
+
+
+def conclude(result: RunResult) -> None:
+    """Print what became of a run; leaves with 3 or 130 if it did not finish."""
+    from volflow.cli.text import errors, output, plural, print_failures
+
+    console = output()
+    if result.ok:
+        already = sum(step.already for step in result.steps)
+        blocks = sum(step.total for step in result.steps)
+        before = f", {already:,} of them done before" if already else ""
+        console.print(f"[green]done[/]: {plural(blocks, 'block')}{before}")
+        return
+    stderr = errors()
+    if result.failures:
+        stderr.print()
+        print_failures(stderr, result.run, result.failures)
+        waiting = [step.name for step in result.steps if not step.started]
+        if waiting:
+            stderr.print(f"\nnot started: {', '.join(waiting)}", markup=False)
+    if result.interrupted:
+        stderr.print("\ninterrupted; what is done stays done", markup=False)
+    stderr.print(f"resume with: volflow retry {result.run}", markup=False)
+    sys.exit(INTERRUPTED if result.interrupted else BLOCKS_FAILED)
+
+
+@contextlib.contextmanager
+def run_folder(kept: str | None) -> Iterator[str]:
+    """A folder for a run of one step: the one given, or one that goes when all went well.
+
+    Where blocks failed it stays, so that `volflow block` can run them alone.
+    """
+    if kept:
+        yield kept
+        return
+    folder = tempfile.mkdtemp(prefix="volflow-")
+    try:
+        yield folder
+    except SystemExit:
+        raise
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)
+
+
+def holds_run(address: str) -> bool:
+    """Whether a run was started at the address."""
+    from volflow.io.store import Store
+
+    if os.path.isfile(address):
+        return False
+    with contextlib.suppress(VolflowError):
+        return Store(address).read("pipeline.yaml") is not None
+    return False
+
+
+def kept_pipeline(
+    address: str, overrides: tuple[str, ...] = (), bounds: str | None = None
+) -> Pipeline:
+    """The pipeline that a run keeps, as it was resolved when it was started.
+
+    Raises
+    ------
+    PlanError
+        If nothing was ever run there.
+    """
+    import yaml
+
+    from volflow.core.pipeline import from_dict
+    from volflow.io.store import Store
+
+    text = Store(address).read("pipeline.yaml")
+    if text is None:
+        raise PlanError(f"{address} holds no run (it has no pipeline.yaml)")
+    return from_dict(yaml.safe_load(text), (f"run={address}", *overrides), bounds)

@@ -1,0 +1,130 @@
+"""How numbers, tables and failures look on a terminal and in a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from volflow.engine.job import Failure
+
+IN_FULL = 10  # failed blocks shown with their traceback; of the others a line each
+TRACEBACK_LINES = 6
+LOG_WIDTH = 10_000  # a log has no edge: its lines are not wrapped
+
+
+def output() -> Console:
+    """The console for results: coloured on a terminal, plain and unwrapped elsewhere."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+
+
+def errors() -> Console:
+    """The console for what went wrong."""
+    tty = sys.stderr.isatty()
+    return Console(stderr=True, highlight=False, width=None if tty else LOG_WIDTH, soft_wrap=True)
+
+
+def count(number: float) -> str:
+    """An integer with its thousands apart: 12,345."""
+    return f"{int(number):,}"
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that fits: 1.2 GB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(number) < 999.5:
+            return (
+                f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+            )
+        number /= 1000
+    return f"{number:.1f} PB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as they are said: 0.4 s, 12 s, 4:05, 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def speed(voxels: float, seconds: float) -> str:
+    """Voxels per second: 3.4 Mvoxel/s; nothing while there is nothing to tell."""
+    if not voxels or seconds <= 0:
+        return ""
+    rate = voxels / seconds
+    for factor, unit in ((1e9, "Gvoxel/s"), (1e6, "Mvoxel/s"), (1e3, "kvoxel/s")):
+        if rate >= factor:
+            return f"{rate / factor:.1f} {unit}"
+    return f"{rate:.0f} voxel/s"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 block`, `2 blocks`."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def index_text(index: Sequence[int]) -> str:
+    """A block's index as `volflow block` takes it: `0 3 2`."""
+    return " ".join(str(part) for part in index)
+
+
+def print_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; the columns after the first are numbers unless their head ends in a blank.
+
+    On a terminal it is ruled; elsewhere its columns are aligned by spaces and never cut.
+    """
+    if console.is_terminal:
+        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
+        for place, head in enumerate(heads):
+            table.add_column(head.strip(), justify="right" if _number(place, head) else "left")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        console.print(table)
+        return
+    widths = [max(len(line[i]) for line in (heads, *rows)) for i in range(len(heads))]
+    for line in (heads, *rows):
+        cells = [
+            cell.rjust(width) if _number(place, heads[place]) else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        console.print("  ".join(cells).rstrip(), markup=False)
+
+
+def _number(place: int, head: str) -> bool:
+    return place > 0 and not head.endswith(" ")
+
+
+def print_failures(console: Console, run: str, failures: Sequence[Failure]) -> None:
+    """Print failed blocks: which, why, and the command that runs each alone."""
+    console.print(f"[bold red]{plural(len(failures), 'block')} failed[/]")
+    for failure in failures[:IN_FULL]:
+        head = f"step {failure.step}, pass {failure.sweep}, block {index_text(failure.index)}"
+        console.print(f"\n[red]✗[/] [bold]{escape(head)}[/]: {failure.reason}")
+        last = failure.traceback.rstrip().splitlines()[-TRACEBACK_LINES:] or [failure.error]
+        for line in last:
+            console.print(f"    {line}", markup=False, style="dim")
+        console.print(f"  run it alone:  {rerun(run, failure)}", markup=False)
+    rest = failures[IN_FULL:]
+    if rest:
+        console.print(f"\nand {plural(len(rest), 'block')} more:")
+    for failure in rest:
+        console.print(f"  {rerun(run, failure)}   {failure.reason}: {failure.error}", markup=False)
+
+
+def rerun(run: str, failure: Failure) -> str:
+    """The command that runs a failed block alone."""
+    place = index_text(failure.index)
+    return f"volflow block {_quoted(run)} {failure.step} {place} --pass {failure.sweep}"
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)

@@ -1,0 +1,156 @@
+"""How a run goes on, as it is shown: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from volflow.cli.text import count, duration, index_text, plural, speed
+from volflow.engine.job import Failure, Plan, PlannedStep, StepResult
+from volflow.engine.watch import Watcher
+
+PLAIN_EVERY = 10.0  # seconds between two lines of a step in a log
+REFRESH = 4  # times a second that the table is drawn
+
+
+@contextmanager
+def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
+    """Whoever shows the run on this console."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    board = Board(plan, console)
+    with Live(
+        get_renderable=board.table, console=console, refresh_per_second=REFRESH, transient=False
+    ):
+        yield board
+
+
+class Lines(Watcher):
+    """One line when a step begins and ends, one every ten seconds, one per failed block."""
+
+    def __init__(self, console: Console, every: float = PLAIN_EVERY) -> None:
+        self.console, self.every = console, every
+        self.due = 0.0
+        self.pace = Pace()
+
+    def note(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def step_begins(self, step: PlannedStep, result: StepResult) -> None:
+        before = f", {count(result.already)} done before" if result.already else ""
+        self.note(f"{step.name}: begins, {plural(result.total, 'block')}{before}")
+        self.pace = Pace()
+        self.due = time.monotonic() + self.every
+
+    def progress(self, step: PlannedStep, result: StepResult, sweep: str) -> None:
+        if time.monotonic() < self.due:
+            return
+        self.due = time.monotonic() + self.every
+        parts = [f"{step.name}: {_counts(result)}", speed(result.voxels, self.pace.elapsed)]
+        self.note("; ".join(part for part in (*parts, self.pace.left(result), sweep) if part))
+
+    def block_failed(self, failure: Failure) -> None:
+        place = f"block {index_text(failure.index)} of pass {failure.sweep}"
+        self.note(f"{failure.step}: {place} failed: {_first_line(failure.error)}")
+
+    def step_ends(self, step: PlannedStep, result: StepResult) -> None:
+        rate = speed(result.voxels, result.seconds)
+        took = f"{'done' if result.ok else 'stopped'} in {duration(result.seconds)}"
+        parts = [f"{step.name}: {took}", _counts(result), rate]
+        self.note("; ".join(part for part in parts if part))
+
+
+class Board(Watcher):
+    """A table with a line per step, drawn over and over."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self.console = console
+        self.rows = {step.name: StepResult(step.name, step.blocks) for step in plan.chosen}
+        self.under_way = ""
+        self.sweep = ""
+        self.pace = Pace()
+        self.ended: set[str] = set()
+
+    def note(self, text: str) -> None:
+        self.console.print(text, markup=False, style="dim")
+
+    def step_begins(self, step: PlannedStep, result: StepResult) -> None:
+        self.rows[step.name] = result
+        self.under_way, self.sweep, self.pace = step.name, "", Pace()
+
+    def progress(self, step: PlannedStep, result: StepResult, sweep: str) -> None:
+        self.sweep = sweep if len(step.jobs) > 1 else ""
+
+    def block_failed(self, failure: Failure) -> None:
+        place = f"{failure.step} {index_text(failure.index)} ({failure.sweep})"
+        self.console.print(f"[red]✗[/] {escape(place)}  {escape(_first_line(failure.error))}")
+
+    def step_ends(self, step: PlannedStep, result: StepResult) -> None:
+        self.under_way, self.sweep = "", ""
+        self.ended.add(step.name)
+
+    def table(self) -> Table:
+        """The table as things stand."""
+        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("")
+        table.add_column("step", no_wrap=True)
+        table.add_column("", width=24)
+        for head in ("blocks", "done", "failed", "left", "speed", "time"):
+            table.add_column(head, justify="right", no_wrap=True)
+        table.add_column("", style="dim", no_wrap=True, overflow="ellipsis")
+        for name, result in self.rows.items():
+            table.add_row(*self._row(name, result))
+        return table
+
+    def _row(self, name: str, result: StepResult) -> list[str | ProgressBar]:
+        bar = ProgressBar(max(1, result.total), result.done, width=24, finished_style="green")
+        numbers = [count(result.total), count(result.done), "", count(result.left)]
+        if result.failures:
+            numbers[2] = f"[red]{count(len(result.failures))}[/]"
+        if name == self.under_way:
+            rate = speed(result.voxels, self.pace.elapsed)
+            when = self.pace.left(result) or duration(self.pace.elapsed)
+            return ["[cyan]▸[/]", f"[bold]{escape(name)}[/]", bar, *numbers, rate, when, self.sweep]
+        if name in self.ended:
+            mark = "[green]✓[/]" if result.ok else "[red]✗[/]"
+            rate, took = speed(result.voxels, result.seconds), duration(result.seconds)
+            before = f"{count(result.already)} done before" if result.already else ""
+            return [mark, escape(name), bar, *numbers, rate, took, before]
+        return ["[dim]·[/]", f"[dim]{escape(name)}[/]", "", f"[dim]{numbers[0]}[/]", *[""] * 6]
+
+
+class Pace:
+    """The clock of a step: how long it has been under way, and how long it will be."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the step began."""
+        return time.monotonic() - self.begun
+
+    def left(self, result: StepResult) -> str:
+        """How long it will take if it goes on as so far; empty before anything is known."""
+        tried = result.done - result.already + len(result.failures)
+        return f"{duration(self.elapsed / tried * result.left)} left" if tried > 0 else ""
+
+
+def _counts(result: StepResult) -> str:
+    """Three numbers that add up to the fourth."""
+    return (
+        f"{count(result.done)} done, {count(len(result.failures))} failed, "
+        f"{count(result.left)} left of {plural(result.total, 'block')}"
+    )
+
+
+def _first_line(error: str) -> str:
+    return (error.splitlines() or [""])[0]

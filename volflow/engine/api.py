@@ -1,0 +1,129 @@
+"""Load, plan and execute in one call: what the command line does, from Python."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from volflow.core.pipeline import Draft, from_dict, read
+from volflow.core.shipped import find_shipped
+from volflow.engine.cluster import Room
+from volflow.engine.job import Plan, RunResult
+from volflow.engine.plan import plan_draft
+from volflow.engine.profile import Profile, find_profile
+from volflow.engine.run import execute
+from volflow.engine.watch import Watcher
+
+PipelineSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any]
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    pipeline: PipelineSource,
+    *,
+    cluster: str = "none",
+    workers: int | None = None,
+    timeout: float | None = None,
+    overrides: Sequence[str] = (),
+    bounds: str | None = None,
+    only: str | None = None,
+    from_: str | None = None,
+    until: str | None = None,
+    watcher: Watcher | None = None,
+) -> RunResult:
+    """Run a pipeline, resuming what an earlier run left.
+
+    Parameters
+    ----------
+    pipeline : path, str or dict
+        A pipeline file, the name of a shipped one (`segment`), or what such a file would say.
+    cluster : str
+        `none` (this process), `local` (Dask workers on this machine), tcp://HOST:PORT of a Dask
+        scheduler, or a profile file. A script that asks for `local` keeps its calls behind
+        `if __name__ == "__main__":`, because Dask starts its workers by importing it.
+    workers : int, optional
+        Number of local workers; default: as many as cores and memory allow.
+    timeout : float, optional
+        Seconds that one block may take; default: the profile's, which is no limit.
+    overrides : sequence of str
+        `dotted.key=value`, as after `--set`.
+    bounds : str, optional
+        `z0:z1,y0:y1,x0:x1` in voxels.
+    only, from_, until : str, optional
+        Name of the one step to run, or of the first or last one.
+    watcher : Watcher, optional
+        Told how it goes on.
+
+    Returns
+    -------
+    RunResult
+        `ok` is true when every block of every step is done; `failures` lists those that are not,
+        `results` holds what steps like `score` found.
+
+    Raises
+    ------
+    PlanError
+        If the pipeline cannot run as written; nothing was started.
+    RunHeld
+        If another driver holds the run.
+    """
+    profile = find_profile(cluster, workers, timeout)
+    planned = make_plan(
+        pipeline,
+        profile=profile,
+        overrides=overrides,
+        bounds=bounds,
+        only=only,
+        from_=from_,
+        until=until,
+    )
+    result = carry_out(planned, profile, watcher)
+    if not result.ok:
+        logger.warning("run %s did not finish: %d blocks failed", result.run, len(result.failures))
+    return result
+
+
+def make_plan(
+    pipeline: PipelineSource,
+    *,
+    profile: Profile | None = None,
+    overrides: Sequence[str] = (),
+    bounds: str | None = None,
+    only: str | None = None,
+    from_: str | None = None,
+    until: str | None = None,
+) -> Plan:
+    """Check a pipeline and make every decision of its run; see `run` for the parameters.
+
+    Raises
+    ------
+    PlanError
+        With all mistakes.
+    """
+    if isinstance(pipeline, Mapping):
+        draft = Draft(from_dict(pipeline, overrides, bounds), ())
+    else:
+        draft = read(find_shipped(pipeline, "pipelines", "pipeline"), overrides, bounds)
+    memory = memory_per_worker(profile) if profile else None
+    return plan_draft(draft, only=only, from_=from_, until=until, memory=memory)
+
+
+def memory_per_worker(profile: Profile) -> int | None:
+    """Bytes that a worker on this machine may use at most; None for workers elsewhere."""
+    if "://" in profile.cluster:
+        return None
+    return Room.here().memory * 9 // 10 // (profile.workers or 1)
+
+
+def carry_out(plan: Plan, profile: Profile, watcher: Watcher | None = None) -> RunResult:
+    """Execute a plan on the workers of a profile."""
+    return execute(
+        plan,
+        cluster=profile.cluster,
+        workers=profile.workers,
+        timeout=profile.timeout,
+        watcher=watcher,
+    )
