@@ -104,7 +104,13 @@ class Child:
         return total
 
     def close(self) -> None:
-        """End the child."""
+        """End the child for good."""
+        self._stop()
+        self.log.close()
+        self.progress.page.close()
+        os.close(self.page)
+
+    def _stop(self) -> None:
         if self.pipe is not None:
             self.pipe.close()
             self.pipe = None
@@ -122,7 +128,7 @@ class Child:
         self.pipe.send_bytes(pickle.dumps((job, start, stop)))
 
     def _start(self) -> None:
-        self.close()
+        self._stop()
         ours, theirs = Pipe()
         self.log.seek(0)
         self.log.truncate()

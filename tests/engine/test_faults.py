@@ -1,0 +1,197 @@
+"""Blocks that end their process, workers and drivers that die."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.engine.runs import expected_index, files, layer, planned, toy
+from volflow.engine.cluster import connect, what_became_of
+from volflow.engine.run import execute, status
+from volflow.engine.watch import Watcher
+
+pytestmark = pytest.mark.cluster
+
+
+def children_of_blocks():
+    """Processes on this machine that run blocks for a driver."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "volflow.engine.child" in (process.info["cmdline"] or []):
+            found.append(process.pid)
+    return set(found)
+
+
+def test_each_poison_block_is_named_with_its_reason_and_the_others_are_done(tmp_path):
+    settings = {
+        "raises": [[0, 0, 1]],
+        "segfaults": [[1, 0, 0]],
+        "exits": [[1, 1, 1]],
+        "killed": [[2, 0, 3]],
+        "hangs": [[3, 2, 2]],
+    }
+    before = children_of_blocks()
+    plan = planned(tmp_path, toy("Poison", **{"with": settings}), toy("Double"))
+    result = execute(plan, cluster="local", workers=2, timeout=3)
+    reasons = {failure.index: (failure.reason, failure.error) for failure in result.failures}
+    assert {index: reason for index, (reason, _) in reasons.items()} == {
+        (0, 0, 1): "exception",
+        (1, 0, 0): "signal",
+        (1, 1, 1): "exit",
+        (2, 0, 3): "signal",
+        (3, 2, 2): "timeout",
+    }
+    assert "SIGSEGV" in reasons[1, 0, 0][1]
+    assert "exit code 7" in reasons[1, 1, 1][1]
+    assert "SIGKILL" in reasons[2, 0, 3][1]
+    hung = next(failure for failure in result.failures if failure.reason == "timeout")
+    assert "misbehave" in hung.traceback  # faulthandler's stack
+    assert result.steps[0].done == 43
+    assert result.steps[0].left == 0
+    assert not result.steps[1].started
+    assert [(s.done, s.failed, s.left) for s in status(str(tmp_path))] == [(43, 5, 0), (0, 0, 48)]
+    assert children_of_blocks() <= before
+
+
+def test_a_block_that_eats_memory_is_stopped(tmp_path):
+    from volflow.engine.child import Child, Limits
+
+    plan = planned(tmp_path, toy("Poison", **{"with": {"eats": [[0, 0, 2]]}}))
+    job = plan.steps[0].jobs[0]
+    from volflow.engine.run import prepare
+
+    prepare(plan.pipeline.run, plan.steps[0])
+    child = Child(plan.search_path, Limits(memory=600 * 2**20))
+    outcome = child.run(job, 0, 6)
+    child.close()
+    assert [(f.index, f.reason) for f in outcome.failures] == [((0, 0, 2), "memory")]
+    assert "more than 600 MiB" in outcome.failures[0].error
+    assert outcome.done == 5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_local_workers_write_the_same_files_as_this_process(tmp_path, workers):
+    steps = (toy("Index"), toy("Double"), toy("Blur"), toy("Total"))
+    assert execute(planned(tmp_path / "here", *steps)).ok
+    notes = []
+
+    class Noting(Watcher):
+        def note(self, text):
+            notes.append(text)
+
+    there = planned(tmp_path / "there", *steps)
+    assert execute(there, cluster="local", workers=workers, watcher=Noting()).ok
+    for name in ("index", "double", "blur", "records"):
+        here = files(tmp_path / "here" / name)
+        assert len(here) > 40
+        skipped = [key for key in here if "owner" in key]
+        there = files(tmp_path / "there" / name)
+        assert {k: v for k, v in here.items() if k not in skipped} == {
+            k: v for k, v in there.items() if k not in skipped
+        }
+    assert any("http://127.0.0.1" in note for note in notes)
+
+
+def test_a_killed_worker_costs_nothing_but_time(tmp_path):
+    trace = tmp_path / "trace"
+    trace.mkdir()
+    killed = []
+
+    class Killer(Watcher):
+        def progress(self, step, result, sweep):
+            if len(killed) < 2 and result.done > 5 * (len(killed) + 1):
+                for child in psutil.Process().children(recursive=True):
+                    if "volflow.engine.child" in child.cmdline():
+                        killed.append(child.ppid())
+                        os.kill(child.ppid(), signal.SIGKILL)
+                        return
+
+    settings = {"trace": str(trace), "seconds": 0.05}
+    plan = planned(tmp_path / "run", toy("Index", **{"with": settings}), toy("Double"))
+    result = execute(plan, cluster="local", workers=2, watcher=Killer())
+    assert len(killed) == 2
+    assert result.ok
+    assert result.failures == []
+    np.testing.assert_array_equal(layer(tmp_path / "run", "index"), expected_index())
+    np.testing.assert_array_equal(layer(tmp_path / "run", "double"), 2 * expected_index())
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.engine.runs import planned, toy
+from volflow.engine.run import execute
+if __name__ == "__main__":
+    settings = {{"trace": {trace!r}, "seconds": 0.05}}
+    plan = planned(Path({run!r}), toy("Index", **{{"with": settings}}), toy("Double"))
+    execute(plan, cluster="local", workers=2)
+"""
+
+
+def test_a_killed_driver_leaves_no_process_and_a_run_that_resumes(tmp_path):
+    import tests
+
+    root = os.path.dirname(os.path.dirname(tests.__file__))
+    trace, run = tmp_path / "trace", tmp_path / "run"
+    trace.mkdir()
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER.format(root=root, trace=str(trace), run=str(run)))
+    before = children_of_blocks()
+    driver = subprocess.Popen([sys.executable, str(script)])
+    deadline = time.monotonic() + 60
+    while len(list(trace.iterdir())) < 16 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    gone, alive = psutil.wait_procs(family, timeout=15)
+    assert len(gone) >= 4
+    assert alive == []
+    assert children_of_blocks() <= before
+
+    settings = {"trace": str(trace), "seconds": 0.05}
+    plan = planned(run, toy("Index", **{"with": settings}), toy("Double"))
+    marked = {
+        plan.steps[0].jobs[0].sweep.grid.index(number)
+        for start, stop in _done(plan)
+        for number in range(start, stop)
+    }
+    assert marked
+    count = {index: _times(trace, index) for index in marked}
+    assert execute(plan).ok
+    assert {index: _times(trace, index) for index in marked} == count
+    np.testing.assert_array_equal(layer(run, "index"), expected_index())
+    np.testing.assert_array_equal(layer(run, "double"), 2 * expected_index())
+
+
+def _done(plan):
+    from volflow.engine.work import job_path
+    from volflow.io.ledger import Ledger
+
+    return Ledger(plan.pipeline.run).done(job_path(plan.steps[0].jobs[0]))
+
+
+def _times(trace, index):
+    return len(list(trace.glob("-".join(map(str, index)) + ".*")))
+
+
+def test_what_the_ledger_says_of_a_lost_range(tmp_path):
+    plan = planned(tmp_path, toy("Poison", **{"with": {"raises": [[0, 0, 2]]}}))
+    execute(plan)
+    outcome, missing = what_became_of(plan.steps[0].jobs[0], (0, 8))
+    assert outcome.done == 7
+    assert [failure.index for failure in outcome.failures] == [(0, 0, 2)]
+    assert missing == []
+
+
+def test_an_unknown_cluster_is_refused():
+    from volflow.errors import PlanError
+
+    with pytest.raises(PlanError, match="there is no cluster 'lokal'"), connect("lokal"):
+        pass
