@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
-from volflow.core.mistakes import Mistakes, closest
+from volflow.core.mistakes import Mistakes
 from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.core.wiring import WiredStep
 from volflow.engine.job import PlannedStep, Resolution, Target
 from volflow.errors import StorageError
 from volflow.io.address import Address
+from volflow.io.volume import Volume
 
 LARGEST_CHUNK = 128  # voxels per side: what a viewer fetches at once
 SLIVER = 8  # a chunk thinner than this under a larger block is an accident of its divisors
@@ -25,12 +26,6 @@ MOST_VOXELS = 1 << 63  # ids are indices of voxels, held in signed and unsigned 
 LEAST_STORED = {"raw": 1.0, "compressed_segmentation": 1 / 32}
 LEAST_STORED_ELSE = 1 / 8
 READ_ONLY = ("channels", "offset_sign", "scale", "boundary", "offset", "level", "version")
-ENCODINGS = {
-    "precomputed": ("raw", "compressed_segmentation", "jpeg"),
-    "zarr": ("raw", "gzip", "zstd", "blosc"),
-    "zarr3": ("raw", "gzip", "zstd", "blosc"),
-    "n5": ("raw", "gzip", "zstd", "blosc"),
-}
 
 
 def same(one: Sequence[float], other: Sequence[float]) -> bool:
@@ -157,7 +152,7 @@ def _nearest(shape: Triple, unit: Triple) -> Triple:
     return triple([max(1, (2 * s + u) // (2 * u)) * u for s, u in zip(shape, unit, strict=True)])
 
 
-def check_declared(volume: str, spec: VolumeSpec, layer: Layer, mistakes: Mistakes) -> None:
+def check_declared(volume: str, spec: VolumeSpec, mistakes: Mistakes) -> None:
     """What is said of a volume that a step writes makes sense for one."""
     for field in READ_ONLY:
         if getattr(spec, field) != VolumeSpec.model_fields[field].default:
@@ -165,34 +160,16 @@ def check_declared(volume: str, spec: VolumeSpec, layer: Layer, mistakes: Mistak
                 ("volumes", volume, field),
                 f"a step writes '{volume}', and '{field}' tells how a volume that exists is read",
             )
-    try:
-        form = Address.parse(spec.path).format if spec.path else "precomputed"
-    except StorageError as error:
-        mistakes.add(("volumes", volume, "path"), str(error))
-        return
-    if form not in ENCODINGS:
-        known = ", ".join(f"{name}://" for name in ENCODINGS)
-        mistakes.add(
-            ("volumes", volume, "path"),
-            f"a step writes '{volume}', so its format has to be told ({known}); got '{spec.path}'",
-        )
-        return
-    known_encodings = ENCODINGS[form]
-    if spec.encoding and spec.encoding not in known_encodings:
-        mistakes.add(
-            ("volumes", volume, "encoding"),
-            f"unknown encoding '{spec.encoding}'{closest(spec.encoding, known_encodings)} "
-            f"({form} has: {', '.join(known_encodings)})",
-        )
-    elif spec.encoding == "compressed_segmentation" and layer.dtype not in ("uint32", "uint64"):
-        mistakes.add(
-            ("volumes", volume, "encoding"),
-            f"compressed_segmentation holds uint32 and uint64, and '{volume}' is {layer.dtype}",
-        )
-    elif spec.encoding == "jpeg" and layer.dtype != "uint8":
-        mistakes.add(
-            ("volumes", volume, "encoding"), f"jpeg holds uint8, and '{volume}' is {layer.dtype}"
-        )
+
+
+def check_storable(step: WiredStep, volume: str, target: Target, mistakes: Mistakes) -> None:
+    """The format can hold the volume, and nothing foreign is in its place."""
+    bounds, resolution = target.bounds, target.resolution
+    reason = Volume.refusal(target.spec, target.layer, bounds, resolution, target.chunk)
+    if reason:
+        declared = ("volumes", volume) in mistakes.where.lines
+        place = ("volumes", volume) if declared else ("steps", step.number)
+        mistakes.add(place, f"step '{step.name}' cannot write '{volume}': {reason}")
 
 
 # --- what the machine gives ----------------------------------------------------------------------

@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterable, Mapping
 
 from volflow.core.geometry import Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Stage
 from volflow.engine.job import Target
 
@@ -25,10 +24,9 @@ def digest(*parts: object) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def foreign_content(spec: VolumeSpec, identity: str) -> str:
+def foreign_content(identity: Mapping[str, object]) -> str:
     """Digest of a volume that this run does not write, as it is read."""
-    fields = {"chunk", "shard", "encoding", "path"}  # of writing; the path is in the identity
-    return digest("volume", identity, spec.model_dump(mode="json", exclude=fields))
+    return digest("volume", dict(identity))
 
 
 def step_content(stage: Stage, inputs: Mapping[str, str], bounds: Box, mask: str) -> str:

@@ -52,7 +52,7 @@ def survey(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Ground | N
         bounds,
         resolution,
         found,
-        {name: foreign_content(pipeline.volumes[name], v.identity()) for name, v in found.items()},
+        {name: foreign_content(volume.identity()) for name, volume in found.items()},
         mask,
         _mask_content(pipeline, mask, coarse),
     )
@@ -169,7 +169,7 @@ def _mask_content(pipeline: Pipeline, mask: Mask | None, coarse: Volume | None) 
         return ""
     volume = ""
     if mask.spec is not None and coarse is not None:
-        volume = foreign_content(mask.spec, coarse.identity())
+        volume = foreign_content(coarse.identity())
     return digest("mask", volume, list(mask.zoom), list(mask.bad_sections))
 
 

@@ -84,31 +84,6 @@ def plan_draft(
     return Plan(pipeline, ground.bounds, ground.resolution, steps, selected, pipeline.where.folders)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One step of a plan as it is shown; `memory` and `bytes_out` in bytes."""
-
-    step: str
-    passes: int
-    blocks: int
-    bytes_out: int
-    memory: int
-
-
-def describe(plan: Plan) -> list[Row]:
-    """What `volflow plan` prints, a row per step to be run."""
-    return [
-        Row(
-            step.name,
-            len(step.jobs),
-            step.blocks,
-            step.bytes_out,
-            max(step.memory.values(), default=0),
-        )
-        for step in plan.chosen
-    ]
-
-
 def _selected(
     wiring: Wiring, only: str | None, from_: str | None, until: str | None, mistakes: Mistakes
 ) -> tuple[str, ...]:
@@ -273,10 +248,13 @@ class _Planner:
         chunk = checks.chunk_of(spec.chunk, sweep.grid.shape, bounds)
         if scale == 0 and name in self.pipeline.volumes:
             volume = self.pipeline.volumes[name]
-            checks.check_declared(name, volume, layer, self.mistakes)
+            checks.check_declared(name, volume, self.mistakes)
             checks.check_resolution(name, volume.resolution, resolution, self.mistakes)
         checks.check_fit(step, name, spec, sweep.grid, chunk, self.mistakes)
-        return Target(spec, layer, bounds, resolution, chunk, scale)
+        target = Target(spec, layer, bounds, resolution, chunk, scale)
+        if scale == 0:
+            checks.check_storable(step, name, target, self.mistakes)
+        return target
 
     def _output_layer(self, step: WiredStep, declared: Layer) -> Layer:
         """The declared layer; what it leaves open is as in the first volume that is read."""

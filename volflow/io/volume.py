@@ -149,6 +149,22 @@ class Volume:
         module.create_scale(address, wanted, scale)
         return cls.open(own, own=True), True
 
+    @classmethod
+    def refusal(
+        cls, spec: VolumeSpec, layer: Layer, bounds: Box, resolution: Resolution, chunk: Triple
+    ) -> str:
+        """Why `create` would refuse a new volume; empty if it would not. Writes nothing."""
+        try:
+            address = _with_format(spec, new=True)
+            if address.format not in CHUNKED:
+                return f"volume {address}: {address.format} is only read, never written"
+            module = _FORMATS[address.format]
+            module.plan(_layout(spec, layer, bounds, resolution, chunk), address)
+            _refuse_foreign(module, address)
+        except StorageError as error:
+            return str(error)
+        return ""
+
     def read(self, box: Box, fill: int = 0) -> np.ndarray:
         """Read any box, also one that is empty or reaches out of the volume.
 
@@ -264,7 +280,9 @@ def _reopen(spec: VolumeSpec, own: bool) -> Volume:
 def _layout(
     spec: VolumeSpec, layer: Layer, bounds: Box, resolution: Resolution, chunk: Triple
 ) -> Layout:
-    dz, dy, dx = (min(c, n) for c, n in zip(spec.chunk or chunk, bounds.shape, strict=True))
+    dz, dy, dx = spec.chunk or chunk
+    if spec.shard is None:  # a shard is counted in chunks, so those keep their shape
+        dz, dy, dx = (min(c, n) for c, n in zip((dz, dy, dx), bounds.shape, strict=True))
     rz, ry, rx = (float(side) for side in resolution)
     dtype, channels = np.dtype(layer.dtype), layer.channels or 0
     return Layout(
@@ -274,25 +292,48 @@ def _layout(
 
 
 def _is_kept(module: ModuleType, address: Address, wanted: Layout, scale: int) -> bool:
-    """Whether the scale is there as wanted; one of ours that is another is deleted."""
-    there = module.open_scale(address, 0, False) if module.exists(address) else None
+    """Whether the scale is there as wanted; one of ours that is another is deleted.
+
+    What is deleted goes before the metadata that tells of it, and the owner before both, so that
+    a driver that dies in between leaves nothing that a later one takes for good.
+    """
+    there = module.scales(address)
     if there is not None and not there.ours:
         raise StorageError(
             f"volume {address} was not written by volflow and will not be replaced; "
             f"delete it or choose another path"
         )
-    count = 0 if there is None else there.scales
+    count = 0 if there is None else there.count
     if scale > count:
         raise StorageError(f"volume {address}: scale {scale} needs scale {scale - 1} first")
-    if scale == count:
-        return False
-    if module.open_scale(address, scale, True).layout == wanted:
+    if scale < count and _stored(module, address, scale) == wanted:
         return True
-    module.delete_scales(address, scale)
     store = Store(str(address))
-    for number in range(scale, count):
+    for number in range(scale, max(count, scale + 1)):
         store.delete(f"volflow.owner.{number}.json")
+    if scale < count:
+        module.delete_scales(address, scale)
     return False
+
+
+def _stored(module: ModuleType, address: Address, scale: int) -> Layout | None:
+    """The layout of a scale that our metadata tells of; None if it is not whole."""
+    try:
+        layout: Layout = module.open_scale(address, scale, True).layout
+    except StorageError:
+        return None
+    return layout
+
+
+def _refuse_foreign(module: ModuleType, address: Address) -> Voxels | None:
+    """Open what is there already, None if nothing is; a volume that is not ours is an error."""
+    there: Voxels | None = module.open_scale(address, 0, False) if module.exists(address) else None
+    if there is not None and not there.ours:
+        raise StorageError(
+            f"volume {address} was not written by volflow and will not be replaced; "
+            f"delete it or choose another path"
+        )
+    return there
 
 
 def _with_format(spec: VolumeSpec, new: bool = False) -> Address:
@@ -315,6 +356,6 @@ def _with_format(spec: VolumeSpec, new: bool = False) -> Address:
 def _sniff(address: Address) -> str:
     """The chunked format that is there; empty if none is."""
     for name in CHUNKED:
-        if _FORMATS[name].exists(Address(name, address.location)):
+        if _FORMATS[name].scales(Address(name, address.location)) is not None:
             return name
     return ""
