@@ -71,7 +71,10 @@ def main() -> None:
     seconds = measure(blocks, workers)
     per_block = [1000 * each / blocks for each in seconds]
     print(f"{blocks} blocks, {workers} workers, five runs: ms per block")
-    print("  ".join(f"{each:.4f}" for each in per_block), f" median {statistics.median(per_block):.4f}")
+    print(
+        "  ".join(f"{each:.4f}" for each in per_block),
+        f" median {statistics.median(per_block):.4f}",
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,22 @@
 """The driver: what is run, what is not run again, what stops a run."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from tests.engine.runs import BOUNDS, expected_index, files, layer, planned, toy
+from volflow.core.geometry import Box
+from volflow.core.pipeline import VolumeSpec
+from volflow.core.stage import Layer
 from volflow.engine.run import execute, failures, gaps, run_one, status
 from volflow.engine.watch import Watcher
 from volflow.errors import BlockError, PlanError
+from volflow.io.volume import Volume
 
 
 def test_steps_write_what_their_stages_return(tmp_path):
@@ -23,7 +31,9 @@ def test_steps_write_what_their_stages_return(tmp_path):
     np.testing.assert_array_equal(layer(tmp_path, "blur"), windows.sum((3, 4, 5)))
 
 
-@pytest.mark.parametrize("block", [[8, 8, 8], [5, 24, 7], [32, 24, 32], [100, 100, 100], [1, 8, 16]])
+@pytest.mark.parametrize(
+    "block", [[8, 8, 8], [5, 24, 7], [32, 24, 32], [100, 100, 100], [1, 8, 16]]
+)
 def test_a_reduction_gives_the_same_whatever_the_blocks(tmp_path, block):
     result = execute(planned(tmp_path, toy("Index"), toy("Total"), block=block))
     assert result.ok
@@ -80,13 +90,9 @@ def test_a_second_parameter_that_was_interrupted_does_not_shine_through(tmp_path
     result = execute(three, watcher=Impatient())
     assert result.interrupted
     assert 0 < status(str(tmp_path))[1].done < 48
-    assert (layer_or_none(tmp_path, "double") != wanted).any()
+    assert (layer(tmp_path, "double") != wanted).any()
     assert execute(two).ok
     np.testing.assert_array_equal(layer(tmp_path, "double"), wanted)
-
-
-def layer_or_none(run, name):
-    return layer(run, name)
 
 
 def test_a_block_that_raises_is_named_and_later_steps_do_not_start(tmp_path):
@@ -114,9 +120,7 @@ def test_a_failed_block_is_tried_again_by_the_next_run_and_forgotten_when_done(t
     assert failures(plan) == {"poison": [], "double": []}
 
 
-def test_attempts_try_a_block_again_in_the_same_run(tmp_path):
-    """A block that is cured between attempts is done."""
-
+def test_a_block_that_fails_every_attempt_is_counted_once(tmp_path):
     plan = planned(tmp_path, toy("Poison", attempts=3, **{"with": {"raises": [[0, 0, 0]]}}))
     result = execute(plan)
     assert [failure.index for failure in result.failures] == [(0, 0, 0)]
@@ -127,7 +131,6 @@ def test_one_block_alone_lets_its_exception_out(tmp_path):
     with pytest.raises(ArithmeticError, match="is poison"):
         run_one(plan, "poison", (1, 2, 3))
     assert run_one(plan, "poison", (1, 2, 2)).done == 1
-    assert status(str(tmp_path))[0].done == 1 if (tmp_path / "outline.json").exists() else True
     with pytest.raises(PlanError, match="outside the grid"):
         run_one(plan, "poison", (9, 0, 0))
 
@@ -162,11 +165,6 @@ def test_gaps_are_what_ranges_leave():
 
 
 def test_voxels_outside_the_mask_are_zero_and_empty_blocks_are_marked(tmp_path):
-    from volflow.core.geometry import Box
-    from volflow.core.pipeline import VolumeSpec
-    from volflow.core.stage import Layer
-    from volflow.io.volume import Volume
-
     coarse = Box((0, 0, 0), (10, 15, 20))  # voxels of 4 x 2 x 2 of ours
     mask = np.random.default_rng(0).random(coarse.shape) < 0.4
     mask[:, :, :6] = False
@@ -190,3 +188,64 @@ def test_voxels_outside_the_mask_are_zero_and_empty_blocks_are_marked(tmp_path):
     np.testing.assert_array_equal(layer(tmp_path / "run", "index"), expected_index() * fine)
     # x 4..12 is empty in every block: 12 of the 48
     assert len(list(trace.iterdir())) == 36
+
+
+def test_a_second_driver_is_told_who_holds_the_run(tmp_path):
+    plan = planned(tmp_path, toy("Index"))
+    told = []
+
+    class Second(Watcher):
+        def step_begins(self, step, result):
+            script = f"""
+import sys
+from pathlib import Path
+from tests.engine.runs import planned, toy
+from volflow.core.geometry import Box
+from volflow.core.pipeline import VolumeSpec
+from volflow.core.stage import Layer
+from volflow.engine.run import execute
+execute(planned(Path({str(tmp_path)!r}), toy("Index")))
+"""
+            told.append(
+                subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+            )
+
+    assert execute(plan, watcher=Second()).ok
+    assert told[0].returncode == 1
+    assert f"RunHeld: run {tmp_path} is held by process {os.getpid()} on" in told[0].stderr
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate"])
+def test_a_damaged_chunk_of_our_own_is_an_error_and_never_zeros(tmp_path, damage):
+    execute(planned(tmp_path, toy("Index")))
+    chunk = next(path for path in (tmp_path / "index").rglob("12-20_11-19_10-18"))
+    if damage == "delete":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(chunk.read_bytes()[:-7])
+    result = execute(planned(tmp_path, toy("Index"), toy("Double")))
+    assert [failure.reason for failure in result.failures] == ["storage"]
+    assert [failure.index for failure in result.failures] == [(1, 1, 1)]
+    assert "index" in result.failures[0].error
+    assert result.steps[1].done == 47
+
+
+def test_a_layer_deleted_by_hand_is_written_again(tmp_path):
+    plan = planned(tmp_path, toy("Index"), toy("Double"))
+    execute(plan)
+    shutil.rmtree(tmp_path / "double")
+    result = execute(plan)
+    assert [step.already for step in result.steps] == [48, 0]
+    np.testing.assert_array_equal(layer(tmp_path, "double"), 2 * expected_index())
+
+
+def test_other_blocks_redo_the_steps_laid_on_them_and_not_what_reads_their_result(tmp_path):
+    def steps(block):
+        return toy("Index", block=block), toy("Double", block=[8, 8, 8])
+
+    chunk = {"index": {"chunk": [8, 8, 8]}}
+    execute(planned(tmp_path, *steps([8, 8, 8]), volumes=chunk))
+    result = execute(planned(tmp_path, *steps([16, 24, 8]), volumes=chunk))
+    assert [step.already for step in result.steps] == [0, 48]
+    assert result.ok
+    np.testing.assert_array_equal(layer(tmp_path, "index"), expected_index())
