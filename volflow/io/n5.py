@@ -17,6 +17,7 @@ from volflow.io.voxels import (
     Chunked,
     Layout,
     Resolution,
+    Scales,
     anchored,
     create_array,
     mark,
@@ -30,9 +31,12 @@ ENCODINGS = ("zstd", "blosc", "gzip", "raw")
 KEY = "attributes.json"
 
 
-def exists(address: Address) -> bool:
-    """Whether an N5 group or array is there."""
-    return Store(str(address)).read(KEY) is not None
+def scales(address: Address) -> Scales | None:
+    """How many scales there are, and whether they are ours; None if there is no volume."""
+    if Store(str(address)).read(KEY) is None:
+        return None
+    ours = _our_scales(_attributes(address))
+    return Scales(1, False) if ours is None else Scales(len(ours), True)
 
 
 def open_scale(address: Address, level: int, own: bool) -> Chunked:
@@ -44,15 +48,14 @@ def open_scale(address: Address, level: int, own: bool) -> Chunked:
         If there is no such volume or scale.
     """
     attributes = _attributes(address)
-    note = attributes.get(OURS)
-    if isinstance(note, dict) and "scales" in note:
-        scales = note["scales"]
-        if level >= len(scales):
-            raise StorageError(f"volume {address} has no scale {level} (it has {len(scales)})")
+    ours = _our_scales(attributes)
+    if ours is not None:
+        if level >= len(ours):
+            raise StorageError(f"volume {address} has no scale {level} (it has {len(ours)})")
         array = open_array(address, "n5", f"s{level}", own).T
-        layout = marked_layout(scales[level], array)
+        layout = marked_layout(ours[level], array)
         stored = anchored(array, layout.bounds.start)
-        return Chunked(address, layout, stored, len(scales), True)
+        return Chunked(address, layout, stored, len(ours), True)
     folder, count = "", 1
     if "dimensions" not in attributes:
         folder, count = f"s{level}", level + 1
@@ -108,35 +111,41 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
         "translate": [a * r for a, r in zip(layout.bounds.start, layout.resolution, strict=True)],
     }
     store.write_json(f"{folder}/{KEY}", array)
-    scales = [] if scale == 0 else _attributes(address)[OURS]["scales"]
-    _write_group(address, [*scales, mark(layout)])
+    finer = [] if scale == 0 else _attributes(address)[OURS]["scales"]
+    _write_group(address, [*finer, mark(layout)])
 
 
 def delete_scales(address: Address, scale: int) -> None:
     """Delete a scale and those after it; with scale 0 the volume."""
     store = Store(str(address))
-    scales = _attributes(address)[OURS]["scales"]
+    there = _attributes(address)[OURS]["scales"]
+    for number in range(scale, len(there)):
+        store.delete_prefix(f"s{number}/")
     if scale:
-        _write_group(address, scales[:scale])
+        _write_group(address, there[:scale])
     else:
         store.delete(KEY)
-    for number in range(scale, len(scales)):
-        store.delete_prefix(f"s{number}/")
 
 
-def _write_group(address: Address, scales: list[dict[str, Any]]) -> None:
-    finest = [float(side) for side in scales[0]["resolution_nm_zyx"]]
+def _write_group(address: Address, notes: list[dict[str, Any]]) -> None:
+    finest = [float(side) for side in notes[0]["resolution_nm_zyx"]]
     factors = [
-        [side / first for side, first in zip(scale["resolution_nm_zyx"], finest, strict=True)]
-        for scale in scales
+        [side / first for side, first in zip(note["resolution_nm_zyx"], finest, strict=True)]
+        for note in notes
     ]
     body = {
         "n5": "2.0.0",
         "scales": [each[::-1] for each in factors],
         "pixelResolution": {"dimensions": finest[::-1], "unit": "nm"},
-        OURS: {"scales": scales},
+        OURS: {"scales": notes},
     }
     Store(str(address)).write_json(KEY, body)
+
+
+def _our_scales(attributes: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The notes of our own scales; None for a foreign volume."""
+    note = attributes.get(OURS)
+    return note["scales"] if isinstance(note, dict) and "scales" in note else None
 
 
 def _attributes(address: Address) -> dict[str, Any]:
@@ -147,7 +156,7 @@ def _attributes(address: Address) -> dict[str, Any]:
 
 
 def _foreign(
-    address: Address, folder: str, own: bool, attributes: dict[str, Any], scales: int
+    address: Address, folder: str, own: bool, attributes: dict[str, Any], count: int
 ) -> Chunked:
     array = open_array(address, "n5", folder, own).T
     if array.rank not in (3, 4):
@@ -160,7 +169,7 @@ def _foreign(
     channels = array.shape[0] if array.rank == 4 else 0
     dtype = np.dtype(array.dtype.numpy_dtype)
     layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)
-    return Chunked(address, layout, anchored(array, start), scales, False)
+    return Chunked(address, layout, anchored(array, start), count, False)
 
 
 def _placed(attributes: dict[str, Any], where: str) -> tuple[Resolution | None, Triple]:

@@ -22,6 +22,7 @@ from volflow.io.voxels import (
     Chunked,
     Layout,
     Resolution,
+    Scales,
     anchored,
     create_array,
     mark,
@@ -42,10 +43,16 @@ NANOMETRES = {
 Attributes = dict[str, Any]
 
 
-def exists(address: Address) -> bool:
-    """Whether a zarr group or array of that version is there."""
-    store = Store(str(address))
-    return any(store.read(key) is not None for key in _metadata_keys(address.format))
+def scales(address: Address) -> Scales | None:
+    """How many scales there are, and whether they are ours; None if there is no volume."""
+    if not _exists(address):
+        return None
+    attributes = _attributes(address)
+    ours = _our_scales(attributes)
+    if ours is not None:
+        return Scales(len(ours), True)
+    multiscale = _multiscale(attributes)
+    return Scales(1 if multiscale is None else len(multiscale["datasets"]), False)
 
 
 def open_scale(address: Address, level: int, own: bool) -> Chunked:
@@ -57,14 +64,13 @@ def open_scale(address: Address, level: int, own: bool) -> Chunked:
         If there is no such volume or scale, or its axes are not understood.
     """
     attributes = _attributes(address)
-    note = attributes.get(OURS)
-    if isinstance(note, dict) and "scales" in note:
-        scales = note["scales"]
-        _require_scale(address, level, len(scales))
+    ours = _our_scales(attributes)
+    if ours is not None:
+        _require_scale(address, level, len(ours))
         array = open_array(address, address.format, str(level), own)
-        layout = marked_layout(scales[level], array)
+        layout = marked_layout(ours[level], array)
         stored = anchored(array, layout.bounds.start)
-        return Chunked(address, layout, stored, len(scales), True)
+        return Chunked(address, layout, stored, len(ours), True)
     multiscale = _multiscale(attributes)
     if multiscale is None:
         return _open_bare(address, level, own, attributes)
@@ -113,21 +119,21 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
         _create_v2(address, layout, str(scale), shape, chunk)
     else:
         _create_v3(address, layout, str(scale), shape, chunk)
-    scales = [] if scale == 0 else _attributes(address)[OURS]["scales"]
-    _write_group(address, [*scales, mark(layout)])
+    finer = [] if scale == 0 else _attributes(address)[OURS]["scales"]
+    _write_group(address, [*finer, mark(layout)])
 
 
 def delete_scales(address: Address, scale: int) -> None:
     """Delete a scale and those after it; with scale 0 the volume."""
     store = Store(str(address))
-    scales = _attributes(address)[OURS]["scales"]
-    if scale:
-        _write_group(address, scales[:scale])
-    else:
-        for key in _metadata_keys(address.format):
-            store.delete(key)
-    for number in range(scale, len(scales)):
+    there = _attributes(address)[OURS]["scales"]
+    for number in range(scale, len(there)):
         store.delete_prefix(f"{number}/")
+    if scale:
+        _write_group(address, there[:scale])
+        return
+    for key in _metadata_keys(address.format):
+        store.delete(key)
 
 
 # --- our own arrays ------------------------------------------------------------------------------
@@ -186,34 +192,33 @@ def _codec(name: str, **configuration: object) -> dict[str, Any]:
     return {"name": name, "configuration": configuration}
 
 
-def _write_group(address: Address, scales: list[dict[str, Any]]) -> None:
+def _write_group(address: Address, notes: list[dict[str, Any]]) -> None:
     store, name = Store(str(address)), address.location.rstrip("/").rpartition("/")[2]
     version = "0.4" if address.format == "zarr" else "0.5"
-    with_channels = bool(scales[0]["channels"])
+    with_channels = bool(notes[0]["channels"])
     axes: list[dict[str, str]] = [
         {"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"
     ]
     if with_channels:
         axes.insert(0, {"name": "c", "type": "channel"})
     datasets = [
-        {"path": str(number), "coordinateTransformations": _transforms(scale, with_channels)}
-        for number, scale in enumerate(scales)
+        {"path": str(number), "coordinateTransformations": _transforms(note, with_channels)}
+        for number, note in enumerate(notes)
     ]
     multiscale = {"name": name, "axes": axes, "datasets": datasets}
-    note = {"scales": scales}
     if version == "0.4":
         multiscale["version"] = version
         store.write_json(".zgroup", {"zarr_format": 2})
-        store.write_json(".zattrs", {"multiscales": [multiscale], OURS: note})
+        store.write_json(".zattrs", {"multiscales": [multiscale], OURS: {"scales": notes}})
         return
-    attributes = {"ome": {"version": version, "multiscales": [multiscale]}, OURS: note}
+    attributes = {"ome": {"version": version, "multiscales": [multiscale]}, OURS: {"scales": notes}}
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     store.write_json("zarr.json", group)
 
 
-def _transforms(scale: dict[str, Any], with_channels: bool) -> list[dict[str, Any]]:
-    sides = [float(side) for side in scale["resolution_nm_zyx"]]
-    shift = [a * side for a, side in zip(scale["offset_zyx"], sides, strict=True)]
+def _transforms(note: dict[str, Any], with_channels: bool) -> list[dict[str, Any]]:
+    sides = [float(side) for side in note["resolution_nm_zyx"]]
+    shift = [a * side for a, side in zip(note["offset_zyx"], sides, strict=True)]
     return [
         {"type": "scale", "scale": [1.0, *sides] if with_channels else sides},
         {"type": "translation", "translation": [0.0, *shift] if with_channels else shift},
@@ -227,6 +232,17 @@ def _metadata_keys(format_: str) -> tuple[str, ...]:
     return ("zarr.json",) if format_ == "zarr3" else (".zgroup", ".zattrs", ".zarray")
 
 
+def _exists(address: Address) -> bool:
+    store = Store(str(address))
+    return any(store.read(key) is not None for key in _metadata_keys(address.format))
+
+
+def _our_scales(attributes: Attributes) -> list[dict[str, Any]] | None:
+    """The notes of our own scales; None for a foreign volume."""
+    note = attributes.get(OURS)
+    return note["scales"] if isinstance(note, dict) and "scales" in note else None
+
+
 def _attributes(address: Address) -> Attributes:
     store = Store(str(address))
     if address.format == "zarr3":
@@ -234,7 +250,7 @@ def _attributes(address: Address) -> Attributes:
         found = body.get("attributes", {}) if isinstance(body, dict) else None
     else:
         found = store.read_json(".zattrs")
-        if found is None and exists(address):
+        if found is None and _exists(address):
             found = {}
     if not isinstance(found, dict):
         raise StorageError(f"volume {address} does not exist: there is no zarr group or array")
@@ -335,11 +351,11 @@ def _foreign(
     view: ts.TensorStore,
     resolution: Resolution | None,
     start: Triple,
-    scales: int,
+    count: int,
 ) -> Chunked:
     chunk, shard = spatial_chunks(view)
     stop = triple([a + n for a, n in zip(start, view.shape[-3:], strict=True)])
     channels = view.shape[0] if view.rank == 4 else 0
     dtype = np.dtype(view.dtype.numpy_dtype)
     layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)
-    return Chunked(address, layout, anchored(view, start), scales, False)
+    return Chunked(address, layout, anchored(view, start), count, False)

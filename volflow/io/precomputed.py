@@ -18,16 +18,19 @@ from volflow.core.geometry import Box, Triple, triple
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.store import Store
-from volflow.io.voxels import OURS, Chunked, Layout, open_array
+from volflow.io.voxels import OURS, Chunked, Layout, Scales, open_array
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 SEGMENTATIONS = ("uint8", "uint16", "uint32", "uint64")
 _BLOCK = [8, 8, 8]  # of compressed_segmentation
 
 
-def exists(address: Address) -> bool:
-    """Whether a precomputed volume is there."""
-    return Store(str(address)).read("info") is not None
+def scales(address: Address) -> Scales | None:
+    """How many scales there are, and whether they are ours; None if there is no volume."""
+    if Store(str(address)).read("info") is None:
+        return None
+    info = _info(address)
+    return Scales(len(info["scales"]), OURS in info)
 
 
 def open_scale(address: Address, level: int, own: bool) -> Chunked:
@@ -40,16 +43,16 @@ def open_scale(address: Address, level: int, own: bool) -> Chunked:
         tensorstore would take for missing.
     """
     info = _info(address)
-    scales = info.get("scales", [])
-    if level >= len(scales):
-        keys = ", ".join(scale["key"] for scale in scales) or "none"
+    entries = info["scales"]
+    if level >= len(entries):
+        keys = ", ".join(entry["key"] for entry in entries) or "none"
         raise StorageError(f"volume {address} has no scale {level} (scales: {keys})")
-    scale = scales[level]
+    scale = entries[level]
     if not own:
         _refuse_compressed_files(address, scale["key"])
     array = open_array(address, "neuroglancer_precomputed", "", own, scale_index=level)
     stored = array[..., 0] if _channels(info) == 0 else array
-    return Chunked(address, _layout(info, scale), stored.T, len(scales), OURS in info)
+    return Chunked(address, _layout(info, scale), stored.T, len(entries), OURS in info)
 
 
 def plan(layout: Layout, address: Address) -> Layout:
@@ -119,12 +122,12 @@ def delete_scales(address: Address, scale: int) -> None:
     """Delete a scale and those after it; with scale 0 the volume."""
     store, info = Store(str(address)), _info(address)
     gone, info["scales"] = info["scales"][scale:], info["scales"][:scale]
+    for entry in gone:
+        store.delete_prefix(f"{entry['key']}/")
     if scale:
         store.write_json("info", info)
     else:
         store.delete("info")
-    for entry in gone:
-        store.delete_prefix(f"{entry['key']}/")
 
 
 def _info(address: Address) -> dict[str, Any]:

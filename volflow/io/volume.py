@@ -303,7 +303,7 @@ def _is_kept(module: ModuleType, address: Address, wanted: Layout, scale: int) -
             f"volume {address} was not written by volflow and will not be replaced; "
             f"delete it or choose another path"
         )
-    count = 0 if there is None else there.count
+    count = 0 if there is None else there.number
     if scale > count:
         raise StorageError(f"volume {address}: scale {scale} needs scale {scale - 1} first")
     if scale < count and _stored(module, address, scale) == wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import tensorstore as ts
@@ -43,6 +43,13 @@ class Layout:
     def leading(self) -> tuple[int, ...]:
         """The channel axis of the shape, if there is one."""
         return (self.channels,) if self.channels else ()
+
+
+class Scales(NamedTuple):
+    """What the metadata of a volume tells without opening it."""
+
+    number: int
+    ours: bool
 
 
 class Voxels(Protocol):
@@ -145,7 +152,7 @@ def open_array(
 
 
 def create_array(address: Address, driver: str, folder: str, **more: object) -> None:
-    """Create a tensorstore array in a folder below an address.
+    """Create a tensorstore array in a folder below an address; an equal one may be there.
 
     Raises
     ------
@@ -154,7 +161,7 @@ def create_array(address: Address, driver: str, folder: str, **more: object) -> 
     """
     spec = {"driver": driver, "kvstore": kvstore_spec(f"{address.location}/{folder}"), **more}
     try:
-        ts.open(spec, context=context(), create=True).result()
+        ts.open(spec, context=context(), open=True, create=True).result()
     except (ValueError, OSError, RuntimeError) as error:
         raise StorageError(f"volume {address}: cannot be created: {error}") from error
 
