@@ -1,0 +1,191 @@
+"""Coarser scales of a volume: the most frequent label, or the mean of an image.
+
+An output voxel stands for a box of up to 2 x 2 x 2 voxels whose absolute coordinates start at a
+multiple of the factor. Voxels outside the bounds are not counted:
+
+    |---|---|---|---|---|       voxels 3..8 of a volume, bounds start at 3
+        |-------|-------|       pooled by 2: output voxels 1..4;
+    |---|                       output voxel 1 has voxel 3 alone
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from volflow.core.geometry import Triple
+
+NOBODY = np.ones((0, 0, 0), bool)  # stands for a mask in which every voxel exists
+
+
+def pooled_labels(
+    labels: np.ndarray, factor: Triple, exists: np.ndarray | None = None
+) -> np.ndarray:
+    """The most frequent label of each box of `factor` voxels; of several, the smallest.
+
+    Label 0 counts like any other.
+
+    Parameters
+    ----------
+    labels : integer or bool array, (z, y, x) or (c, z, y, x)
+        Starts and ends at multiples of `factor` in absolute coordinates.
+    factor : Triple
+        1 or 2 along z, y, x.
+    exists : bool array, (z, y, x), optional
+        False for voxels that are not to be counted. A box without any voxel becomes 0.
+
+    Returns
+    -------
+    array of the same dtype, `factor` times smaller
+
+    Raises
+    ------
+    ValueError
+        If the dtype is no integer, or shapes or the factor do not fit.
+    """
+    if labels.dtype.kind not in "bui":
+        raise ValueError(f"labels to pool must be integers; got {labels.dtype}")
+    return _pooled(_modes, labels, factor, exists)
+
+
+def pooled_image(image: np.ndarray, factor: Triple, exists: np.ndarray | None = None) -> np.ndarray:
+    """The mean of each box of `factor` voxels; of integers rounded, halves up.
+
+    Parameters
+    ----------
+    image : integer or float array, (z, y, x) or (c, z, y, x)
+        Starts and ends at multiples of `factor` in absolute coordinates. Integers have at most
+        32 bits.
+    factor : Triple
+        1 or 2 along z, y, x.
+    exists : bool array, (z, y, x), optional
+        False for voxels that are not to be counted. A box without any voxel becomes 0.
+
+    Returns
+    -------
+    array of the same dtype, `factor` times smaller
+
+    Raises
+    ------
+    ValueError
+        If the dtype is another, or shapes or the factor do not fit.
+    """
+    if image.dtype.kind == "f":
+        return _pooled(_float_means, image, factor, exists)
+    if image.dtype.kind not in "bui" or image.dtype.itemsize > 4:
+        raise ValueError(
+            f"an image to pool is float or integer of up to 32 bits; got {image.dtype}"
+        )
+    return _pooled(_integer_means, image, factor, exists)
+
+
+def _pooled(
+    kernel: numba.core.dispatcher.Dispatcher,
+    volume: np.ndarray,
+    factor: Triple,
+    exists: np.ndarray | None,
+) -> np.ndarray:
+    """The kernel over each channel, once shapes are known to fit."""
+    if volume.ndim not in (3, 4):
+        raise ValueError(f"a volume to pool is (z, y, x) or (c, z, y, x); got {volume.shape}")
+    shape = volume.shape[-3:]
+    if any(f not in (1, 2) for f in factor) or any(
+        side % f for side, f in zip(shape, factor, strict=True)
+    ):
+        raise ValueError(f"pooling factors are 1 or 2 and divide the shape; got {factor}, {shape}")
+    if exists is not None and exists.shape != shape:
+        raise ValueError(f"the mask must have the volume's shape {shape}; got {exists.shape}")
+    plain = np.ascontiguousarray(volume.view(np.uint8) if volume.dtype == bool else volume)
+    known = NOBODY if exists is None else np.ascontiguousarray(exists, dtype=bool)
+    out = np.empty(
+        (*volume.shape[:-3], *(side // f for side, f in zip(shape, factor, strict=True))),
+        plain.dtype,
+    )
+    channels = zip(plain, out, strict=True) if volume.ndim == 4 else [(plain, out)]
+    for channel, pooled in channels:
+        kernel(channel, known, factor[0], factor[1], factor[2], pooled)
+    return out.view(volume.dtype)
+
+
+@numba.njit(cache=True, nogil=True)
+def _modes(
+    labels: np.ndarray, exists: np.ndarray, fz: int, fy: int, fx: int, out: np.ndarray
+) -> None:
+    """Write the mode of each box to `out`."""
+    all_exist = exists.size == 0
+    depth, height, width = out.shape
+    box = np.empty(8, labels.dtype)
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                found = 0
+                same = True
+                for dz in range(fz):
+                    for dy in range(fy):
+                        for dx in range(fx):
+                            vz, vy, vx = z * fz + dz, y * fy + dy, x * fx + dx
+                            if all_exist or exists[vz, vy, vx]:
+                                box[found] = labels[vz, vy, vx]
+                                same = same and box[found] == box[0]
+                                found += 1
+                if found == 0:
+                    out[z, y, x] = 0
+                elif same:
+                    out[z, y, x] = box[0]
+                else:
+                    out[z, y, x] = _mode(box, found)
+
+
+@numba.njit(cache=True, nogil=True)
+def _mode(box: np.ndarray, found: int) -> np.generic:
+    """The most frequent of the first `found` entries; of several, the smallest."""
+    best, most = box[0], 0
+    for i in range(found):
+        count = 0
+        for j in range(found):
+            count += box[j] == box[i]
+        if count > most or (count == most and box[i] < best):
+            best, most = box[i], count
+    return best  # type: ignore[no-any-return]  # numba
+
+
+@numba.njit(cache=True, nogil=True)
+def _integer_means(
+    image: np.ndarray, exists: np.ndarray, fz: int, fy: int, fx: int, out: np.ndarray
+) -> None:
+    """Write the mean of each box to `out`, halves rounded up."""
+    all_exist = exists.size == 0
+    depth, height, width = out.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                total, found = np.int64(0), 0
+                for dz in range(fz):
+                    for dy in range(fy):
+                        for dx in range(fx):
+                            vz, vy, vx = z * fz + dz, y * fy + dy, x * fx + dx
+                            if all_exist or exists[vz, vy, vx]:
+                                total += np.int64(image[vz, vy, vx])
+                                found += 1
+                out[z, y, x] = (2 * total + found) // (2 * found) if found else 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _float_means(
+    image: np.ndarray, exists: np.ndarray, fz: int, fy: int, fx: int, out: np.ndarray
+) -> None:
+    """Write the mean of each box to `out`, summed in double precision in z, y, x order."""
+    all_exist = exists.size == 0
+    depth, height, width = out.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                total, found = 0.0, 0
+                for dz in range(fz):
+                    for dy in range(fy):
+                        for dx in range(fx):
+                            vz, vy, vx = z * fz + dz, y * fy + dy, x * fx + dx
+                            if all_exist or exists[vz, vy, vx]:
+                                total += image[vz, vy, vx]
+                                found += 1
+                out[z, y, x] = total / found if found else 0.0

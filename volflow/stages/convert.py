@@ -1,0 +1,100 @@
+"""The `convert` stage: a volume copied into another format, chunk or type."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from volflow.core.geometry import Block, Triple
+from volflow.core.stage import Columns, Layer, Stage
+
+
+class Convert(Stage):
+    """A copy of `volume`, its numbers unchanged.
+
+    A value that the new type cannot hold is an error that names the block, never a wrapped or
+    rounded number (float to a shorter float is rounded; only an overflow is an error).
+    """
+
+    dtype: str = "uint8"
+    channels: Annotated[int, Field(ge=0)] = 0
+    """Channels of the volume; 0 for one without a channel axis."""
+    kind: Literal["image", "affinity", "segmentation"] = "image"
+
+    @field_validator("dtype")
+    @classmethod
+    def _number(cls, name: str) -> str:
+        try:
+            dtype = np.dtype(name)
+        except TypeError as error:
+            raise ValueError(f"'{name}' is no type of number (uint8, uint64, float32)") from error
+        if dtype.kind not in "uif":
+            raise ValueError(f"'{name}' is no type of number (uint8, uint64, float32)")
+        return dtype.name
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"copy": Layer(dtype=self.dtype, channels=self.channels, kind=self.kind)}
+
+    def memory(self, shape: Triple) -> int:
+        voxels = max(1, self.channels) * int(np.prod(shape))
+        return (24 + 2 * np.dtype(self.dtype).itemsize) * voxels
+
+    def run(self, block: Block, *, volume: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[override]
+        try:
+            return {"copy": exact_cast(volume, self.dtype)}
+        except ValueError as error:
+            raise ValueError(f"block {block.index} ({block.write}): {error}") from error
+
+
+def exact_cast(values: np.ndarray, dtype: str) -> np.ndarray:
+    """The same numbers in another type.
+
+    Parameters
+    ----------
+    values : integer, bool or float array
+    dtype : str
+        Name of an integer or float type.
+
+    Raises
+    ------
+    ValueError
+        If a number does not fit: out of range, a fraction or not a number in an integer type,
+        an integer that a float cannot hold.
+    """
+    target = np.dtype(dtype)
+    if values.dtype == target or not values.size:
+        return values.astype(target, copy=False)
+    if values.dtype == bool:
+        return values.astype(target)
+    bad = _misfits(values, target)
+    if bad.any():
+        raise ValueError(f"value {values[bad][0]} ({values.dtype}) does not fit {target}")
+    return values.astype(target)
+
+
+def _misfits(values: np.ndarray, target: np.dtype[Any]) -> np.ndarray:
+    """Where a value cannot be held by the type; comparisons are exact, with Python's integers."""
+    if target.kind == "f":
+        if values.dtype.kind == "f":
+            return np.asarray(np.isfinite(values) & (np.abs(values) > np.finfo(target).max))
+        exact = 2 ** (np.finfo(target).nmant + 1)
+        return _outside(values, -exact, exact)
+    low, high = int(np.iinfo(target).min), int(np.iinfo(target).max)
+    if values.dtype.kind == "f":
+        whole = np.isfinite(values) & (np.floor(values) == values)
+        # high + 1 is a power of two, so a float holds it exactly; high itself it may not
+        limit = np.float64(high + 1)
+        fits = whole & (values >= np.float64(low)) & (values.astype(np.float64) < limit)
+        return np.asarray(~fits)
+    return _outside(values, low, high)
+
+
+def _outside(values: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Where integers lie outside low..high, without leaving their own type."""
+    limits = np.iinfo(values.dtype)
+    below = values < max(low, int(limits.min))
+    above = values > min(high, int(limits.max))
+    return np.asarray(below | above)
