@@ -105,7 +105,7 @@ class StepSpec(Spec):
 
     use: Annotated[str, Field(min_length=1)]
     """Name of an installed stage, or `module:Class` of one of your own."""
-    name: Name = ""
+    name: Name | None = None
     """Default: the name of its stage."""
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
     """The parameters of the stage."""

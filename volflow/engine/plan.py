@@ -177,7 +177,7 @@ class _Planner:
         if writer is not None:
             return writer.layers.get(name)
         volume = self.ground.volumes.get(name)
-        return volume and Layer(str(volume.dtype), volume.channels)
+        return None if volume is None else Layer(str(volume.dtype), volume.channels)
 
     def _check_inputs(self, step: WiredStep) -> None:
         for name, volume in step.inputs.items():
