@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.segment.test_pyramid import slow_pool
+from tests.stages.contract import Case, StageContract, run
+from tests.strategies import boxes, triples
+from volflow.core.geometry import BlockGrid, Box, Triple
+from volflow.core.stage import find_stage
+from volflow.stages.pyramid import Pyramid
+
+BOUNDS = Box((3, -3, 5), (14, 10, 21))
+RANDOM = np.random.default_rng(0)
+LABELS = RANDOM.integers(0, 4, BOUNDS.shape).astype(np.uint64)
+
+
+class TestLabels(StageContract):
+    @pytest.fixture
+    def case(self) -> Case:
+        stage = Pyramid(levels=3, factors=((1, 2, 2), (2, 2, 2), (2, 1, 1)))
+        return Case(stage, BOUNDS, {"labels": LABELS})
+
+
+class TestImage(StageContract):
+    @pytest.fixture
+    def case(self) -> Case:
+        image = RANDOM.integers(0, 256, (2, *BOUNDS.shape)).astype(np.uint8)
+        return Case(Pyramid(kind="image", levels=2), BOUNDS, {"labels": image})
+
+
+@settings(max_examples=40, deadline=None)
+@given(boxes(1, 9), triples(1, 6), st.sampled_from(["labels", "image"]))
+def test_levels_equal_a_whole_volume_computation(box: Box, shape: Triple, kind: str) -> None:
+    volume = np.random.default_rng(box.size).integers(0, 4, box.shape).astype(np.uint8)
+    factors = ((1, 2, 2), (2, 2, 2))
+    case = Case(Pyramid(kind=kind, levels=3, factors=factors), box, {"labels": volume})
+    found = run(case, shape)
+    assert list(found) == ["pyramid@1", "pyramid@2", "pyramid@3"]
+    for level, factor in enumerate((*factors, (2, 2, 2)), 1):
+        volume = slow_pool(volume, box, factor, kind == "labels")
+        box = box.zoom_out(factor)
+        np.testing.assert_array_equal(found[f"pyramid@{level}"], volume)
+
+
+def test_passes_say_what_they_read_and_write() -> None:
+    stage = Pyramid(factors=((1, 2, 2),))
+    sweeps = stage.passes(BlockGrid(Box((0, 5, 1), (100, 261, 120)), (32, 32, 32)))
+    assert [sweep.name for sweep in sweeps] == ["scale.1", "scale.2", "scale.3"]
+    assert [sweep.scales for sweep in sweeps] == [(0, 1), (1, 2), (2, 3)]
+    assert [sweep.zoom for sweep in sweeps] == [(1, 2, 2), (2, 2, 2), (2, 2, 2)]
+    # 5:261 is covered by 2:131, that by 1:66 (65 voxels, one too many to stop) and that by 0:33
+    assert sweeps[0].grid.bounds == Box((0, 2, 0), (100, 131, 60))
+    assert sweeps[1].grid.bounds == Box((0, 1, 0), (50, 66, 30))
+    assert sweeps[2].grid.bounds == Box((0, 0, 0), (25, 33, 15))
+    assert Pyramid().passes(BlockGrid(Box((0, 0, 0), (64, 64, 64)), (8, 8, 8))) == ()
+
+
+def test_parameters_that_make_no_scale_are_named() -> None:
+    grid = BlockGrid(BOUNDS, (4, 4, 4))
+    assert Pyramid(factors=((2, 2, 2), (1, 1, 1))).check(grid) == [
+        "factors: level 2 is as large as the one before it"
+    ]
+    assert Pyramid(levels=1, factors=((2, 2, 2), (1, 2, 2))).check(grid) == [
+        "factors: 2 given for 1 levels"
+    ]
+    with pytest.raises(ValueError, match="less than or equal to 2"):
+        Pyramid(factors=((2, 2, 3),))
+    assert find_stage("pyramid") is Pyramid
