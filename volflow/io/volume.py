@@ -21,7 +21,7 @@ from volflow.io import n5, omezarr, precomputed, stacks
 from volflow.io.address import CHUNKED, Address
 from volflow.io.conversion import aligned, conversion
 from volflow.io.store import Store
-from volflow.io.voxels import Layout, Resolution, Voxels
+from volflow.io.voxels import Layout, Resolution, Scales, Voxels
 
 _FORMATS: dict[str, ModuleType] = {
     "precomputed": precomputed,
@@ -160,7 +160,7 @@ class Volume:
                 return f"volume {address}: {address.format} is only read, never written"
             module = _FORMATS[address.format]
             module.plan(_layout(spec, layer, bounds, resolution, chunk), address)
-            _refuse_foreign(module, address)
+            _scales_of_ours(module, address)
         except StorageError as error:
             return str(error)
         return ""
@@ -297,12 +297,7 @@ def _is_kept(module: ModuleType, address: Address, wanted: Layout, scale: int) -
     What is deleted goes before the metadata that tells of it, and the owner before both, so that
     a driver that dies in between leaves nothing that a later one takes for good.
     """
-    there = module.scales(address)
-    if there is not None and not there.ours:
-        raise StorageError(
-            f"volume {address} was not written by volflow and will not be replaced; "
-            f"delete it or choose another path"
-        )
+    there = _scales_of_ours(module, address)
     count = 0 if there is None else there.number
     if scale > count:
         raise StorageError(f"volume {address}: scale {scale} needs scale {scale - 1} first")
@@ -325,9 +320,9 @@ def _stored(module: ModuleType, address: Address, scale: int) -> Layout | None:
     return layout
 
 
-def _refuse_foreign(module: ModuleType, address: Address) -> Voxels | None:
-    """Open what is there already, None if nothing is; a volume that is not ours is an error."""
-    there: Voxels | None = module.open_scale(address, 0, False) if module.exists(address) else None
+def _scales_of_ours(module: ModuleType, address: Address) -> Scales | None:
+    """What is there already, None if nothing is; a volume that is not ours is an error."""
+    there: Scales | None = module.scales(address)
     if there is not None and not there.ours:
         raise StorageError(
             f"volume {address} was not written by volflow and will not be replaced; "
