@@ -163,7 +163,19 @@ class Draft:
     """
 
     pipeline: Pipeline | None
-    mistakes: tuple[str, ...]
+    mistakes: tuple[str, ...] = ()
+
+    def checked(self) -> Pipeline:
+        """The pipeline, if nothing is wrong.
+
+        Raises
+        ------
+        PlanError
+            With all mistakes.
+        """
+        if self.pipeline is None or self.mistakes:
+            raise PlanError(*self.mistakes)
+        return self.pipeline
 
 
 def load(
@@ -186,10 +198,7 @@ def load(
     PlanError
         With all mistakes in the file, each with its file, line and path.
     """
-    draft = read(path, overrides, bounds)
-    if draft.pipeline is None or draft.mistakes:
-        raise PlanError(*draft.mistakes)
-    return draft.pipeline
+    return read(path, overrides, bounds).checked()
 
 
 def from_dict(
@@ -202,10 +211,7 @@ def from_dict(
     PlanError
         With all mistakes, each with its path.
     """
-    draft = _draft(Overridden(copy.deepcopy(dict(data)), {}), "", (), overrides, bounds)
-    if draft.pipeline is None or draft.mistakes:
-        raise PlanError(*draft.mistakes)
-    return draft.pipeline
+    return read_dict(data, overrides, bounds).checked()
 
 
 def read(
@@ -227,9 +233,15 @@ def read(
             mistakes.add((), "wanted keys and values (run, volumes, steps)", 1)
         return Draft(None, tuple(mistakes.found))
     folder = str(Path(file).expanduser().resolve().parent)
-    target = Overridden(found.data, found.lines)
-    draft = _draft(target, file, (folder,), overrides, bounds)
+    draft = _draft(Overridden(found.data, found.lines), file, (folder,), overrides, bounds)
     return Draft(draft.pipeline, (*mistakes.found, *draft.mistakes))
+
+
+def read_dict(
+    data: Mapping[str, Any], overrides: Sequence[str] = (), bounds: str | None = None
+) -> Draft:
+    """Read a pipeline given as a dict as far as possible; see `load` for the parameters."""
+    return _draft(Overridden(copy.deepcopy(dict(data)), {}), "", (), overrides, bounds)
 
 
 def dump(pipeline: Pipeline) -> str:

@@ -48,7 +48,7 @@ def plan(
     PlanError
         With all mistakes, each with file and line where the pipeline came from a file.
     """
-    return plan_draft(Draft(pipeline, ()), only=only, from_=from_, until=until, memory=memory)
+    return plan_draft(Draft(pipeline), only=only, from_=from_, until=until, memory=memory)
 
 
 def plan_draft(
