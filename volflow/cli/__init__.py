@@ -82,6 +82,14 @@ class Verbs(click.Group):
             ctx.exit(OUR_BUG)
 
 
+class Echo(logging.Handler):
+    """Log lines on whatever stderr is at the time: above a live table while one is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        click.echo(self.format(record), err=True)
+
+
 @click.group(cls=Verbs, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="volflow")
 @click.option("-v", "--verbose", count=True, help="Show the log; twice: all of it.")
@@ -91,8 +99,11 @@ def main(verbose: int) -> None:
     PIPELINE is a YAML file, or the name of one that travels with volflow (segment).
     """
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("volflow").setLevel(level)
+    handler = Echo()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    ours = logging.getLogger("volflow")
+    ours.handlers, ours.propagate = [handler], False  # Dask says much that is no news
+    ours.setLevel(level)
 
 
 def _say(text: str) -> None:

@@ -30,7 +30,7 @@ BLOCK = 128  # a block is whole chunks, about this many voxels along each side
     help="What the numbers are; default: segmentation for integers of 32 bits and more.",
 )
 @click.option("--out", metavar="DIR", help="Keep the run there, so that it can be resumed.")
-@click.option("--overwrite", is_flag=True, help="Replace what is at DST.")
+@click.option("--overwrite", is_flag=True, help="Replace a volume of volflow's at DST.")
 @options.workers
 def convert(
     source: str,

@@ -30,22 +30,16 @@ def plan(pipeline: str, **chosen: Any) -> None:
     rows = []
     for step in planned.chosen:
         block = "x".join(str(side) for side in step.jobs[0].sweep.grid.shape)
-        memory = size(max(step.memory.values(), default=0))
-        passes, blocks = count(len(step.jobs)), count(step.blocks)
-        rows.append([step.name, block, passes, blocks, size(step.bytes_out), memory])
+        numbers = [count(len(step.jobs)), count(step.blocks), size(step.bytes_out)]
+        rows.append([step.name, block, *numbers, size(max(step.memory.values(), default=0))])
     heads = ["step", "block ", "passes", "blocks", "bytes out", "memory per worker"]
     print_table(console, heads, rows)
-    total, most = sum(step.blocks for step in planned.chosen), size_of_all(planned)
+    total, most = sum(s.blocks for s in planned.chosen), sum(s.bytes_out for s in planned.chosen)
     console.print(f"\n{count(total)} blocks, at most {size(most)} to be written", markup=False)
     for step in planned.chosen:
         for target in step.targets:
             if target.scale == 0:
                 console.print(f"writes  {target.spec.path}", markup=False)
-
-
-def size_of_all(planned: Any) -> int:
-    """Bytes that the steps would write, uncompressed."""
-    return sum(step.bytes_out for step in planned.chosen)
 
 
 @click.command()

@@ -51,11 +51,11 @@ def retry(
 
     The pipeline is the one that RUN keeps, as it was when it was started last.
     """
-    from volflow.engine.plan import plan
+    from volflow.engine.api import make_plan
     from volflow.engine.profile import find_profile
 
     profile = find_profile(cluster, workers, timeout)
-    show(plan(kept_pipeline(address), only=only), profile)
+    show(make_plan(kept_pipeline(address), profile=profile, only=only), profile)
 
 
 @click.command()
@@ -122,11 +122,10 @@ def block(
     """
     from volflow.cli.text import duration, output
     from volflow.engine.api import make_plan
-    from volflow.engine.plan import plan
     from volflow.engine.run import run_one
 
     if holds_run(source):
-        planned = plan(kept_pipeline(source, overrides, bounds))
+        planned = make_plan(kept_pipeline(source, overrides, bounds))
     else:
         planned = make_plan(source, overrides=overrides, bounds=bounds)
     try:
@@ -231,4 +230,7 @@ def kept_pipeline(
     text = Store(address).read("pipeline.yaml")
     if text is None:
         raise PlanError(f"{address} holds no run (it has no pipeline.yaml)")
+    outline = Store(address).read_json("outline.json") or {}
+    known = [*sys.path]  # where the stages of the user's own were imported from
+    sys.path += [folder for folder in outline.get("search_path", []) if folder not in known]
     return from_dict(yaml.safe_load(text), (f"run={address}", *overrides), bounds)

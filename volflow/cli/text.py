@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from volflow.engine.job import Failure
 
 IN_FULL = 10  # failed blocks shown with their traceback; of the others a line each
-TRACEBACK_LINES = 6
+TRACEBACK_LINES = 5
 LOG_WIDTH = 10_000  # a log has no edge: its lines are not wrapped
 
 
@@ -46,8 +46,10 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as they are said: 0.4 s, 12 s, 4:05, 1:02:03."""
-    if seconds < 60:
+    """Seconds as they are said: 7 ms, 0.4 s, 12 s, 4:05, 1:02:03."""
+    if seconds < 0.0995:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -107,8 +109,7 @@ def print_failures(console: Console, run: str, failures: Sequence[Failure]) -> N
     for failure in failures[:IN_FULL]:
         head = f"step {failure.step}, pass {failure.sweep}, block {index_text(failure.index)}"
         console.print(f"\n[red]✗[/] [bold]{escape(head)}[/]: {failure.reason}")
-        last = failure.traceback.rstrip().splitlines()[-TRACEBACK_LINES:] or [failure.error]
-        for line in last:
+        for line in last_lines(failure):
             console.print(f"    {line}", markup=False, style="dim")
         console.print(f"  run it alone:  {rerun(run, failure)}", markup=False)
     rest = failures[IN_FULL:]
@@ -116,6 +117,13 @@ def print_failures(console: Console, run: str, failures: Sequence[Failure]) -> N
         console.print(f"\nand {plural(len(rest), 'block')} more:")
     for failure in rest:
         console.print(f"  {rerun(run, failure)}   {failure.reason}: {failure.error}", markup=False)
+
+
+def last_lines(failure: Failure) -> list[str]:
+    """The end of a failure's traceback, or what is known instead."""
+    lines = failure.traceback.rstrip().splitlines()
+    told = [line for line in lines if line.strip(" ^~")]  # not those that underline
+    return told[-TRACEBACK_LINES:] or failure.error.splitlines()
 
 
 def rerun(run: str, failure: Failure) -> str:

@@ -18,6 +18,8 @@ from volflow.engine.watch import Watcher
 
 PLAIN_EVERY = 10.0  # seconds between two lines of a step in a log
 REFRESH = 4  # times a second that the table is drawn
+WIDE = 110  # columns of a terminal that has room for bars and remarks
+BAR = 24
 
 
 @contextmanager
@@ -98,33 +100,37 @@ class Board(Watcher):
         self.ended.add(step.name)
 
     def table(self) -> Table:
-        """The table as things stand."""
+        """The table as things stand; a narrow terminal gets it without bars."""
+        wide = self.console.width >= WIDE
         table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column("")
+        table.add_column("", min_width=1)
         table.add_column("step", no_wrap=True)
-        table.add_column("", width=24)
+        if wide:
+            table.add_column("", width=BAR)
         for head in ("blocks", "done", "failed", "left", "speed", "time"):
-            table.add_column(head, justify="right", no_wrap=True)
-        table.add_column("", style="dim", no_wrap=True, overflow="ellipsis")
+            table.add_column(head, justify="right", no_wrap=True, min_width=len(head))
+        if wide:
+            table.add_column("", style="dim", no_wrap=True, overflow="ellipsis")
         for name, result in self.rows.items():
-            table.add_row(*self._row(name, result))
+            table.add_row(*self._row(name, result, wide))
         return table
 
-    def _row(self, name: str, result: StepResult) -> list[str | ProgressBar]:
-        bar = ProgressBar(max(1, result.total), result.done, width=24, finished_style="green")
-        numbers = [count(result.total), count(result.done), "", count(result.left)]
-        if result.failures:
-            numbers[2] = f"[red]{count(len(result.failures))}[/]"
+    def _row(self, name: str, result: StepResult, wide: bool) -> list[str | ProgressBar]:
+        failed = f"[red]{count(len(result.failures))}[/]" if result.failures else ""
+        total = count(result.total)
+        if name != self.under_way and name not in self.ended:
+            return ["[dim]·[/]", f"[dim]{escape(name)}[/]", *[""] * wide, f"[dim]{total}[/]"]
         if name == self.under_way:
-            rate = speed(result.voxels, self.pace.elapsed)
-            when = self.pace.left(result) or duration(self.pace.elapsed)
-            return ["[cyan]▸[/]", f"[bold]{escape(name)}[/]", bar, *numbers, rate, when, self.sweep]
-        if name in self.ended:
-            mark = "[green]✓[/]" if result.ok else "[red]✗[/]"
-            rate, took = speed(result.voxels, result.seconds), duration(result.seconds)
-            before = f"{count(result.already)} done before" if result.already else ""
-            return [mark, escape(name), bar, *numbers, rate, took, before]
-        return ["[dim]·[/]", f"[dim]{escape(name)}[/]", "", f"[dim]{numbers[0]}[/]", *[""] * 6]
+            mark, seconds = "[cyan]▸[/]", self.pace.elapsed
+            when, remark = self.pace.left(result) or duration(seconds), self.sweep
+        else:
+            mark, seconds = "[green]✓[/]" if result.ok else "[red]✗[/]", result.seconds
+            when = duration(seconds)
+            remark = f"{count(result.already)} done before" if result.already else ""
+        bar = ProgressBar(max(1, result.total), result.done, width=BAR, finished_style="green")
+        numbers = [total, count(result.done), failed, count(result.left)]
+        cells = [*numbers, speed(result.voxels, seconds), when]
+        return [mark, escape(name), *[bar] * wide, *cells, *[remark] * wide]
 
 
 class Pace:

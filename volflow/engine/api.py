@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
-from volflow.core.pipeline import Draft, from_dict, read
+from volflow.core.pipeline import Draft, Pipeline, from_dict, read
 from volflow.core.shipped import find_shipped
 from volflow.engine.cluster import Room
 from volflow.engine.job import Plan, RunResult
@@ -16,7 +19,7 @@ from volflow.engine.profile import Profile, find_profile
 from volflow.engine.run import execute
 from volflow.engine.watch import Watcher
 
-PipelineSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any]
+PipelineSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -103,12 +106,27 @@ def make_plan(
     PlanError
         With all mistakes.
     """
-    if isinstance(pipeline, Mapping):
+    if isinstance(pipeline, Pipeline):
+        draft = Draft(pipeline, ())
+    elif isinstance(pipeline, Mapping):
         draft = Draft(from_dict(pipeline, overrides, bounds), ())
     else:
         draft = read(find_shipped(pipeline, "pipelines", "pipeline"), overrides, bounds)
     memory = memory_per_worker(profile) if profile else None
-    return plan_draft(draft, only=only, from_=from_, until=until, memory=memory)
+    planned = plan_draft(draft, only=only, from_=from_, until=until, memory=memory)
+    return with_stage_folders(planned)
+
+
+def with_stage_folders(plan: Plan) -> Plan:
+    """The plan with the folders of the user's own stages: workers import them from there, too."""
+    folders = list(plan.search_path)
+    for step in plan.steps:
+        root = sys.modules[type(step.stage).__module__.partition(".")[0]]
+        inside = [Path(folder).parent for folder in getattr(root, "__path__", [])]
+        for folder in inside or [Path(root.__file__ or "").parent]:
+            if str(folder.absolute()) not in folders and root.__name__ != "volflow":
+                folders.append(str(folder.absolute()))
+    return replace(plan, search_path=tuple(folders))
 
 
 def memory_per_worker(profile: Profile) -> int | None:

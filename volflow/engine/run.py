@@ -207,7 +207,8 @@ def _remember(plan: Plan) -> None:
         }
         for step in plan.steps
     ]
-    store.write("outline.json", json.dumps({"steps": outline}, indent=1).encode())
+    body = {"steps": outline, "search_path": plan.search_path}
+    store.write("outline.json", json.dumps(body, indent=1).encode())
 
 
 # --- afterwards, and from other shells ------------------------------------------------------------
