@@ -60,7 +60,7 @@ class Conversion:
     def _values(self, voxels: Voxels, box: Box) -> np.ndarray:
         """The chosen channels of a box within the bounds, scaled."""
         values = voxels.read(box, self.chosen)
-        if self.chosen is not None and len(self.chosen) == 1 and voxels.layout.channels:
+        if values.ndim == 4 and len(values) == 1 and (self.boundary or self.chosen is not None):
             values = values[0]
         if self.scale is None:
             return values
@@ -121,7 +121,9 @@ def conversion(spec: VolumeSpec, layout: Layout, own: bool) -> Conversion:
         wrong.append(f"offset_sign 1 needs three channels z, y, x and {count} are read")
     if wrong:
         raise StorageError(f"volume {spec.path}: " + "; ".join(wrong))
-    channels = 3 if spec.boundary else (0 if count == 1 else count)
+    channels = layout.channels  # a lone channel that is stored as such stays
+    if spec.boundary or chosen is not None:
+        channels = 3 if spec.boundary else (0 if count == 1 else count)
     if layout.channels == 0:
         chosen = None
     return Conversion(chosen, spec.scale, forward, spec.boundary, channels, dtype)

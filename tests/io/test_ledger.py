@@ -1,0 +1,101 @@
+import itertools
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from volflow.errors import StorageError
+from volflow.io.ledger import Ledger, owner, set_owner, union
+from volflow.io.store import Store
+
+JOB = "agglomerate/d1/total.up.0"
+ranges = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(1, 9)).map(lambda r: (r[0], r[0] + r[1])), max_size=12
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(ranges)
+def test_done_is_the_union_of_the_marked_ranges(tmp_path_factory, marked):
+    ledger = Ledger(str(tmp_path_factory.mktemp("run")))
+    for start, stop in marked:
+        ledger.mark_done(JOB, start, stop, {"blocks": stop - start})
+    found = ledger.done(JOB)
+    assert {n for a, b in found for n in range(a, b)} == {n for a, b in marked for n in range(a, b)}
+    assert all(b < c for (_, b), (c, _) in itertools.pairwise(found))
+    costs = [(c["start"], c["stop"], c["blocks"]) for c in ledger.costs(JOB)]
+    assert costs == sorted({(a, b, b - a) for a, b in marked})
+
+
+def test_ranges_that_touch_are_one():
+    assert union([(3, 5), (0, 3), (4, 4), (7, 9), (8, 8)]) == [(0, 5), (7, 9)]
+
+
+def test_other_files_in_the_folder_are_passed_over(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    ledger.mark_done(JOB, 2, 4, {})
+    ledger.mark_failed(JOB, 7, {"error": "no"})
+    folder = tmp_path / "ledger" / JOB
+    for name in (".nfs0001", "a-b", "5-3", "1-2.tmp", "1--2", "³-4"):
+        (folder / "done" / name).write_bytes(b"junk")
+        (folder / "failed" / name).write_bytes(b"junk")
+    (folder / "done" / "0-1").write_bytes(b"\xff{")  # its name counts, its body is lost
+    (folder / "failed" / "8").write_bytes(b"[1]")
+    assert ledger.done(JOB) == [(0, 1), (2, 4)]
+    assert [cost["start"] for cost in ledger.costs(JOB)] == [2]
+    assert ledger.failed(JOB) == {7: {"error": "no"}}
+
+
+def test_an_empty_range_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=f"blocks 3 to 3 of {JOB}"):
+        Ledger(str(tmp_path)).mark_done(JOB, 3, 3, {})
+
+
+def test_failures_are_kept_by_number_and_cleared(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    for number in (10, 9):
+        ledger.mark_failed(JOB, number, {"error": str(number)})
+    ledger.mark_failed(JOB, 9, {"error": "again"})
+    ledger.mark_failed("agglomerate/d1/finish", 1, {})
+    assert ledger.failed(JOB) == {9: {"error": "again"}, 10: {"error": "10"}}
+    ledger.clear_failed(JOB)
+    assert ledger.failed(JOB) == {}
+    assert ledger.failed("agglomerate/d1/finish") == {1: {}}
+
+
+def test_a_purge_keeps_one_digest_and_other_steps(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    jobs = ["a/d1/map", "a/d2/map", "a/d2/finish", "a/d22/map", "ab/d1/map"]
+    for job in jobs:
+        ledger.mark_done(job, 0, 1, {})
+        ledger.mark_failed(job, 1, {})
+    ledger.purge_step("a", keep_digest="d2")
+    assert [job for job in jobs if ledger.done(job) and ledger.failed(job)] == [
+        "a/d2/map",
+        "a/d2/finish",
+        "ab/d1/map",
+    ]
+    ledger.purge_step("a")
+    assert [job for job in jobs if ledger.done(job) or ledger.failed(job)] == ["ab/d1/map"]
+
+
+def test_reading_many_markers_is_one_listing(tmp_path):
+    folder = tmp_path / "ledger" / JOB / "done"
+    folder.mkdir(parents=True)
+    for number in range(0, 20_000, 2):
+        (folder / f"{number}-{number + 1}").touch()
+    begun = time.perf_counter()
+    assert len(Ledger(str(tmp_path)).done(JOB)) == 10_000
+    assert time.perf_counter() - begun < 2  # it takes 0.05 s; ten thousand reads take more
+
+
+def test_a_layer_knows_its_owner_by_scale(tmp_path):
+    address = f"precomputed://{tmp_path}/layer"
+    assert owner(address) is None
+    set_owner(address, "d1")
+    set_owner(address, "d2", scale=1)
+    assert (owner(address), owner(address, 1), owner(address, 2)) == ("d1", "d2", None)
+    Store(address).write("volflow.owner.0.json", b"[]")
+    with pytest.raises(StorageError, match="does not name a digest"):
+        owner(address)

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from volflow.errors import StorageError
+from volflow.io.records import Records, decode, encode
+from volflow.io.store import Store
+
+columns = hnp.arrays(
+    st.sampled_from(["u1", "<u4", ">u8", "i8", "f4", ">f8", "?", "S3", "U2"]),
+    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=80),
+)
+records = st.dictionaries(st.text(max_size=6), columns, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(records)
+def test_what_is_encoded_is_decoded(record):
+    found = decode(encode(record))
+    assert list(found) == list(record)
+    for name, column in record.items():
+        assert found[name].dtype == column.dtype.newbyteorder("<")
+        assert found[name].shape == column.shape
+        assert found[name].tobytes() == column.astype(found[name].dtype).tobytes()
+        assert found[name].flags.writeable
+
+
+def test_the_same_columns_make_the_same_bytes():
+    column = np.arange(5000, dtype="u8") ** 3
+    record = {"a": column, "b": column[::2]}
+    again = {"a": column.astype(">u8"), "b": np.ascontiguousarray(column[::2])}
+    assert encode(record) == encode(again)
+
+
+def test_sorted_ids_are_packed():
+    ids = np.arange(100_000, dtype="u8") * 7 + 2**55
+    assert len(encode({"id": ids})) < ids.nbytes / 4
+
+
+def test_objects_are_refused():
+    with pytest.raises(ValueError, match="column 'a' of dtype object"):
+        encode({"a": np.array([{}], object)})
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_any_changed_or_lost_byte_is_found(data):
+    body = encode({"a": np.arange(300, dtype="u4"), "b": np.zeros((0, 2), "f4")})
+    place = data.draw(st.integers(0, len(body) - 1))
+    change = data.draw(st.integers(1, 255))
+    damaged = bytearray(body)
+    damaged[place] ^= change
+    for broken in (bytes(damaged), body[:place], body + b"x"):
+        with pytest.raises(ValueError, match=r"bytes|begins|checksum"):
+            decode(broken)
+
+
+def test_a_record_is_read_back_missing_or_damaged(tmp_path):
+    records, other = Records(str(tmp_path), "records/a/d/up.0"), Records(str(tmp_path), "records/b")
+    records.write((1, 2, 3), {"a": np.arange(3)})
+    other.write((1, 2, 3), {})
+    np.testing.assert_array_equal(records.read((1, 2, 3))["a"], [0, 1, 2])
+    with pytest.raises(StorageError, match=r"records/a/d/up\.0/1_2_4 is missing"):
+        records.read((1, 2, 4))
+    store = Store(str(tmp_path))
+    body = store.read("records/a/d/up.0/1_2_3")
+    store.write("records/a/d/up.0/1_2_3", body[:-1])
+    with pytest.raises(StorageError, match=r"up\.0/1_2_3 is damaged: .* bytes were written"):
+        records.read((1, 2, 3))
+    records.delete_all()
+    with pytest.raises(StorageError, match="is missing"):
+        records.read((1, 2, 3))
+    assert other.read((1, 2, 3)) == {}
