@@ -1,0 +1,191 @@
+"""Stages run in memory, pass by pass, as the engine runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from volflow.core.geometry import BlockGrid, Box, Triple
+from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Stage
+from volflow.stages.agglomerate import Agglomerate
+from volflow.stages.fragments import Fragments
+from volflow.stages.relabel import Relabel
+
+
+class Memory:
+    """Arrays over absolute boxes, and records by block; fill 0 outside, as volumes have it."""
+
+    def __init__(self, arrays: Mapping[str, tuple[np.ndarray, Triple]]) -> None:
+        self.arrays = dict(arrays)
+        self.records: dict[tuple[str, Triple], Record] = {}
+        self.passed: dict[str, dict[str, int]] = {}
+
+    def read(self, name: str, box: Box) -> np.ndarray:
+        array, offset = self.arrays[name]
+        sides = array.shape[-3:]
+        whole = Box(offset, tuple(o + n for o, n in zip(offset, sides, strict=True)))
+        found = np.zeros((*array.shape[:-3], *box.shape), array.dtype)
+        known = box.clip(whole)
+        if known.size:
+            found[(..., *known.within(box))] = array[(..., *known.within(whole))]
+        return found
+
+    def write(self, name: str, box: Box, values: np.ndarray) -> None:
+        array, offset = self.arrays[name]
+        array[(..., *box.shift(tuple(-o for o in offset)).slices)] = values
+
+
+def copied(record: Record) -> Record:
+    """A record as it comes back from storage: plain arrays of one dimension, nobody else's."""
+    for name, column in record.items():
+        assert isinstance(column, np.ndarray), f"column {name} is {type(column)}"
+        assert column.ndim == 1, f"column {name} has {column.ndim} dimensions"
+        assert column.dtype.kind in "iuf", f"column {name} is {column.dtype}"
+    return {name: column.copy() for name, column in record.items()}
+
+
+def run_stage(
+    stage: Stage,
+    grid: BlockGrid,
+    memory: Memory,
+    wires: Mapping[str, str],
+    mask: tuple[np.ndarray, Triple] | None = None,
+) -> None:
+    """Run every pass of a stage over a grid (without halo) of blocks."""
+    laid = BlockGrid(grid.bounds, grid.shape, stage.halo)
+    assert stage.check(laid) == []
+    for name, declared in stage.outputs.items():
+        if isinstance(declared, Layer):
+            leading = (declared.channels,) if declared.channels else ()
+            empty = np.zeros((*leading, *grid.bounds.shape), declared.dtype)
+            memory.arrays[name] = (empty, grid.bounds.start)
+    if mask is not None:
+        memory.arrays["mask"] = mask
+    own: dict[tuple[str, Triple], Record] = {}
+    for sweep in stage.passes(laid):
+        run_pass(stage, sweep, memory, wires, own, mask is not None)
+
+
+def run_pass(
+    stage: Stage,
+    sweep: Pass,
+    memory: Memory,
+    wires: Mapping[str, str],
+    own: dict[tuple[str, Triple], Record],
+    masked: bool,
+) -> None:
+    count: dict[str, int] = {}
+    for block in sweep.grid:
+        if sweep.kind in ("map", "leaf"):
+            mask = memory.read("mask", block.read).astype(bool) if masked else None
+            inputs = _inputs(stage, sweep, memory, wires, block, mask)
+            empty = mask is not None and not block.crop(mask).any()
+            if stage.takes_mask():
+                inputs["mask"] = mask
+        if sweep.kind == "map":
+            outputs = _nothing(stage, block.write) if empty else stage.run(block, **inputs)
+            _write(stage, memory, block, outputs)
+            continue
+        assert isinstance(stage, Reduction)
+        at, level = block.index, sweep.level
+        if sweep.kind in ("leaf", "join"):
+            if sweep.kind == "leaf":
+                up = stage.leaf(block, sweep.round, _previous(stage, sweep, block, own), **inputs)
+            else:
+                below = sweep.below.children(block)
+                parts = [own[f"{sweep.round}.up.{level - 1}", child.index] for child in below]
+                up = stage.join(block, sweep.round, [copied(part) for part in parts])
+            own[f"{sweep.round}.up.{level}", at] = copied(up.passed)
+            own[f"{sweep.round}.kept.{level}", at] = copied(up.kept)
+            for name in ("id", "a", "pending_node", "piece"):
+                count[name] = count.get(name, 0) + len(up.passed.get(name, ()))
+            count["bytes"] = count.get("bytes", 0) + sum(c.nbytes for c in up.passed.values())
+        elif sweep.kind == "split":
+            kept = copied(own[f"{sweep.round}.kept.{level}", at])
+            received = None
+            if not sweep.root:
+                received = copied(own[f"{sweep.round}.down.{level}", at])
+            below = sweep.below.children(block)
+            handed = stage.split(block, sweep.round, kept, received)
+            for child, part in zip(below, handed, strict=True):
+                own[f"{sweep.round}.down.{level - 1}", child.index] = copied(part)
+        else:
+            _write(stage, memory, block, stage.finish(block, _previous(stage, sweep, block, own)))
+    if count:
+        memory.passed[sweep.name] = {"nodes": len(sweep.grid), **count}
+
+
+def _previous(stage, sweep, block, own) -> Previous | None:
+    if not sweep.previous:
+        return None
+    received = None
+    bare = BlockGrid(sweep.grid.bounds, sweep.grid.shape)
+    if len(stage.tree(sweep.previous, bare)) > 1:
+        received = copied(own[f"{sweep.previous}.down.0", block.index])
+    return Previous(copied(own[f"{sweep.previous}.kept.0", block.index]), received)
+
+
+def _inputs(stage, sweep, memory, wires, block, mask) -> dict[str, object]:
+    found: dict[str, object] = {}
+    reads = stage.reads(sweep)
+    for name in stage.inputs():
+        source = wires.get(name, name)
+        if name not in reads:
+            found[name] = None
+        elif (source, block.index) in memory.records:
+            found[name] = copied(memory.records[source, block.index])
+        else:
+            array = memory.read(source, block.read)
+            if mask is not None and not stage.takes_mask():
+                array = array * mask.astype(array.dtype)
+            found[name] = array
+    return found
+
+
+def _nothing(stage: Stage, box: Box) -> dict[str, object]:
+    outputs: dict[str, object] = {}
+    for name, declared in stage.outputs.items():
+        if isinstance(declared, Columns):
+            outputs[name] = {column: np.zeros(0, dtype) for column, dtype in declared.dtypes}
+        else:
+            outputs[name] = np.zeros(box.shape, declared.dtype)
+    return outputs
+
+
+def _write(stage, memory, block, outputs) -> None:
+    assert set(outputs) == set(stage.outputs)
+    for name, declared in stage.outputs.items():
+        if isinstance(declared, Columns):
+            record = copied(outputs[name])
+            assert {c: v.dtype.name for c, v in record.items()} == dict(declared.dtypes)
+            memory.records[name, block.index] = record
+        else:
+            assert outputs[name].dtype == declared.dtype
+            assert outputs[name].shape == block.write.shape
+            memory.write(name, block.write, outputs[name])
+
+
+def run_in_memory(
+    fragments: Fragments,
+    agglomerate: Agglomerate,
+    grid: BlockGrid,
+    affinity: np.ndarray,
+    offset: Triple = (0, 0, 0),
+    mask: np.ndarray | None = None,
+) -> tuple[np.ndarray, Memory]:
+    """The segmentation of a volume by blocks.
+
+    Parameters
+    ----------
+    grid : BlockGrid
+        Its bounds may be a part of the volume.
+    affinity : uint8, (3, Z, Y, X)
+        A volume that starts at the voxel `offset`.
+    mask : bool, (Z, Y, X), or None
+    """
+    memory = Memory({"affinity": (affinity, offset)})
+    where = None if mask is None else (mask.astype(np.uint8), offset)
+    for stage in (fragments, agglomerate, Relabel()):
+        run_stage(stage, grid, memory, {}, where)
+    return memory.arrays["segmentation"][0], memory

@@ -1,0 +1,124 @@
+"""The graph of one block from its voxels, with what is pending at its faces."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from volflow.segment.contacts import count_contacts, number_labels
+from volflow.segment.pairs import first_of_groups, group_pairs, sum_groups
+from volflow.segment.tables import LINK, BlockGraph
+
+Links: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def block_graph(labels: np.ndarray, affinity: np.ndarray, links: Links, open: int) -> BlockGraph:
+    """The pieces of a block, their contacts, and the contacts across the block's low faces.
+
+    Contacts across the high faces belong to the blocks beyond them.
+
+    Parameters
+    ----------
+    labels : uint64, (Z + 2, Y + 2, X + 2)
+        Pieces of the block and of one voxel around it; 0 is none.
+    affinity : uint8, (3, Z + 2, Y + 2, X + 2)
+        `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
+    links : bool arrays (Y, X), (Z, X), (Z, Y)
+        For the low face of each axis, where the voxels on both sides are of one fragment.
+    open : int
+        The faces that do not lie on the bounds of the volume, as bits (see `tables`).
+    """
+    inner = (slice(1, -1), slice(1, -1), slice(1, -1))
+    id, numbers = number_labels(np.ascontiguousarray(labels[inner]))
+    within = np.ascontiguousarray(affinity[(slice(None), *inner)])
+    edges = count_contacts(numbers, within, len(id))
+    faces = np.zeros(len(id), np.uint8)
+    pending = [_no_contacts()]
+    for axis in range(3):
+        own, around = np.moveaxis(numbers, axis, 0), _layers(labels, axis)
+        if open & (1 << 2 * axis):
+            touching = (own[0] >= 0) & (around[0] > 0)
+            node = own[0][touching]
+            faces[node] |= np.uint8(1 << 2 * axis)
+            across = np.moveaxis(within[axis], axis, 0)[0][touching]
+            kind = np.where(links[axis][touching], LINK, 0) | np.uint8(axis)
+            pending.append(_pooled(node, around[0][touching], across, kind))
+        if open & (2 << 2 * axis):
+            touching = (own[-1] >= 0) & (around[-1] > 0)
+            faces[own[-1][touching]] |= np.uint8(2 << 2 * axis)
+    node, piece, affinity_sum, contact, kind = map(np.concatenate, zip(*pending, strict=True))
+    size = np.bincount(numbers.ravel() + 1, minlength=len(id) + 1)[1:].astype(np.int64)
+    return BlockGraph(
+        id=id,
+        size=size,
+        faces=faces,
+        component=id,
+        a=edges.a,
+        b=edges.b,
+        affinity_sum=edges.affinity_sum,
+        contact=edges.contact,
+        pending_node=node,
+        pending_piece=piece,
+        pending_sum=affinity_sum,
+        pending_contact=contact,
+        pending_kind=kind,
+        piece=id,
+        piece_node=np.arange(len(id), dtype=np.int32),
+        piece_faces=faces,
+    )
+
+
+def pack_links(links: Links) -> np.ndarray:
+    """The three faces as bits, uint8."""
+    return np.packbits(np.concatenate([face.ravel() for face in links]))
+
+
+def unpack_links(bits: np.ndarray, shape: tuple[int, int, int]) -> Links:
+    """The three faces of a block of some shape from `pack_links`; no bits are no links.
+
+    Raises
+    ------
+    ValueError
+        If the bits are those of a block of another shape.
+    """
+    z, y, x = shape
+    sides = ((y, x), (z, x), (z, y))
+    ends = np.cumsum([a * b for a, b in sides])
+    if len(bits) == 0:
+        bits = np.zeros(-(-int(ends[-1]) // 8), np.uint8)
+    if len(bits) != -(-int(ends[-1]) // 8):
+        raise ValueError(
+            f"links of a block of shape {shape} take {-(-int(ends[-1]) // 8)} bytes; "
+            f"got {len(bits)}, so fragments and agglomerate are laid on different blocks"
+        )
+    flat = np.unpackbits(bits, count=int(ends[-1])).astype(bool)
+    parts = np.split(flat, ends[:-1])
+    first, second, third = (p.reshape(side) for p, side in zip(parts, sides, strict=True))
+    return first, second, third
+
+
+def _layers(labels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """The layers of voxels before and after the block along an axis."""
+    inner = [slice(1, -1)] * 3
+    inner[axis] = slice(None)
+    along = np.moveaxis(labels[tuple(inner)], axis, 0)
+    return along[0], along[-1]
+
+
+def _pooled(
+    node: np.ndarray, piece: np.ndarray, across: np.ndarray, kind: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Contacts across a face with one row for each pair of node and piece."""
+    names, number = np.unique(piece, return_inverse=True)
+    group, count = group_pairs(node, number + (int(node.max()) + 1 if len(node) else 0))
+    first = first_of_groups(group, count)
+    kinds = kind[first]
+    np.bitwise_or.at(kinds, group, kind)
+    contact = np.bincount(group, minlength=count).astype(np.int64)
+    return node[first], names[number[first]], sum_groups(group, count, across), contact, kinds
+
+
+def _no_contacts() -> tuple[np.ndarray, ...]:
+    dtypes = (np.int32, np.uint64, np.int64, np.int64, np.uint8)
+    return tuple(np.zeros(0, dtype) for dtype in dtypes)

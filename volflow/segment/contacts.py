@@ -1,0 +1,245 @@
+"""Contacts: where voxels of different labels touch, pooled to edges of a graph.
+
+Each contact is counted once, by the block that owns the voxel with the higher index.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from volflow.segment.pairs import EMPTY, slot_of
+
+SHORTEST_TABLE = 1024
+
+
+class EdgeTable(NamedTuple):
+    """Edges of a graph as columns, one row per pair of nodes that touch.
+
+    a, b : int32, (E,)
+        The two nodes, as positions in a table of nodes.
+    affinity_sum : int64, (E,)
+        Sum of the uint8 affinities across the contact.
+    contact : int64, (E,)
+        Number of pairs of touching voxels.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    affinity_sum: np.ndarray
+    contact: np.ndarray
+
+    def rows(self, chosen: np.ndarray) -> EdgeTable:
+        """Some of the edges, by a mask or by position."""
+        return EdgeTable(*(column[chosen] for column in self))
+
+    @classmethod
+    def empty(cls) -> EdgeTable:
+        """No edges."""
+        return cls(*(np.zeros(0, dtype) for dtype in (np.int32, np.int32, np.int64, np.int64)))
+
+    @property
+    def score(self) -> np.ndarray:
+        """Mean affinity of each edge, float64 in [0, 1]."""
+        score: np.ndarray = self.affinity_sum / (255 * self.contact)
+        return score
+
+
+class RegionGraph(NamedTuple):
+    """Labels of a volume, their sizes in voxels, and where they touch.
+
+    id : uint64, (N,), ascending
+    size : int64, (N,)
+    edges : EdgeTable
+        `a` < `b` are positions in `id`.
+    """
+
+    id: np.ndarray
+    size: np.ndarray
+    edges: EdgeTable
+
+
+def region_graph(labels: np.ndarray, affinity: np.ndarray) -> RegionGraph:
+    """The labels of a volume and the contacts between them.
+
+    Parameters
+    ----------
+    labels : uint64, (Z, Y, X)
+        0 is no label and has no contacts.
+    affinity : uint8, (3, Z, Y, X)
+        `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
+
+    Raises
+    ------
+    ValueError
+        If the two do not cover the same voxels.
+    """
+    if affinity.shape != (3, *labels.shape):
+        raise ValueError(
+            f"affinities must have the shape {(3, *labels.shape)} of the labels with three "
+            f"channels; got {affinity.shape}"
+        )
+    id, numbers = number_labels(labels)
+    size = np.bincount(numbers.ravel() + 1, minlength=len(id) + 1)[1:].astype(np.int64)
+    return RegionGraph(id, size, count_contacts(numbers, affinity, len(id)))
+
+
+def number_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels that occur, ascending, and the position of each voxel's label (-1: none).
+
+    Returns
+    -------
+    id : uint64, (N,)
+    numbers : int32, shape of `labels`
+    """
+    met, numbers = _number_as_met(labels)
+    order = np.argsort(met)
+    rank = np.empty(len(met) + 1, np.int32)
+    rank[order] = np.arange(len(met), dtype=np.int32)
+    rank[-1] = -1
+    return met[order], rank[numbers]
+
+
+@njit(cache=True, nogil=True)
+def _number_as_met(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    depth, height, width = labels.shape
+    numbers = np.empty((depth, height, width), np.int32)
+    met = np.empty(SHORTEST_TABLE, np.uint64)
+    keys = np.full(2 * SHORTEST_TABLE, EMPTY, np.uint64)
+    number_at = np.empty(2 * SHORTEST_TABLE, np.int32)
+    count = 0
+    for z in range(depth):
+        for y in range(height):
+            label, number = np.uint64(0), -1
+            for x in range(width):
+                if labels[z, y, x] != label:
+                    label = labels[z, y, x]
+                    if label == 0:
+                        number = -1
+                    elif y > 0 and labels[z, y - 1, x] == label:
+                        number = numbers[z, y - 1, x]
+                    elif z > 0 and labels[z - 1, y, x] == label:
+                        number = numbers[z - 1, y, x]
+                    else:
+                        slot = slot_of(keys, label)
+                        if keys[slot] == EMPTY:
+                            keys[slot] = label
+                            number_at[slot] = count
+                            met[count] = label
+                            count += 1
+                        number = number_at[slot]
+                        if count == len(met):
+                            met, keys, number_at = _grow_labels(met)
+                numbers[z, y, x] = number
+    return met[:count].copy(), numbers
+
+
+@njit(cache=True, nogil=True)
+def _grow_labels(met: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    longer = np.empty(2 * len(met), np.uint64)
+    longer[: len(met)] = met
+    keys = np.full(4 * len(met), EMPTY, np.uint64)
+    number_at = np.empty(len(keys), np.int32)
+    for number in range(len(met)):
+        slot = slot_of(keys, met[number])
+        keys[slot] = met[number]
+        number_at[slot] = number
+    return longer, keys, number_at
+
+
+def count_contacts(numbers: np.ndarray, affinity: np.ndarray, count: int) -> EdgeTable:
+    """The edges between the numbered labels inside an array.
+
+    Parameters
+    ----------
+    numbers : int32, (Z, Y, X)
+        From 0 up to below `count`; -1 is no label.
+    affinity : uint8, (3, Z, Y, X)
+    count : int
+        How many labels there are.
+    """
+    if count == 0:
+        return EdgeTable.empty()
+    ends = np.cumsum(_contacts_of(numbers, count) + 1)  # a spare place: see _sort_contacts
+    lower, values, filled = _sort_contacts(numbers, affinity, ends)
+    return EdgeTable(*_pool_contacts(lower, values, ends, filled))
+
+
+@njit(cache=True, nogil=True)
+def _contacts_of(numbers: np.ndarray, count: int) -> np.ndarray:
+    """For each label the number of its contacts with labels of a smaller number."""
+    depth, height, width = numbers.shape
+    found = np.zeros(count, np.int64)
+    for z in range(depth):
+        for y in range(height):
+            for axis in range(3):
+                if (axis == 0 and z == 0) or (axis == 1 and y == 0):
+                    continue
+                back = np.int64(axis == 2)
+                row, before = numbers[z, y], numbers[z - (axis == 0), y - (axis == 1)]
+                for x in range(back, width):
+                    u, v = row[x], before[x - back]
+                    found[max(u, v, 0)] += (u != v) & (u >= 0) & (v >= 0)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _sort_contacts(
+    numbers: np.ndarray, affinity: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Contacts in buckets, one for each larger number: the smaller number and the affinity.
+
+    Without a branch: what is no contact is written as well, and overwritten by the next that
+    is; hence a spare place at the end of each bucket.
+    """
+    depth, height, width = numbers.shape
+    lower, values = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.uint8)
+    place = np.zeros(len(ends), np.int64)
+    place[1:] = ends[:-1]
+    for z in range(depth):
+        for y in range(height):
+            for axis in range(3):
+                if (axis == 0 and z == 0) or (axis == 1 and y == 0):
+                    continue
+                back = np.int64(axis == 2)
+                row, before = numbers[z, y], numbers[z - (axis == 0), y - (axis == 1)]
+                across = affinity[axis, z, y]
+                for x in range(back, width):
+                    u, v = row[x], before[x - back]
+                    bucket = max(u, v, 0)
+                    lower[place[bucket]] = min(u, v)
+                    values[place[bucket]] = across[x]
+                    place[bucket] += (u != v) & (u >= 0) & (v >= 0)
+    return lower, values, place
+
+
+@njit(cache=True, nogil=True)
+def _pool_contacts(
+    lower: np.ndarray, values: np.ndarray, ends: np.ndarray, filled: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pool the contacts of each bucket by the smaller number."""
+    bucket_of = np.full(len(ends), -1, np.int32)  # the bucket that met this number last
+    edge_of = np.empty(len(ends), np.int64)  # and the edge it made of it
+    edges = 0
+    for b in range(len(ends)):
+        for place in range(ends[b - 1] if b else 0, filled[b]):
+            edges += bucket_of[lower[place]] != b
+            bucket_of[lower[place]] = b
+    bucket_of[:] = -1
+    a_of, b_of = np.empty(edges, np.int32), np.empty(edges, np.int32)
+    sums, contacts = np.zeros(edges, np.int64), np.zeros(edges, np.int64)
+    edges = 0
+    for b in range(len(ends)):
+        for place in range(ends[b - 1] if b else 0, filled[b]):
+            a = lower[place]
+            if bucket_of[a] != b:
+                bucket_of[a] = b
+                edge_of[a] = edges
+                a_of[edges] = a
+                b_of[edges] = b
+                edges += 1
+            sums[edge_of[a]] += values[place]
+            contacts[edge_of[a]] += 1
+    return a_of, b_of, sums, contacts

@@ -1,0 +1,120 @@
+"""The rounds of the exact agglomeration, each as one step on the graph of a box.
+
+    link     pieces that blocks cut apart become fragments again
+    join     every cluster joins across its best edge, all at once
+    merge    the greedy run by mean affinity
+    small    the greedy run again, for edges of small clusters
+    stitch   segments of neighbouring horizon boxes join where their shared face says so
+
+A step decides all that the box can know and passes up the rest: `faces` of a node, as the graph
+has them, are those beyond which there is more to come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from volflow.segment.agglomerate import merge_greedily
+from volflow.segment.contacts import EdgeTable
+from volflow.segment.tables import DECIDED, BlockGraph
+from volflow.segment.union import components
+
+
+class Step(NamedTuple):
+    """What a box made of its graph: each node's component, and what others must be told."""
+
+    component: np.ndarray  # uint64, (N,)
+    passed: BlockGraph
+
+
+def link_pieces(graph: BlockGraph) -> Step:
+    """Join across every edge: what is still pending are links, and so were the edges."""
+    component = _joined(graph, graph.edges)
+    none = graph.with_edges(EdgeTable.empty())
+    whole = replace(none, component=component).contracted()
+    return Step(component, _asked_for(whole))
+
+
+def join_best(graph: BlockGraph, least: float) -> Step:
+    """Join every complete cluster across its best edge, if that scores at least `least`.
+
+    Passed up are the clusters that touch a face. Of their edges to complete clusters, whose
+    statistics are final, only the best can still matter; the complete end goes with it, marked
+    as one that has decided.
+    """
+    chooses = graph.faces == 0
+    known = chooses | (graph.faces == DECIDED)
+    worth = graph.edges.score >= least
+    best = _best_edges(len(graph.id), *graph.edges)
+    chosen = np.zeros(len(graph.a), bool)
+    chosen[best[chooses & (best >= 0)]] = True
+    component = _joined(graph, graph.edges.rows(chosen & worth))
+    final = np.nonzero(worth & (known[graph.a] != known[graph.b]))[0]
+    best = _best_edges(len(graph.id), *graph.edges.rows(final))
+    kept = ~known[graph.a] & ~known[graph.b]
+    kept[final[best[~known & (best >= 0)]]] = True
+    needed = ~known
+    needed[graph.a[kept]] = True
+    needed[graph.b[kept]] = True
+    faces = np.where(chooses, DECIDED, graph.faces)
+    passed = replace(graph, component=component, faces=faces).with_edges(graph.edges.rows(kept))
+    return Step(component, passed.with_nodes(needed))
+
+
+def merge_down(graph: BlockGraph, threshold: float, min_size: int = 0) -> Step:
+    """Run the greedy agglomeration as far as it can go; what waits is passed up."""
+    merged = merge_greedily(graph.size, graph.edges, graph.faces != 0, threshold, min_size)
+    component = graph.id[merged.cluster]
+    waiting = replace(graph, component=component).with_nodes(merged.waiting)
+    return Step(component, waiting.contracted())
+
+
+def stitch_boxes(graph: BlockGraph, threshold: float) -> Step:
+    """Join segments across every edge that scores at least `threshold`.
+
+    An edge is there once the whole face between its two horizon boxes is inside the box.
+    """
+    component = _joined(graph, graph.edges.rows(graph.edges.score >= threshold))
+    apart = replace(graph, component=component).with_edges(EdgeTable.empty())
+    return Step(component, _asked_for(apart))
+
+
+def _asked_for(graph: BlockGraph) -> BlockGraph:
+    """The graph with only nodes that are pending or that a neighbour may ask for."""
+    needed = np.zeros(len(graph.id), bool)
+    needed[graph.pending_node] = True
+    needed[graph.piece_node] = True
+    return graph.with_nodes(needed)
+
+
+def _joined(graph: BlockGraph, edges: EdgeTable) -> np.ndarray:
+    """The component of each node after joining those of the ends of some edges."""
+    names, at = np.unique(graph.component, return_inverse=True)
+    found: np.ndarray = names[components(len(names), at[edges.a], at[edges.b])][at]
+    return found
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _best_edges(
+    count: int, a: np.ndarray, b: np.ndarray, affinity_sum: np.ndarray, contact: np.ndarray
+) -> np.ndarray:
+    """Each node's best edge, -1 if it has none: score, smaller larger node, smaller smaller."""
+    best = np.full(count, -1, np.int64)
+    for edge in range(len(a)):
+        score = affinity_sum[edge] / (255 * contact[edge])
+        high, low = max(a[edge], b[edge]), min(a[edge], b[edge])
+        for node in (a[edge], b[edge]):
+            rival = best[node]
+            if rival >= 0:
+                other = affinity_sum[rival] / (255 * contact[rival])
+                other_high = max(a[rival], b[rival])
+                if score < other or (score == other and high > other_high):
+                    continue
+                if score == other and high == other_high and low > min(a[rival], b[rival]):
+                    continue
+            best[node] = edge
+    return best

@@ -1,0 +1,279 @@
+"""The part of a graph that one box of the volume knows, as columns that can be stored.
+
+    nodes     clusters with voxels in the box
+    edges     contacts between them
+    pending   contacts across the low faces of the box: we know the piece on the other side, but
+              not yet its cluster
+    pieces    the pieces that touch the high faces, and the cluster of each: what a neighbour's
+              pending contacts will ask for
+
+Faces are bits: 1 << (2 * axis) is the low face of an axis, 2 << (2 * axis) the high one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from volflow.core.geometry import Box
+from volflow.segment.agglomerate import pool_edges
+from volflow.segment.contacts import EdgeTable
+from volflow.segment.pairs import first_of_groups, group_pairs, sum_groups
+from volflow.segment.union import components
+
+HIGH_FACES = np.uint8(0b101010)
+DECIDED = np.uint8(0b1000000)  # in place of faces: a node that has made its choice of this round
+AXIS, LINK = np.uint8(0b011), np.uint8(0b100)  # bits of `pending_kind`
+
+
+@dataclass(frozen=True)
+class BlockGraph:
+    """Nodes, edges, pending contacts and face pieces of one box.
+
+    Ids are those at the beginning of a round; `component` is what each has become since, as far
+    as this box can tell. Nodes are ascending by id; other columns name them by position.
+    """
+
+    id: np.ndarray  # uint64, (N,)
+    size: np.ndarray  # int64, voxels inside the box
+    faces: np.ndarray  # uint8, faces across which the node has contacts
+    component: np.ndarray  # uint64, the largest id of the component
+    a: np.ndarray  # int32, (E,)
+    b: np.ndarray  # int32
+    affinity_sum: np.ndarray  # int64
+    contact: np.ndarray  # int64
+    pending_node: np.ndarray  # int32, (Q,)
+    pending_piece: np.ndarray  # uint64, the piece beyond the face
+    pending_sum: np.ndarray  # int64
+    pending_contact: np.ndarray  # int64
+    pending_kind: np.ndarray  # uint8, AXIS of the face, LINK if both are of one fragment
+    piece: np.ndarray  # uint64, (P,)
+    piece_node: np.ndarray  # int32
+    piece_faces: np.ndarray  # uint8
+
+    @property
+    def edges(self) -> EdgeTable:
+        """The edges as a table."""
+        return EdgeTable(self.a, self.b, self.affinity_sum, self.contact)
+
+    def record(self) -> dict[str, np.ndarray]:
+        """The columns by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_record(cls, record: dict[str, np.ndarray]) -> BlockGraph:
+        """The graph of a record made by `record`, which may hold other columns too."""
+        return cls(**{field.name: record[field.name] for field in fields(cls)})
+
+    def with_edges(self, edges: EdgeTable) -> BlockGraph:
+        """The graph with other edges."""
+        return replace(
+            self,
+            a=edges.a.astype(np.int32),
+            b=edges.b.astype(np.int32),
+            affinity_sum=edges.affinity_sum,
+            contact=edges.contact,
+        )
+
+    def with_pending(self, rows: np.ndarray) -> BlockGraph:
+        """The graph with some of its pending contacts."""
+        return replace(
+            self,
+            pending_node=self.pending_node[rows],
+            pending_piece=self.pending_piece[rows],
+            pending_sum=self.pending_sum[rows],
+            pending_contact=self.pending_contact[rows],
+            pending_kind=self.pending_kind[rows],
+        )
+
+    def with_pieces(self, rows: np.ndarray) -> BlockGraph:
+        """The graph with some of its pieces."""
+        return replace(
+            self,
+            piece=self.piece[rows],
+            piece_node=self.piece_node[rows],
+            piece_faces=self.piece_faces[rows],
+        )
+
+    def with_nodes(self, kept: np.ndarray) -> BlockGraph:
+        """The graph with some of its nodes (bool, (N,)) and the edges between them.
+
+        Every pending contact and piece must be of a node that is kept.
+        """
+        number = (np.cumsum(kept) - 1).astype(np.int32)
+        edges = self.edges.rows(kept[self.a] & kept[self.b])
+        smaller = replace(
+            self,
+            id=self.id[kept],
+            size=self.size[kept],
+            faces=self.faces[kept],
+            component=self.component[kept],
+            pending_node=number[self.pending_node],
+            piece_node=number[self.piece_node],
+        )
+        return smaller.with_edges(edges._replace(a=number[edges.a], b=number[edges.b]))
+
+    def contracted(self) -> BlockGraph:
+        """The graph whose nodes are the components of this one's."""
+        id, number = np.unique(self.component, return_inverse=True)
+        number = number.astype(np.int32)
+        size = sum_groups(number, len(id), self.size)
+        faces = np.zeros(len(id), np.uint8)
+        np.bitwise_or.at(faces, number, self.faces)
+        edges = self.edges._replace(a=number[self.a], b=number[self.b])
+        renamed = replace(
+            self,
+            id=id,
+            size=size,
+            faces=faces,
+            component=id,
+            pending_node=number[self.pending_node],
+            piece_node=number[self.piece_node],
+        )
+        return renamed.with_edges(pool_edges(edges))._with_pooled_pending()
+
+    def _with_pooled_pending(self) -> BlockGraph:
+        column = np.unique(self.pending_piece, return_inverse=True)[1]
+        # nodes and pieces are numbered apart, so that a pair of them is an ordered one
+        group, count = group_pairs(self.pending_node, column + len(self.id))
+        if count == len(group):
+            return self
+        first = first_of_groups(group, count)
+        return replace(
+            self,
+            pending_node=self.pending_node[first],
+            pending_piece=self.pending_piece[first],
+            pending_sum=sum_groups(group, count, self.pending_sum),
+            pending_contact=sum_groups(group, count, self.pending_contact),
+            pending_kind=self.pending_kind[first],
+        )
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """What each of some ids is called afterwards; ids that are not named stay what they are."""
+
+    before: np.ndarray  # uint64, (N,), ascending
+    after: np.ndarray  # uint64, (N,)
+
+    def record(self) -> dict[str, np.ndarray]:
+        """The columns by name."""
+        return {"before": self.before, "after": self.after}
+
+    @classmethod
+    def from_record(cls, record: dict[str, np.ndarray] | None) -> Renaming:
+        """The renaming of a record; None renames nothing."""
+        if record is None:
+            return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
+        return cls(record["before"], record["after"])
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        """The new names of some ids, uint64."""
+        if len(self.before) == 0 or len(ids) == 0:
+            return ids.astype(np.uint64)
+        at = np.minimum(np.searchsorted(self.before, ids), len(self.before) - 1)
+        return np.where(self.before[at] == ids, self.after[at], ids).astype(np.uint64)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The graphs of a node's children put together.
+
+    `passed` are the components that each child passed up, ascending, and `stands` a node of each
+    in the graph.
+    """
+
+    graph: BlockGraph
+    passed: tuple[np.ndarray, ...]
+    stands: tuple[np.ndarray, ...]
+
+
+def shared_faces(inner: Box, outer: Box) -> int:
+    """The faces of the inner box that lie on faces of the outer one, as bits to be kept."""
+    bits = int(DECIDED)
+    for axis in range(3):
+        bits |= (inner.start[axis] == outer.start[axis]) << (2 * axis)
+        bits |= (inner.stop[axis] == outer.stop[axis]) << (2 * axis + 1)
+    return bits
+
+
+def gather(children: Sequence[tuple[BlockGraph, Box]], box: Box) -> Gathered:
+    """Put graphs of the parts of a box together, and resolve what was pending between them.
+
+    Parameters
+    ----------
+    children : pairs of BlockGraph and Box
+        Disjoint boxes that make up `box`.
+    box : Box
+    """
+    graphs = [graph for graph, _ in children]
+    inside = [np.uint8(shared_faces(part, box)) for _, part in children]
+    rows = _concatenate(graphs, inside)
+    id, number = np.unique(rows.id, return_inverse=True)
+    number = number.astype(np.int32)
+    faces = np.zeros(len(id), np.uint8)
+    np.bitwise_or.at(faces, number, rows.faces)
+    graph = replace(
+        rows,
+        id=id,
+        size=sum_groups(number, len(id), rows.size),
+        faces=faces,
+        component=_common_components(id, number, rows.component),
+        a=number[rows.a],
+        b=number[rows.b],
+        pending_node=number[rows.pending_node],
+        piece_node=number[rows.piece_node],
+    )
+    graph = _resolved(graph)
+    graph = graph.with_edges(pool_edges(graph.edges))
+    graph = graph.with_pieces((graph.piece_faces & HIGH_FACES) != 0)
+    passed, stands, start = [], [], 0
+    for child in graphs:
+        names, first = np.unique(child.component, return_index=True)
+        passed.append(names)
+        stands.append(number[start : start + len(child.id)][first])
+        start += len(child.id)
+    return Gathered(graph, tuple(passed), tuple(stands))
+
+
+def _concatenate(graphs: Sequence[BlockGraph], inside: Sequence[np.uint8]) -> BlockGraph:
+    """All rows of some graphs, nodes numbered on, faces that are now inside dropped."""
+    starts = np.cumsum([0] + [len(graph.id) for graph in graphs]).astype(np.int32)
+    columns: dict[str, np.ndarray] = {}
+    for field in fields(BlockGraph):
+        parts = [getattr(graph, field.name) for graph in graphs]
+        if field.name in ("a", "b", "pending_node", "piece_node"):
+            parts = [part + start for part, start in zip(parts, starts[:-1], strict=True)]
+        elif field.name in ("faces", "piece_faces"):
+            parts = [part & bits for part, bits in zip(parts, inside, strict=True)]
+        columns[field.name] = np.concatenate(parts)
+    return BlockGraph(**columns)
+
+
+def _common_components(id: np.ndarray, number: np.ndarray, component: np.ndarray) -> np.ndarray:
+    """The component of each node, where a node may be in several children's components."""
+    names, at = np.unique(np.concatenate([id, component]), return_inverse=True)
+    own, named = at[: len(id)], at[len(id) :]
+    root = components(len(names), own[number], named)
+    found: np.ndarray = names[root[own]]
+    return found
+
+
+def _resolved(graph: BlockGraph) -> BlockGraph:
+    """The graph with an edge for each pending contact whose other side is known now."""
+    order = np.argsort(graph.piece)
+    piece, node = graph.piece[order], graph.piece_node[order]
+    if len(piece) == 0 or len(graph.pending_piece) == 0:
+        return graph
+    at = np.minimum(np.searchsorted(piece, graph.pending_piece), len(piece) - 1)
+    known = piece[at] == graph.pending_piece
+    found = graph.with_pending(known)
+    edges = EdgeTable(
+        np.concatenate([graph.a, found.pending_node]),
+        np.concatenate([graph.b, node[at[known]]]),
+        np.concatenate([graph.affinity_sum, found.pending_sum]),
+        np.concatenate([graph.contact, found.pending_contact]),
+    )
+    return graph.with_edges(edges).with_pending(~known)

@@ -1,0 +1,217 @@
+"""The stage that merges fragments to segments, the same whatever the blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
+from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up, pyramid
+from volflow.segment.block_graph import block_graph, unpack_links
+from volflow.segment.contacts import EdgeTable
+from volflow.segment.rounds import Step, join_best, link_pieces, merge_down, stitch_boxes
+from volflow.segment.tables import AXIS, HIGH_FACES, LINK, BlockGraph, Renaming, gather
+
+Score = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=1)]
+
+
+class Agglomerate(Reduction):
+    """Segments: `fragments` merged by the mean affinity of their contacts.
+
+    Rounds, each on the contacts of the clusters of the one before: `link` puts pieces that
+    blocks cut apart together; `join` lets every cluster join across its best edge, all at once;
+    `merge` is the greedy run; `small` the greedy run for small segments; `stitch`, with a
+    `horizon`, joins segments across its planes. Only the first round reads voxels.
+    """
+
+    wants: ClassVar[dict[str, Layer]] = {
+        "fragments": Layer("uint64", 0, "segmentation", blockwise=True),
+        "affinity": Layer("uint8", 3, "affinity"),
+    }
+
+    threshold: Score
+    """Mean affinity, 0 to 1, below which nothing merges."""
+    join_rounds: Annotated[int, Field(ge=0, le=8)] = 1
+    """How often every cluster first joins across its best edge."""
+    join_score: Score = 0.5
+    """What that edge must score."""
+    min_size: Annotated[int, Field(ge=0)] = 0
+    """Segments of fewer voxels merge on, down to `min_size_score`; 0: they do not."""
+    min_size_score: Score = 0.02
+    horizon: tuple[Side, Side, Side] | Side | None = None
+    """Side, in voxels, of boxes that are agglomerated each for itself, then stitched; it bounds
+    the memory, and the result is another one than the exact one. Blocks must divide it."""
+
+    @property
+    def halo(self) -> Triple:
+        return (1, 1, 1)
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"table": Columns((("piece", "uint64"), ("segment", "uint64")))}
+
+    @property
+    def descends(self) -> bool:
+        return True
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        joins = tuple(f"join{number}" for number in range(1, self.join_rounds + 1))
+        small = ("small",) if self.min_size else ()
+        return ("link", *joins, "merge", *small, *(("stitch",) if self.horizon else ()))
+
+    def reads(self, sweep: Pass) -> frozenset[str]:
+        first = sweep.kind == "leaf" and not sweep.previous
+        return frozenset(self.inputs()) if first else frozenset()
+
+    def memory(self, shape: Triple) -> int:
+        return BYTES_PER_VOXEL * int(np.prod(shape))
+
+    def check(self, grid: BlockGrid) -> list[str]:
+        if self.horizon is None:
+            return []
+        sides = zip("zyx", triple(self.horizon), grid.shape, grid.bounds.shape, strict=True)
+        return [
+            f"horizon {far} along {axis} is not a multiple of the block's {side}"
+            for axis, far, side, length in sides
+            if far < length and far % side
+        ]
+
+    def tree(self, round: str, grid: BlockGrid) -> tuple[BlockGrid, ...]:
+        if self.horizon is None:
+            return pyramid(grid)
+        grids = [BlockGrid(grid.bounds, grid.shape)]
+        for factor in _steps(grid, triple(self.horizon)):
+            grids.append(grids[-1].parent_grid(factor))
+        return tuple(grids[:-1]) + pyramid(grids[-1]) if round == "stitch" else tuple(grids)
+
+    def leaf(  # type: ignore[override]
+        self,
+        block: Block,
+        round: str,
+        previous: Previous | None,
+        *,
+        fragments: np.ndarray | None,
+        affinity: np.ndarray | None,
+        links: Record | None,
+    ) -> Up:
+        if previous is None:
+            assert fragments is not None
+            assert affinity is not None
+            assert links is not None
+            cut = unpack_links(links["bits"], block.write.shape)
+            inside = sum(self._planes(block))
+            graph = block_graph(fragments, affinity, cut, inside)
+        else:
+            graph = self._settled(previous).contracted()
+        step = self._step(round, self._view(round, graph, block))
+        kept = replace(graph, component=step.component)
+        return Up(_with_box(step.passed, block.write), kept.record())
+
+    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+        parts = [(BlockGraph.from_record(child), _box(child)) for child in children]
+        gathered = gather(parts, block.write)
+        step = self._step(round, gathered.graph)
+        kept = {
+            "before": np.concatenate(gathered.passed),
+            "after": np.concatenate([step.component[nodes] for nodes in gathered.stands]),
+            "counts": np.array([len(names) for names in gathered.passed], np.int64),
+        }
+        return Up(_with_box(step.passed, block.write), kept)
+
+    def split(
+        self, block: Block, round: str, kept: Record, received: Record | None
+    ) -> Sequence[Record]:
+        before, after = kept["before"], Renaming.from_record(received)(kept["after"])
+        ends = np.cumsum(kept["counts"])[:-1]
+        parts = zip(np.split(before, ends), np.split(after, ends), strict=True)
+        return [Renaming(old[old != new], new[old != new]).record() for old, new in parts]
+
+    def finish(self, block: Block, previous: Previous) -> dict[str, np.ndarray | Record]:
+        graph = self._settled(previous)
+        return {"table": {"piece": graph.piece, "segment": graph.component[graph.piece_node]}}
+
+    def _settled(self, previous: Previous) -> BlockGraph:
+        """The block's graph of the round before with what came of its nodes in the end."""
+        graph = BlockGraph.from_record(previous.kept)
+        renaming = Renaming.from_record(previous.received)
+        return replace(graph, component=renaming(graph.component))
+
+    def _view(self, round: str, graph: BlockGraph, block: Block) -> BlockGraph:
+        """What a round is to see of a block's graph: across which faces, and which edges."""
+        near, far = self._planes(block)
+        faces = np.uint8(far if round == "stitch" else near)
+        seen = replace(
+            graph,
+            component=graph.id,
+            faces=graph.faces & faces,
+            piece_faces=graph.piece_faces & faces,
+        )
+        seen = seen.with_pieces((seen.piece_faces & HIGH_FACES) != 0)
+        pending = (faces >> (2 * (graph.pending_kind & AXIS))) & 1 == 1
+        if round == "link":
+            pending &= (graph.pending_kind & LINK) != 0
+        seen = seen.with_pending(pending)
+        if round in ("link", "stitch"):
+            seen = seen.with_edges(EdgeTable.empty())
+        return seen
+
+    def _step(self, round: str, graph: BlockGraph) -> Step:
+        if round == "link":
+            return link_pieces(graph)
+        if round == "merge":
+            return merge_down(graph, self.threshold)
+        if round == "small":
+            return merge_down(graph, self.min_size_score, self.min_size)
+        if round == "stitch":
+            return stitch_boxes(graph, self.threshold)
+        return join_best(graph, self.join_score)
+
+    def _planes(self, block: Block) -> tuple[int, int]:
+        """The faces of a block inside the bounds, as bits: others, and those on the horizon."""
+        near = far = 0
+        horizon = triple(self.horizon) if self.horizon else None
+        for axis in range(3):
+            low, high = block.bounds.start[axis], block.bounds.stop[axis]
+            for side, place in enumerate((block.write.start[axis], block.write.stop[axis])):
+                if low < place < high:
+                    on_plane = horizon is not None and (place - low) % horizon[axis] == 0
+                    near |= (not on_plane) << (2 * axis + side)
+                    far |= on_plane << (2 * axis + side)
+        return near, far
+
+
+BYTES_PER_VOXEL = 64  # measured
+
+
+def _with_box(graph: BlockGraph, box: Box) -> Record:
+    return {**graph.record(), "box": np.array([*box.start, *box.stop], np.int64)}
+
+
+def _box(record: Record) -> Box:
+    corners = record["box"].tolist()
+    return Box(triple(corners[:3]), triple(corners[3:]))
+
+
+def _steps(grid: BlockGrid, horizon: Triple) -> list[Triple]:
+    """Blocks of each axis to a parent, level by level, from a grid's up to the horizon boxes."""
+    left = [
+        far // side if far < length else 1 << (count - 1).bit_length()
+        for far, side, length, count in zip(
+            horizon, grid.shape, grid.bounds.shape, grid.counts, strict=True
+        )
+    ]
+    steps = []
+    while max(left) > 1:
+        steps.append(triple([_smallest_factor(count) for count in left]))
+        left = [count // factor for count, factor in zip(left, steps[-1], strict=True)]
+    return steps
+
+
+def _smallest_factor(count: int) -> int:
+    return next((n for n in range(2, count + 1) if count % n == 0), 1)
