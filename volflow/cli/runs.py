@@ -129,6 +129,10 @@ def block(
     else:
         planned = make_plan(source, overrides=overrides, bounds=bounds)
     try:
+        planned.step(step)
+    except KeyError as error:
+        raise PlanError(*error.args) from error
+    try:
         outcome = run_one(planned, step, index, sweep)
     except (PlanError, RunHeld):
         raise

@@ -20,6 +20,7 @@ PLAIN_EVERY = 10.0  # seconds between two lines of a step in a log
 REFRESH = 4  # times a second that the table is drawn
 WIDE = 110  # columns of a terminal that has room for bars and remarks
 BAR = 24
+STEADY = {"speed": 14, "time": 11}  # widths that do not change with what stands in them
 
 
 @contextmanager
@@ -108,7 +109,8 @@ class Board(Watcher):
         if wide:
             table.add_column("", width=BAR)
         for head in ("blocks", "done", "failed", "left", "speed", "time"):
-            table.add_column(head, justify="right", no_wrap=True, min_width=len(head))
+            room = STEADY.get(head, len(head))
+            table.add_column(head, justify="right", no_wrap=True, min_width=room)
         if wide:
             table.add_column("", style="dim", no_wrap=True, overflow="ellipsis")
         for name, result in self.rows.items():
