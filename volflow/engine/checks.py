@@ -76,14 +76,10 @@ def _channels(count: int | None) -> str:
     return f"{count} channels" if count else "no channel axis"
 
 
-def check_blockwise(
-    step: WiredStep, volume: str, writer: WiredStep, bounds: Box, mistakes: Mistakes
-) -> None:
+def tell_blockwise(step: WiredStep, volume: str, writer: WiredStep, mistakes: Mistakes) -> None:
     """What is stored block by block is read on the same blocks."""
-    if BlockGrid(bounds, step.block) == BlockGrid(bounds, writer.block):
-        return
     mistakes.add(
-        ("steps", step.number, "block"),
+        _block_path(step),
         f"step '{step.name}' reads '{volume}' block by block as step '{writer.name}' wrote it, so "
         f"both need one block shape; got {listed(step.block)} and {listed(writer.block)}",
     )
@@ -114,37 +110,41 @@ def check_fit(
     grid: BlockGrid,
     chunk: Triple,
     mistakes: Mistakes,
-) -> None:
-    """Blocks are whole chunks, and whole shards where there are shards."""
-    unit, what = chunk, "chunk"
-    if spec.shard is not None:
-        if any(s % c for s, c in zip(spec.shard, chunk, strict=True)):
-            fit = _nearest(spec.shard, chunk)
-            mistakes.add(
-                ("volumes", volume, "shard"),
-                f"shard {listed(spec.shard)} is not a multiple of the chunk {listed(chunk)}; "
-                f"nearest shard that fits: {listed(fit)}",
-            )
-            return
-        unit, what = spec.shard, "shard"
-    sides = zip(grid.shape, unit, grid.bounds.shape, strict=True)
-    if any(side % part and side < extent for side, part, extent in sides):
+) -> bool:
+    """Whether blocks are whole chunks, and whole shards where there are shards."""
+    block, sides = grid.shape, grid.bounds.shape
+    unit, what = (chunk, "chunk") if spec.shard is None else (spec.shard, "shard")
+    if any(u % c for u, c in zip(unit, chunk, strict=True)):
         mistakes.add(
-            ("steps", step.number, "block") if step.spec.block else ("block",),
-            f"step '{step.name}': block {listed(grid.shape)} is not a multiple of the {what} "
-            f"{listed(unit)} of volume '{volume}', so two workers would write one {what}; "
-            f"nearest block that fits: {listed(_nearest(grid.shape, unit))}",
+            ("volumes", volume, "shard"),
+            f"shard {listed(unit)} is not a multiple of the chunk {listed(chunk)}; "
+            f"nearest shard that fits: {listed(_nearest(unit, chunk))}",
         )
-    elif any(
-        c < SLIVER < s < e for c, s, e in zip(chunk, grid.shape, grid.bounds.shape, strict=True)
+    elif any(b % u and b < side for b, u, side in zip(block, unit, sides, strict=True)):
+        mistakes.add(
+            _block_path(step),
+            f"step '{step.name}': block {listed(block)} is not a multiple of the {what} "
+            f"{listed(unit)} of volume '{volume}', so two workers would write one {what}; "
+            f"nearest block that fits: {listed(_nearest(block, unit))}",
+        )
+    elif spec.chunk is None and any(
+        c < SLIVER < b < side for c, b, side in zip(chunk, block, sides, strict=True)
     ):
         mistakes.add(
-            ("steps", step.number, "block") if step.spec.block else ("block",),
-            f"step '{step.name}': block {listed(grid.shape)} of volume '{volume}' falls into "
-            f"chunks of {listed(chunk)}, which makes very many files; take a block whose sides "
-            f"have a divisor between {SLIVER} and {LARGEST_CHUNK}, such as "
-            f"{listed(_nearest(grid.shape, (16, 16, 16)))}",
+            _block_path(step),
+            f"step '{step.name}': block {listed(block)} of volume '{volume}' falls into chunks of "
+            f"{listed(chunk)}, which makes very many files; take a block whose sides have a "
+            f"divisor between {SLIVER} and {LARGEST_CHUNK}, such as "
+            f"{listed(_nearest(block, (16, 16, 16)))}, or give the chunk",
         )
+    else:
+        return True
+    return False
+
+
+def _block_path(step: WiredStep) -> tuple[str | int, ...]:
+    """Where the block of a step is given."""
+    return ("steps", step.number, "block") if step.spec.block else ("block",)
 
 
 def _nearest(shape: Triple, unit: Triple) -> Triple:
@@ -181,7 +181,7 @@ def check_memory(step: WiredStep, needs: dict[str, int], memory: int, mistakes: 
         return
     name = max(needs, key=lambda key: needs[key])
     mistakes.add(
-        ("steps", step.number, "block") if step.spec.block else ("block",),
+        _block_path(step),
         f"step '{step.name}': a block of {listed(step.block)} needs about {size(needs[name])} in "
         f"pass '{name}', and a worker has {size(memory)}; take smaller blocks",
     )

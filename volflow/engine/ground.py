@@ -179,11 +179,8 @@ def _check_unused(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Non
     used |= {*wiring.writers, pipeline.mask or ""}
     if len(wiring.steps) < len(pipeline.steps):
         return
-    for name in pipeline.volumes:
-        if (
-            name not in used
-            and ("volumes", name) not in mistakes.where.lines
-            and any(path[:2] == ("volumes", name) for path in mistakes.where.options)
-        ):
+    for path in mistakes.where.options:
+        name = str(path[1]) if path[0] == "volumes" else ""
+        if name and name not in used and ("volumes", name) not in mistakes.where.lines:
             known = ", ".join(sorted(filter(None, used)))
-            mistakes.add(("volumes", name), f"no step reads or writes '{name}' (known: {known})")
+            mistakes.add(path, f"no step reads or writes '{name}' (known: {known})")

@@ -185,9 +185,11 @@ class _Planner:
             foreign = volume not in self.wiring.writers
             if wanted is not None and given is not None:
                 checks.check_layer(step, name, wanted, given, foreign, self.mistakes)
-            if self._stored_blockwise(volume):
-                writer = self.wiring.writers[volume][0]
-                checks.check_blockwise(step, volume, writer, self.ground.bounds, self.mistakes)
+        for volume in filter(self._stored_blockwise, step.inputs.values()):
+            writer = self.wiring.writers[volume][0]
+            if writer.block != step.block:
+                checks.tell_blockwise(step, volume, writer, self.mistakes)
+                break  # one mistake, however many inputs
 
     def _stored_blockwise(self, name: str) -> bool:
         if name not in self.wiring.writers:
@@ -250,9 +252,9 @@ class _Planner:
             volume = self.pipeline.volumes[name]
             checks.check_declared(name, volume, self.mistakes)
             checks.check_resolution(name, volume.resolution, resolution, self.mistakes)
-        checks.check_fit(step, name, spec, sweep.grid, chunk, self.mistakes)
+        fits = checks.check_fit(step, name, spec, sweep.grid, chunk, self.mistakes)
         target = Target(spec, layer, bounds, resolution, chunk, scale)
-        if scale == 0:
+        if scale == 0 and fits:
             checks.check_storable(step, name, target, self.mistakes)
         return target
 
