@@ -18,7 +18,7 @@ from volflow.core.geometry import Box, Triple, triple
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.store import Store
-from volflow.io.voxels import OURS, Chunked, Layout, Scales, open_array
+from volflow.io.voxels import OURS, Chunked, Layout, Resolution, Scales, open_array, tiles
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 SEGMENTATIONS = ("uint8", "uint16", "uint32", "uint64")
@@ -52,7 +52,9 @@ def open_scale(address: Address, level: int, own: bool) -> Chunked:
         _refuse_compressed_files(address, scale["key"])
     array = open_array(address, "neuroglancer_precomputed", "", own, scale_index=level)
     stored = array[..., 0] if _channels(info) == 0 else array
-    return Chunked(address, _layout(info, scale), stored.T, len(entries), OURS in info)
+    layout = _layout(info, scale)
+    kind = _OwnShards if own and layout.shard is not None else Chunked
+    return kind(address, layout, stored.T, len(entries), OURS in info)
 
 
 def plan(layout: Layout, address: Address) -> Layout:
@@ -161,11 +163,16 @@ def _layout(info: dict[str, Any], scale: dict[str, Any]) -> Layout:
     return Layout(bounds, (z, y, x), dtype, _channels(info), chunk, shard, encoding, kind)
 
 
+def _key(resolution: Resolution) -> str:
+    """The folder of a scale."""
+    return "_".join(f"{side:.15g}" for side in resolution[::-1])
+
+
 def _entry(layout: Layout) -> dict[str, Any]:
     assert layout.resolution is not None
     resolution = [int(side) if side == int(side) else side for side in layout.resolution[::-1]]
     entry: dict[str, Any] = {
-        "key": "_".join(f"{side:.15g}" for side in resolution),
+        "key": _key(layout.resolution),
         "size": layout.bounds.shape[::-1],
         "resolution": resolution,
         "voxel_offset": layout.bounds.start[::-1],
@@ -206,6 +213,44 @@ def _shard_shape(bounds: Box, chunk: Triple, count: int) -> Triple:
     return triple([c << b for c, b in zip(chunk, used, strict=True)])
 
 
+def _shard_key(layout: Layout, start: Triple) -> str:
+    """The file of the shard that holds the voxel `start`."""
+    assert layout.resolution is not None
+    bits = _bits(layout.bounds, layout.chunk)
+    sides = zip(start, layout.bounds.start, layout.chunk, strict=True)
+    index = [(a - first) // side for a, first, side in sides]
+    number = place = 0
+    for bit in range(max(bits)):
+        for axis in (2, 1, 0):
+            if bit < bits[axis]:
+                number |= (index[axis] >> bit & 1) << place
+                place += 1
+    count = _chunk_bits(layout)
+    digits = max(1, -(-(sum(bits) - count) // 4))
+    return f"{_key(layout.resolution)}/{number >> count:0{digits}x}.shard"
+
+
+class _OwnShards(Chunked):
+    """A sharded scale of our own: tensorstore reads a missing shard as zeros, whatever it is told.
+
+    So the first byte of each shard is asked for; a shard is written as a whole, so that a chunk
+    is not lost without its shard.
+    """
+
+    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
+        layout = self.layout
+        assert layout.shard is not None
+        parts = tiles(box, layout.shard, layout.bounds.start)
+        keys = {_shard_key(layout, part.start) for part in parts}
+        missing = keys - Store(str(self.address)).present(sorted(keys))
+        if missing:
+            raise StorageError(
+                f"volume {self.address}, box {box}: a chunk is missing: "
+                f"there is no shard {', '.join(sorted(missing))}"
+            )
+        return super().read(box, channels)
+
+
 def _plan_shard(layout: Layout, address: Address) -> Triple | None:
     """The shard cut to the volume; an error that names the nearest one if it is none."""
     if layout.shard is None:
@@ -222,6 +267,13 @@ def _plan_shard(layout: Layout, address: Address) -> Triple | None:
             f"{layout.chunk} along the Morton curve of this volume; nearest that is: {nearest}"
         )
     return shard
+
+
+def _chunk_bits(layout: Layout) -> int:
+    """Bits that number the chunks of a shard."""
+    assert layout.shard is not None
+    sides = zip(layout.shard, layout.chunk, strict=True)
+    return sum((s // c).bit_length() - 1 for s, c in sides)
 
 
 def _sharding(layout: Layout) -> dict[str, Any]:

@@ -55,6 +55,11 @@ class Store:
         found = [(key, self._wait(future, key)) for key, future in reading]
         return {key: bytes(each.value) for key, each in found if each.state == "value"}
 
+    def present(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys that exist; asked at the same time, without reading the objects."""
+        asking = [(key, self._objects.read(key, byte_range=slice(0, 0))) for key in keys]
+        return {key for key, future in asking if self._wait(future, key).state == "value"}
+
     def write(self, key: str, value: bytes) -> None:
         """Write an object as a whole: a reader sees the old bytes or the new ones."""
         self._wait(self._objects.write(key, value), key)

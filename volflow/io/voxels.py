@@ -115,7 +115,7 @@ class Chunked:
                 view = self._array[(..., *box.slices)]
                 view.write(array, can_reference_source_data_indefinitely=True).result()
                 return
-            for part in _tiles(box, self.layout.shard, self.layout.bounds.start):
+            for part in tiles(box, self.layout.shard, self.layout.bounds.start):
                 with ts.Transaction() as transaction:
                     view = self._array.with_transaction(transaction)[(..., *part.slices)]
                     view.write(array[(..., *part.within(box))]).result()
@@ -124,7 +124,7 @@ class Chunked:
             raise StorageError(message) from error
 
 
-def _tiles(box: Box, shape: Triple, origin: Triple) -> Iterator[Box]:
+def tiles(box: Box, shape: Triple, origin: Triple) -> Iterator[Box]:
     """The parts of a box along a grid that is anchored at `origin`."""
     axes = zip(box.start, box.stop, shape, origin, strict=True)
     starts = [range(a - (a - o) % s, b, s) for a, b, s, o in axes]

@@ -1,0 +1,97 @@
+"""Chunks that are lost, cut short or changed: an error that names them, never other voxels."""
+
+import numpy as np
+import pytest
+
+from volflow.core.geometry import Box
+from volflow.core.pipeline import VolumeSpec
+from volflow.core.stage import Layer
+from volflow.errors import StorageError
+from volflow.io.volume import Volume
+
+BOUNDS = Box((0, 0, 0), (16, 16, 16))
+CASES = [
+    ("precomputed", "raw", None),
+    ("precomputed", "compressed_segmentation", None),
+    ("precomputed", "compressed_segmentation", (16, 16, 16)),
+    ("zarr", "raw", None),
+    ("zarr", "zstd", None),
+    ("zarr", "gzip", None),
+    ("zarr", "blosc", None),
+    ("zarr3", "raw", None),
+    ("zarr3", "zstd", None),
+    ("zarr3", "zstd", (16, 16, 16)),
+    ("n5", "raw", None),
+    ("n5", "zstd", None),
+    ("n5", "gzip", None),
+]
+SUMMED = {"gzip", "zarr3"}
+"""Encodings and formats with a checksum; a shard's index has one, and its chunks are gzip or so."""
+METADATA = ("info", ".zarray", ".zgroup", ".zattrs", "zarr.json", "attributes.json")
+
+
+@pytest.fixture(params=CASES, ids=lambda case: "-".join(str(part) for part in case))
+def layer(request, tmp_path):
+    format_, encoding, shard = request.param
+    spec = VolumeSpec(path=f"{format_}://{tmp_path}/v", encoding=encoding, shard=shard)
+    layer = Layer("uint64", 0, "segmentation")
+    volume, _ = Volume.create(spec, layer, BOUNDS, (8, 8, 8), (8, 8, 8))
+    volume.write(BOUNDS, np.random.default_rng(0).integers(0, 2**60, BOUNDS.shape).astype("u8"))
+    files = [path for path in (tmp_path / "v").rglob("*") if path.is_file()]
+    chunks = sorted(path for path in files if path.name not in METADATA)
+    assert len(chunks) == (1 if shard else 8)
+    return spec, chunks[-1]
+
+
+def read(spec, own=True):
+    return Volume.open(spec, own=own).read(BOUNDS)
+
+
+def test_a_deleted_chunk_is_an_error_in_our_own(layer):
+    spec, chunk = layer
+    chunk.unlink()
+    with pytest.raises(StorageError, match=rf"{spec.path}, box {BOUNDS}: a chunk is missing") as e:
+        read(spec)
+    assert chunk.stem in str(e.value)
+    assert not read(spec, own=False)[8:, 8:, 8:].any()  # the usual reading of foreign volumes
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_chunk_cut_short_is_an_error(layer, own):
+    spec, chunk = layer
+    body, whole = chunk.read_bytes(), read(spec)
+    for length in (len(body) // 2, 3, 0):
+        chunk.write_bytes(body[:length])
+        with pytest.raises(StorageError, match=rf"{spec.path}, box {BOUNDS}: ") as error:
+            read(spec, own)
+        assert chunk.name in str(error.value)
+    chunk.write_bytes(body[:-1])
+    try:
+        np.testing.assert_array_equal(read(spec, own), whole)
+    except StorageError:
+        return  # only gzip may not miss its last byte, and has all voxels without it
+    assert spec.encoding == "gzip"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_changed_byte_is_an_error_where_the_format_has_a_checksum(layer, own):
+    spec, chunk = layer
+    if not {spec.encoding, spec.path.partition(":")[0]} & SUMMED and not spec.shard:
+        pytest.skip("this format holds nothing by which a changed byte could be known")
+    body = chunk.read_bytes()
+    rng = np.random.default_rng(1)
+    for _ in range(8):
+        garbled = bytearray(body)
+        garbled[rng.integers(len(body) // 4, 3 * len(body) // 4)] ^= 0x10
+        chunk.write_bytes(garbled)
+        with pytest.raises(StorageError, match=rf"{spec.path}, box {BOUNDS}: ") as error:
+            read(spec, own)
+        assert chunk.name in str(error.value)
+
+
+def test_a_chunk_of_noise_is_an_error(layer):
+    spec, chunk = layer
+    rng = np.random.default_rng(2)
+    chunk.write_bytes(rng.bytes(len(chunk.read_bytes()) + 5))
+    with pytest.raises(StorageError, match=rf"{spec.path}, box {BOUNDS}: "):
+        read(spec)
