@@ -1,7 +1,7 @@
 """Volumes that are only read: HDF5 datasets, TIFF files, folders of TIFF or PNG sections.
 
 Nothing is read on opening but headers; each read takes the pages or sections that its box
-touches. Files are opened per process, read-only and without locks, so that many may read them.
+touches. Files are opened per process and read-only, so that many may read them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import math
 import re
 import struct
 import threading
+import weakref
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -79,10 +81,8 @@ class Hdf5:
 
     def __init__(self, address: Address, path: Path) -> None:
         self._address, self._path = address, path
-        try:
-            self._file = h5py.File(path, "r", locking=False)
-        except OSError as error:
-            raise StorageError(f"volume {address}: {path} is no readable HDF5: {error}") from error
+        self._file = _open_hdf5(address, path)
+        weakref.finalize(self, self._file.close)
         data = self._dataset = self._find(dict(address.query).get("dataset", ""))
         lone = data.ndim == 4 and data.shape[0] == 1
         channels = 0 if data.ndim == 3 or lone else data.shape[0]
@@ -132,6 +132,17 @@ class Hdf5:
         raise StorageError(f"volume {self._address}: HDF5 is only read, never written")
 
 
+def _open_hdf5(address: Address, path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        try:  # on a file system that knows no locks
+            return h5py.File(path, "r", locking=False)
+        except OSError:
+            pass
+        raise StorageError(f"volume {address}: {path} is no readable HDF5: {error}") from error
+
+
 class TiffFile:
     """A TIFF file of many pages; mapped into memory where it is stored plainly."""
 
@@ -143,6 +154,7 @@ class TiffFile:
         self._lock = threading.Lock()  # pages of one file share a file handle
         try:
             self._file = tifffile.TiffFile(path)
+            weakref.finalize(self, self._file.close)  # nobody closes a volume
             self._series = self._file.series[0]
         except _TIFF_ERRORS as error:
             raise StorageError(f"volume {address}: {path} is no readable TIFF: {error}") from error
