@@ -36,7 +36,10 @@ def link_pieces(graph: BlockGraph) -> Step:
     component = _joined(graph, graph.edges)
     none = graph.with_edges(EdgeTable.empty())
     whole = replace(none, component=component).contracted()
-    return Step(component, _asked_for(whole))
+    asked_for = np.zeros(len(whole.id), bool)
+    asked_for[whole.pending_node] = True
+    asked_for[whole.piece_node] = True
+    return Step(component, whole.with_nodes(asked_for))
 
 
 def join_best(graph: BlockGraph, least: float) -> Step:
@@ -77,18 +80,12 @@ def stitch_boxes(graph: BlockGraph, threshold: float) -> Step:
     """Join segments across every edge that scores at least `threshold`.
 
     An edge is there once the whole face between its two horizon boxes is inside the box.
+    Passed up is every segment that touches a face, also one it does not stitch across: its
+    voxels elsewhere have to learn its name.
     """
     component = _joined(graph, graph.edges.rows(graph.edges.score >= threshold))
     apart = replace(graph, component=component).with_edges(EdgeTable.empty())
-    return Step(component, _asked_for(apart))
-
-
-def _asked_for(graph: BlockGraph) -> BlockGraph:
-    """The graph with only nodes that are pending or that a neighbour may ask for."""
-    needed = np.zeros(len(graph.id), bool)
-    needed[graph.pending_node] = True
-    needed[graph.piece_node] = True
-    return graph.with_nodes(needed)
+    return Step(component, apart.with_nodes(graph.faces != 0))
 
 
 def _joined(graph: BlockGraph, edges: EdgeTable) -> np.ndarray:

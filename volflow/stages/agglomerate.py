@@ -145,11 +145,12 @@ class Agglomerate(Reduction):
     def _view(self, round: str, graph: BlockGraph, block: Block) -> BlockGraph:
         """What a round is to see of a block's graph: across which faces, and which edges."""
         near, far = self._planes(block)
-        faces = np.uint8(far if round == "stitch" else near)
+        stitching = round == "stitch"
+        faces = np.uint8(far if stitching else near)
         seen = replace(
             graph,
             component=graph.id,
-            faces=graph.faces & faces,
+            faces=graph.faces if stitching else graph.faces & faces,
             piece_faces=graph.piece_faces & faces,
         )
         seen = seen.with_pieces((seen.piece_faces & HIGH_FACES) != 0)
