@@ -60,7 +60,10 @@ def test_a_deleted_chunk_is_an_error_in_our_own(layer):
 def test_a_chunk_cut_short_is_an_error(layer, own):
     spec, chunk = layer
     body, whole = chunk.read_bytes(), read(spec)
-    for length in (len(body) // 2, 3, 0):
+    lengths = [len(body) // 2, 3, 0]
+    if spec.shard and spec.path.startswith("precomputed") and not own:
+        lengths.pop()  # an empty shard reads as one that is missing
+    for length in lengths:
         chunk.write_bytes(body[:length])
         with pytest.raises(StorageError, match=rf"{spec.path}, box {BOUNDS}: ") as error:
             read(spec, own)

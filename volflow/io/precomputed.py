@@ -242,7 +242,10 @@ class _OwnShards(Chunked):
         assert layout.shard is not None
         parts = tiles(box, layout.shard, layout.bounds.start)
         keys = {_shard_key(layout, part.start) for part in parts}
-        missing = keys - Store(str(self.address)).present(sorted(keys))
+        try:
+            missing = keys - Store(str(self.address)).present(sorted(keys))
+        except StorageError as error:
+            raise StorageError(f"volume {self.address}, box {box}: {error}") from error
         if missing:
             raise StorageError(
                 f"volume {self.address}, box {box}: a chunk is missing: "

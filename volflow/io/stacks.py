@@ -13,7 +13,6 @@ import re
 import struct
 import threading
 import weakref
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -56,8 +56,14 @@ class Store:
         return {key: bytes(each.value) for key, each in found if each.state == "value"}
 
     def present(self, keys: Iterable[str]) -> set[str]:
-        """Those of the keys that exist; asked at the same time, without reading the objects."""
-        asking = [(key, self._objects.read(key, byte_range=slice(0, 0))) for key in keys]
+        """Those of the keys that exist; asked at the same time, one byte of each.
+
+        Raises
+        ------
+        StorageError
+            If one of the objects is empty.
+        """
+        asking = [(key, self._objects.read(key, byte_range=slice(0, 1))) for key in keys]
         return {key for key, future in asking if self._wait(future, key).state == "value"}
 
     def write(self, key: str, value: bytes) -> None:
