@@ -147,7 +147,7 @@ class Workers:
         """The outcome of a task; if its worker was lost, what the ledger says became of it."""
         from distributed import CancelledError, KilledWorker
         from distributed.client import FutureCancelledError
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
 
         try:
             outcome: Outcome = future.result()
