@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -93,6 +94,15 @@ def test_a_dict_says_the_same_as_a_file_and_is_not_changed(folder):
     before = yaml.safe_dump(data)
     assert from_dict(data, ["block=[8,8,8]"]) == load(written(folder, GOOD), ["block=[8,8,8]"])
     assert yaml.safe_dump(data) == before
+
+
+def test_a_dict_may_hold_paths_and_numbers_of_numpy(folder):
+    data = yaml.safe_load(GOOD)
+    data["run"], data["block"] = Path("out"), (np.int64(32), 32, 32)
+    data["steps"][1]["with"] = {"threshold": np.float64(0.3)}
+    pipeline = from_dict(data)
+    assert pipeline == load(written(folder, GOOD))
+    assert dump(pipeline) == dump(load(written(folder, GOOD)))
 
 
 def test_other_parameters_make_another_pipeline(folder):

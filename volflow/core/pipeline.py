@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import (
     AfterValidator,
@@ -241,7 +242,7 @@ def read_dict(
     data: Mapping[str, Any], overrides: Sequence[str] = (), bounds: str | None = None
 ) -> Draft:
     """Read a pipeline given as a dict as far as possible; see `load` for the parameters."""
-    return _draft(Overridden(copy.deepcopy(dict(data)), {}), "", (), overrides, bounds)
+    return _draft(Overridden(_plain(data), {}), "", (), overrides, bounds)
 
 
 def dump(pipeline: Pipeline) -> str:
@@ -263,6 +264,17 @@ def absolute(address: str) -> str:
 
 
 # --- from data to a pipeline ---------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """A copy in which paths are text and numbers of numpy are Python's, as a file has them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _draft(

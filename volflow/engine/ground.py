@@ -13,6 +13,8 @@ from volflow.engine.checks import MOST_VOXELS, check_bounds, check_resolution, l
 from volflow.engine.digest import digest, foreign_content
 from volflow.engine.job import Mask, Resolution
 from volflow.errors import StorageError
+from volflow.io.address import CHUNKED
+from volflow.io.ledger import owner
 from volflow.io.volume import Volume
 
 
@@ -52,7 +54,7 @@ def survey(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Ground | N
         bounds,
         resolution,
         found,
-        {name: foreign_content(volume.identity()) for name, volume in found.items()},
+        {name: _content(volume) for name, volume in found.items()},
         mask,
         _mask_content(pipeline, mask, coarse),
     )
@@ -68,6 +70,13 @@ def _opened(pipeline: Pipeline, name: str, mistakes: Mistakes) -> Volume | None:
     except (StorageError, ValueError, OSError) as error:
         mistakes.add(("volumes", name, "path"), f"cannot be opened: {error}")
         return None
+
+
+def _content(volume: Volume) -> str:
+    """Digest of a foreign volume; of one that another run wrote, whose voxels it holds, too."""
+    chunked = volume.format in CHUNKED
+    made_by = owner(volume.address, volume.spec.level) if chunked else None
+    return foreign_content({**volume.identity(), "made_by": made_by})
 
 
 def _bounds(
@@ -169,7 +178,7 @@ def _mask_content(pipeline: Pipeline, mask: Mask | None, coarse: Volume | None) 
         return ""
     volume = ""
     if mask.spec is not None and coarse is not None:
-        volume = foreign_content(coarse.identity())
+        volume = _content(coarse)
     return digest("mask", volume, list(mask.zoom), list(mask.bad_sections))
 
 

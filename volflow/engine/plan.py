@@ -23,6 +23,7 @@ from volflow.errors import PlanError, StorageError
 from volflow.io.address import Address
 
 WRITING = ("map", "finish")
+OF_THE_RUN = ("ledger", "records", "results")  # folders that a volume must not lie on
 
 
 def plan(
@@ -311,8 +312,10 @@ class _Planner:
         return Source(self._spec(name).model_copy(update={"level": sweep.scales[0]}), own=True)
 
     def check_addresses(self) -> None:
-        """No two volumes of a run at one address, and none where another is read."""
-        places: dict[str, str] = {}
+        """No two volumes at one address, none where another is read or the run keeps its own."""
+        run = _place(self.pipeline.run)
+        kept = {run: "the run"} | {f"{run}/{name}": f"the run's {name}" for name in OF_THE_RUN}
+        places = dict(kept)
         for name in self.ground.volumes:
             places.setdefault(_place(self.pipeline.volumes[name].path), name)
         for name, (writer, output) in self.wiring.writers.items():
@@ -320,8 +323,9 @@ class _Planner:
                 continue
             other = places.setdefault(_place(self._spec(name).path), name)
             if other != name:
+                declared = name in self.pipeline.volumes
                 self.mistakes.add(
-                    ("volumes", name, "path"),
+                    ("volumes", name, "path") if declared else ("steps", writer.number),
                     f"step '{writer.name}' would write '{name}' where '{other}' is: "
                     f"{self._spec(name).path}",
                 )
