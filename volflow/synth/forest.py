@@ -1,0 +1,317 @@
+"""Neurites as trees on a bent lattice: who belongs to whom, and where their axes run.
+
+Sites of a cubic lattice, by whether their indices i, j, k are even (0) or odd (1):
+
+    j even, k odd    a rod along i          i even, j odd    a rod along k
+    i odd, k even    a rod along j          000 and 111      between the rods
+
+Every site has one parent at most, so following parents ends in a root, which names the tree.
+Only neighbouring sites are ever asked, in a volume of any size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from volflow.core.geometry import Box
+from volflow.synth.noise import hashed, smooth_at, uniform
+
+TURN = 0.12  # a rod's site that joins a neighbour instead of going on: a branch every 8 sites
+END = 0.004  # a neurite's last site: 250 sites to a neurite, in a volume that holds them
+JITTER = 0.22  # of a cell, to each side
+BEND, BEND_CELLS = 0.9, 5.0  # the lattice is bent by up to 0.9 cells, over 5 cells
+MARGIN = 4.0  # voxels between sites and the end of the bounds
+PARTS = 3  # straight pieces to a rounded corner
+THICK = 0.22  # of a cell squared: weight of the thickest rods in the power distance
+MITOCHONDRION = 0.34  # of a cell: radius
+
+# a rotation with no entry near 0 or 1, so that no rod is parallel to a section
+TURNED = np.array([[2, -1, 2], [2, 2, -1], [-1, 2, 2]]) / 3.0
+
+
+class Axes(NamedTuple):
+    """Straight pieces of neurites' axes.
+
+    Attributes
+    ----------
+    ends : float64 array, (N, 2, 3)
+        z, y, x of both ends, voxels.
+    weights : float64 array, (N, 2)
+        Weight in the power distance at both ends, voxels squared.
+    organs : float64 array, (N, 2)
+        Radius of the mitochondrion at both ends, voxels; 0 for none.
+    owner : int64 array, (N,)
+        Name of the neurite, from 1.
+    """
+
+    ends: np.ndarray
+    weights: np.ndarray
+    organs: np.ndarray
+    owner: np.ndarray
+
+
+def axes_near(seed: np.uint64, bounds: Box, cell: int, box: Box, reach: float) -> Axes:
+    """The pieces of axes within `reach` voxels of a box, in an order that is the lattice's."""
+    low, high = _cells(box, cell, reach + 3.0 * cell)
+    start, stop = (np.array(side, np.float64) for side in (bounds.start, bounds.stop))
+    # a thin volume has no room for the whole margin
+    margin = np.minimum(MARGIN, (stop - start - 1.0) / 2.0)
+    inside = np.stack([start + margin, stop - 1.0 - margin])
+    origin, last = _cells(bounds, cell, 0.0)
+    sides = last - origin
+    near = np.stack([np.array(box.start) - reach, np.array(box.stop) + reach])
+    return Axes(*_grow(seed, float(cell), inside, low, high, near, origin, sides))
+
+
+def _cells(box: Box, cell: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """Half-open range of lattice cells whose site may lie within `reach` voxels of a box."""
+    corners = np.array(
+        [[(box.start, box.stop)[(n >> axis) & 1][axis] for axis in range(3)] for n in range(8)]
+    )
+    turned = (corners / cell) @ TURNED  # the inverse of a rotation is its transpose
+    slack = reach * math.sqrt(3) / cell + JITTER + BEND * math.sqrt(3) + 1.0
+    low = np.floor(turned.min(axis=0) - slack).astype(np.int64)
+    return low, np.ceil(turned.max(axis=0) + slack).astype(np.int64)
+
+
+@numba.njit(cache=True, nogil=True)
+def _site(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[float, float, float]:
+    """Where a site lies, in voxels."""
+    a = i + 0.5 + JITTER * (2.0 * uniform(seed + np.uint64(1), i, j, k) - 1.0)
+    b = j + 0.5 + JITTER * (2.0 * uniform(seed + np.uint64(2), i, j, k) - 1.0)
+    c = k + 0.5 + JITTER * (2.0 * uniform(seed + np.uint64(3), i, j, k) - 1.0)
+    u, v, w = a / BEND_CELLS, b / BEND_CELLS, c / BEND_CELLS
+    a += BEND * smooth_at(seed + np.uint64(4), u, v, w)
+    b += BEND * smooth_at(seed + np.uint64(5), u, v, w)
+    c += BEND * smooth_at(seed + np.uint64(6), u, v, w)
+    z = cell * (TURNED[0, 0] * a + TURNED[0, 1] * b + TURNED[0, 2] * c)
+    y = cell * (TURNED[1, 0] * a + TURNED[1, 1] * b + TURNED[1, 2] * c)
+    x = cell * (TURNED[2, 0] * a + TURNED[2, 1] * b + TURNED[2, 2] * c)
+    return z, y, x
+
+
+@numba.njit(cache=True, nogil=True)
+def _stands(seed: np.uint64, cell: float, inside: np.ndarray, i: int, j: int, k: int) -> bool:
+    """Whether the site lies in the bounds."""
+    place = _site(seed, cell, i, j, k)
+    stands = True
+    for axis in range(3):
+        stands &= inside[0, axis] <= place[axis] <= inside[1, axis]
+    return stands
+
+
+@numba.njit(cache=True, nogil=True)
+def _rod(i: int, j: int, k: int) -> int:
+    """The axis of the rod through a site, or -1 between rods."""
+    if j % 2 == 0 and k % 2 == 1:
+        return 0
+    if i % 2 == 1 and k % 2 == 0:
+        return 1
+    if i % 2 == 0 and j % 2 == 1:
+        return 2
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _rod_hash(seed: np.uint64, rod: int, i: int, j: int, k: int) -> np.uint64:
+    """Bits that all sites of a rod share."""
+    if rod == 0:
+        return hashed(seed + np.uint64(10), -1, j, k)
+    if rod == 1:
+        return hashed(seed + np.uint64(11), i, -1, k)
+    return hashed(seed + np.uint64(12), i, j, -1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _step(i: int, j: int, k: int, direction: int | np.int64) -> tuple[int, int, int]:
+    """The neighbour in one of six directions: axis = direction // 2, forward if odd."""
+    sign = 1 if direction % 2 else -1
+    axis = direction // 2
+    return (
+        i + (sign if axis == 0 else 0),
+        j + (sign if axis == 1 else 0),
+        k + (sign if axis == 2 else 0),
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _parent(
+    seed: np.uint64, cell: float, inside: np.ndarray, i: int, j: int, k: int
+) -> tuple[bool, int, int, int]:
+    """The parent of a site that stands, if it has one."""
+    rod = _rod(i, j, k)
+    luck = uniform(seed + np.uint64(20), i, j, k)
+    if rod >= 0:
+        if luck < END:
+            return False, i, j, k
+        if luck > END + TURN:
+            forward = np.int64(_rod_hash(seed, rod, i, j, k) & np.uint64(1))
+            a, b, c = _step(i, j, k, 2 * rod + forward)
+            # a rod that leaves the bounds ends there
+            return _stands(seed, cell, inside, a, b, c), a, b, c
+    first = np.int64(hashed(seed + np.uint64(21), i, j, k) % np.uint64(6))
+    for turn in range(6):
+        direction = (first + turn) % 6
+        if direction // 2 != rod:
+            a, b, c = _step(i, j, k, direction)
+            if _stands(seed, cell, inside, a, b, c):
+                return True, a, b, c
+    return False, i, j, k
+
+
+@numba.njit(cache=True, nogil=True)
+def _name(origin: np.ndarray, sides: np.ndarray, i: int, j: int, k: int) -> int:
+    """1 + the row-major index of a cell among those of the bounds."""
+    return int(((i - origin[0]) * sides[1] + j - origin[1]) * sides[2] + k - origin[2] + 1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _root(
+    seed: np.uint64,
+    cell: float,
+    inside: np.ndarray,
+    origin: np.ndarray,
+    sides: np.ndarray,
+    start: tuple[int, int, int],
+) -> int:
+    """The name of the tree of a site: its root's, or on a ring the smallest on the ring."""
+    slow, fast = start, start
+    power, length = 1, 0
+    while True:  # Brent's search for a ring
+        has, i, j, k = _parent(seed, cell, inside, fast[0], fast[1], fast[2])
+        if not has:
+            return _name(origin, sides, fast[0], fast[1], fast[2])
+        fast = (i, j, k)
+        length += 1
+        if slow == fast:
+            break
+        if length == power:
+            slow, power, length = fast, 2 * power, 0
+    least = _name(origin, sides, fast[0], fast[1], fast[2])
+    for _ in range(length):
+        _, i, j, k = _parent(seed, cell, inside, fast[0], fast[1], fast[2])
+        fast = (i, j, k)
+        least = min(least, _name(origin, sides, i, j, k))
+    return least
+
+
+@numba.njit(cache=True, nogil=True)
+def _caliber(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[float, float]:
+    """Weight of a site in the power distance, and radius of its mitochondrion."""
+    rod = _rod(i, j, k)
+    if rod < 0:
+        return 0.0, 0.0
+    bits = _rod_hash(seed, rod, i, j, k)
+    thick = np.float64((bits >> np.uint64(8)) & np.uint64(0xFFFF)) / 65536.0
+    swelling = uniform(seed + np.uint64(30), i, j, k)  # varicosities
+    weight = THICK * cell * cell * (thick * thick + 0.35 * swelling * swelling * swelling)
+    # mitochondria lie in runs of three sites of the thicker rods
+    along = (i, j, k)[rod] // 3
+    there = uniform(seed + np.uint64(31), along, np.int64(bits >> np.uint64(40)), rod)
+    return weight, (MITOCHONDRION * cell if thick > 0.35 and there < 0.4 else 0.0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _look(seed: np.uint64, cell: float, i: int, j: int, k: int, point: np.ndarray) -> None:
+    """Write place, weight and organ of a site to `point`."""
+    point[0], point[1], point[2] = _site(seed, cell, i, j, k)
+    point[3], point[4] = _caliber(seed, cell, i, j, k)
+
+
+@numba.njit(cache=True, nogil=True)
+def _far(point: np.ndarray, near: np.ndarray, slack: float) -> bool:
+    """Whether a place lies further than `slack` outside the box along some axis."""
+    far = False
+    for axis in range(3):
+        far |= point[axis] < near[0, axis] - slack or point[axis] > near[1, axis] + slack
+    return far
+
+
+@numba.njit(cache=True, nogil=True)
+def _corner(
+    points: np.ndarray, used: int, ends: np.ndarray, weights: np.ndarray, organs: np.ndarray
+) -> int:
+    """Append the axis from half way to the child, past the site, to half way to the parent.
+
+    A quadratic Bezier curve whose control point is the site. Curves of all children end in one
+    point, where the curve of the parent begins: the axes of a tree hang together.
+    """
+    child, site, parent = points
+    for part in range(PARTS):
+        for end in range(2):
+            t = (part + end) / PARTS
+            a, b, c = (1.0 - t) * (1.0 - t), 2.0 * t * (1.0 - t), t * t
+            for axis in range(3):
+                head = (child[axis] + site[axis]) / 2.0
+                tail = (site[axis] + parent[axis]) / 2.0
+                ends[used, end, axis] = a * head + b * site[axis] + c * tail
+            head, tail = (child[3] + site[3]) / 2.0, (site[3] + parent[3]) / 2.0
+            weights[used, end] = a * head + b * site[3] + c * tail
+            head, tail = min(child[4], site[4]), min(site[4], parent[4])
+            organs[used, end] = a * head + b * site[4] + c * tail
+        used += 1
+    return used
+
+
+@numba.njit(cache=True, nogil=True)
+def _grow(
+    seed: np.uint64,
+    cell: float,
+    inside: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    near: np.ndarray,
+    origin: np.ndarray,
+    sides: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The pieces of all axes that may come near the box `near`, site by site."""
+    room = 4096
+    ends = np.empty((room, 2, 3))
+    weights = np.empty((room, 2))
+    organs = np.empty((room, 2))
+    owner = np.empty(room, np.int64)
+    used = 0
+    points = np.empty((3, 5))  # child's, site's and parent's z, y, x, weight, organ
+    for i in range(low[0], high[0]):
+        for j in range(low[1], high[1]):
+            for k in range(low[2], high[2]):
+                _look(seed, cell, i, j, k, points[1])
+                if _far(points[1], near, 2.0 * cell) or not _stands(seed, cell, inside, i, j, k):
+                    continue
+                name = _root(seed, cell, inside, origin, sides, (i, j, k))
+                has, a, b, c = _parent(seed, cell, inside, i, j, k)
+                has = has and name != _name(origin, sides, i, j, k)
+                if has:
+                    _look(seed, cell, a, b, c, points[2])
+                else:
+                    points[2] = points[1]
+                if used + 7 * PARTS > room:
+                    room *= 2
+                    ends = np.concatenate((ends, np.empty_like(ends)))
+                    weights = np.concatenate((weights, np.empty_like(weights)))
+                    organs = np.concatenate((organs, np.empty_like(organs)))
+                    owner = np.concatenate((owner, np.empty_like(owner)))
+                leaf, before = True, used
+                for direction in range(6):
+                    a, b, c = _step(i, j, k, direction)
+                    if not _stands(seed, cell, inside, a, b, c):
+                        continue
+                    parented, d, e, f = _parent(seed, cell, inside, a, b, c)
+                    # a root on a ring has a parent, but no axis leads there
+                    if (
+                        parented
+                        and (d, e, f) == (i, j, k)
+                        and name != _name(origin, sides, a, b, c)
+                    ):
+                        leaf = False
+                        _look(seed, cell, a, b, c, points[0])
+                        used = _corner(points, used, ends, weights, organs)
+                if leaf:
+                    points[0] = points[1]
+                    used = _corner(points, used, ends, weights, organs)
+                owner[before:used] = name
+    return ends[:used], weights[:used], organs[:used], owner[:used]

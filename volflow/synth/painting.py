@@ -1,0 +1,103 @@
+"""What a microscope and a network would make of neurites: grey values and affinities."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from volflow.synth.noise import normal, uniform
+
+CYTOPLASM, MEMBRANE, ORGAN = 172.0, 92.0, 62.0  # grey value; how much darker membranes, organs are
+SHEATH = 1.5  # voxels: half the width of a membrane
+
+
+@numba.njit(cache=True, nogil=True)
+def painted(
+    seed: np.uint64,
+    start: np.ndarray,
+    truth: np.ndarray,
+    wall: np.ndarray,
+    organ: np.ndarray,
+    fine: np.ndarray,
+    rough: np.ndarray,
+    noise: float,
+) -> np.ndarray:
+    """Grey values, uint8 (z, y, x).
+
+    Parameters
+    ----------
+    start : int64 array, (3,)
+        Absolute coordinates of the first voxel.
+    truth : uint64 array, (z, y, x)
+    wall, organ : float32 array, (z, y, x)
+        Voxels to the nearest membrane, and voxels inside a mitochondrion.
+    fine, rough : float32 array, (z, y, x)
+        Smooth fields in [-1, 1].
+    noise : float
+        Standard deviation, grey values.
+    """
+    out = np.empty(truth.shape, np.uint8)
+    depth, height, width = truth.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                name = np.int64(truth[z, y, x])
+                tint = 16.0 * (uniform(seed + np.uint64(70), 0, 0, name) - 0.5)
+                grey = CYTOPLASM + tint + 11.0 * fine[z, y, x] + 9.0 * rough[z, y, x]
+                inside = organ[z, y, x]
+                if inside > 0.0:
+                    rim = max(0.0, 1.0 - abs(inside - 0.8))
+                    cristae = 16.0 * fine[z, y, x]
+                    grey -= min(1.0, inside) * (ORGAN + cristae) + 22.0 * rim
+                away = wall[z, y, x] / SHEATH
+                if name == 0:
+                    away = 0.0
+                # 1 at the wall, 0.5 at SHEATH, soon nothing
+                grey -= MEMBRANE / (1.0 + away * away * away * away)
+                grey += noise * normal(
+                    seed + np.uint64(71), start[0] + z, start[1] + y, start[2] + x
+                )
+                out[z, y, x] = np.uint8(min(255.0, max(0.0, grey + 0.5)))
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def joined(
+    seed: np.uint64,
+    start: np.ndarray,
+    truth: np.ndarray,
+    wall: np.ndarray,
+    fine: np.ndarray,
+    rough: np.ndarray,
+    doubt: float,
+) -> np.ndarray:
+    """Affinities to the voxel before along z, y, x, uint8 (3, z, y, x); 0 in the first planes.
+
+    Sure in the middle of a neurite, less so near membranes; `fine` and `rough` errors are shared
+    by neighbouring voxels, so that some membranes have gaps and some neurites seem to end.
+    """
+    depth, height, width = truth.shape
+    out = np.zeros((3, depth, height, width), np.uint8)
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                for axis in range(3):
+                    u = z - (1 if axis == 0 else 0)
+                    v = y - (1 if axis == 1 else 0)
+                    w = x - (1 if axis == 2 else 0)
+                    if u < 0 or v < 0 or w < 0:
+                        continue
+                    middle = min(5.0, 0.5 * (wall[z, y, x] + wall[u, v, w]))
+                    logit = 1.3 * (middle - 1.1)
+                    if truth[z, y, x] != truth[u, v, w]:
+                        logit = -2.2
+                    error = 1.6 * fine[z, y, x] + 2.6 * rough[z, y, x]
+                    error += 0.7 * normal(
+                        seed + np.uint64(80 + axis), start[0] + z, start[1] + y, start[2] + x
+                    )
+                    half = 0.5 * (logit + doubt * error)
+                    # a rational tanh: the same bits with any mathematics library
+                    half = min(3.0, max(-3.0, half))
+                    sure = 0.5 + 0.5 * half * (27.0 + half * half) / (27.0 + 9.0 * half * half)
+                    out[axis, z, y, x] = np.uint8(255.0 * sure + 0.5)
+    return out
