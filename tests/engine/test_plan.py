@@ -25,7 +25,7 @@ from volflow.core.pipeline import VolumeSpec, load
 from volflow.core.shipped import shipped
 from volflow.core.stage import installed_stages
 from volflow.core.wiring import WiredStep, wire
-from volflow.engine.checks import check_fit, chunk_of
+from volflow.engine.checks import check_fit, chunk_of, nearest
 from volflow.engine.job import RecordSource, Source
 from volflow.io.ledger import set_owner
 
@@ -107,6 +107,11 @@ def test_steps_run_in_the_order_of_who_reads_what_else_as_the_file_says(folder):
     turned = planned(head + "steps:\n" + "".join(reversed(parts)))
     assert [step.name for step in turned.steps] == [*names[:3], "sizes", "pyramid"]
     assert digests(turned) == digests(planned())
+    use = f"  - use: {STAGES}:"
+    freed = planned(
+        f"{head}steps:\n{use}Sizes\n    in: {{segmentation: pieces}}\n{use}Pieces\n{use}Later\n"
+    )
+    assert [step.name for step in freed.steps] == ["pieces", "sizes", "later"]
 
 
 def test_bounds_and_resolution_may_be_given(folder):
@@ -227,9 +232,11 @@ def test_other_blocks_change_no_content_and_only_markers_of_who_has_them(folder)
     before, after = planned(), planned(GOOD, "block=[32, 32, 32]")
     assert changed(contents(before), contents(after)) == set()
     assert changed(digests(before), digests(after)) == ALL
-    after = planned(GOOD, "steps.sizes.block=[32,32,32]")
+    chunk = "volumes.sizes.chunk=[16,16,16]"
+    before, after = planned(GOOD, chunk), planned(GOOD, chunk, "steps.sizes.block=[32,32,32]")
     assert changed(digests(before), digests(after)) == {"sizes"}
     blocks = [f"steps.{name}.block=[32,32,32]" for name in ("pieces", "table", "segments")]
+    assert changed(digests(planned()), digests(planned(GOOD, *blocks))) == ALL - {"sizes"}
     given = "volumes.segmentation.chunk=[16,16,16]"
     before, after = planned(GOOD, given), planned(GOOD, given, *blocks)
     assert changed(digests(before), digests(after)) == {"pieces", "table", "segments"}
@@ -285,6 +292,11 @@ def test_a_block_passes_the_check_exactly_if_it_is_whole_chunks(bounds, block, c
         fit = found.found[0].rpartition("fits: ")[2]
         better = triple([int(side) for side in fit.strip("[]").split(",")])
         assert aligned(BlockGrid(bounds, better), chunk)
+
+
+@pytest.mark.parametrize(("block", "fit"), [(1, 12), (17, 12), (18, 24), (23, 24), (36, 36)])
+def test_the_block_that_is_offered_is_the_nearest(block, fit):
+    assert nearest((block, 1, 1), (12, 1, 1)) == (fit, 1, 1)
 
 
 # --- what is shipped -----------------------------------------------------------------------------

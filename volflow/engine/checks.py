@@ -118,14 +118,14 @@ def check_fit(
         mistakes.add(
             ("volumes", volume, "shard"),
             f"shard {listed(unit)} is not a multiple of the chunk {listed(chunk)}; "
-            f"nearest shard that fits: {listed(_nearest(unit, chunk))}",
+            f"nearest shard that fits: {listed(nearest(unit, chunk))}",
         )
     elif any(b % u and b < side for b, u, side in zip(block, unit, sides, strict=True)):
         mistakes.add(
             _block_path(step),
             f"step '{step.name}': block {listed(block)} is not a multiple of the {what} "
             f"{listed(unit)} of volume '{volume}', so two workers would write one {what}; "
-            f"nearest block that fits: {listed(_nearest(block, unit))}",
+            f"nearest block that fits: {listed(nearest(block, unit))}",
         )
     elif spec.chunk is None and any(
         c < SLIVER < b < side for c, b, side in zip(chunk, block, sides, strict=True)
@@ -135,7 +135,7 @@ def check_fit(
             f"step '{step.name}': block {listed(block)} of volume '{volume}' falls into chunks of "
             f"{listed(chunk)}, which makes very many files; take a block whose sides have a "
             f"divisor between {SLIVER} and {LARGEST_CHUNK}, such as "
-            f"{listed(_nearest(block, (16, 16, 16)))}, or give the chunk",
+            f"{listed(nearest(block, (16, 16, 16)))}, or give the chunk",
         )
     else:
         return True
@@ -147,7 +147,7 @@ def _block_path(step: WiredStep) -> tuple[str | int, ...]:
     return ("steps", step.number, "block") if step.spec.block else ("block",)
 
 
-def _nearest(shape: Triple, unit: Triple) -> Triple:
+def nearest(shape: Triple, unit: Triple) -> Triple:
     """The nearest multiple of the unit, per side, and at least one."""
     return triple([max(1, (2 * s + u) // (2 * u)) * u for s, u in zip(shape, unit, strict=True)])
 

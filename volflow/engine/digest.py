@@ -4,7 +4,7 @@
     digest    that of its markers: content, block shape, and how its volumes are stored
 
 A step downstream depends on the content alone, so other blocks of an earlier step do not make it
-run again, unless it reads what is stored block by block.
+run again, unless it reads what is stored block by block and so has the same blocks.
 """
 
 from __future__ import annotations
@@ -47,15 +47,13 @@ def step_content(stage: Stage, inputs: Mapping[str, str], bounds: Box, mask: str
     return digest("step", name, kind.version, parameters, dict(inputs), str(bounds), mask)
 
 
-def step_digest(
-    content: str, block: Triple, blockwise: Mapping[str, str], layouts: Iterable[str]
-) -> str:
+def step_digest(content: str, block: Triple, layouts: Iterable[str]) -> str:
     """Digest of a step's markers.
 
-    `blockwise` holds, by input, the own digests of steps whose stored bytes depend on their blocks;
-    `layouts` how each volume is stored: stored in another way, a volume is written anew.
+    `layouts` say how each volume is stored: stored in another way, it is written anew. What is
+    read block by block needs no part: who reads it has the same blocks.
     """
-    return digest("blocks", content, list(block), dict(blockwise), sorted(layouts))
+    return digest("blocks", content, list(block), sorted(layouts))
 
 
 def layout(name: str, target: Target, placed: bool) -> str:

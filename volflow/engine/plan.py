@@ -144,7 +144,7 @@ class _Planner:
         sweeps = step.stage.passes(grid)
         targets = self._targets(step, sweeps)
         content = self._content(step)
-        own = step_digest(content, step.block, self._blockwise(step), self._layouts(step, targets))
+        own = step_digest(content, step.block, self._layouts(step, targets))
         scale0 = {step.outputs[output]: t for (scale, output), t in targets.items() if scale == 0}
         layers = {name: target.layer for name, target in scale0.items()}
         self.made[step.name] = _Made(step, content, own, layers, scale0)
@@ -208,14 +208,6 @@ class _Planner:
             else:
                 inputs[name] = self.ground.contents.get(volume, "")
         return step_content(step.stage, inputs, self.ground.bounds, self.ground.mask_content)
-
-    def _blockwise(self, step: WiredStep) -> dict[str, str]:
-        found = {}
-        for name, volume in step.inputs.items():
-            writer = self._writer(volume)
-            if writer is not None and self._stored_blockwise(volume):
-                found[name] = writer.digest
-        return found
 
     # --- writing
 
