@@ -100,6 +100,12 @@ def test_a_pyramid_writes_the_coarser_scales_of_what_it_reads(folder):
     assert [target.scale for target in step.targets] == [1, 2]
 
 
+def test_a_volume_too_small_for_a_pyramid_has_none(folder):
+    result = planned(GOOD.replace("{levels: 2}", "{}"), bounds="4:44,0:64,10:60")
+    step = result.step("pyramid")
+    assert (step.jobs, step.targets, step.blocks, step.bytes_out) == ((), (), 0, 0)
+
+
 def test_steps_run_in_the_order_of_who_reads_what_else_as_the_file_says(folder):
     head, tail = GOOD.split("steps:\n")
     parts = ["  - use:" + part for part in tail.split("  - use:")[1:]]
