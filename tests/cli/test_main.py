@@ -1,0 +1,155 @@
+"""Help, schema, doctor and the files that travel with volflow."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+
+import pytest
+
+import volflow as package
+from volflow.cli import VERBS
+from volflow.core.shipped import find_shipped, shipped
+from volflow.engine.profile import Profile, find_profile
+from volflow.errors import PlanError
+
+HEAVY = ["numba", "dask", "distributed", "tensorstore", "torch", "scipy", "pydantic", "bokeh"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    code = (
+        "import sys\n"
+        "from volflow.cli import main\n"
+        f"main({arguments!r}, standalone_mode=False)\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_import_volflow_is_light_and_run_is_there():
+    code = f"import sys, volflow; print([n for n in {HEAVY!r} if n in sys.modules]); volflow.run"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        _ = package.runn
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(volflow, verb):
+    result = volflow(verb, "--help")
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) > 4
+
+
+def test_help_names_every_verb_in_full_and_every_exit_code(volflow):
+    text = volflow("--help").output
+    assert all(f"  {verb} " in text for verb in VERBS)
+    assert "..." not in text.partition("Commands:")[2]
+    assert all(f"    {code} " in text for code in (0, 1, 2, 3, 4, 130))
+
+
+def test_an_unknown_verb_ends_with_2(volflow):
+    assert volflow("runn").exit_code == 2
+
+
+def test_the_schema_is_json_and_knows_the_stages(volflow):
+    result = volflow("schema")
+    schema = json.loads(result.stdout)
+    assert "properties" in schema["$defs"]["Pipeline"]
+    assert "levels" in schema["$defs"]["Pyramid"]["properties"]
+
+
+def test_doctor_finds_this_machine_well(volflow):
+    result = volflow("doctor")
+    assert result.exit_code == 0, result.output
+    assert "all well" in result.output
+    for subject in ("python", "packages", "stages", "pipelines", "kernels", "machine", "volumes"):
+        assert f"✓ {subject}" in result.output or f"! {subject}" in result.output
+    assert "written and read back: precomputed, zarr, zarr3, n5" in result.output
+
+
+def test_doctor_warns_of_zfpy(volflow, monkeypatch):
+    real = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "1.0.1" if name == "zfpy" else real(name)
+    )
+    result = volflow("doctor")
+    assert result.exit_code == 1
+    assert "✗ zfpy" in result.output
+    assert "pip uninstall zfpy" in result.output
+
+
+def test_doctor_tells_old_and_missing_packages(volflow, monkeypatch):
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "h5py":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0" if name == "tensorstore" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    wanted = ["h5py>=3", "tensorstore<0.2", 'nope>1; extra == "test"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: wanted)
+    result = volflow("doctor")
+    assert result.exit_code == 1
+    assert "h5py is missing (wanted >=3)" in result.output
+    assert "tensorstore 1.0 (wanted <0.2)" in result.output
+    assert "nope" not in result.output
+
+
+def test_a_check_that_cannot_be_made_is_a_finding(volflow, monkeypatch):
+    def broken(*_arguments: object) -> None:
+        raise OSError("no disk at all")
+
+    monkeypatch.setattr("volflow.io.volume.Volume.create", broken)
+    result = volflow("doctor")
+    assert result.exit_code == 1
+    assert "✗ volume" in result.output
+    assert "no disk at all" in result.output
+
+
+def test_shipped_pipelines_are_found_by_name_from_anywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    paths = {find_shipped(n, "pipelines", "pipeline") for n in ("segment", "segment.yaml")}
+    assert paths == {find_shipped("pipelines/segment.yaml", "pipelines", "pipeline")}
+    assert all(path.is_file() for path in paths)
+    assert "local" in shipped("deploy")
+    (tmp_path / "segment.yaml").write_text("mine")
+    assert find_shipped("segment.yaml", "pipelines", "pipeline").read_text() == "mine"
+    with pytest.raises(PlanError, match=r"there is no pipeline 'sgment'; did you mean 'segment'"):
+        find_shipped("sgment", "pipelines", "pipeline")
+
+
+def test_a_profile_says_who_works_and_options_come_first(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("cluster: local\nworkers: 3\ntimeout: 60\n")
+    assert find_profile(str(path)) == Profile(cluster="local", workers=3, timeout=60)
+    assert find_profile(str(path), workers=1).workers == 1
+    assert find_profile(str(path), timeout=0).timeout == 0
+    assert find_profile("none") == Profile(cluster="none")
+    assert find_profile("tcp://1.2.3.4:8786").cluster == "tcp://1.2.3.4:8786"
+    assert find_profile("local").cluster == "local"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cluster: local\nworker: 3\n", "worker: Extra inputs"),
+        ("cluster: local\nworkers: 0\n", "workers: Input should be greater"),
+        ("cluster: [\n", "not YAML"),
+        ("", "valid dictionary"),
+    ],
+)
+def test_a_wrong_profile_is_told(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(PlanError, match=message):
+        find_profile(str(path))
