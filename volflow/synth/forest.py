@@ -26,7 +26,7 @@ JITTER = 0.22  # of a cell, to each side
 BEND, BEND_CELLS = 0.9, 5.0  # the lattice is bent by up to 0.9 cells, over 5 cells
 MARGIN = 4.0  # voxels between sites and the end of the bounds
 PARTS = 3  # straight pieces to a rounded corner
-THICK = 0.22  # of a cell squared: weight of the thickest rods in the power distance
+THICK = 0.32  # of a cell squared: weight of the thickest rods in the power distance
 MITOCHONDRION = 0.34  # of a cell: radius
 
 # a rotation with no entry near 0 or 1, so that no rod is parallel to a section

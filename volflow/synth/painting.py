@@ -88,11 +88,11 @@ def joined(
                     if u < 0 or v < 0 or w < 0:
                         continue
                     middle = min(5.0, 0.5 * (wall[z, y, x] + wall[u, v, w]))
-                    logit = 1.3 * (middle - 1.1)
+                    logit = 1.8 * (middle - 0.2)
                     if truth[z, y, x] != truth[u, v, w]:
-                        logit = -2.2
-                    error = 1.6 * fine[z, y, x] + 2.6 * rough[z, y, x]
-                    error += 0.7 * normal(
+                        logit = -2.6
+                    error = 1.2 * fine[z, y, x] + 3.4 * rough[z, y, x]
+                    error += 0.5 * normal(
                         seed + np.uint64(80 + axis), start[0] + z, start[1] + y, start[2] + x
                     )
                     half = 0.5 * (logit + doubt * error)
