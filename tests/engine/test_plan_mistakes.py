@@ -49,7 +49,11 @@ from volflow.errors import PlanError
             "p.yaml:14: steps[1].with.treshold: unknown key 'treshold'; did you mean 'threshold'?",
         ),
         ("threshold: 0.3", "{}", "p.yaml:13: steps[1].with.threshold: missing, and has no default"),
-        ("threshold: 0.3", "threshold: 0.99", "p.yaml:13: steps[1].with: step 'table': threshold"),
+        (
+            "threshold: 0.3",
+            "threshold: 0.99",
+            "p.yaml:14: steps[1].with.threshold: step 'table': threshold",
+        ),
         # wiring
         (
             "in: {labels: segmentation}",

@@ -29,8 +29,8 @@ def plan(pipeline: str, **chosen: Any) -> None:
     console.print(f"bounds  {planned.bounds} ({shape} voxels of {nm} nm, z y x)\n", markup=False)
     rows = []
     for step in planned.chosen:
-        shape = step.jobs[0].sweep.grid.shape if step.jobs else ()  # a pyramid of nothing
-        block = "x".join(map(str, shape)) or "-"
+        sides = step.jobs[0].sweep.grid.shape if step.jobs else ()  # a pyramid of nothing
+        block = "x".join(map(str, sides)) or "-"
         numbers = [count(len(step.jobs)), count(step.blocks), size(step.bytes_out)]
         rows.append([step.name, block, *numbers, size(max(step.memory.values(), default=0))])
     heads = ["step", "block ", "passes", "blocks", "bytes out", "memory per worker"]

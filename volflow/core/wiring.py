@@ -15,7 +15,7 @@ from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.mistakes import Mistakes, closest, keys_of
 from volflow.core.overrides import default_step_name
 from volflow.core.pipeline import Pipeline, StepSpec
-from volflow.core.stage import Columns, Layer, Stage, find_stage
+from volflow.core.stage import Columns, Layer, Reduction, Stage, find_stage
 from volflow.errors import PlanError
 
 # Bounds on which a stage is asked which scales it would write, before the real ones are known.
@@ -118,6 +118,8 @@ def _stage(number: int, spec: StepSpec, folders: Sequence[str], mistakes: Mistak
 
 def _coarser(stage: Stage, block: Triple) -> bool:
     """Whether a stage writes only coarser scales of what it reads."""
+    if isinstance(stage, Reduction):
+        return False
     scales = [sweep.scales[1] for sweep in stage.passes(BlockGrid(LARGE, block))]
     return bool(scales) and min(scales) > 0
 

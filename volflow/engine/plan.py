@@ -138,10 +138,14 @@ class _Planner:
     def planned(self, step: WiredStep) -> PlannedStep:
         """Decide everything about a step whose writers are planned, noting mistakes."""
         grid = BlockGrid(self.ground.bounds, step.block, step.stage.halo)
-        for text in step.stage.check(grid):
-            self.mistakes.add(("steps", step.number, "with"), f"step '{step.name}': {text}")
+        wrong = step.stage.check(grid)
+        for text in wrong:
+            word = text.replace(":", " ").partition(" ")[0]  # mostly the parameter's name
+            parameter = (word,) if word in step.spec.with_ else ()
+            path = ("steps", step.number, "with", *parameter)
+            self.mistakes.add(path, f"step '{step.name}': {text}")
         self._check_inputs(step)
-        sweeps = step.stage.passes(grid)
+        sweeps = () if wrong else step.stage.passes(grid)
         targets = self._targets(step, sweeps)
         content = self._content(step)
         own = step_digest(content, step.block, self._layouts(step, targets))
