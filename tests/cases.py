@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.harness import run_in_memory
 from tests.reference import segmentation
-from volflow.core.geometry import Box, BlockGrid, Triple
+from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.fragments import Fragments
 

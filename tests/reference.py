@@ -133,8 +133,14 @@ def renamed(labels: dict[Voxel, int], names: dict[int, int]) -> dict[Voxel, int]
     return {voxel: names[label] for voxel, label in labels.items()}
 
 
-def joined_once(volume: Volume, labels: dict[Voxel, int], score: float, box_of):
+class Tied(Exception):
+    """Two edges scored the same where it mattered, so that ids decided."""
+
+
+def joined_once(volume: Volume, labels: dict[Voxel, int], score: float, box_of, ties: bool = True):
     edges = edges_of(volume, labels, box_of)
+    if not ties and len({rank(pair, edge)[0] for pair, edge in edges.items()}) < len(edges):
+        raise Tied
     best: dict[int, tuple] = {}
     for pair, edge in edges.items():
         for name in pair:
@@ -144,8 +150,10 @@ def joined_once(volume: Volume, labels: dict[Voxel, int], score: float, box_of):
     return renamed(labels, components(set(labels.values()), pairs))
 
 
-def merged(volume: Volume, labels: dict[Voxel, int], score: float, min_size: int, box_of):
-    """Merge the best edge, count everything anew, and again."""
+def merged(
+    volume: Volume, labels: dict[Voxel, int], score: float, min_size: int, box_of, ties: bool = True
+):
+    """Merge the best edge, and again; with `ties` False only while it is better than any other."""
     edges = {pair: list(edge) for pair, edge in edges_of(volume, labels, box_of).items()}
     sizes: dict[int, int] = defaultdict(int)
     for label in labels.values():
@@ -159,6 +167,8 @@ def merged(volume: Volume, labels: dict[Voxel, int], score: float, min_size: int
         ]
         if not able or -min(able)[0] < score:
             return renamed(labels, names)
+        if not ties and len(able) > 1 and sorted(able)[1][0] == min(able)[0]:
+            raise Tied
         _, keeps, goes = min(able)
         sizes[keeps] += sizes.pop(goes)
         names = {label: keeps if name == goes else name for label, name in names.items()}
@@ -196,8 +206,9 @@ def segmentation(
     min_size: int = 0,
     min_size_score: float = 0.02,
     horizon: tuple[int, int, int] | None = None,
+    ties: bool = True,
 ) -> np.ndarray:
-    """The segmentation of a whole volume, uint64."""
+    """The segmentation of a whole volume, uint64; `Tied` if ids mattered and must not."""
     volume = Volume(affinity, mask)
 
     def box_of(voxel: Voxel) -> tuple[int, ...] | int:
@@ -205,10 +216,10 @@ def segmentation(
 
     labels = fragment_labels(volume, low, high, box_of)
     for _ in range(join_rounds):
-        labels = joined_once(volume, labels, join_score, box_of)
-    labels = merged(volume, labels, threshold, 0, box_of)
+        labels = joined_once(volume, labels, join_score, box_of, ties)
+    labels = merged(volume, labels, threshold, 0, box_of, ties)
     if min_size:
-        labels = merged(volume, labels, min_size_score, min_size, box_of)
+        labels = merged(volume, labels, min_size_score, min_size, box_of, ties)
     if horizon:
         labels = stitched(volume, labels, threshold, box_of)
     return painted(volume.shape, labels)

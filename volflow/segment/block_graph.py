@@ -30,7 +30,7 @@ def block_graph(labels: np.ndarray, affinity: np.ndarray, links: Links, open: in
         The faces that do not lie on the bounds of the volume, as bits (see `tables`).
     """
     inner = (slice(1, -1), slice(1, -1), slice(1, -1))
-    id, numbers = number_labels(np.ascontiguousarray(labels[inner]))
+    id, size, numbers = number_labels(np.ascontiguousarray(labels[inner]))
     within = np.ascontiguousarray(affinity[(slice(None), *inner)])
     edges = count_contacts(numbers, within, len(id))
     faces = np.zeros(len(id), np.uint8)
@@ -48,7 +48,6 @@ def block_graph(labels: np.ndarray, affinity: np.ndarray, links: Links, open: in
             touching = (own[-1] >= 0) & (around[-1] > 0)
             faces[own[-1][touching]] |= np.uint8(2 << 2 * axis)
     node, piece, affinity_sum, contact, kind = map(np.concatenate, zip(*pending, strict=True))
-    size = np.bincount(numbers.ravel() + 1, minlength=len(id) + 1)[1:].astype(np.int64)
     return BlockGraph(
         id=id,
         size=size,
