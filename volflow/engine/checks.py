@@ -12,7 +12,7 @@ import numpy as np
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
 from volflow.core.mistakes import Mistakes
 from volflow.core.pipeline import VolumeSpec
-from volflow.core.stage import Layer
+from volflow.core.stage import Layer, Pass
 from volflow.core.wiring import WiredStep
 from volflow.engine.job import PlannedStep, Resolution, Target
 from volflow.errors import StorageError
@@ -175,16 +175,19 @@ def check_storable(step: WiredStep, volume: str, target: Target, mistakes: Mista
 # --- what the machine gives ----------------------------------------------------------------------
 
 
-def check_memory(step: WiredStep, needs: dict[str, int], memory: int, mistakes: Mistakes) -> None:
-    """The largest block of a step against the memory of a worker."""
-    if not needs or max(needs.values()) <= memory:
+def check_memory(
+    step: WiredStep, sweeps: Sequence[Pass], needs: dict[str, int], memory: int, mistakes: Mistakes
+) -> None:
+    """The most that a pass of a step needs against the memory of a worker."""
+    worst = max(sweeps, key=lambda sweep: needs[sweep.name], default=None)
+    if worst is None or needs[worst.name] <= memory:
         return
-    name = max(needs, key=lambda key: needs[key])
-    mistakes.add(
-        _block_path(step),
-        f"step '{step.name}': a block of {listed(step.block)} needs about {size(needs[name])} in "
-        f"pass '{name}', and a worker has {size(memory)}; take smaller blocks",
-    )
+    told = f"needs about {size(needs[worst.name])} in pass '{worst.name}', and a worker has"
+    if worst.kind in ("join", "split"):
+        what, advice = f"a node over {listed(worst.grid.shape)} voxels", "take smaller bounds"
+    else:
+        what, advice = f"a block of {listed(step.block)}", "take smaller blocks"
+    mistakes.add(_block_path(step), f"step '{step.name}': {what} {told} {size(memory)}; {advice}")
 
 
 def bytes_of(target: Target) -> int:
