@@ -77,6 +77,16 @@ def test_half_a_voxel_of_translation_counts_as_none(tmp_path):
     assert Volume.open(VolumeSpec(path=str(tmp_path))).bounds.start == (0, 0, 0)
 
 
+def test_a_group_may_scale_and_move_all_its_scales(tmp_path):
+    # Voxel i lies at 2 * (20 * i + 20) + 80 nm along z: 40 nm a voxel, the first at 120 nm.
+    write_array(tmp_path / "s0", WHOLE)
+    found = multiscales(space(), scaled(20, 4, 4, shift=(20, 0, 0)))
+    found[0]["coordinateTransformations"] = scaled(2, 2, 2, shift=(80, 0, 16))
+    write_json(tmp_path / ".zattrs", {"multiscales": found})
+    volume = Volume.open(VolumeSpec(path=str(tmp_path)))
+    assert (volume.resolution, volume.bounds.start) == ((40, 8, 8), (3, 0, 2))
+
+
 @pytest.mark.parametrize(
     ("names", "shape", "channels"),
     [("tczyx", (1, 1, *SHAPE), 0), ("tczyx", (1, 2, *SHAPE), 2), ("czyx", (2, *SHAPE), 2)],

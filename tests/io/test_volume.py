@@ -48,6 +48,15 @@ def boxes(draw, low=-20, high=40, least=1, most=12):
     return Box(tuple(start), tuple(a + draw(st.integers(least, most)) for a in start))
 
 
+@st.composite
+def boxes_near(draw, bounds):
+    """A box that mostly meets the bounds: inside, over their edge, around them, or empty."""
+    start = [draw(st.integers(a - 3, b)) for a, b in zip(bounds.start, bounds.stop, strict=True)]
+    longest = [b - a + 4 for a, b in zip(start, bounds.stop, strict=True)]
+    shape = [draw(st.integers(0 if n < 6 else 1, n)) for n in longest]
+    return Box(tuple(start), tuple(a + n for a, n in zip(start, shape, strict=True)))
+
+
 @pytest.mark.parametrize("format_", FORMATS)
 @settings(max_examples=40)
 @given(st.data())
@@ -74,7 +83,7 @@ def test_what_is_written_block_by_block_is_read_in_any_box(format_, data):
     for found in (volume, own, foreign):
         assert (found.bounds, found.dtype, found.channels) == (bounds, np.dtype(dtype), channels)
         assert (found.resolution, found.scales) == ((40, 8.5, 8), 1)
-    box = data.draw(boxes(-25, 45, 0, 15))
+    box = data.draw(boxes_near(bounds))
     fill = data.draw(st.sampled_from([0, 1]))
     shared = box.clip(bounds)
     expected = np.full((*whole.shape[:-3], *box.shape), fill, dtype)

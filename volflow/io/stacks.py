@@ -1,4 +1,4 @@
-"""Volumes that are only read: HDF5 datasets, TIFF files, folders of TIFF or PNG sections.
+"""Volumes that are only read: TIFF files, folders of TIFF or PNG sections, HDF5 (`hdf5`).
 
 Nothing is read on opening but headers; each read takes the pages or sections that its box
 touches. Files are opened per process and read-only, so that many may read them.
@@ -18,22 +18,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import imagecodecs
 import numpy as np
 import tifffile
 
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, triple
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.omezarr import attributes_place
-from volflow.io.voxels import Layout, Resolution, Voxels
+from volflow.io.hdf5 import Hdf5
+from volflow.io.voxels import Voxels, stored_layout
 
-HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
+HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 TIFF = (".tif", ".tiff")
 SECTIONS = (*TIFF, ".png")
 CACHE_BYTES = 64 << 20  # decoded sections kept per stack; at least one
-_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 _TIFF_ERRORS = (OSError, ValueError, tifffile.TiffFileError, IndexError, struct.error, RuntimeError)
 
 
@@ -43,7 +41,7 @@ def sniff(address: Address) -> str:
     if path is None:
         return ""
     suffix = path.suffix.lower()
-    if suffix in HDF5:
+    if suffix in HDF5_ENDINGS:
         return "hdf5"
     if suffix in TIFF or (suffix in SECTIONS and _is_pattern(path)):
         return "tiff"
@@ -72,76 +70,6 @@ def open_stack(address: Address, level: int) -> Voxels:
     return Sections(address, _section_files(address, path))
 
 
-class Hdf5:
-    """A dataset of an HDF5 file, axes zyx or czyx."""
-
-    scales = 1
-    ours = False
-
-    def __init__(self, address: Address, path: Path) -> None:
-        self._address, self._path = address, path
-        self._file = _open_hdf5(address, path)
-        weakref.finalize(self, self._file.close)
-        data = self._dataset = self._find(dict(address.query).get("dataset", ""))
-        lone = data.ndim == 4 and data.shape[0] == 1
-        channels = 0 if data.ndim == 3 or lone else data.shape[0]
-        resolution, start = attributes_place(data.attrs, f"volume {address}")
-        if resolution is None:
-            resolution, start = attributes_place(self._file.attrs, f"volume {address}")
-        chunk = data.chunks[-3:] if data.chunks else (1, *data.shape[-2:])
-        self.layout = _layout(data.shape[-3:], start, resolution, data.dtype, channels, chunk)
-
-    def _find(self, name: str) -> Any:
-        """The dataset of that name, or the only volume in the file."""
-        found: dict[str, Any] = {}
-
-        def visit(path: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset):
-                found[path] = item
-
-        self._file.visititems(visit)
-        volumes = [path for path, item in found.items() if item.ndim in (3, 4)]
-        if not name and len(volumes) == 1:
-            name = volumes[0]
-        data = found.get(name.strip("/"))
-        if data is None or data.ndim not in (3, 4):
-            listed = ", ".join(f"{path} {item.shape}" for path, item in found.items()) or "none"
-            problem = f"no dataset '{name}' of axes (c,) z, y, x" if name else "no dataset is named"
-            raise StorageError(
-                f"volume {self._address}: {problem}; add ?dataset=NAME (datasets: {listed})"
-            )
-        return data
-
-    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
-        """Read a box within the bounds; all channels, or those named."""
-        at = box.within(self.layout.bounds)
-        try:
-            if self._dataset.ndim == 3:
-                return np.asarray(self._dataset[at])
-            if not self.layout.channels:
-                return np.asarray(self._dataset[(0, *at)])
-            if channels is None:
-                return np.asarray(self._dataset[(slice(None), *at)])
-            return np.stack([self._dataset[(channel, *at)] for channel in channels])
-        except _HDF5_ERRORS as error:
-            raise StorageError(f"volume {self._address}, box {box}: {error}") from error
-
-    def write(self, box: Box, array: np.ndarray) -> None:
-        """Refuse: HDF5 is only read."""
-        raise StorageError(f"volume {self._address}: HDF5 is only read, never written")
-
-
-def _open_hdf5(address: Address, path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        try:  # on a file system that knows no locks
-            return h5py.File(path, "r", locking=False)
-        except OSError:
-            pass
-        raise StorageError(f"volume {address}: {path} is no readable HDF5: {error}") from error
-
-
 class TiffFile:
     """A TIFF file of many pages; mapped into memory where it is stored plainly."""
 
@@ -166,7 +94,9 @@ class TiffFile:
         plane = tuple(self._shape[self._axes.index(axis)] for axis in "YX")
         channels = 0 if self._channel is None else self._shape[self._channel]
         shape = triple((depth, *plane))
-        self.layout = _layout(shape, (0, 0, 0), None, self._series.dtype, channels, (1, *plane))
+        self.layout = stored_layout(
+            shape, (0, 0, 0), None, self._series.dtype, channels, (1, *plane)
+        )
         self._pages = _Recent(self._page)
 
     def _mapped(self) -> np.ndarray | None:
@@ -248,7 +178,7 @@ class Sections:
         channels = self._shape[2] if len(self._shape) == 3 else 0
         plane = self._shape[:2]
         shape = triple((len(files), *plane))
-        self.layout = _layout(shape, (0, 0, 0), None, dtype, channels, (1, *plane))
+        self.layout = stored_layout(shape, (0, 0, 0), None, dtype, channels, (1, *plane))
         self._sections = _Recent(self._section)
 
     def _section(self, number: int) -> np.ndarray:
@@ -296,19 +226,6 @@ class _Recent:
             while len(self._kept) > 1 and len(self._kept) * array.nbytes > CACHE_BYTES:
                 self._kept.popitem(last=False)
         return array
-
-
-def _layout(
-    shape: Sequence[int],
-    start: Triple,
-    resolution: Resolution | None,
-    dtype: np.dtype[Any],
-    channels: int,
-    chunk: Sequence[int],
-) -> Layout:
-    stop = triple([a + n for a, n in zip(start, shape, strict=True)])
-    native = np.dtype(dtype).newbyteorder("=")
-    return Layout(Box(start, stop), resolution, native, channels, triple(chunk))
 
 
 def _stack_axes(

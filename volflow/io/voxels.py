@@ -179,6 +179,20 @@ def anchored(array: ts.TensorStore, start: Triple) -> ts.TensorStore:
     return array[ts.d[array.rank - 3, array.rank - 2, array.rank - 1].translate_to[start]]
 
 
+def stored_layout(
+    shape: Sequence[int],
+    start: Triple,
+    resolution: Resolution | None,
+    dtype: np.dtype[Any],
+    channels: int,
+    chunk: Sequence[int],
+) -> Layout:
+    """Lay out a volume that is only read, in one scale."""
+    stop = triple([a + n for a, n in zip(start, shape, strict=True)])
+    native = np.dtype(dtype).newbyteorder("=")
+    return Layout(Box(start, stop), resolution, native, channels, triple(chunk))
+
+
 def mark(layout: Layout) -> dict[str, Any]:
     """What volflow notes of a scale in formats that have no place for it."""
     return {

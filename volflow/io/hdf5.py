@@ -1,0 +1,94 @@
+"""Datasets of HDF5 files, which are only read."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from volflow.core.geometry import Box
+from volflow.errors import StorageError
+from volflow.io.address import Address
+from volflow.io.omezarr import attributes_place
+from volflow.io.voxels import stored_layout
+
+_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
+
+
+class Hdf5:
+    """A dataset of an HDF5 file, axes zyx or czyx."""
+
+    scales = 1
+    ours = False
+
+    def __init__(self, address: Address, path: Path) -> None:
+        self._address, self._path = address, path
+        self._file = _open_file(address, path)
+        weakref.finalize(self, self._file.close)
+        data = self._dataset = self._find(dict(address.query).get("dataset", ""))
+        lone = data.ndim == 4 and data.shape[0] == 1
+        channels = 0 if data.ndim == 3 or lone else data.shape[0]
+        resolution, start = attributes_place(data.attrs, f"volume {address}")
+        if resolution is None:
+            resolution, start = attributes_place(self._file.attrs, f"volume {address}")
+        chunk = data.chunks[-3:] if data.chunks else (1, *data.shape[-2:])
+        self.layout = stored_layout(data.shape[-3:], start, resolution, data.dtype, channels, chunk)
+
+    def _find(self, name: str) -> Any:
+        """The dataset of that name, or the only volume in the file."""
+        data = self._file.get(name) if name else None
+        if isinstance(data, h5py.Dataset) and data.ndim in (3, 4):
+            return data
+        found = self._datasets()
+        volumes = [path for path, item in found.items() if item.ndim in (3, 4)]
+        if not name and len(volumes) == 1:
+            return found[volumes[0]]
+        listed = ", ".join(f"{path} {item.shape}" for path, item in found.items()) or "none"
+        problem = f"no dataset '{name}' of axes (c,) z, y, x" if name else "no dataset is named"
+        raise StorageError(
+            f"volume {self._address}: {problem}; add ?dataset=NAME (datasets: {listed})"
+        )
+
+    def _datasets(self) -> dict[str, Any]:
+        """All datasets of the file by name."""
+        found: dict[str, Any] = {}
+
+        def visit(path: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                found[path] = item
+
+        self._file.visititems(visit)
+        return found
+
+    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
+        """Read a box within the bounds; all channels, or those named."""
+        at = box.within(self.layout.bounds)
+        try:
+            if self._dataset.ndim == 3:
+                return np.asarray(self._dataset[at])
+            if not self.layout.channels:
+                return np.asarray(self._dataset[(0, *at)])
+            if channels is None:
+                return np.asarray(self._dataset[(slice(None), *at)])
+            return np.stack([self._dataset[(channel, *at)] for channel in channels])
+        except _ERRORS as error:
+            raise StorageError(f"volume {self._address}, box {box}: {error}") from error
+
+    def write(self, box: Box, array: np.ndarray) -> None:
+        """Refuse: HDF5 is only read."""
+        raise StorageError(f"volume {self._address}: HDF5 is only read, never written")
+
+
+def _open_file(address: Address, path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        try:  # on a file system that knows no locks
+            return h5py.File(path, "r", locking=False)
+        except OSError:
+            pass
+        raise StorageError(f"volume {address}: {path} is no readable HDF5: {error}") from error
