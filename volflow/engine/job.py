@@ -167,6 +167,7 @@ class StepResult:
     """Blocks that an earlier run had done; part of `done`."""
     seconds: float = 0.0
     voxels: int = 0
+    """Voxels of the volume that correspond to the blocks of all passes done in this run."""
     failures: list[Failure] = field(default_factory=list)
     started: bool = False
 

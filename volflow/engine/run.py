@@ -98,6 +98,7 @@ def run_step(step: PlannedStep, result: StepResult, crew: Crew, watcher: Watcher
     begun = time.monotonic()
     todo = [_todo(job) for job in step.jobs]
     left = [sum(stop - start for start, stop in ranges) for ranges in todo]
+    extent = step.jobs[0].sweep.grid.bounds.zoom_in(step.jobs[0].sweep.zoom)
     result.started = True
     result.done = result.already = result.total - sum(left)
     watcher.step_begins(step, result)
@@ -109,7 +110,8 @@ def run_step(step: PlannedStep, result: StepResult, crew: Crew, watcher: Watcher
 
             def report(outcome: Outcome, job: Job = job) -> None:
                 result.done += outcome.done
-                result.voxels += outcome.voxels
+                fresh = result.done - result.already
+                result.voxels = extent.size * fresh // result.total  # of the volume, once
                 result.failures += outcome.failures
                 result.seconds = time.monotonic() - begun
                 for failure in outcome.failures:
