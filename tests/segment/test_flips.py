@@ -1,0 +1,81 @@
+"""An affinity keeps its pair of voxels, whichever way the image is shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from volflow.core.geometry import Triple
+from volflow.segment.flips import averaged, chosen, moved, nearest, subsets
+
+OFFSETS = [(-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, -3), (2, 0, 0)]
+
+
+def pairs(batch: np.ndarray, offsets: list[Triple] = OFFSETS) -> np.ndarray:
+    """A network whose channel is the product of the two voxels that it joins."""
+    return np.stack([batch * moved(batch, offset) for offset in offsets], axis=1)
+
+
+IMAGE = np.random.default_rng(0).random((2, 9, 10, 11), dtype="float32")
+INNER = (..., slice(3, -3), slice(3, -3), slice(3, -3))
+
+
+@pytest.mark.parametrize("axes", ["z", "x", "yx", "zyx"])
+def test_a_network_that_does_not_care_is_its_own_average(axes: str) -> None:
+    mean = averaged(pairs, axes, OFFSETS)(IMAGE)
+    np.testing.assert_allclose(mean[INNER], pairs(IMAGE)[INNER], rtol=1e-5)
+
+
+def test_without_the_shift_the_average_is_another() -> None:
+    naive = (pairs(IMAGE) + pairs(IMAGE[..., ::-1])[..., ::-1]) / 2
+    assert not np.allclose(naive[:, 2][INNER], pairs(IMAGE)[:, 2][INNER])
+
+
+def test_the_average_is_taken_over_every_set_of_axes() -> None:
+    assert subsets("xz") == [(), (0,), (2,), (0, 2)]
+    shown = []
+
+    def corner(batch: np.ndarray) -> np.ndarray:
+        shown.append(batch[0, 0, 0, 0])
+        return np.broadcast_to(batch[:, None, :1, :1, :1], (len(batch), 1, *batch.shape[1:]))
+
+    image = np.arange(8, dtype="float32").reshape(1, 2, 2, 2)
+    made = averaged(corner, "zyx", ())(image)
+    assert sorted(shown) == list(range(8))
+    np.testing.assert_array_equal(made, np.full((1, 1, 2, 2, 2), 3.5))
+
+
+def test_no_flips_change_nothing() -> None:
+    assert averaged(pairs, "", OFFSETS) is pairs
+
+
+def test_slanted_offsets_are_refused_where_a_flip_breaks_them() -> None:
+    slanted = [(0, -3, -3)]
+    assert averaged(pairs, "z", slanted) is not None
+    with pytest.raises(ValueError, match=r"turns offset \(0, -3, -3\) into another pair"):
+        averaged(pairs, "x", slanted)
+
+
+def test_affinities_with_the_next_voxel_become_those_with_the_previous() -> None:
+    offsets = [(0, 0, 1), (0, 0, 5), (0, -1, 0), (1, 0, 0)]
+    picks = nearest(offsets)
+    assert picks == [(3, (-1, 0, 0)), (2, (0, 0, 0)), (0, (0, 0, -1))]
+    made = chosen(lambda batch: pairs(batch, offsets), picks)(IMAGE)
+    expected = pairs(IMAGE, [(-1, 0, 0), (0, -1, 0), (0, 0, -1)])
+    np.testing.assert_allclose(made[INNER], expected[INNER], rtol=1e-6)
+
+
+def test_a_lacking_neighbour_is_noticed() -> None:
+    assert nearest([(-1, 0, 0), (0, -1, 0), (0, 0, -2)]) is None
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda network: averaged(network, "x", [(0, 0, -1)]),
+        lambda network: chosen(network, [(0, (0, 0, -1))]),
+    ],
+)
+def test_outputs_smaller_than_the_tile_cannot_be_moved(wrapped) -> None:
+    with pytest.raises(ValueError, match="output is as large as"):
+        wrapped(lambda batch: batch[:, None, 1:-1, 1:-1, 1:-1])(IMAGE)
