@@ -98,7 +98,8 @@ def run_step(step: PlannedStep, result: StepResult, crew: Crew, watcher: Watcher
     begun = time.monotonic()
     todo = [_todo(job) for job in step.jobs]
     left = [sum(stop - start for start, stop in ranges) for ranges in todo]
-    extent = step.jobs[0].sweep.grid.bounds.zoom_in(step.jobs[0].sweep.zoom)
+    first = [job.sweep for job in step.jobs[:1]]  # none: a small volume needs no pyramid
+    extent = sum(sweep.grid.bounds.zoom_in(sweep.zoom).size for sweep in first)
     result.started = True
     result.done = result.already = result.total - sum(left)
     watcher.step_begins(step, result)
@@ -111,7 +112,7 @@ def run_step(step: PlannedStep, result: StepResult, crew: Crew, watcher: Watcher
             def report(outcome: Outcome, job: Job = job) -> None:
                 result.done += outcome.done
                 fresh = result.done - result.already
-                result.voxels = extent.size * fresh // result.total  # of the volume, once
+                result.voxels = extent * fresh // result.total  # of the volume, once
                 result.failures += outcome.failures
                 result.seconds = time.monotonic() - begun
                 for failure in outcome.failures:

@@ -1,0 +1,98 @@
+"""Every example runs, as its first lines say, and says what is right."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+import volflow
+from volflow.core.pipeline import from_dict
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+
+
+def output(example: str, *arguments: object) -> str:
+    """What an example prints; it ends with 0 and warns of nothing."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / example), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": ""}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_every_example_is_tested():
+    names = {path.name for path in EXAMPLES.glob("*.py")}
+    assert names == {"first_run.py", "write_a_stage.py"}
+
+
+@pytest.mark.parametrize("cluster", ["none", pytest.param("local", marks=pytest.mark.cluster)])
+def test_write_a_stage(tmp_path, cluster):
+    text = output("write_a_stage.py", "--out", tmp_path, "--cluster", cluster)
+    assert text == f"100 spots in precomputed://{tmp_path}/run/spots\n"
+
+
+def test_the_reduction_of_the_page_on_stages_runs(tmp_path, monkeypatch):
+    page = (ROOT / "docs/write-a-stage.md").read_text()
+    (code,) = (part for part in python_blocks(page) if "class Brightness" in part)
+    head = (
+        "from collections.abc import Sequence\nfrom typing import Any\nimport numpy as np\n"
+        "from volflow.core.geometry import Block\n"
+        "from volflow.core.stage import Previous, Record, Reduction, Up\n\n"
+    )
+    (tmp_path / "brightness_of_page.py").write_text(head + code)
+    monkeypatch.syspath_prepend(tmp_path)
+    image = np.random.default_rng(1).integers(0, 255, (9, 10, 11), dtype="uint8")
+    tifffile.imwrite(tmp_path / "image.tif", image, photometric="minisblack")
+    volume = {"path": f"tiff://{tmp_path}/image.tif", "resolution": [8, 8, 8]}
+    result = volflow.run(
+        {
+            "run": str(tmp_path / "run"),
+            "block": [4, 4, 4],
+            "volumes": {"image": volume},
+            "steps": [{"use": "brightness_of_page:Brightness"}],
+        }
+    )
+    assert result.results == {"brightness": {"mean": image.mean()}}
+
+
+def test_the_stage_of_the_page_is_that_of_the_example():
+    page = (ROOT / "docs/write-a-stage.md").read_text()
+    (code,) = (part for part in python_blocks(page) if "class Spots" in part)
+    before, after = code.split("        ...\n")
+    before, signature = before.split("    @property\n", 1)
+    example = (EXAMPLES / "write_a_stage.py").read_text()
+    assert before.strip() in example
+    assert signature.strip().splitlines()[-1] in example
+    assert after.strip() in example
+
+
+def test_the_pipeline_of_the_readme_is_a_pipeline():
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    steps = [step.use for step in from_dict(yaml.safe_load(text)).steps]
+    shipped = yaml.safe_load((ROOT / "pipelines/segment.yaml").read_text())
+    assert steps == [step["use"] for step in shipped["steps"]]
+
+
+def python_blocks(page: str) -> list[str]:
+    """The Python code on a page."""
+    found: list[str] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    return found
+
+
+def test_first_run(tmp_path):
+    text = output("first_run.py", "--out", tmp_path, "--size", 64)
+    vi = re.search(r"VI (\d+\.\d+) bits: split (\d+\.\d+), merge (\d+\.\d+)", text)
+    assert vi, text
+    total, split, merge = (float(number) for number in vi.groups())
+    assert total == pytest.approx(split + merge, abs=0.002)
+    assert total < 2
+    assert (tmp_path / "segment/segmentation/info").is_file()
