@@ -12,6 +12,7 @@ from volflow.core.geometry import Box
 from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
+from volflow.io.address import context, set_limits
 from volflow.io.ledger import owner, set_owner
 from volflow.io.volume import Volume, open_cached
 
@@ -360,3 +361,17 @@ def test_the_identity_changes_with_the_voxels_read_and_nothing_else():
     for change in [*other, {"scale": 2.0}, {"resolution": (1.0, 1.0, 1.0)}]:
         assert Volume.open(spec.model_copy(update=change)).identity() != first
     assert Volume.open(spec).describe()["encoding"] == "zstd"
+
+
+def test_limits_hold_for_what_is_opened_later_and_memory_stays_the_same_store():
+    spec, bounds = VolumeSpec(path=place("precomputed")), Box((0, 0, 0), (8, 8, 8))
+    volume, _ = Volume.create(spec, IMAGE, bounds, (8, 8, 8), (4, 4, 4))
+    volume.write(bounds, np.ones(bounds.shape, "uint8"))
+    try:
+        set_limits(cache_bytes=1 << 20, threads=1)
+        assert context()["cache_pool"].to_json() == {"total_bytes_limit": 1 << 20}
+        assert Volume.open(spec, own=True).read(bounds).all()
+        volume.write(bounds, np.full(bounds.shape, 2, "uint8"))
+        assert (Volume.open(spec, own=True).read(bounds) == 2).all()
+    finally:
+        set_limits()
