@@ -12,7 +12,7 @@ from volflow.cli import options
 @click.command()
 @click.option("--out", default="demo", show_default=True, metavar="DIR", help="Where it is put.")
 @click.option("--size", default=192, show_default=True, type=click.IntRange(32), help="In voxels.")
-@options.workers
+@options.local_workers
 def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float | None) -> None:
     """Make, segment and score a synthetic volume."""
     from volflow.cli.runs import show
@@ -45,4 +45,5 @@ def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float 
         f"  volflow run segment --set run={segmented} --set {wired[1]} "
         "--set steps.agglomerate.threshold=0.5",
         markup=False,
+        soft_wrap=True,
     )

@@ -30,14 +30,14 @@ def selection(function: Function) -> Function:
     return function
 
 
-def workers(function: Function) -> Function:
-    """Who does the blocks."""
+def workers(function: Function, cluster: str = "none") -> Function:
+    """Who does the blocks, if nothing is said: this process."""
     for option in (
         click.option("--timeout", type=click.FloatRange(0), help="Seconds for one block; 0: any."),
         click.option("--workers", type=click.IntRange(1), help="Number of local workers."),
         click.option(
             "--cluster",
-            default="none",
+            default=cluster,
             show_default=True,
             help="none: this process; local: one worker per core; tcp://HOST:PORT of a Dask "
             "scheduler; or a profile file.",
@@ -45,3 +45,8 @@ def workers(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+def local_workers(function: Function) -> Function:
+    """Who does the blocks, if nothing is said: this machine."""
+    return workers(function, "local")
