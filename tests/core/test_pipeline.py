@@ -13,6 +13,7 @@ from volflow.core.mistakes import Where, dotted
 from volflow.core.overrides import default_step_name
 from volflow.core.pipeline import absolute, dump, from_dict, load, read
 from volflow.core.schema import schema
+from volflow.core.shipped import shipped
 from volflow.core.yaml_lines import read_yaml
 from volflow.errors import PlanError
 
@@ -354,3 +355,22 @@ def test_the_schema_knows_the_keys_and_the_parameters_of_installed_stages():
     assert "levels" in definitions["Pyramid"]["properties"]
     names = definitions["StepSpec"]["properties"]["use"]["anyOf"][0]["enum"]
     assert "agglomerate" in names
+
+
+def test_the_schema_takes_what_load_takes_and_refuses_what_it_refuses():
+    jsonschema = pytest.importorskip("jsonschema")
+    checker = jsonschema.Draft202012Validator(schema())
+    for path in shipped("pipelines").values():
+        assert not list(checker.iter_errors(yaml.safe_load(path.read_text())))
+    wrong = [
+        GOOD.replace("run:", "rnu:"),
+        GOOD.replace("threshold: 0.3", "threshold: 3"),
+        GOOD.replace("threshold:", "treshold:"),
+        GOOD.replace("use: fragments", "use: fragmnts"),
+        GOOD.replace("[32, 32, 32]", "[32, 32]"),
+        GOOD.replace("  affinity:", "  a/b:"),
+    ]
+    for text in wrong:
+        assert list(checker.iter_errors(yaml.safe_load(text))), text
+    own = GOOD.replace("use: fragments", "use: mine.stages:Own\n    with: {any: 1}")
+    assert not list(checker.iter_errors(yaml.safe_load(own)))

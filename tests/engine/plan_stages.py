@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, BlockGrid, Triple
-from volflow.core.stage import Columns, Layer, Previous, Record, Reduction, Stage, Up
+from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Stage, Up
 
 
 class Pieces(Stage):
@@ -52,6 +52,10 @@ class Table(Reduction):
 
     def check(self, grid: BlockGrid) -> list[str]:
         return ["threshold 0.99 joins nothing"] if self.threshold == 0.99 else []
+
+    def passes(self, grid: BlockGrid) -> tuple[Pass, ...]:
+        assert self.threshold != 0.99, "what check() refuses need not make sense here"
+        return super().passes(grid)
 
     def leaf(  # type: ignore[override]
         self, block: Block, round: str, previous: Previous | None, *, pieces: Any, affinity: Any

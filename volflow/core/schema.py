@@ -26,6 +26,7 @@ def schema() -> dict[str, Any]:
     models += [(stage, "validation") for stage in stages.values() if stage is not None]
     places, together = models_json_schema(models, by_alias=True)
     definitions = together["$defs"]
+    definitions["Pipeline"]["properties"]["volumes"]["additionalProperties"] = False
     step = definitions["StepSpec"]
     step["properties"]["use"] = {
         "anyOf": [
