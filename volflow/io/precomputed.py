@@ -99,7 +99,7 @@ def plan(layout: Layout, address: Address) -> Layout:
 
 def create_scale(address: Address, layout: Layout, scale: int) -> None:
     """Write the `info` of a new volume, or add a coarser scale to it."""
-    entry = _entry(layout)
+    entry = scale_entry(layout)
     if scale == 0:
         info: dict[str, Any] = {
             "@type": "neuroglancer_multiscale_volume",
@@ -163,16 +163,17 @@ def _layout(info: dict[str, Any], scale: dict[str, Any]) -> Layout:
     return Layout(bounds, (z, y, x), dtype, _channels(info), chunk, shard, encoding, kind)
 
 
-def _key(resolution: Resolution) -> str:
+def scale_key(resolution: Resolution) -> str:
     """The folder of a scale."""
     return "_".join(f"{side:.15g}" for side in resolution[::-1])
 
 
-def _entry(layout: Layout) -> dict[str, Any]:
+def scale_entry(layout: Layout) -> dict[str, Any]:
+    """What `info` says of a scale."""
     assert layout.resolution is not None
     resolution = [int(side) if side == int(side) else side for side in layout.resolution[::-1]]
     entry: dict[str, Any] = {
-        "key": _key(layout.resolution),
+        "key": scale_key(layout.resolution),
         "size": layout.bounds.shape[::-1],
         "resolution": resolution,
         "voxel_offset": layout.bounds.start[::-1],
@@ -227,7 +228,7 @@ def _shard_key(layout: Layout, start: Triple) -> str:
                 place += 1
     count = _chunk_bits(layout)
     digits = max(1, -(-(sum(bits) - count) // 4))
-    return f"{_key(layout.resolution)}/{number >> count:0{digits}x}.shard"
+    return f"{scale_key(layout.resolution)}/{number >> count:0{digits}x}.shard"
 
 
 class _OwnShards(Chunked):
