@@ -47,7 +47,7 @@ def test_a_run_that_is_done_ends_with_0_and_is_not_done_again(volflow, toy, tmp_
 
 def test_lines_of_a_log_add_up(volflow, toy):
     result = volflow("run", toy({"raises": POISON}, "Poison"))
-    assert "index: begins, 48 blocks" in result.output
+    assert "index: 48 blocks\n" in result.output
     assert "46 done, 2 failed, 0 left of 48 blocks" in result.output
     assert result.output.count("of pass map failed: ArithmeticError") == 2
 

@@ -103,6 +103,17 @@ def test_a_log_gets_a_line_now_and_then(plan):
     assert "10 done, 0 failed, 38 left of 48 blocks" in often.console.file.getvalue()
 
 
+@pytest.mark.parametrize(("total", "said"), [(48, "48 blocks, all done before"), (0, "nothing")])
+def test_a_step_that_was_done_before_is_one_line_in_a_log(plan, total, said):
+    lines = Lines(console(False))
+    result = StepResult("index", total, done=total, already=total)
+    lines.step_begins(plan.steps[0], result)
+    lines.step_ends(plan.steps[0], result)
+    text = lines.console.file.getvalue()
+    assert said in text
+    assert text.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.004, "4 ms"), (0.12, "0.1 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"),

@@ -49,7 +49,9 @@ class Lines(Watcher):
 
     def step_begins(self, step: PlannedStep, result: StepResult) -> None:
         before = f", {count(result.already)} done before" if result.already else ""
-        self.note(f"{step.name}: begins, {plural(result.total, 'block')}{before}")
+        if not result.left:
+            before = ", all done before" if result.total else ", nothing to do"
+        self.note(f"{step.name}: {plural(result.total, 'block')}{before}")
         self.pace = Pace()
         self.due = time.monotonic() + self.every
 
@@ -65,6 +67,8 @@ class Lines(Watcher):
         self.note(f"{failure.step}: {place} failed: {_first_line(failure.error)}")
 
     def step_ends(self, step: PlannedStep, result: StepResult) -> None:
+        if result.already == result.total:
+            return  # said when it began
         rate = speed(result.voxels, result.seconds)
         took = f"{'done' if result.ok else 'stopped'} in {duration(result.seconds)}"
         parts = [f"{step.name}: {took}", _counts(result), rate]
