@@ -1,0 +1,124 @@
+"""Our kernels against waterz, in pairs, on the same affinities; both run in one thread.
+
+    python benchmarks/kernels.py [SECTIONS]
+
+Two pairs on the first SECTIONS (default 125) sections of the FIB-25 baseline affinities, found
+through VOLFLOW_DATA: fragments and region graph against waterz's watershed and region graph; and
+merging one and the same graph, that of our fragments, down to a score of 0.3. Five times in
+turns; the medians and their ratio are printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import h5py
+import numpy as np
+import waterz
+
+from volflow.segment.agglomerate import merge_greedily
+from volflow.segment.contacts import RegionGraph, region_graph
+from volflow.segment.fragments import fragments
+
+THRESHOLD = 0.3
+ROUNDS = 5
+
+
+def affinities(sections: int) -> np.ndarray:
+    """The first sections of the baseline affinities, uint8, (3, Z, Y, X)."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("VOLFLOW_DATA", default)) / "fib25_medulla"
+    with h5py.File(folder / "affinity_baseline_z000-165.h5") as file:
+        return np.asarray(file["affinity"][:, :sections])
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Nothing on the standard output, also from C++."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def seconds(work: Callable[[], object]) -> tuple[float, object]:
+    """How long some work took, and what it gave."""
+    start = time.perf_counter()
+    with silence():
+        found = work()
+    return time.perf_counter() - start, found
+
+
+def ours(affinity: np.ndarray) -> RegionGraph:
+    """Fragments and their graph."""
+    return region_graph(fragments(affinity), affinity)
+
+
+def theirs(affinity: np.ndarray, labels: np.ndarray | None = None) -> Iterator[tuple]:
+    """waterz, which builds its graph at the first step of this iterator and merges at the next.
+
+    A threshold of 0 merges nothing; waterz's scores are 1 - mean affinity.
+    """
+    return waterz.agglomerate(
+        affinity,
+        [0.0, 1 - THRESHOLD],
+        fragments=labels,
+        discretize_queue=0,
+        return_merge_history=True,
+    )
+
+
+def pair_of_graphs(affinity: np.ndarray, floats: np.ndarray) -> tuple[float, float]:
+    """Seconds for fragments and region graph: ours, theirs."""
+    return (
+        seconds(lambda: ours(affinity))[0],
+        seconds(lambda: next(theirs(floats)))[0],
+    )
+
+
+def pair_of_merges(
+    labels: np.ndarray, graph: RegionGraph, floats: np.ndarray
+) -> tuple[float, float, int, int]:
+    """Seconds for merging the graph of `labels`, ours and theirs; clusters of both."""
+    free = np.zeros(len(graph.id), bool)
+    mine, found = seconds(lambda: merge_greedily(graph.size, graph.edges, free, THRESHOLD))
+    merging = theirs(floats, labels.copy())
+    seconds(lambda: next(merging))
+    other, step = seconds(lambda: next(merging))
+    return mine, other, len(np.unique(found.cluster)), len(graph.id) - len(step[1])
+
+
+def main() -> None:
+    affinity = affinities(int(sys.argv[1]) if len(sys.argv) > 1 else 125)
+    floats = affinity.astype(np.float32) / 255
+    labels = fragments(affinity)
+    graph = region_graph(labels, affinity)
+    merge_greedily(graph.size, graph.edges, np.zeros(len(graph.id), bool), 1.0)  # compiled now
+    print(f"{labels.size / 1e6:.1f} Mvoxel, {len(graph.id)} fragments, {len(graph.edges.a)} edges")
+    rows: dict[str, list[tuple[float, float]]] = {"fragments + region graph": [], "merging": []}
+    for _ in range(ROUNDS):
+        rows["fragments + region graph"].append(pair_of_graphs(affinity, floats))
+        mine, other, *clusters = pair_of_merges(labels, graph, floats)
+        rows["merging"].append((mine, other))
+    print(f"clusters at {THRESHOLD}: {clusters[0]} ours, {clusters[1]} waterz")
+    print(f"{'':26}{'volflow s':>10}{'waterz s':>10}{'ratio':>7}  (ratios)")
+    for name, pairs in rows.items():
+        mine, other = (median(column) for column in zip(*pairs, strict=True))
+        ratios = sorted(theirs / ours for ours, theirs in pairs)
+        spread = f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        print(f"{name:26}{mine:10.2f}{other:10.2f}{median(ratios):7.2f}  {spread}")
+
+
+if __name__ == "__main__":
+    main()
