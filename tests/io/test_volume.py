@@ -375,3 +375,16 @@ def test_limits_hold_for_what_is_opened_later_and_memory_stays_the_same_store():
         assert (Volume.open(spec, own=True).read(bounds) == 2).all()
     finally:
         set_limits()
+
+
+@pytest.mark.parametrize(("value", "synced"), [(None, False), ("0", False), ("1", True)])
+def test_files_are_synced_if_the_environment_says_so(monkeypatch, value, synced):
+    monkeypatch.delenv("VOLFLOW_SYNC", raising=False)
+    if value is not None:
+        monkeypatch.setenv("VOLFLOW_SYNC", value)
+    try:
+        set_limits()
+        assert context()["file_io_sync"].to_json() is synced
+    finally:
+        monkeypatch.undo()
+        set_limits()

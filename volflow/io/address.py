@@ -28,6 +28,14 @@ REMOTE = ("gs", "s3", "http", "https", "memory")
 RETRIES = {"max_retries": 4, "initial_delay": "250ms", "max_delay": "2s"}
 """Enough for a hiccup of the network; wrong credentials fail within seconds, not minutes."""
 
+SYNC = "VOLFLOW_SYNC"
+"""Environment variable: 1 has every file on disk before it counts as written (fsync).
+
+Without it the kernel writes files out within half a minute. That loses nothing when a process
+dies; when the machine does, marked blocks can lack chunks, which is an error and never zeros. On
+a busy disk it is 0.2 ms against 10 ms for a small object.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -144,6 +152,7 @@ def set_limits(cache_bytes: int = 0, threads: int = 4) -> None:
             "cache_pool": {"total_bytes_limit": cache_bytes},
             "data_copy_concurrency": {"limit": threads},
             "file_io_concurrency": {"limit": 2 * threads},
+            "file_io_sync": os.environ.get(SYNC, "0") == "1",
             "s3_request_retries": RETRIES,
             "gcs_request_retries": RETRIES,
             "http_request_retries": RETRIES,
