@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from volflow.core.pipeline import dump
-from volflow.core.stage import Reduction
+from volflow.core.stage import Layer, Reduction
 from volflow.engine.cluster import Crew, connect
-from volflow.engine.job import Job, Plan, PlannedStep, RunResult, StepResult, Target
+from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
 from volflow.engine.watch import Watcher
 from volflow.engine.work import Outcome, job_path, recorded_failures, run_range
 from volflow.errors import PlanError
@@ -210,8 +210,28 @@ def _remember(plan: Plan) -> None:
         }
         for step in plan.steps
     ]
-    body = {"steps": outline, "search_path": plan.search_path}
+    body = {"steps": outline, "layers": layers(plan), "search_path": plan.search_path}
     store.write("outline.json", json.dumps(body, indent=1).encode())
+
+
+def layers(plan: Plan) -> list[dict[str, Any]]:
+    """The volumes that a plan reads and writes, for whoever shows them: in the steps' order."""
+    found: dict[str, dict[str, Any]] = {}
+    names = {spec: name for name, spec in plan.pipeline.volumes.items()}
+    for step in plan.steps:
+        for job in step.jobs:
+            for place, source in job.sources.items():
+                if isinstance(source, Source) and not source.own and source.spec in names:
+                    wanted = type(step.stage).wants.get(place, Layer()).kind
+                    entry = {"path": source.spec.path, "kind": wanted, "written": False}
+                    found.setdefault(names[source.spec], entry)
+        for target in step.targets:
+            if target.scale == 0:
+                path = target.spec.path
+                declared = [n for n, spec in plan.pipeline.volumes.items() if spec.path == path]
+                name = declared[0] if declared else path.rpartition("/")[2]
+                found[name] = {"path": path, "kind": target.layer.kind, "written": True}
+    return [{"name": name, **entry} for name, entry in found.items()]
 
 
 # --- afterwards, and from other shells ------------------------------------------------------------
