@@ -1,0 +1,126 @@
+"""What Neuroglancer is to show, as its own JSON state. Its axes are x, y, z; ours stay z, y, x."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from volflow.io.voxels import Resolution
+
+PUBLIC_VIEWER = "https://neuroglancer-demo.appspot.com"
+
+_GREY = """#uicontrol invlerp normalized
+void main() {
+  emitGrayscale(normalized());
+}
+"""
+_RGB = """#uicontrol float brightness slider(min=0.2, max=3, default=1)
+void main() {
+  emitRGB(brightness * vec3(%s));
+}
+"""
+
+
+@dataclass(frozen=True)
+class LinkLayer:
+    """A layer as Neuroglancer is told of it.
+
+    Parameters
+    ----------
+    name : str
+    source : str
+        Where its voxels are, as Neuroglancer writes addresses: `precomputed://http://...`.
+    kind : str
+        image, affinity or segmentation.
+    channels : int
+        Of an affinity layer: the first three are red, green and blue.
+    visible : bool
+        Whether it is shown from the start; it can be switched on in any case.
+    segments : sequence of int
+        The ids that are shown in full colour.
+    contrast : (low, high), optional
+        Of an image: what is black and what is white.
+    """
+
+    name: str
+    source: str
+    kind: str
+    channels: int = 0
+    visible: bool = True
+    segments: tuple[int, ...] = ()
+    contrast: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to look, in nanometres z, y, x: a point, and how much around it."""
+
+    centre_nm: tuple[float, float, float]
+    extent_nm: tuple[float, float, float]
+    resolution: Resolution
+
+
+def viewer_state(layers: Sequence[LinkLayer], place: Place, panel: int = 450) -> dict[str, Any]:
+    """The state of a viewer with these layers at that place.
+
+    Parameters
+    ----------
+    layers : sequence of LinkLayer
+        The last one is drawn on top.
+    place : Place
+    panel : int
+        Pixels along the side of a panel into which the extent has to fit.
+
+    Returns
+    -------
+    dict
+        JSON. Ids are text, because JavaScript's numbers end at 2**53.
+    """
+    unit = min(place.resolution)  # Neuroglancer counts both scales in the smallest voxel side
+    extent = max(place.extent_nm) / unit
+    centre = [c / r for c, r in zip(place.centre_nm, place.resolution, strict=True)]
+    dimensions = zip("xyz", place.resolution[::-1], strict=True)
+    front = [layer.name for layer in layers if layer.kind == "segmentation" and layer.visible]
+    state: dict[str, Any] = {
+        "dimensions": {axis: [side * 1e-9, "m"] for axis, side in dimensions},
+        "position": centre[::-1],
+        "crossSectionScale": extent / panel,
+        "projectionScale": 1.6 * extent,
+        "layers": [_layer(layer) for layer in layers],
+        "layout": "4panel-alt",
+        "showSlices": True,
+    }
+    if front or layers:
+        state["selectedLayer"] = {"layer": front[-1] if front else layers[0].name}
+    return state
+
+
+def link(viewer: str, state: str | dict[str, Any]) -> str:
+    """The address at which a Neuroglancer shows a state, or fetches it from the URL given."""
+    text = state if isinstance(state, str) else json.dumps(state, separators=(",", ":"))
+    return f"{viewer}/#!{quote(text, safe=_PLAIN)}"
+
+
+_PLAIN = "/:,{}[]@!$&'()*+;=?"  # left readable in what follows the `#`
+
+
+def _layer(layer: LinkLayer) -> dict[str, Any]:
+    """One entry of the state's list of layers."""
+    common = {"name": layer.name, "source": layer.source, "visible": layer.visible}
+    if layer.kind == "segmentation":
+        return {
+            "type": "segmentation",
+            **common,
+            "segments": [str(segment) for segment in layer.segments],
+            "selectedAlpha": 0.45,
+            "notSelectedAlpha": 0.12,
+        }
+    if layer.kind == "affinity" and layer.channels >= 2:
+        colours = [f"toNormalized(getDataValue({c}))" for c in range(min(3, layer.channels))]
+        colours += ["0.0"] * (3 - len(colours))
+        return {"type": "image", **common, "shader": _RGB % ", ".join(colours)}
+    controls = {"normalized": {"range": list(layer.contrast)}} if layer.contrast else {}
+    return {"type": "image", **common, "shader": _GREY, "shaderControls": controls}
