@@ -1,0 +1,166 @@
+"""Checkpoints: safetensors files whose metadata say what the network is; loading runs no code.
+
+A file may name only networks of this package. One of the user's own is built when the user, not
+the file, names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from volflow.core.header import KEY, Header, read_entries, read_header, sha256
+from volflow.errors import PlanError, StorageError
+
+OURS = "volflow.models."
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    tensors: dict[str, Tensor],
+    header: Header,
+    dtype: torch.dtype | None = None,
+) -> Header:
+    """Write a checkpoint, in one piece or not at all.
+
+    Parameters
+    ----------
+    path : path
+    tensors : dict of str to tensor
+        `state_dict()` of the network that the header describes.
+    header : Header
+        Its `weights_sha256` is filled in.
+    dtype : torch.dtype, optional
+        What floating tensors are stored as; default: as they are. Counters stay integers.
+
+    Returns
+    -------
+    Header
+        As written.
+    """
+    stored = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in tensors.items()
+    }
+    place = Path(path)
+    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(save(stored))
+        written = header.model_copy(update={"weights_sha256": sha256(beside)})
+        beside.write_bytes(save(stored, {KEY: written.model_dump_json()}))
+        beside.replace(place)
+    finally:
+        beside.unlink(missing_ok=True)
+    return written
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], declared: Header | None = None
+) -> tuple[nn.Module, Header]:
+    """A network, ready to predict: float32, eval mode, BatchNorm folded into convolutions.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file.
+    declared : Header, optional
+        What the user says of a foreign network; the file's own header, if any, is not read.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing, cut off or damaged, or its tensors are not the network's.
+    PlanError
+        If the network cannot be made.
+    """
+    if declared is None:
+        header = read_header(path)
+        if not header.network.startswith(OURS):
+            raise PlanError(
+                f"checkpoint {path} names the network '{header.network}', which is not volflow's; "
+                "a file may not choose what is run: declare it in the pipeline"
+            )
+        if sha256(path) != header.weights_sha256:
+            raise StorageError(f"checkpoint {path}: damaged: its tensors have another hash")
+    else:
+        header = declared
+        read_entries(path)
+    network = build(header)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise StorageError(f"checkpoint {path}: {error}") from error
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise StorageError(
+            f"checkpoint {path}: not the weights of {header.network}: {error}"
+        ) from error
+    return fold_batchnorm(network.float().eval()), header
+
+
+def build(header: Header) -> nn.Module:
+    """The network a header names, with fresh weights.
+
+    Raises
+    ------
+    PlanError
+        If it cannot be imported, is no network, or does not take these arguments.
+    """
+    module, _, name = header.network.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise PlanError(f"network '{header.network}' cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise PlanError(f"'{header.network}' is not a torch.nn.Module")
+    try:
+        return found(**header.arguments)
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"network '{header.network}' with {header.arguments}: {error}") from error
+
+
+def fold_batchnorm(network: nn.Module) -> nn.Module:
+    """The same network with every BatchNorm that follows a convolution folded into it, in place.
+
+    Folding holds for `nn.Sequential`s only, where it is certain what follows what. The result
+    equals the network in eval mode up to rounding.
+
+    Raises
+    ------
+    ValueError
+        If the network is in training mode: its BatchNorm does not yet normalise by constants.
+    """
+    if network.training:
+        raise ValueError("fold a network in eval mode; this one is in training mode")
+    for module in list(network.modules()):
+        if not isinstance(module, nn.Sequential):
+            continue
+        for n in range(len(module) - 1):
+            convolution, norm = module[n], module[n + 1]
+            if isinstance(convolution, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d):
+                module[n] = _folded(convolution, norm)
+                module[n + 1] = nn.Identity()
+    return network
+
+
+def _folded(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> nn.Conv3d:
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a BatchNorm that tracks no statistics cannot be folded")
+    with torch.no_grad():
+        scale = torch.rsqrt(norm.running_var.double() + norm.eps)
+        shift = -norm.running_mean.double() * scale
+        if norm.affine:
+            scale, shift = scale * norm.weight, shift * norm.weight + norm.bias
+        if convolution.bias is not None:
+            shift = shift + convolution.bias * scale
+        weight = convolution.weight * scale[:, None, None, None, None]
+        convolution.weight = nn.Parameter(weight.to(convolution.weight.dtype), requires_grad=False)
+        convolution.bias = nn.Parameter(shift.to(convolution.weight.dtype), requires_grad=False)
+    return convolution

@@ -1,0 +1,210 @@
+"""A residual 3D U-Net whose output does not depend on how the volume was tiled.
+
+It normalises with BatchNorm, whose statistics are constants once the network is trained, so a
+voxel sees its receptive field and nothing else. Skips are added, not concatenated, and the
+coarse side is brought up by repeating voxels: both cost little at full resolution, where nearly
+all of the time goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import prod
+
+from torch import Tensor, nn
+
+Triple = tuple[int, int, int]
+CUBE = (3, 3, 3)
+Span = tuple[int, int]
+"""First and last voxel along one axis, both included."""
+
+
+Activation = Callable[[], nn.Module]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "elu": lambda: nn.ELU(inplace=True),
+}
+
+
+class Unit(nn.Sequential):
+    """Convolution, normalisation and, if there is one, activation; the shape stays."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: Triple, activation: Activation | None = None
+    ) -> None:
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+        layers: list[nn.Module] = [
+            nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=False),
+            nn.BatchNorm3d(outputs, momentum=0.03),
+        ]
+        if activation is not None:
+            layers.append(activation())
+        super().__init__(*layers)
+
+
+class Residual(nn.Module):
+    """One unit that sets the width, then `depth` more around which the first's answer is led."""
+
+    def __init__(
+        self, inputs: int, outputs: int, first: Triple, depth: int, activation: Activation
+    ) -> None:
+        super().__init__()
+        self.enter = Unit(inputs, outputs, first, activation)
+        between = [activation] * (depth - 1)
+        self.inner = nn.Sequential(
+            *(Unit(outputs, outputs, CUBE, active) for active in (*between, None))
+        )
+        self.activation = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, Z, Y, X) to (B, outputs, Z, Y, X)."""
+        x = self.enter(x)
+        return self.activation(self.inner(x) + x)
+
+
+class ResUNet3D(nn.Module):
+    """Residual 3D U-Net with one 1x1x1 head; it returns logits.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels of the image and of the head.
+    widths : sequence of int
+        Channels of each level, finest first.
+    pools : sequence of 3 int
+        Pooling z y x between a level and the next, one fewer than widths; (1, 2, 2) until
+        voxels are about isotropic.
+    depth : int
+        Convolutions inside each residual connection.
+    first_kernel : 3 int
+        Kernel of the very first convolution, odd; (1, 5, 5) for thick sections.
+    activation : "relu" or "elu"
+        elu is what the field's U-Nets use; relu costs an eighth less time on a CPU.
+
+    Raises
+    ------
+    ValueError
+        If these do not describe a network.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 12,
+        widths: Sequence[int] = (16, 32, 64, 96),
+        pools: Sequence[Sequence[int]] = ((2, 2, 2), (2, 2, 2), (2, 2, 2)),
+        depth: int = 1,
+        first_kernel: Sequence[int] = CUBE,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}"
+            )
+        active = ACTIVATIONS[activation]
+        self.pools = [_triple(pool, "pools") for pool in pools]
+        self.first_kernel = _triple(first_kernel, "first_kernel")
+        self.depth = depth
+        _check((in_channels, out_channels), widths, self.pools, depth, self.first_kernel)
+        entry = Residual(in_channels, widths[0], self.first_kernel, depth, active)
+        self.down = nn.ModuleList([entry])
+        self.lift = nn.ModuleList()
+        self.up = nn.ModuleList()
+        for fine, coarse in pairwise(widths):
+            self.down.append(Residual(fine, coarse, CUBE, depth, active))
+            self.lift.append(Unit(coarse, fine, (1, 1, 1)))
+            self.up.append(Residual(fine, fine, CUBE, depth, active))
+        self.head = nn.Conv3d(widths[0], out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, Z, Y, X) to logits (B, out_channels, Z, Y, X).
+
+        Z, Y and X are multiples of `total_stride`.
+        """
+        kept = []
+        for block, pool in zip(self.down, [*self.pools, None], strict=True):
+            x = block(x)
+            if pool is not None:
+                kept.append(x)
+                x = nn.functional.max_pool3d(x, pool)
+        for level in reversed(range(len(self.pools))):
+            x = repeated(self.lift[level](x), self.pools[level])
+            x = self.up[level](x + kept[level])
+        logits: Tensor = self.head(x)
+        return logits
+
+    @property
+    def total_stride(self) -> Triple:
+        """Voxels by which the input can be shifted so that the output is shifted likewise."""
+        z, y, x = (prod(pool[axis] for pool in self.pools) for axis in range(3))
+        return z, y, x
+
+    def receptive_field(self) -> tuple[Triple, Triple]:
+        """How far before and after itself an output voxel sees, at most, exactly.
+
+        The pooling grid is coarse, so how far depends on where in a stride the voxel lies; each
+        axis is followed from all of them down the network.
+        """
+        before, after = [], []
+        for axis, stride in enumerate(self.total_stride):
+            spans = [(at, self._seen((at, at), 0, axis)) for at in range(stride)]
+            before.append(max(at - span[0] for at, span in spans))
+            after.append(max(span[1] - at for at, span in spans))
+        return (before[0], before[1], before[2]), (after[0], after[1], after[2])
+
+    def _seen(self, span: Span, level: int, axis: int) -> Span:
+        """What of the network's input the output of the decoder at this level depends on."""
+        entered = (self.first_kernel[axis] // 2 if level == 0 else 1) + self.depth
+        if level == len(self.pools):
+            return self._entered(_grown(span, entered), level, axis)
+        span = _grown(span, 1 + self.depth)
+        pool = self.pools[level][axis]
+        skipped = self._entered(_grown(span, entered), level, axis)
+        deeper = self._seen((span[0] // pool, span[1] // pool), level + 1, axis)
+        return min(skipped[0], deeper[0]), max(skipped[1], deeper[1])
+
+    def _entered(self, span: Span, level: int, axis: int) -> Span:
+        """The same for what enters this level's encoder."""
+        for above in reversed(range(level)):
+            pool = self.pools[above][axis]
+            span = (span[0] * pool, span[1] * pool + pool - 1)
+            first = self.first_kernel[axis] // 2 if above == 0 else 1
+            span = _grown(span, first + self.depth)
+        return span
+
+
+def repeated(x: Tensor, times: Triple) -> Tensor:
+    """Every voxel repeated along z, y and x: (B, C, Z, Y, X) to (B, C, kZ, kY, kX)."""
+    factors = [float(k) for k in times]
+    return nn.functional.interpolate(x, scale_factor=factors, mode="nearest")
+
+
+def _grown(span: Span, by: int) -> Span:
+    return span[0] - by, span[1] + by
+
+
+def _triple(numbers: Sequence[int], name: str) -> Triple:
+    if len(numbers) != 3 or any(number < 1 for number in numbers):
+        raise ValueError(f"{name} must be three positive integers z, y, x; got {list(numbers)}")
+    z, y, x = numbers
+    return z, y, x
+
+
+def _check(
+    channels: tuple[int, int],
+    widths: Sequence[int],
+    pools: Sequence[Triple],
+    depth: int,
+    first_kernel: Triple,
+) -> None:
+    if min((*channels, *widths, depth), default=0) < 1 or not widths:
+        raise ValueError(
+            f"channels, widths and depth must be positive; got {channels}, {list(widths)}, {depth}"
+        )
+    if len(pools) != len(widths) - 1:
+        raise ValueError(f"{len(widths)} widths need {len(widths) - 1} pools; got {len(pools)}")
+    if any(side % 2 == 0 for side in first_kernel):
+        raise ValueError(f"first_kernel must be odd; got {first_kernel}")
