@@ -200,21 +200,24 @@ def test_a_local_cluster_tells_its_dashboard(volflow, toy, tmp_path):
     assert "done: 96 blocks\n" in result.output
 
 
-def test_control_c_ends_with_130_and_what_is_done_stays_done(volflow, toy, tmp_path):
+@pytest.mark.parametrize("cluster", ["none", pytest.param("local", marks=pytest.mark.cluster)])
+def test_control_c_ends_with_130_and_what_is_done_stays_done(volflow, toy, tmp_path, cluster):
     pipeline = toy({"seconds": 0.1})
-    command = [sys.executable, "-m", "volflow.cli", "run", str(pipeline)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "volflow.cli", "run", str(pipeline), "--cluster", cluster]
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         ledger = tmp_path / "run/ledger"
         deadline = time.monotonic() + 60
         while not any(ledger.rglob("done/*")):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"resume with: volflow retry {tmp_path}/run" in stderr
-    assert "Traceback" not in stderr
+    assert "Traceback" not in stderr, stderr
     blocks, done, failed, left = numbers(volflow("status", tmp_path / "run").output)["index"]
     assert done > 0
     assert failed == 0

@@ -6,10 +6,12 @@ import contextlib
 import logging
 import os
 import pickle
+import signal
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +24,8 @@ from volflow.errors import PlanError, StorageError
 from volflow.io.ledger import Ledger
 
 TASK_SECONDS = 2.0  # a task costs 3 ms whatever is in it, so it is given seconds of work
+AHEAD = 4  # slow blocks in a task: the next one is read beside one, but not across tasks
+AHEAD_SECONDS = 20.0  # and not for their sake more than this between two reports
 WINDOW = 3  # tasks per worker that the scheduler holds
 LIVES = 8  # times that a range may lose its worker without any of its blocks done
 
@@ -54,6 +58,14 @@ class Room:
         return cls(len(os.sched_getaffinity(0)), memory)
 
 
+@dataclass(frozen=True)
+class Need:
+    """What a pass needs: bytes for each of its blocks, and how many there are."""
+
+    memory: int
+    blocks: int
+
+
 class Pieces:
     """Ranges cut into pieces that take about `TASK_SECONDS`, as measured so far."""
 
@@ -77,7 +89,8 @@ class Pieces:
         size = self.first
         if self.per_block:
             fair = -(-self.left // (2 * self.workers))  # the last pieces end together
-            size = max(1, min(int(TASK_SECONDS / self.per_block), fair))
+            slow = min(AHEAD, int(AHEAD_SECONDS / self.per_block))
+            size = max(1, min(max(int(TASK_SECONDS / self.per_block), slow), fair))
         start, stop = self.todo.popleft()
         if stop - start > size:
             self.todo.appendleft((start + size, stop))
@@ -104,10 +117,17 @@ class Inline:
 
 
 class Workers:
-    """Dask workers, each with a child process; a bounded window of tasks in flight."""
+    """Dask workers, each with a child process; a bounded window of tasks in flight.
 
-    def __init__(self, client: Any, search_path: tuple[str, ...], limits: Limits) -> None:
-        self.client, self.search_path, self.limits = client, search_path, limits
+    `memory` bytes are shared by the children that are at work: a pass of one node, the root of a
+    reduction, may use all of it. 0 is no limit.
+    """
+
+    def __init__(
+        self, client: Any, search_path: tuple[str, ...], timeout: float, memory: int
+    ) -> None:
+        self.client, self.search_path = client, search_path
+        self.timeout, self.memory = timeout, memory
 
     def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
         """Spread the ranges over the workers; what a lost worker left is done again."""
@@ -115,6 +135,7 @@ class Workers:
 
         count = max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
         pieces, payload = Pieces(todo, count), pickle.dumps(job)
+        limits = Limits(self.timeout, self.memory // min(count, len(job.sweep.grid)))
         inside: dict[Any, Range] = {}
         lives: dict[int, int] = {}
         finished = as_completed()
@@ -122,7 +143,7 @@ class Workers:
             while pieces or inside:
                 while pieces and len(inside) < WINDOW * count:
                     piece = pieces.take()
-                    future = self._submit(job, payload, piece, lives)
+                    future = self._submit(job, payload, piece, limits, lives)
                     inside[future] = piece
                     finished.add(future)
                 future = next(finished)
@@ -135,10 +156,12 @@ class Workers:
             for future in inside:
                 future.cancel()
 
-    def _submit(self, job: Job, payload: bytes, piece: Range, lives: dict[int, int]) -> Any:
+    def _submit(
+        self, job: Job, payload: bytes, piece: Range, limits: Limits, lives: dict[int, int]
+    ) -> Any:
         key = (job.step, job.sweep.name, *piece, lives.get(piece[0], 0))
         return self.client.submit(
-            run_in_child, payload, *piece, self.search_path, self.limits, key=key, pure=False
+            run_in_child, payload, *piece, self.search_path, limits, key=key, pure=False
         )
 
     def _outcome(
@@ -184,7 +207,7 @@ def what_became_of(job: Job, piece: Range) -> tuple[Outcome, list[Range]]:
 def connect(
     cluster: str,
     *,
-    memory: int = 0,
+    needs: Sequence[Need] = (),
     workers: int | None = None,
     search_path: tuple[str, ...] = (),
     timeout: float = 0.0,
@@ -197,8 +220,8 @@ def connect(
     cluster : str
         `none` (this process), `local` (one process per core), or `tcp://HOST:PORT` of a Dask
         scheduler that runs.
-    memory : int
-        Bytes that one worker is expected to need; bounds the number of local workers.
+    needs : sequence of Need
+        What the passes to be run are expected to need; bounds the number of local workers.
     workers : int, optional
         Number of local workers; default: as many as cores and memory allow.
     search_path : tuple of str
@@ -216,15 +239,16 @@ def connect(
     if cluster == "none":
         yield Inline()
     elif cluster == "local":
-        with _local(memory, workers) as (client, share):
+        room = Room.here()
+        with _local(crowd(room, needs, workers)) as client:
             note(f"dashboard {client.dashboard_link}")
-            yield Workers(client, search_path, Limits(timeout, share))
+            yield Workers(client, search_path, timeout, room.memory * 9 // 10)
     elif "://" in cluster:
         from distributed import Client
 
         with Client(cluster, timeout=30) as client:
             note(f"dashboard {client.dashboard_link}")
-            yield Workers(client, search_path, Limits(timeout, 0))
+            yield Workers(client, search_path, timeout, 0)
     else:
         raise PlanError(
             f"there is no cluster '{cluster}' (known: none, local, or the address of a Dask "
@@ -232,22 +256,24 @@ def connect(
         )
 
 
-def crowd(room: Room, memory: int, workers: int | None = None) -> int:
-    """How many local workers there are: one per core, fewer if a block needs much memory."""
+def crowd(room: Room, needs: Sequence[Need], workers: int | None = None) -> int:
+    """How many local workers there are: one per core, fewer where blocks need much memory."""
     if workers:
         return workers
-    fits = room.memory * 9 // 10 // memory if memory else room.cores
-    return max(1, min(room.cores, fits))
+    count = room.cores
+    while count > 1 and any(
+        need.memory * min(count, need.blocks) > room.memory * 9 // 10 for need in needs
+    ):
+        count -= 1
+    return max(1, count)
 
 
 @contextlib.contextmanager
-def _local(memory: int, workers: int | None) -> Iterator[tuple[Any, int]]:
-    """A client of a cluster on this machine, and the bytes that each worker's child may use."""
+def _local(count: int) -> Iterator[Any]:
+    """A client of a cluster of this many workers on this machine."""
     import dask
     from distributed import Client, LocalCluster
 
-    room = Room.here()
-    count = crowd(room, memory, workers)
     settings = {
         "distributed.scheduler.allowed-failures": 0,  # the ledger knows what is left
         "distributed.scheduler.work-stealing": False,
@@ -257,17 +283,33 @@ def _local(memory: int, workers: int | None) -> Iterator[tuple[Any, int]]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="volflow-"))
-        hosts = stack.enter_context(
-            LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,  # the child's memory is watched by its worker
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                local_directory=scratch,
-                silence_logs=logging.CRITICAL,
+        with _deaf_to_interrupts():
+            hosts = stack.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=0,  # the child's memory is watched by its worker
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    local_directory=scratch,
+                    silence_logs=logging.CRITICAL,
+                )
             )
-        )
-        client = stack.enter_context(Client(hosts))
-        yield client, room.memory * 9 // 10 // count
+            client = stack.enter_context(Client(hosts))
+        yield client
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Block SIGINT for the threads and processes that are started here, for good.
+
+    A terminal sends Ctrl-C to every process of a run. The driver alone answers it, once this
+    context is left; the workers would die of it with tracebacks, before it could end them.
+    """
+    resource_tracker.ensure_running()  # it unblocks SIGINT where it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
