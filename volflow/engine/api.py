@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from volflow.engine.cluster import Room
 from volflow.engine.job import Plan, RunResult
 from volflow.engine.plan import plan_draft
 from volflow.engine.profile import Profile, find_profile
+from volflow.engine.report import summary
 from volflow.engine.run import execute
 from volflow.engine.watch import Watcher
+from volflow.view.report import leave_report
 
 PipelineSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Pipeline
 
@@ -137,11 +140,15 @@ def memory_per_worker(profile: Profile) -> int | None:
 
 
 def carry_out(plan: Plan, profile: Profile, watcher: Watcher | None = None) -> RunResult:
-    """Execute a plan on the workers of a profile."""
-    return execute(
+    """Execute a plan on the workers of a profile; the run is left with a report and a picture."""
+    begun = time.monotonic()
+    result = execute(
         plan,
         cluster=profile.cluster,
         workers=profile.workers,
         timeout=profile.timeout,
         watcher=watcher,
     )
+    told = summary(plan, profile, result, time.monotonic() - begun)
+    leave_report(result.run, told, picture=not result.interrupted)
+    return result

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
 
+from volflow import __version__
 from volflow.core.geometry import triple
-from volflow.engine.job import Failure
+from volflow.engine.job import Failure, Plan, RunResult
+from volflow.engine.profile import Profile
 from volflow.io.ledger import Ledger
 from volflow.io.store import Store
 
@@ -28,3 +33,48 @@ def failures(run: str) -> list[Failure]:
                 for _, body in sorted(bodies.items())
             ]
     return found
+
+
+def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> dict[str, Any]:
+    """What became of a run, as JSON.
+
+    Parameters
+    ----------
+    plan, profile, result : Plan, Profile, RunResult
+    seconds : float
+        From the first step to the last.
+
+    Returns
+    -------
+    dict
+        `run`, `ok`, `interrupted`, `seconds`, `finished` (UTC), `version`, `workers`, `bounds`,
+        `resolution` (nm, z y x), `results` by step, and a list each of `steps` and `failures`:
+        the numbers of `StepResult` and `Failure` under the same names.
+    """
+    workers = "this process" if profile.cluster == "none" else profile.cluster
+    return {
+        "run": result.run,
+        "ok": result.ok,
+        "interrupted": result.interrupted,
+        "seconds": seconds,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "workers": f"{workers}, {profile.workers}" if profile.workers else workers,
+        "bounds": str(plan.bounds),
+        "resolution": list(plan.resolution),
+        "steps": [
+            {
+                "name": step.name,
+                "total": step.total,
+                "done": step.done,
+                "already": step.already,
+                "failed": len(step.failures),
+                "left": step.left,
+                "seconds": step.seconds,
+                "voxels": step.voxels,
+            }
+            for step in result.steps
+        ],
+        "results": result.results,
+        "failures": [asdict(failure) for failure in result.failures],
+    }
