@@ -144,7 +144,9 @@ def test_a_mask_may_be_coarser_and_sections_may_be_bad(folder):
 
 def test_memory_is_that_of_the_largest_block_of_each_pass(folder):
     result = planned(GOOD, "block=[16, 16, 100]")
-    assert result.step("pieces").memory == {"map": 10 * (16 + 4) * (16 + 4) * (50 + 4)}
+    voxels = (16 + 4) * (16 + 4) * (50 + 4)
+    ahead = 3 * voxels  # what the next block reads of `affinity`
+    assert result.step("pieces").memory == {"map": 10 * voxels + ahead}
     table = result.step("table").memory
     assert table["total.up.0"] == 32 * 16 * 16 * 50
     assert table["total.up.1"] == table["total.down.1"] == 3 * 32 * 32 * 50

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from volflow.core.geometry import Block, BlockGrid, Triple, triple
+from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
 from volflow.errors import PlanError
 
 Record: TypeAlias = dict[str, np.ndarray]
@@ -109,6 +109,10 @@ class Stage(BaseModel):
         """Voxels read beyond the write box on each side."""
         return (0, 0, 0)
 
+    def halo_on(self, bounds: Box, shape: Triple) -> Triple:
+        """The halo of blocks of a shape laid over bounds; for stages whose halo depends on them."""
+        return self.halo
+
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
         """What the stage writes, by name."""
@@ -141,6 +145,20 @@ class Stage(BaseModel):
     def check(self, grid: BlockGrid) -> list[str]:
         """What is wrong with these parameters on this grid, one sentence each."""
         return []
+
+    def check_inputs(
+        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
+    ) -> list[str]:
+        """What is wrong with these parameters for what is read, one sentence each.
+
+        `inputs` holds those that are wired, None for a table or what is not known; `resolution`
+        is in nanometres.
+        """
+        return []
+
+    def identity(self) -> dict[str, Any]:
+        """What the output depends on beside the inputs, as JSON; a file counts by its content."""
+        return self.model_dump(mode="json")
 
     def reads(self, sweep: Pass) -> frozenset[str]:
         """The inputs that a pass reads; the others are given to it as None."""

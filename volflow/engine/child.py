@@ -41,7 +41,7 @@ from volflow.io.ledger import Ledger
 POLL = 0.25  # seconds between looks at deadline and memory
 GRACE = 5.0  # seconds for faulthandler to write the stack of a hung block
 KILLS = 2  # SIGKILL may come from outside; a second one on the same block is the block's
-PAGE = struct.Struct("qqd")  # block under way, first unmarked block, when it began
+PAGE = struct.Struct("qqdq")  # block under way, first unmarked one, when it began, one read ahead
 SINGLE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -53,7 +53,10 @@ class SharedProgress(Progress):
         self.next = 0
 
     def begin(self, number: int) -> None:
-        PAGE.pack_into(self.page, 0, number, self.next, time.monotonic())
+        PAGE.pack_into(self.page, 0, number, self.next, time.monotonic(), -1)
+
+    def reads_ahead(self, number: int) -> None:
+        struct.pack_into("q", self.page, PAGE.size - 8, number)
 
     def marked(self, number: int) -> None:
         self.next = number
@@ -62,11 +65,17 @@ class SharedProgress(Progress):
     def rest(self) -> None:
         """No block is under way."""
         struct.pack_into("q", self.page, 0, -1)
+        self.reads_ahead(-1)
 
     def read(self) -> tuple[int, int, float]:
         """The block under way (-1: none), the first unmarked block, and when the block began."""
-        number, unmarked, begun = PAGE.unpack_from(self.page, 0)
+        number, unmarked, begun, _ = PAGE.unpack_from(self.page, 0)
         return number, unmarked, begun
+
+    @property
+    def two_at_once(self) -> bool:
+        """Whether the block under way was not alone: the next one had begun to be read."""
+        return bool(PAGE.unpack_from(self.page, 0)[3] >= 0)
 
 
 @dataclass(frozen=True)
@@ -80,8 +89,8 @@ class Limits:
 class Child:
     """A child process that runs ranges of blocks, watched for deadline and memory."""
 
-    def __init__(self, search_path: tuple[str, ...], limits: Limits) -> None:
-        self.search_path, self.limits = search_path, limits
+    def __init__(self, search_path: tuple[str, ...]) -> None:
+        self.search_path, self.limits = search_path, Limits()
         self.process: subprocess.Popen[bytes] | None = None
         self.pipe: Connection | None = None
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child)
@@ -89,18 +98,23 @@ class Child:
         os.ftruncate(self.page, mmap.PAGESIZE)
         self.progress = SharedProgress(self.page)
 
-    def run(self, job: Job, start: int, stop: int) -> Outcome:
+    def run(self, job: Job, start: int, stop: int, limits: Limits = Limits()) -> Outcome:
         """Run a range; blocks that end the child are recorded as failed, the others go on."""
+        self.limits = limits
         total = Outcome()
         kills: dict[int, int] = {}
+        ahead = True
         while start < stop:
-            self._send(job, start, stop)
+            self._send(job, start, stop, ahead)
             answer, reason = self._wait()
             if answer is not None:
                 total.add(answer)
                 break
+            # Reading ahead may have ended the child, or taken the memory: each block alone, then.
+            shared = self.progress.two_at_once and reason != "timeout"
+            ahead = ahead and not shared
             number, unmarked, _ = self.progress.read()
-            start = self._bury(job, total, start, number, unmarked, reason, kills)
+            start = self._bury(job, total, start, number, unmarked, reason, kills, not shared)
         return total
 
     def close(self) -> None:
@@ -119,13 +133,13 @@ class Child:
             self.process.wait()
             self.process = None
 
-    def _send(self, job: Job, start: int, stop: int) -> None:
+    def _send(self, job: Job, start: int, stop: int, ahead: bool) -> None:
         if self.process is None or self.process.poll() is not None:
             self._start()
         assert self.pipe is not None
         self.progress.marked(start)
         self.progress.rest()
-        self.pipe.send_bytes(pickle.dumps((job, start, stop)))
+        self.pipe.send_bytes(pickle.dumps((job, start, stop, ahead)))
 
     def _start(self) -> None:
         self._stop()
@@ -196,6 +210,7 @@ class Child:
         unmarked: int,
         reason: str,
         kills: dict[int, int],
+        alone: bool,
     ) -> int:
         """Mark what the dead child had finished, record its last block, say where to go on."""
         assert self.process is not None
@@ -210,6 +225,8 @@ class Child:
         earlier = recorded_failures(job, start, number)
         total.failures += earlier
         total.done += max(0, number - start - len(earlier))
+        if not alone:
+            return number
         kills[number] = kills.get(number, 0) + 1
         if reason == "signal" and code == -signal.SIGKILL and kills[number] < KILLS:
             return number
@@ -241,7 +258,7 @@ class Child:
         return self.log.read().decode(errors="replace")
 
 
-_CHILDREN: dict[tuple[tuple[str, ...], Limits], Child] = {}
+_CHILDREN: dict[tuple[str, ...], Child] = {}
 
 
 def run_in_child(
@@ -250,13 +267,12 @@ def run_in_child(
     """Run a range of a pickled job in this process's child; the task that Dask workers get."""
     sys.path[:0] = [folder for folder in search_path if folder not in sys.path]
     job = pickle.loads(payload)
-    key = (search_path, limits)
-    if key not in _CHILDREN:
+    if search_path not in _CHILDREN:
         for child in _CHILDREN.values():
             child.close()
         _CHILDREN.clear()
-        _CHILDREN[key] = Child(search_path, limits)
-    return _CHILDREN[key].run(job, start, stop)
+        _CHILDREN[search_path] = Child(search_path)
+    return _CHILDREN[search_path].run(job, start, stop, limits)
 
 
 def _end_with_parent(parent: int) -> None:
@@ -282,9 +298,9 @@ def main(arguments: list[str]) -> None:
             return
         answer: Outcome | BaseException
         try:
-            job, start, stop = pickle.loads(message)
+            job, start, stop, ahead = pickle.loads(message)
             progress.next = start
-            answer = run_range(job, start, stop, progress)
+            answer = run_range(job, start, stop, progress, ahead=ahead)
         except Exception as error:  # the store of the ledger fails, or the job does not load
             answer = RuntimeError(f"{type(error).__name__}: {error}")
         progress.rest()

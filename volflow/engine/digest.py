@@ -43,8 +43,7 @@ def step_content(stage: Stage, inputs: Mapping[str, str], bounds: Box, mask: str
     """
     kind = type(stage)
     name = f"{kind.__module__}:{kind.__qualname__}"
-    parameters = stage.model_dump(mode="json")
-    return digest("step", name, kind.version, parameters, dict(inputs), str(bounds), mask)
+    return digest("step", name, kind.version, stage.identity(), dict(inputs), str(bounds), mask)
 
 
 def step_digest(content: str, block: Triple, layouts: Iterable[str]) -> str:

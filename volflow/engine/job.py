@@ -71,6 +71,8 @@ class Job:
     columns: dict[str, Columns] = field(default_factory=dict)
     mask: Mask | None = None
     attempts: int = 1
+    read_ahead: bool = True
+    """Whether there is room for what the next block reads beside a block that is computed."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
 from volflow.core.mistakes import Mistakes
@@ -47,9 +49,11 @@ class Planner:
 
     def planned(self, step: WiredStep) -> PlannedStep:
         """Decide everything about a step whose writers are planned, noting mistakes."""
-        grid = BlockGrid(self.ground.bounds, step.block, step.stage.halo)
+        bounds = self.ground.bounds
+        grid = BlockGrid(bounds, step.block, step.stage.halo_on(bounds, step.block))
         wrong = step.stage.check(grid)
-        for text in wrong:
+        layers = {name: self._input_layer(volume) for name, volume in step.inputs.items()}
+        for text in [*wrong, *step.stage.check_inputs(layers, self.ground.resolution)]:
             word = text.replace(":", " ").partition(" ")[0]  # mostly the parameter's name
             parameter = (word,) if word in step.spec.with_ else ()
             path = ("steps", step.number, "with", *parameter)
@@ -60,20 +64,22 @@ class Planner:
         content = self._content(step)
         own = step_digest(content, step.block, self._layouts(step, targets))
         scale0 = {step.outputs[output]: t for (scale, output), t in targets.items() if scale == 0}
-        layers = {name: target.layer for name, target in scale0.items()}
-        self.made[step.name] = _Made(step, content, own, layers, scale0)
+        written = {name: target.layer for name, target in scale0.items()}
+        self.made[step.name] = _Made(step, content, own, written, scale0)
         needs = {sweep.name: _memory(step.stage, sweep) for sweep in sweeps}
         if self.memory is not None:
             checks.check_memory(step, sweeps, needs, self.memory, self.mistakes)
+        ahead = {sweep.name: needs[sweep.name] + _ahead(layers, sweep) for sweep in sweeps}
+        room = {name: self.memory is None or ahead[name] <= self.memory for name in needs}
         return PlannedStep(
             step.name,
             step.stage,
             content,
             own,
-            tuple(self._job(step, own, sweep, targets) for sweep in sweeps),
+            tuple(self._job(step, own, sweep, targets, room[sweep.name]) for sweep in sweeps),
             tuple(targets.values()),
             step.spec.pool or step.stage.pool,
-            needs,
+            {name: ahead[name] if room[name] else need for name, need in needs.items()},
             sum(checks.bytes_of(target) for target in targets.values()),
             tuple(self.wiring.after(step)),
         )
@@ -190,7 +196,12 @@ class Planner:
     # --- jobs
 
     def _job(
-        self, step: WiredStep, own: str, sweep: Pass, targets: dict[tuple[int, str], Target]
+        self,
+        step: WiredStep,
+        own: str,
+        sweep: Pass,
+        targets: dict[tuple[int, str], Target],
+        read_ahead: bool,
     ) -> Job:
         writes = sweep.kind in WRITING
         outputs = step.stage.outputs if writes else {}
@@ -205,6 +216,7 @@ class Planner:
             {o: columns for o, columns in outputs.items() if isinstance(columns, Columns)},
             self.ground.mask,
             step.spec.attempts,
+            read_ahead,
         )
 
     def _source(self, name: str, sweep: Pass) -> Source | RecordSource:
@@ -239,11 +251,25 @@ class Planner:
 
 def _memory(stage: Stage, sweep: Pass) -> int:
     """Bytes at the peak of the largest block of a pass."""
-    grid = sweep.grid
-    write = triple([min(s, e) for s, e in zip(grid.shape, grid.bounds.shape, strict=True)])
+    write = _largest(sweep)
     if sweep.kind in ("join", "split") and isinstance(stage, Reduction):
         return stage.node_memory(write)
-    return stage.memory(Box((0, 0, 0), write).grow(grid.halo).shape)
+    return stage.memory(Box((0, 0, 0), write).grow(sweep.grid.halo).shape)
+
+
+def _ahead(inputs: Mapping[str, Layer | None], sweep: Pass) -> int:
+    """Bytes of what the next block of a map reads, held while a block is computed."""
+    if sweep.kind != "map":
+        return 0
+    voxels = Box((0, 0, 0), _largest(sweep)).grow(sweep.grid.halo).zoom_in(sweep.zoom).size
+    found = [layer for layer in inputs.values() if layer is not None]
+    return sum(np.dtype(la.dtype).itemsize * (la.channels or 1) * voxels for la in found)
+
+
+def _largest(sweep: Pass) -> Triple:
+    """The shape of the largest block of a pass."""
+    sides = zip(sweep.grid.shape, sweep.grid.bounds.shape, strict=True)
+    return triple([min(side, extent) for side, extent in sides])
 
 
 def _times(resolution: Resolution, zoom: Triple) -> Resolution:

@@ -12,12 +12,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Columns, Layer, Previous, Record, Reduction
+from volflow.engine.ahead import ReadAhead
 from volflow.engine.job import Failure, Job, RecordSource, Source, Target
 from volflow.errors import BlockError, StorageError
 from volflow.io.ledger import Ledger
@@ -54,6 +55,9 @@ class Progress:
     def begin(self, number: int) -> None:
         """Work on this block begins; those before it are written."""
 
+    def reads_ahead(self, number: int) -> None:
+        """A block begins to be read beside the one under way."""
+
     def marked(self, number: int) -> None:
         """Every block below this number is marked, or reported as failed."""
 
@@ -61,8 +65,22 @@ class Progress:
 # --- one block -----------------------------------------------------------------------------------
 
 
-def run_block(job: Job, number: int) -> dict[str, int]:
+class _Given(NamedTuple):
+    """What a block of a map is given; `inputs` is None where the mask leaves nothing to do."""
+
+    mask: np.ndarray | None
+    inputs: dict[str, Any] | None
+
+
+def run_block(job: Job, number: int, read: Callable[[int], _Given] | None = None) -> dict[str, int]:
     """Do one block of a job and write what it makes.
+
+    Parameters
+    ----------
+    job : Job
+    number : int
+    read : callable, optional
+        Gives what a block of a map reads; default: it is read now.
 
     Returns
     -------
@@ -71,15 +89,24 @@ def run_block(job: Job, number: int) -> dict[str, int]:
         also `passed_bytes` and the length of each column it passed up.
     """
     block = job.sweep.grid[number]
+    if job.sweep.kind == "map":
+        return _map(job, block, read(number) if read else _read(job, number))
     return _WORK[job.sweep.kind](job, block)
 
 
-def _map(job: Job, block: Block) -> dict[str, int]:
+def _read(job: Job, number: int) -> _Given:
+    block = job.sweep.grid[number]
     mask = _mask(job, block)
     if mask is not None and job.sweep.zoom == (1, 1, 1) and not block.crop(mask).any():
+        return _Given(mask, None)
+    return _Given(mask, _inputs(job, block))
+
+
+def _map(job: Job, block: Block, given: _Given) -> dict[str, int]:
+    mask, arguments = given
+    if arguments is None:
         _write(job, block, _nothing(job, block), None)
         return {"voxels": block.write.size, "empty": 1}
-    arguments = _inputs(job, block)
     if job.stage.takes_mask():
         arguments["mask"] = mask
     outputs = job.stage.run(block, **arguments)
@@ -138,7 +165,6 @@ def _finish(job: Job, block: Block) -> dict[str, int]:
 
 
 _WORK: dict[str, Callable[[Job, Block], dict[str, int]]] = {
-    "map": _map,
     "leaf": _leaf,
     "join": _join,
     "split": _split,
@@ -332,20 +358,28 @@ def job_path(job: Job) -> str:
 
 
 def run_range(
-    job: Job, start: int, stop: int, progress: Progress | None = None, tolerate: bool = True
+    job: Job,
+    start: int,
+    stop: int,
+    progress: Progress | None = None,
+    tolerate: bool = True,
+    ahead: bool = True,
 ) -> Outcome:
     """Do the blocks `start` to `stop` of a job, marking runs of finished ones as it goes.
 
     A block that raises is tried `job.attempts` times, then recorded as failed, and the others
-    go on; with `tolerate` False the exception leaves instead (for a debugger).
+    go on; with `tolerate` False the exception leaves instead (for a debugger). A map reads the
+    next block while it computes one, unless `ahead` is False or memory is short.
     """
     progress = progress or Progress()
     marks = _Marks(job, start, progress)
     outcome = Outcome()
+    ahead = ahead and job.read_ahead and bool(job.sources)
+    reader = ReadAhead(lambda number: _read(job, number), stop, progress.reads_ahead, ahead)
     try:
         for number in range(start, stop):
             progress.begin(number)
-            failure = _attempt(job, number, marks.costs, tolerate)
+            failure = _attempt(job, number, reader, marks.costs, tolerate)
             if failure is None:
                 outcome.done += 1
                 marks.up_to(number + 1)
@@ -354,6 +388,7 @@ def run_range(
                 outcome.failures.append(record_failure(job, number, failure))
                 marks.skip(number)
     finally:
+        reader.close()
         marks.flush()
     total = marks.total
     outcome.voxels, outcome.empty = int(total["voxels"]), int(total["empty"])
@@ -361,12 +396,14 @@ def run_range(
     return outcome
 
 
-def _attempt(job: Job, number: int, costs: dict[str, float], tolerate: bool) -> Failure | None:
+def _attempt(
+    job: Job, number: int, reader: ReadAhead[_Given], costs: dict[str, float], tolerate: bool
+) -> Failure | None:
     """Run one block, count its costs in, and say why it failed if it did."""
     for attempt in range(1, job.attempts + 1):
         begun = time.perf_counter()
         try:
-            cost = run_block(job, number)
+            cost = run_block(job, number, reader.take)
         except Exception as error:
             if not tolerate:
                 raise
