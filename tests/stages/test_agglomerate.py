@@ -159,3 +159,11 @@ def test_real_affinities_too(rounds: int):
     )
     assert len(np.unique(one)) > 100
     np.testing.assert_array_equal(one, other)
+
+
+def test_memory_of_a_node_is_bounded_by_the_horizon():
+    free, bounded = Agglomerate(threshold=0.3), Agglomerate(threshold=0.3, horizon=256)
+    assert free.node_memory((128, 128, 128)) == bounded.node_memory((128, 128, 128))
+    assert bounded.node_memory((4096, 4096, 4096)) == bounded.node_memory((256, 256, 256))
+    growth = free.node_memory((512, 512, 512)) / free.node_memory((256, 256, 256))
+    assert growth == pytest.approx(5.5, rel=0.01)
