@@ -224,3 +224,44 @@ def test_control_c_ends_with_130_and_what_is_done_stays_done(volflow, toy, tmp_p
     assert done + left == blocks
     rest = volflow("retry", tmp_path / "run")
     assert f"done: 96 blocks, {done} of them done before" in rest.output
+
+
+OWN_STAGE = """
+from pathlib import Path
+import numpy as np
+from volflow.core.stage import Layer, Stage
+
+
+class Own(Stage):
+    cure: str
+
+    @property
+    def outputs(self):
+        return {"own": Layer("uint8", 0, "image")}
+
+    def run(self, block):
+        if not Path(self.cure).exists():
+            raise ArithmeticError("not yet")
+        return {"own": np.full(block.write.shape, 7, "uint8")}
+"""
+
+
+@pytest.mark.cluster
+def test_stages_beside_the_pipeline_file_are_found_by_retry_from_elsewhere(toy, tmp_path):
+    elsewhere, cure = tmp_path / "elsewhere", tmp_path / "cure"
+    elsewhere.mkdir()
+    (tmp_path / "own_stages.py").write_text(OWN_STAGE)
+    pipeline = toy(steps=[{"use": "own_stages:Own", "with": {"cure": str(cure)}}])
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "volflow.cli", *map(str, arguments)]
+        return subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
+
+    failed = call("run", pipeline)
+    assert failed.returncode == 3, failed.stderr
+    pipeline.unlink()
+    cure.touch()
+    result = call("retry", tmp_path / "run", "--cluster", "local", "--workers", 1)
+    assert result.returncode == 0, result.stderr
+    own = layer(tmp_path / "run/own")
+    assert (own.read(own.bounds) == 7).all()

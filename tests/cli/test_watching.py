@@ -9,7 +9,16 @@ import pytest
 from rich.console import Console
 
 from tests.engine.runs import planned, toy
-from volflow.cli.text import count, duration, index_text, plural, print_table, size, speed
+from volflow.cli.text import (
+    count,
+    duration,
+    index_text,
+    last_lines,
+    plural,
+    print_table,
+    size,
+    speed,
+)
 from volflow.cli.watching import Board, Lines
 from volflow.engine.job import Failure, StepResult
 
@@ -101,6 +110,13 @@ def test_a_log_gets_a_line_now_and_then(plan):
     assert often.console.file.getvalue().count("\n") == 5
     assert seldom.console.file.getvalue().count("\n") == 2
     assert "10 done, 0 failed, 38 left of 48 blocks" in often.console.file.getvalue()
+
+
+def test_a_traceback_ends_with_the_error_and_has_no_underlines():
+    text = "Traceback\n  File a\n    f()\n    ^^^\n  File b\n    g(1 ^ 2)\n      ~~^~~\nE: why\n"
+    told = last_lines(Failure("s", "map", (0, 0, 0), "exception", "E: why", text))
+    assert told == ["  File a", "    f()", "  File b", "    g(1 ^ 2)", "E: why"]
+    assert last_lines(Failure("s", "map", (0, 0, 0), "signal", "killed")) == ["killed"]
 
 
 @pytest.mark.parametrize(("total", "said"), [(48, "48 blocks, all done before"), (0, "nothing")])
