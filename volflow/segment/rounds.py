@@ -20,7 +20,7 @@ from numba import njit
 
 from volflow.segment.agglomerate import merge_greedily
 from volflow.segment.contacts import EdgeTable
-from volflow.segment.tables import DECIDED, BlockGraph
+from volflow.segment.tables import AXIS, DECIDED, HIGH_FACES, LINK, BlockGraph
 from volflow.segment.union import components
 
 
@@ -29,6 +29,35 @@ class Step(NamedTuple):
 
     component: np.ndarray  # uint64, (N,)
     passed: BlockGraph
+
+
+def facing(graph: BlockGraph, faces: int, open: int, *, with_edges: bool) -> BlockGraph:
+    """What a round sees of the graph of a block.
+
+    Parameters
+    ----------
+    graph : BlockGraph
+    faces : int
+        The faces (bits) beyond which a node has more to come.
+    open : int
+        Those whose contacts are to be resolved in this round.
+    with_edges : bool
+        Whether it goes by the contacts inside the block.
+    """
+    seen = replace(
+        graph,
+        component=graph.id,
+        faces=graph.faces & np.uint8(faces),
+        piece_faces=graph.piece_faces & np.uint8(open),
+    )
+    seen = seen.with_pieces((seen.piece_faces & HIGH_FACES) != 0)
+    seen = seen.with_pending((np.uint8(open) >> (2 * (graph.pending_kind & AXIS))) & 1 == 1)
+    return seen if with_edges else seen.with_edges(EdgeTable.empty())
+
+
+def links_only(graph: BlockGraph) -> BlockGraph:
+    """The graph without pending contacts between different fragments."""
+    return graph.with_pending((graph.pending_kind & LINK) != 0)
 
 
 def link_pieces(graph: BlockGraph) -> Step:

@@ -13,9 +13,17 @@ from pydantic import Field
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
 from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up, pyramid
 from volflow.segment.block_graph import block_graph, unpack_links
-from volflow.segment.contacts import EdgeTable
-from volflow.segment.rounds import Step, join_best, link_pieces, merge_down, stitch_boxes
-from volflow.segment.tables import AXIS, HIGH_FACES, LINK, BlockGraph, Renaming, gather
+from volflow.segment.horizon import inner_faces, steps_to_horizon
+from volflow.segment.rounds import (
+    Step,
+    facing,
+    join_best,
+    link_pieces,
+    links_only,
+    merge_down,
+    stitch_boxes,
+)
+from volflow.segment.tables import BlockGraph, Renaming, gather
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1)]
@@ -79,7 +87,8 @@ class Agglomerate(Reduction):
 
     def node_memory(self, shape: Triple) -> int:
         if self.horizon is not None:  # beyond it only what touches a plane is passed up
-            shape = triple([min(a, b) for a, b in zip(shape, triple(self.horizon), strict=True)])
+            far = triple(self.horizon)
+            shape = triple([min(a, b) for a, b in zip(shape, far, strict=True)])
         factor = NODE_FACTORS[min(self.join_rounds, 1)]
         return int(factor * math.prod(float(side) for side in shape) ** NODE_EXPONENT)
 
@@ -97,7 +106,7 @@ class Agglomerate(Reduction):
         if self.horizon is None:
             return pyramid(grid)
         grids = [BlockGrid(grid.bounds, grid.shape)]
-        for factor in _steps(grid, triple(self.horizon)):
+        for factor in steps_to_horizon(grid, triple(self.horizon)):
             grids.append(grids[-1].parent_grid(factor))
         return tuple(grids[:-1]) + pyramid(grids[-1]) if round == "stitch" else tuple(grids)
 
@@ -111,16 +120,20 @@ class Agglomerate(Reduction):
         affinity: np.ndarray | None,
         links: Record | None,
     ) -> Up:
+        near, far = inner_faces(block.write, block.bounds, self._horizon)
         if previous is None:
             assert fragments is not None
             assert affinity is not None
             assert links is not None
             cut = unpack_links(links["bits"], block.write.shape)
-            inside = sum(self._planes(block))
-            graph = block_graph(fragments, affinity, cut, inside)
+            graph = block_graph(fragments, affinity, cut, near | far)
         else:
             graph = self._settled(previous).contracted()
-        step = self._step(round, self._view(round, graph, block))
+        if round == "stitch":
+            seen = facing(graph, near | far, far, with_edges=False)
+        else:
+            seen = facing(graph, near, near, with_edges=round != "link")
+        step = self._step(round, links_only(seen) if round == "link" else seen)
         kept = replace(graph, component=step.component)
         return Up(_with_box(step.passed, block.write), kept.record())
 
@@ -147,31 +160,15 @@ class Agglomerate(Reduction):
         graph = self._settled(previous)
         return {"table": {"piece": graph.piece, "segment": graph.component[graph.piece_node]}}
 
+    @property
+    def _horizon(self) -> Triple | None:
+        return None if self.horizon is None else triple(self.horizon)
+
     def _settled(self, previous: Previous) -> BlockGraph:
         """The block's graph of the round before with what came of its nodes in the end."""
         graph = BlockGraph.from_record(previous.kept)
         renaming = Renaming.from_record(previous.received)
         return replace(graph, component=renaming(graph.component))
-
-    def _view(self, round: str, graph: BlockGraph, block: Block) -> BlockGraph:
-        """What a round is to see of a block's graph: across which faces, and which edges."""
-        near, far = self._planes(block)
-        stitching = round == "stitch"
-        faces = np.uint8(far if stitching else near)
-        seen = replace(
-            graph,
-            component=graph.id,
-            faces=graph.faces if stitching else graph.faces & faces,
-            piece_faces=graph.piece_faces & faces,
-        )
-        seen = seen.with_pieces((seen.piece_faces & HIGH_FACES) != 0)
-        pending = (faces >> (2 * (graph.pending_kind & AXIS))) & 1 == 1
-        if round == "link":
-            pending &= (graph.pending_kind & LINK) != 0
-        seen = seen.with_pending(pending)
-        if round in ("link", "stitch"):
-            seen = seen.with_edges(EdgeTable.empty())
-        return seen
 
     def _step(self, round: str, graph: BlockGraph) -> Step:
         if round == "link":
@@ -184,19 +181,6 @@ class Agglomerate(Reduction):
             return stitch_boxes(graph, self.threshold)
         return join_best(graph, self.join_score)
 
-    def _planes(self, block: Block) -> tuple[int, int]:
-        """The faces of a block inside the bounds, as bits: others, and those on the horizon."""
-        near = far = 0
-        horizon = triple(self.horizon) if self.horizon else None
-        for axis in range(3):
-            low, high = block.bounds.start[axis], block.bounds.stop[axis]
-            for side, place in enumerate((block.write.start[axis], block.write.stop[axis])):
-                if low < place < high:
-                    on_plane = horizon is not None and (place - low) % horizon[axis] == 0
-                    near |= (not on_plane) << (2 * axis + side)
-                    far |= on_plane << (2 * axis + side)
-        return near, far
-
 
 def _with_box(graph: BlockGraph, box: Box) -> Record:
     return {**graph.record(), "box": np.array([*box.start, *box.stop], np.int64)}
@@ -205,22 +189,3 @@ def _with_box(graph: BlockGraph, box: Box) -> Record:
 def _box(record: Record) -> Box:
     corners = record["box"].tolist()
     return Box(triple(corners[:3]), triple(corners[3:]))
-
-
-def _steps(grid: BlockGrid, horizon: Triple) -> list[Triple]:
-    """Blocks of each axis to a parent, level by level, from a grid's up to the horizon boxes."""
-    left = [
-        far // side if far < length else 1 << (count - 1).bit_length()
-        for far, side, length, count in zip(
-            horizon, grid.shape, grid.bounds.shape, grid.counts, strict=True
-        )
-    ]
-    steps = []
-    while max(left) > 1:
-        steps.append(triple([_smallest_factor(count) for count in left]))
-        left = [count // factor for count, factor in zip(left, steps[-1], strict=True)]
-    return steps
-
-
-def _smallest_factor(count: int) -> int:
-    return next((n for n in range(2, count + 1) if count % n == 0), 1)
