@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import volflow
 from tests.segment.test_pyramid import slow_pool
 from tests.stages.contract import Case, StageContract, run
 from tests.strategies import boxes, triples
 from volflow.core.geometry import BlockGrid, Box, Triple
+from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import find_stage
+from volflow.io.volume import Volume
 from volflow.stages.pyramid import Pyramid
 
 BOUNDS = Box((3, -3, 5), (14, 10, 21))
@@ -69,3 +74,36 @@ def test_parameters_that_make_no_scale_are_named() -> None:
     with pytest.raises(ValueError, match="less than or equal to 2"):
         Pyramid(factors=((2, 2, 3),))
     assert find_stage("pyramid") is Pyramid
+
+
+def test_written_by_the_engine_scale_by_scale(tmp_path: Path) -> None:
+    """Odd bounds, blocks that leave half a voxel at both ends, two volumes, one factor each."""
+    steps = [
+        {"use": "synth", "with": {"cell": 10}},
+        {"use": "pyramid", "with": {"levels": 3}, "in": {"labels": "truth"}},
+        {
+            "use": "pyramid",
+            "name": "of_em",
+            "with": {"kind": "image", "levels": 2, "factors": [[1, 2, 2]]},
+            "in": {"labels": "em"},
+        },
+    ]
+    pipeline = {
+        "run": str(tmp_path),
+        "block": [16, 24, 32],
+        "bounds": "3:34,-5:32,7:40",
+        "resolution": [20, 10, 10],
+        "volumes": {},
+        "steps": steps,
+    }
+    assert volflow.run(pipeline).ok
+    for name, factors in {"truth": [(2, 2, 2)] * 3, "em": [(1, 2, 2), (2, 2, 2)]}.items():
+        scales = [
+            Volume.open(VolumeSpec(path=f"precomputed://{tmp_path}/{name}", level=level))
+            for level in range(len(factors) + 1)
+        ]
+        assert scales[0].scales == len(scales)
+        for fine, coarse, factor in zip(scales, scales[1:], factors, strict=False):
+            assert coarse.bounds == fine.bounds.zoom_out(factor)
+            expected = slow_pool(fine.read(fine.bounds), fine.bounds, factor, name == "truth")
+            np.testing.assert_array_equal(coarse.read(coarse.bounds), expected)

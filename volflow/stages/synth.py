@@ -35,9 +35,9 @@ class Synth(Stage):
         }
 
     def memory(self, shape: Triple) -> int:
-        # a block looks further than a cell to each side, at 32 bytes a voxel, and at the axes
-        wide = [side + 3 * self.cell + 2 for side in shape]
-        return 32 * int(np.prod(wide)) + 48 * int(np.prod(shape)) + (64 << 20)
+        # near the faces of the bounds a block looks two and a half cells beyond itself
+        wide = [side + 5 * self.cell + 2 for side in shape]
+        return 36 * int(np.prod(wide)) + 48 * int(np.prod(shape)) + (32 << 20)
 
     def check(self, grid: BlockGrid) -> list[str]:
         if min(grid.bounds.shape) >= 2 * self.cell:
