@@ -44,7 +44,8 @@ lint: env
 
 bench: env
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test,bench]'
-	@for script in kernels sweep; do echo "== $$script"; $(BIN)/python -m benchmarks.$$script; done
+	@for script in kernels overhead memory sweep; do \
+	echo "== $$script"; $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 fix: env
 	@$(BIN)/ruff check --fix $(CODE)

@@ -91,7 +91,7 @@ def common_bounds(first: str, second: str) -> Box:
     both = one.clip(other)
     if not both.size:
         raise PlanError(f"{first} covers {one} and {second} covers {other}: they do not meet")
-    if both != one or both != other:
+    if both != one:
         click.echo(f"scored where both are: {both} (of {one} and {other})", err=True)
     return both
 
