@@ -33,6 +33,7 @@ VERBS = {
     "status": "volflow.cli.runs",
     "retry": "volflow.cli.runs",
     "block": "volflow.cli.runs",
+    "view": "volflow.cli.viewing",
     "score": "volflow.cli.scores",
     "convert": "volflow.cli.conversions",
     "doctor": "volflow.cli.doctor",

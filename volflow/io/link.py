@@ -23,6 +23,13 @@ void main() {
 }
 """
 
+_ASLANT = [
+    0.2064,
+    -0.2936,
+    -0.0651,
+    0.9311,
+]  # a quaternion x, y, z, w that shows three faces of a box
+
 
 @dataclass(frozen=True)
 class LinkLayer:
@@ -88,10 +95,13 @@ def viewer_state(layers: Sequence[LinkLayer], place: Place, panel: int = 450) ->
         "dimensions": {axis: [side * 1e-9, "m"] for axis, side in dimensions},
         "position": centre[::-1],
         "crossSectionScale": extent / panel,
-        "projectionScale": 1.6 * extent,
+        "projectionScale": 1.9 * extent,
+        "projectionOrientation": _ASLANT,
         "layers": [_layer(layer) for layer in layers],
         "layout": "4panel-alt",
         "showSlices": True,
+        "crossSectionBackgroundColor": "#181818",
+        "hideCrossSectionBackground3D": True,
     }
     if front or layers:
         state["selectedLayer"] = {"layer": front[-1] if front else layers[0].name}

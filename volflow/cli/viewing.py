@@ -1,0 +1,138 @@
+"""`view`: a run in Neuroglancer."""
+
+from __future__ import annotations
+
+import threading
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from volflow.errors import PlanError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from volflow.view.scene import Scene
+    from volflow.view.server import LayerServer
+
+LARGEST = 8192  # pixels along a side of a screenshot
+
+
+def _size(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
+    width, mark, height = text.partition("x")
+    if not (mark and width.isdecimal() and height.isdecimal()):
+        raise click.BadParameter(f"wanted WIDTHxHEIGHT in pixels, got {text!r}")
+    sides = int(width), int(height)
+    if not all(200 <= side <= LARGEST for side in sides):
+        raise click.BadParameter(f"wanted sides of 200 to {LARGEST} pixels, got {text!r}")
+    return sides
+
+
+@click.command()
+@click.argument("address", metavar="RUN")
+@click.option(
+    "--port",
+    default=0,
+    type=click.IntRange(0, 65534),
+    help="For the layers; the viewer has the next one. Default: any that are free.",
+)
+@click.option("--no-open", is_flag=True, help="Print the viewer's address, open no browser.")
+@click.option(
+    "--screenshot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Render it in a headless browser, and end.",
+)
+@click.option(
+    "--size",
+    default="1400x900",
+    callback=_size,
+    metavar="WxH",
+    show_default=True,
+    help="Of the screenshot, in pixels.",
+)
+def view(
+    address: str, port: int, no_open: bool, screenshot: Path | None, size: tuple[int, int]
+) -> None:
+    """Look at RUN in Neuroglancer.
+
+    Its layers are served on 127.0.0.1 until Ctrl-C, to nobody but this machine. What Neuroglancer
+    does not read (HDF5, TIFF, PNG sections) is translated for it.
+    """
+    from volflow.cli.text import output
+    from volflow.view.layers import run_layers
+    from volflow.view.scene import make_scene
+
+    if screenshot is not None:
+        _check_screenshot(screenshot)
+    console = output()
+    scene = make_scene(run_layers(address))
+    with scene.serve(port) as server:
+        _tell(console, scene, server)
+        if screenshot is not None:
+            _shoot(console, scene, server, screenshot, size)
+        else:
+            _show(console, scene, server, port, not no_open)
+
+
+def _check_screenshot(path: Path) -> None:
+    """Say what is wrong with a screenshot before anything is started."""
+    from volflow.view.viewer import missing_browser
+
+    lacking = missing_browser()
+    if lacking:
+        raise PlanError(f"--screenshot needs {lacking}")
+    if path.suffix.lower() != ".png":
+        raise PlanError(f"--screenshot {path}: wanted a name that ends in .png")
+    if not path.absolute().parent.is_dir():
+        raise PlanError(f"--screenshot {path}: there is no folder {path.absolute().parent}")
+
+
+def _tell(console: Console, scene: Scene, server: LayerServer) -> None:
+    for layer in scene.layers:
+        source = layer.source.replace("{url}", server.url)
+        console.print(f"{layer.name:<14} {layer.kind:<13} {source}", markup=False, soft_wrap=True)
+    for note in scene.notes:
+        console.print(note, markup=False, style="dim", soft_wrap=True)
+
+
+def _show(console: Console, scene: Scene, server: LayerServer, port: int, open_: bool) -> None:
+    """Open a browser, and go on until Ctrl-C."""
+    from volflow.view.scene import public_link
+    from volflow.view.viewer import neuroglancer_viewer
+
+    forever = threading.Event()
+    try:
+        with neuroglancer_viewer(scene.state(server.url), port + 1 if port else 0) as viewer:
+            url = viewer.get_viewer_url()
+            console.print(f"\n[bold]{url}[/]", soft_wrap=True)
+            console.print("Ctrl-C ends it", style="dim")
+            if open_:
+                webbrowser.open(url)
+            forever.wait()
+    except KeyboardInterrupt:
+        return
+    except PlanError as error:
+        if "volflow[view]" not in str(error):
+            raise
+        console.print(f"\n{error}; a Neuroglancer elsewhere shows the same:", markup=False)
+    console.print(public_link(server), markup=False, soft_wrap=True)
+    try:
+        forever.wait()
+    except KeyboardInterrupt:
+        return
+
+
+def _shoot(
+    console: Console, scene: Scene, server: LayerServer, path: Path, size: tuple[int, int]
+) -> None:
+    from volflow.view.viewer import neuroglancer_viewer, screenshot
+
+    with neuroglancer_viewer(scene.state(server.url)) as viewer:
+        shot = screenshot(viewer, size)
+    path.write_bytes(shot.png)
+    for complaint in shot.complaints:
+        click.echo(f"volflow: the browser said: {complaint}", err=True)
+    console.print(f"wrote {path}", markup=False, soft_wrap=True)
