@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from volflow.core.geometry import Triple
-from volflow.segment.flips import averaged, chosen, moved, nearest, subsets
+from volflow.segment.flips import averaged, moved, moving, nearest, subsets
+from volflow.segment.tiling import Network
 
 OFFSETS = [(-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, -3), (2, 0, 0)]
 
@@ -60,7 +63,8 @@ def test_affinities_with_the_next_voxel_become_those_with_the_previous() -> None
     offsets = [(0, 0, 1), (0, 0, 5), (0, -1, 0), (1, 0, 0)]
     picks = nearest(offsets)
     assert picks == [(3, (-1, 0, 0)), (2, (0, 0, 0)), (0, (0, 0, -1))]
-    made = chosen(lambda batch: pairs(batch, offsets), picks)(IMAGE)
+    picked = [offsets[channel] for channel, _ in picks]
+    made = moving(lambda batch: pairs(batch, picked), [move for _, move in picks])(IMAGE)
     expected = pairs(IMAGE, [(-1, 0, 0), (0, -1, 0), (0, 0, -1)])
     np.testing.assert_allclose(made[INNER], expected[INNER], rtol=1e-6)
 
@@ -73,9 +77,11 @@ def test_a_lacking_neighbour_is_noticed() -> None:
     "wrapped",
     [
         lambda network: averaged(network, "x", [(0, 0, -1)]),
-        lambda network: chosen(network, [(0, (0, 0, -1))]),
+        lambda network: moving(network, [(0, 0, -1)]),
     ],
 )
-def test_outputs_smaller_than_the_tile_cannot_be_moved(wrapped) -> None:
+def test_outputs_smaller_than_the_tile_cannot_be_moved(
+    wrapped: Callable[[Network], Network],
+) -> None:
     with pytest.raises(ValueError, match="output is as large as"):
         wrapped(lambda batch: batch[:, None, 1:-1, 1:-1, 1:-1])(IMAGE)

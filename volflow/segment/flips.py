@@ -107,17 +107,19 @@ def nearest(offsets: Sequence[Triple]) -> list[tuple[int, Triple]] | None:
     return found
 
 
-def chosen(network: Network, picks: Sequence[tuple[int, Triple]]) -> Network:
-    """Some channels of a network, each moved as told."""
+def moving(network: Network, moves: Sequence[Triple]) -> Network:
+    """The network with each of its channels moved: voxel v becomes what v + move was."""
+    if not any(any(move) for move in moves):
+        return network
 
-    def picked(batch: np.ndarray) -> np.ndarray:
+    def moved_channels(batch: np.ndarray) -> np.ndarray:
         made = network(batch)
-        if any(any(move) for _, move in picks) and made.shape[-3:] != batch.shape[-3:]:
+        if made.shape[-3:] != batch.shape[-3:]:
             raise ValueError(
                 f"affinities with the next voxel can only be turned into those with the previous "
                 f"one where the output is as large as the input; the network was shown "
                 f"{batch.shape[-3:]} and made {made.shape[-3:]}"
             )
-        return np.stack([moved(made[:, channel], move) for channel, move in picks], axis=1)
+        return np.stack([moved(made[:, c], move) for c, move in enumerate(moves)], axis=1)
 
-    return picked
+    return moved_channels

@@ -68,6 +68,26 @@ def intensity_range(
     return first, last
 
 
+def intensity_quantiles(histogram: np.ndarray, parts: int = 1000) -> np.ndarray:
+    """The intensities at 0, 1/parts, 2/parts, ..., 1 of a volume, as `intensity_range` counts.
+
+    Parameters
+    ----------
+    histogram : int64, (N,)
+        Voxels of each intensity, at least one.
+    parts : int
+
+    Returns
+    -------
+    int64, (parts + 1,)
+    """
+    below = np.cumsum(histogram, dtype=np.int64)
+    fractions = np.arange(parts + 1) / parts
+    wanted = np.maximum(1, np.ceil(fractions * below[-1]))
+    found: np.ndarray = np.searchsorted(below, wanted).astype(np.int64)
+    return found
+
+
 def normalise(
     array: np.ndarray,
     low: float,

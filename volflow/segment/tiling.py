@@ -26,7 +26,8 @@ import numpy as np
 from volflow.core.geometry import Box, Triple, triple
 
 Network: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""float32 (B, *tile) -> float32 (B, C, *tile), or (B, C, *kept) of a network that pads nothing.
+"""float32 (B, *tile), of an image with channels (B, K, *tile), to float32 (B, C, *tile), or
+(B, C, *kept) of a network that pads nothing.
 
 What it makes of one tile of a batch must not depend on the others.
 """
@@ -126,11 +127,11 @@ class Tiling:
 
 
 def fitted(tile: Triple, context: Triple, unit: Triple, bounds: Box) -> Triple:
-    """The tile, no larger than bounds and context ask for; sides stay multiples of `unit`."""
+    """The tile, shortened by multiples of `unit` to what bounds and context ask for."""
     found = []
     for side, around, step, extent in zip(tile, context, unit, bounds.shape, strict=True):
-        enough = -(-(extent + 2 * around) // step) * step
-        found.append(min(side, enough))
+        beyond = max(0, side - extent - 2 * around)
+        found.append(side - beyond // step * step)
     return triple(found)
 
 
@@ -147,7 +148,7 @@ def tiled(
 
     Parameters
     ----------
-    image : float32 array, (*read)
+    image : float32 array, (*read) or (K, *read)
         The image over `read`; what lies outside the bounds is not looked at.
     read : Box
         At least `write` grown by `tiling.halo`, as far as that lies in the bounds.
@@ -168,7 +169,7 @@ def tiled(
     total = np.zeros((channels, *write.shape), "float32")
     weight = np.zeros(write.shape, "float32")
     todo = tiling.reaching(write)
-    shown = np.zeros((batch, *tiling.tile), "float32")
+    shown = np.zeros((batch, *image.shape[:-3], *tiling.tile), "float32")
     for first in range(0, len(todo), batch):
         indices = todo[first : first + batch]
         for place, index in enumerate(indices):
@@ -220,19 +221,20 @@ def _middle(size: int, kept: int) -> slice:
 
 
 def seen(image: np.ndarray, read: Box, tiling: Tiling, index: Triple) -> np.ndarray:
-    """What the network is shown of an image over `read`, (*tile): reflected beyond the bounds.
+    """What the network is shown of an image over `read`, (..., *tile): reflected out of bounds.
 
     Farther out than the context, the farthest section of the reflection is repeated, so that no
     more of the image is needed than the halo gives.
     """
     box = tiling.keeps(index).grow(tiling.context)
     if tiling.bounds.covers(box):
-        return image[box.within(read)]
+        inside: np.ndarray = image[(..., *box.within(read))]
+        return inside
     z, y, x = (
         _reflected(box.start[a], box.stop[a], tiling.bounds, a, tiling.context[a]) - read.start[a]
         for a in range(3)
     )
-    found: np.ndarray = image[np.ix_(z, y, x)]
+    found: np.ndarray = image[..., z[:, None, None], y[:, None], x]
     return found
 
 

@@ -1,0 +1,268 @@
+"""The `predict` stage: a trained network laid over an image, tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, PrivateAttr, model_validator
+
+from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
+from volflow.core.header import Header, Sides
+from volflow.core.network import Foreign, FoundNetwork, find_network
+from volflow.core.stage import Layer, Record, Stage
+from volflow.segment.flips import averaged, moving, nearest, unflippable
+from volflow.segment.intensity import normalise
+from volflow.segment.tiling import Tiling, fitted, tiled
+from volflow.stages.intensity import PARTS, check_image
+
+if TYPE_CHECKING:
+    from volflow.models.inference import Inference
+
+Span = Annotated[int, Field(ge=0)]
+Pick = tuple[int, Triple]
+"""A channel of the network, and how far its output is moved."""
+
+BASE = 700 << 20  # bytes that torch and a network take before the first tile
+PER_TILE_VOXEL = 400  # bytes, measured with widths of 16 to 96
+IN_PLACE: Triple = (0, 0, 0)
+
+
+class Predict(Stage):
+    """Affinities (or other probabilities) that a trained network sees in `em`: `round(255 p)`.
+
+    The network is shown tiles that are anchored to the bounds, so the result does not depend on
+    the blocks. A network trained so has its image scaled by quantiles of the volume, which the
+    step `intensity` finds.
+    """
+
+    wants: ClassVar[dict[str, Layer]] = {"em": Layer(kind="image")}
+
+    model: str
+    """Name of a shipped network, path of a checkpoint, or `module:Class` of one of your own."""
+    weights: str | None = None
+    """Of a network of your own: a safetensors file of its `state_dict()`."""
+    network: Foreign | None = None
+    """Of a network of your own: what a checkpoint of ours says itself."""
+    write: dict[str, tuple[Span, ...]] = Field(default_factory=dict)
+    """Volumes to write, and their channels of the network; default: `affinity`, the three that
+    join a voxel with the one before it along z, y and x."""
+    flips: Annotated[str, Field(pattern=r"^z?y?x?$")] = ""
+    """Axes along which the image is flipped to average over; each doubles the time."""
+    overlap: tuple[Span, Span, Span] = (0, 0, 0)
+    """Voxels by which what neighbouring tiles keep overlaps, to be blended."""
+    input_tile: Sides | None = None
+    """Voxels that the network is shown at once; default: as it was saved with."""
+    range: tuple[float, float] | None = None
+    """Intensities that are taken for the ends of the network's range, instead of quantiles."""
+    voxel_tolerance: Annotated[float, Field(ge=0)] = 0.2
+    """How far the voxel size may be from that of the training, as a fraction of it, per axis."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 where the device gains by it; workers of several kinds need fp32 or bf16."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Threads of one worker; more are of use where memory allows fewer workers than cores."""
+
+    _found: FoundNetwork = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _find(self) -> Predict:
+        self._found = find_network(self.model, self.weights, self.network)
+        return self
+
+    @property
+    def header(self) -> Header:
+        """What the network says of itself."""
+        return self._found.header
+
+    @property
+    def picks(self) -> dict[str, tuple[Pick, ...]]:
+        """What is written, by volume; empty if the network has no three nearest affinities."""
+        if self.write:
+            return {name: tuple((c, IN_PLACE) for c in cs) for name, cs in self.write.items()}
+        found = nearest(self.header.offsets)
+        return {"affinity": tuple(found)} if found else {}
+
+    @property
+    def outputs(self) -> dict[str, Layer]:  # type: ignore[override]  # no tables
+        found = {}
+        for name, picks in self.picks.items():
+            kind: Literal["affinity", "image"] = "affinity" if self.header.offsets else "image"
+            found[name] = Layer("uint8", len(picks) if len(picks) > 1 else 0, kind)
+        return found
+
+    def tiling(self, bounds: Box) -> Tiling:
+        """The tiles over a volume; no larger than the volume asks for."""
+        halo, unit = self.header.halo, self.header.total_stride
+        tile = fitted(self.input_tile or self.header.input_tile, halo, unit, bounds)
+        kept = [t - 2 * h for t, h in zip(tile, halo, strict=True)]
+        sides = zip(kept, self.overlap, bounds.shape, strict=True)
+        stride = [k if n <= k else k - overlap for k, overlap, n in sides]
+        return Tiling(bounds, tile, halo, triple(stride))
+
+    def halo_on(self, bounds: Box, shape: Triple) -> Triple:
+        try:
+            return self.tiling(bounds).halo(shape)
+        except ValueError:  # told by `check`
+            return IN_PLACE
+
+    def memory(self, shape: Triple) -> int:
+        tile = int(np.prod(self.input_tile or self.header.input_tile))
+        made = sum(len(picks) for picks in self.picks.values())
+        per_voxel = 2 + 4 + 4 + 6 * made  # read, normalised, weights; made, rounded
+        return BASE + PER_TILE_VOXEL * tile + per_voxel * int(np.prod(shape))
+
+    def identity(self) -> dict[str, Any]:
+        said = self.model_dump(mode="json", exclude={"model", "weights", "network"})
+        return {**said, "network": self._found.content}
+
+    # --- before the first block ------------------------------------------------------------------
+
+    def check(self, grid: BlockGrid) -> list[str]:
+        return [*self._check_channels(), *self._check_tiles(grid.bounds), *self._check_foreign()]
+
+    def _check_channels(self) -> list[str]:
+        header, wrong = self.header, []
+        if not self.picks:
+            wrong.append(
+                f"write: network '{self.model}' has no affinities with the three neighbours (its "
+                f"offsets: {list(header.offsets) or 'none'}); say which of its "
+                f"{header.out_channels} channels are to be written, write: {{NAME: [0, ...]}}"
+            )
+        for name, channels in self.write.items():
+            if not channels or max(channels) >= header.out_channels:
+                wrong.append(
+                    f"write: '{name}' wants channels {list(channels)} of a network that has 0 to "
+                    f"{header.out_channels - 1}"
+                )
+        slanted = unflippable(header.offsets, self.flips)
+        if slanted:
+            wrong.append(f"flips: {self.flips} turns offset {slanted[0]} into another pair")
+        return wrong
+
+    def _check_tiles(self, bounds: Box) -> list[str]:
+        unit, tile = self.header.total_stride, self.input_tile
+        if tile is not None and any(t % u for t, u in zip(tile, unit, strict=True)):
+            return [f"input_tile: {tile} is not a multiple of the network's stride {unit}"]
+        try:
+            tiling = self.tiling(bounds)
+        except ValueError as error:
+            return [f"{'input_tile' if tile else 'overlap'}: {error}"]
+        if any(s % u for s, u in zip(tiling.stride, unit, strict=True)):
+            return [f"overlap: {self.overlap} is not a multiple of the network's stride {unit}"]
+        return []
+
+    def _check_foreign(self) -> list[str]:
+        if not self._found.foreign:
+            return []
+        from volflow.models.inference import rehearse
+
+        wrong = rehearse(self.header, self._found.path)
+        return [f"model: {wrong}"] if wrong else []
+
+    def check_inputs(
+        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
+    ) -> list[str]:
+        header, em = self.header, inputs.get("em")
+        wrong = check_image(em)
+        if em is not None and (em.channels or 1) != header.in_channels:
+            wrong.append(f"em: the network takes {header.in_channels} channels, not {em.channels}")
+        trained = header.voxel_size_nm
+        sides = zip(resolution, trained, strict=True)
+        if any(abs(here - there) > self.voxel_tolerance * there for here, there in sides):
+            wrong.append(
+                f"voxel_tolerance: voxels are {_listed(resolution)} nm, and network '{self.model}' "
+                f"was trained on {_listed(trained)} nm; beyond {self.voxel_tolerance:.0%} it is "
+                "not trusted (another level of the volume may fit)"
+            )
+        scaled = header.normalisation
+        if scaled.kind == "percentiles" and self.range is None:
+            ends = (scaled.low * PARTS, scaled.high * PARTS)
+            if "intensity" not in inputs:
+                wrong.append(
+                    f"range: network '{self.model}' wants its image scaled by quantiles of the "
+                    "volume; add `- use: intensity` before, or give range: [LOW, HIGH]"
+                )
+            elif any(abs(end - round(end)) > 1e-6 for end in ends):
+                wrong.append(f"range: quantiles are known in steps of 1/{PARTS}; give the range")
+        return wrong
+
+    # --- a block ---------------------------------------------------------------------------------
+
+    def run(  # type: ignore[override]  # the inputs by name
+        self, block: Block, *, em: np.ndarray, intensity: Record | None = None
+    ) -> dict[str, np.ndarray]:
+        scaled = self.header.normalisation
+        image = normalise(em, *self._ends(intensity), scaled.onto, scaled.clip)
+        picks = [pick for picks in self.picks.values() for pick in picks]
+        channels = tuple(channel for channel, _ in picks)
+        offsets = [self.header.offsets[c] for c in channels] if self.header.offsets else []
+        loaded = _inference(
+            self.header.model_dump_json(),
+            self._found.path,
+            self._found.foreign,
+            channels,
+            self.device,
+            self.precision,
+            self.threads,
+        )
+        network = moving(averaged(loaded, self.flips, offsets), [move for _, move in picks])
+        tiling, count, batch = self.tiling(block.bounds), len(picks), loaded.at_once
+        made = tiled(image, block.read, block.write, tiling, network, count, batch)
+        if not np.isfinite(made).all():
+            raise ValueError(f"network '{self.model}' made numbers that are not finite")
+        found = iter(rounded(made))
+        return {
+            name: np.stack([next(found) for _ in picks]) if len(picks) > 1 else next(found)
+            for name, picks in self.picks.items()
+        }
+
+    def _ends(self, intensity: Record | None) -> tuple[float, float]:
+        """The intensities that are mapped to the ends of the network's range."""
+        scaled = self.header.normalisation
+        if self.range is not None:
+            return self.range
+        if scaled.kind == "fixed":
+            return scaled.low, scaled.high
+        assert intensity is not None
+        low, high = (
+            int(intensity["quantiles"][round(f * PARTS)]) for f in (scaled.low, scaled.high)
+        )
+        if low >= high:
+            raise ValueError(
+                f"the image is constant: {scaled.high - scaled.low:.0%} of its voxels have the "
+                f"intensity {low}"
+            )
+        return low, high
+
+
+def rounded(probabilities: np.ndarray) -> np.ndarray:
+    """`round(255 p)` of probabilities, uint8; in place of the given array."""
+    np.clip(probabilities, 0, 1, out=probabilities)
+    probabilities *= 255
+    found: np.ndarray = np.rint(probabilities, out=probabilities).astype("uint8")
+    return found
+
+
+@lru_cache(maxsize=1)
+def _inference(
+    header: str,
+    path: str | None,
+    foreign: bool,
+    channels: tuple[int, ...],
+    device: Literal["auto", "cpu", "cuda"],
+    precision: Literal["auto", "fp32", "bf16"],
+    threads: int,
+) -> Inference:
+    """The network, loaded once per process; torch is first imported here."""
+    from volflow.models.inference import Inference, loaded
+
+    told = Header.model_validate_json(header)
+    return Inference(loaded(told, path, foreign), told, channels, device, precision, threads)
+
+
+def _listed(values: tuple[float, float, float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
