@@ -63,7 +63,7 @@ class Normalisation(_Part):
     def _is_a_range(self) -> Normalisation:
         if not self.low < self.high:
             raise ValueError(f"low must be below high; got {self.low} and {self.high}")
-        if self.kind == "percentiles" and not (0 <= self.low and self.high <= 1):
+        if self.kind == "percentiles" and not (self.low >= 0 and self.high <= 1):
             raise ValueError(f"percentiles lie in 0 to 1; got {self.low} and {self.high}")
         if not self.onto[0] < self.onto[1]:
             raise ValueError(f"onto must ascend; got {self.onto}")

@@ -50,7 +50,7 @@ def apply(
         `steps.NAME.KEY` means the key of the step called NAME if a step has such a key, and a
         parameter of its stage otherwise. Values are read as YAML.
     fields : dict
-        The keys of the file (""), of a volume ("volumes") and of a step ("steps").
+        The keys of the file (""); of a volume ("volumes") and of a step ("steps"), if it has any.
     mistakes : Mistakes
         What cannot be placed or read is noted here.
     """
@@ -81,14 +81,14 @@ def _path(parts: list[str], data: dict[str, Any], fields: dict[str, list[str]]) 
     top = fields[""]
     if parts[0] not in top:
         return f"unknown key '{parts[0]}'{closest(parts[0], top)} (known: {', '.join(top)})"
-    if parts[0] == "volumes":
+    if parts[0] == "volumes" and "volumes" in fields:
         if len(parts) < 3:
             return "wanted volumes.NAME.KEY=value"
         if parts[2] not in fields["volumes"]:
             known = fields["volumes"]
             return f"unknown key '{parts[2]}'{closest(parts[2], known)} (known: {', '.join(known)})"
         return tuple(parts)
-    if parts[0] == "steps":
+    if parts[0] == "steps" and "steps" in fields:
         return _step_path(parts, data, fields["steps"])
     return tuple(parts)
 

@@ -1,0 +1,1 @@
+"""Training: volumes with truth in, a checkpoint out."""

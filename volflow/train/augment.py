@@ -1,0 +1,165 @@
+"""What a microscope, a knife and an aligner do to sections, done to training crops.
+
+Every function takes a crop and a random generator and returns new arrays. Those that move voxels
+move image and truth alike; those that spoil the image leave the truth alone, for it is what the
+network shall still find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+
+from volflow.train.samples import UNKNOWN, Sample
+
+Chance = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+NEUTRAL = 0.0  # the middle of normalised intensities
+
+
+class Augmentation(BaseModel):
+    """How often and how strongly crops are changed; intensities span about -1 to 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    flips: bool = True
+    """Along every axis."""
+    transposed_axes: tuple[int, ...] = (0, 1, 2)
+    """Axes exchanged at random; (1, 2) for thick sections, () for none."""
+    rotation: Amount = 0.0
+    """Degrees, about a random axis."""
+    scaling: Amount = 0.0
+    """0.1: up to 10 % larger or smaller."""
+    contrast: Amount = 0.3
+    """Factor between 1 / (1 + contrast) and 1 + contrast."""
+    brightness: Amount = 0.2
+    """Added to the whole crop, at most."""
+    gamma: Amount = 0.3
+    """Exponent between 1 / (1 + gamma) and 1 + gamma."""
+    section_contrast: Amount = 0.05
+    """Standard deviation of each section's own contrast and brightness."""
+    noise: Amount = 0.15
+    """Standard deviation of Gaussian noise, at most."""
+    blur: Amount = 1.0
+    """Standard deviation in voxels of a Gaussian, at most."""
+    blurred: Chance = 0.2
+    """Chance of a blurred crop."""
+    missing: Chance = 0.0
+    """Chance that a section is missing: blank."""
+    shifted: Chance = 0.0
+    """Chance that a section lies elsewhere, by up to `shift` voxels."""
+    misaligned: Chance = 0.0
+    """Chance of a crop in which all sections from one on lie elsewhere, truth included."""
+    shift: Annotated[int, Field(ge=0)] = 3
+    """Voxels, at most."""
+    defects: Chance = 0.0
+    """Chance of a crop with a dark or bright blot, a few sections thick."""
+
+
+def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sample:
+    """The crop, changed in all ways at random; its axes may be exchanged, but keep their names."""
+    if rng.random() < how.misaligned:
+        sample = misaligned(sample, how.shift, rng)
+    image, truth = sample.image, sample.truth
+    image = shifted_sections(image, how.shifted, how.shift, rng)
+    image = uneven_sections(image, how.section_contrast, rng)
+    if rng.random() < how.defects:
+        image = stained(image, rng)
+    image = missing_sections(image, how.missing, rng)
+    if rng.random() < how.blurred:
+        image = ndimage.gaussian_filter(image, rng.uniform(0, how.blur))
+    image = recoloured(image, how, rng)
+    image = image + rng.uniform(0, how.noise) * rng.standard_normal(image.shape, np.float32)
+    return symmetric(Sample(image.astype(np.float32), truth), how.flips, how.transposed_axes, rng)
+
+
+def symmetric(
+    sample: Sample, flips: bool, transposed_axes: Sequence[int], rng: np.random.Generator
+) -> Sample:
+    """The crop, flipped and with axes exchanged; axes of different length stay as they are."""
+    shape = sample.image.shape
+    order = list(range(3))
+    alike = [a for a in transposed_axes if all(shape[a] == shape[b] for b in transposed_axes)]
+    for axis, source in zip(alike, rng.permutation(alike), strict=True):
+        order[axis] = int(source)
+    turned = [axis for axis in range(3) if flips and rng.random() < 0.5]
+    image, truth = (
+        np.ascontiguousarray(np.flip(part.transpose(order), turned))
+        for part in (sample.image, sample.truth)
+    )
+    return Sample(image, truth)
+
+
+def recoloured(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Contrast, brightness and gamma of the whole crop."""
+    contrast, brightness, gamma = rng.uniform(-1, 1, 3)
+    image = image * np.float32((1 + how.contrast) ** contrast)
+    image = image + np.float32(how.brightness * brightness)
+    # Gamma bends the scale between its ends, -1 and 1, and leaves what lies beyond as it is.
+    inside = np.clip(image, -1, 1)
+    bent = 2 * ((inside + 1) / 2) ** np.float32((1 + how.gamma) ** gamma) - 1
+    result: np.ndarray = image + (bent - inside)
+    return result
+
+
+def uneven_sections(image: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
+    """Each section with a contrast and brightness of its own."""
+    factor, offset = rng.normal(0, spread, (2, len(image), 1, 1)).astype(np.float32)
+    changed: np.ndarray = image * (1 + factor) + offset
+    return changed
+
+
+def missing_sections(image: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:
+    """Sections blanked, each crop at most one in four; truth goes on through them."""
+    image = image.copy()
+    for section in rng.permutation(len(image))[: max(1, len(image) // 4)]:
+        if rng.random() < chance:
+            image[section] = NEUTRAL if rng.random() < 0.5 else -1
+    return image
+
+
+def shifted_sections(
+    image: np.ndarray, chance: float, most: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Single sections moved in their plane, in the image only; edges are repeated."""
+    image = image.copy()
+    for section in range(len(image)):
+        if rng.random() < chance:
+            by = rng.integers(-most, most + 1, 2)
+            image[section] = ndimage.shift(image[section], by, order=0, mode="nearest")
+    return image
+
+
+def misaligned(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
+    """All sections from a random one on moved in their plane, image and truth alike."""
+    depth, height, width = sample.image.shape
+    cut = int(rng.integers(1, depth)) if depth > 1 else 0
+    y, x = (int(by) for by in rng.integers(-most, most + 1, 2))
+    image, truth = sample.image.copy(), sample.truth.copy()
+    rows = np.clip(np.arange(height) - y, 0, height - 1)
+    columns = np.clip(np.arange(width) - x, 0, width - 1)
+    image[cut:] = sample.image[cut:][:, rows][:, :, columns]
+    truth[cut:] = sample.truth[cut:][:, rows][:, :, columns]
+    outside_y = (np.arange(height) - y < 0) | (np.arange(height) - y >= height)
+    outside_x = (np.arange(width) - x < 0) | (np.arange(width) - x >= width)
+    truth[cut:, outside_y] = UNKNOWN
+    truth[cut:, :, outside_x] = UNKNOWN
+    return Sample(image, truth)
+
+
+def stained(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A round blot, darker or brighter, through one to three sections."""
+    depth, height, width = image.shape
+    first = int(rng.integers(0, depth))
+    radius = rng.uniform(0.05, 0.2) * min(height, width)
+    y, x = rng.uniform(0, height), rng.uniform(0, width)
+    distance = np.hypot(np.arange(height)[:, None] - y, np.arange(width) - x)
+    strength = rng.uniform(0.5, 1.0) * (1 if rng.random() < 0.3 else -1)
+    blot = np.float32(strength) / (1 + np.exp(np.clip(distance - radius, -30, 30)))
+    image = image.copy()
+    image[first : first + int(rng.integers(1, 4))] += blot.astype(np.float32)
+    return image

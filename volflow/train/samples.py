@@ -1,0 +1,150 @@
+"""Crops of volumes with truth, drawn at random: the same crop for the same seed and number.
+
+Truth here is int32: above 0 an object, 0 background, -1 a voxel about which nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from volflow.core.geometry import Box, Triple, triple
+
+UNKNOWN = -1
+TRIES = 50  # crops looked at before the last one is taken whatever it holds
+
+
+@dataclass(frozen=True)
+class Source:
+    """A volume with truth, in memory.
+
+    Parameters
+    ----------
+    image : float32, (Z, Y, X)
+        Normalised.
+    truth : int32, (Z, Y, X)
+    weight : float
+        How often crops come from here, relative to other sources.
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.image.shape != self.truth.shape:
+            raise ValueError(
+                f"labels must cover the image; got labels of shape {self.truth.shape} for an "
+                f"image of shape {self.image.shape}"
+            )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A crop: image float32 (Z, Y, X), truth int32 (Z, Y, X)."""
+
+    image: np.ndarray
+    truth: np.ndarray
+
+
+def as_truth(labels: np.ndarray, zero_is_background: bool) -> np.ndarray:
+    """Labels of any integer dtype as truth, renumbered from 1.
+
+    Parameters
+    ----------
+    labels : integers, (Z, Y, X)
+    zero_is_background : bool
+        Label 0 is background, which has affinity to nothing; otherwise it is unknown.
+
+    Returns
+    -------
+    int32, (Z, Y, X)
+    """
+    names, truth = np.unique(labels, return_inverse=True)
+    truth = truth.reshape(labels.shape).astype(np.int32)
+    if len(names) and names[0] == 0:
+        if not zero_is_background:
+            truth[truth == 0] = UNKNOWN
+        return truth
+    return truth + np.int32(1)
+
+
+def draw(
+    sources: Sequence[Source],
+    shape: Triple,
+    rng: np.random.Generator,
+    *,
+    known: float = 0.5,
+    rotation: float = 0.0,
+    scaling: float = 0.0,
+) -> Sample:
+    """A random crop in which at least the fraction `known` of voxels has a known truth.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        Each at least as large as `shape`.
+    shape : Triple
+        Of the crop, voxels.
+    rng : Generator
+    known : float
+        After `TRIES` crops with less, the last one is taken.
+    rotation : float
+        Crops are turned about a random axis by up to this many degrees.
+    scaling : float
+        Crops are magnified by a factor between 1 / (1 + scaling) and 1 + scaling.
+
+    Raises
+    ------
+    ValueError
+        If a source is smaller than the crop.
+    """
+    weights = np.array([source.weight for source in sources], float)
+    for _ in range(TRIES):
+        source = sources[rng.choice(len(sources), p=weights / weights.sum())]
+        room = [n - side for n, side in zip(source.image.shape, shape, strict=True)]
+        if min(room) < 0:
+            raise ValueError(f"a crop of {shape} does not fit in a volume of {source.image.shape}")
+        start = triple([int(rng.integers(0, n + 1)) for n in room])
+        box = Box(start, triple([a + side for a, side in zip(start, shape, strict=True)]))
+        sample = _cut(source, box, _transform(rng, rotation, scaling))
+        if np.mean(sample.truth != UNKNOWN) >= known:
+            break
+    return sample
+
+
+def _transform(rng: np.random.Generator, rotation: float, scaling: float) -> np.ndarray | None:
+    """A matrix from places in the crop to places in the volume; None if there is nothing to do."""
+    axis, turn, size = rng.normal(size=3), rng.uniform(-1, 1), rng.uniform(-1, 1)
+    if rotation == 0 and scaling == 0:
+        return None
+    z, y, x = axis / np.linalg.norm(axis)
+    angle = np.deg2rad(rotation) * turn
+    cross = np.array([[0, -x, y], [x, 0, -z], [-y, z, 0]])
+    matrix = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    scaled: np.ndarray = matrix * (1 + scaling) ** size
+    return scaled
+
+
+def _cut(source: Source, box: Box, matrix: np.ndarray | None) -> Sample:
+    if matrix is None:
+        where = box.slices
+        return Sample(source.image[where].copy(), source.truth[where].copy())
+    half = (np.array(box.shape) - 1) / 2
+    centre = np.array(box.start) + half
+    corners = np.array(np.meshgrid(*[(-h, h) for h in half], indexing="ij")).reshape(3, -1)
+    reach = np.abs(matrix @ corners).max(axis=1)
+    low = np.maximum(0, np.floor(centre - reach).astype(int) - 1)
+    high = np.minimum(source.image.shape, np.ceil(centre + reach).astype(int) + 2)
+    near = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    offset = centre - low - matrix @ half
+    image = ndimage.affine_transform(
+        source.image[near], matrix, offset, box.shape, order=1, mode="reflect"
+    )
+    truth = ndimage.affine_transform(
+        source.truth[near], matrix, offset, box.shape, order=0, mode="constant", cval=UNKNOWN
+    )
+    return Sample(image, truth)

@@ -1,0 +1,94 @@
+"""All that changes during a training, and its file."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from volflow.core.header import read_entries
+from volflow.errors import StorageError
+
+SMOOTHING = 0.98  # of the loss that is shown
+
+
+@dataclass
+class State:
+    """Network, optimizer, the moving average of the weights, and what was seen so far."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    loss: float = math.nan
+    best: float = math.inf
+    took: float = 0.0
+    average: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.average = {name: t.detach().clone() for name, t in self.network.state_dict().items()}
+
+    def seen(self, loss: float) -> None:
+        """Take a step's loss into the one that is shown."""
+        if math.isnan(self.loss):
+            self.loss = loss
+        self.loss = SMOOTHING * self.loss + (1 - SMOOTHING) * loss
+
+    def average_weights(self, decay: float) -> None:
+        """Move the average towards the weights; early on faster, or it would hold on to chance."""
+        decay = min(decay, self.step / (self.step + 10))
+        for name, tensor in self.network.state_dict().items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, 1 - decay)
+            else:
+                self.average[name].copy_(tensor)
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write everything needed to go on, in one piece or not at all."""
+    tensors = {f"network.{name}": t for name, t in state.network.state_dict().items()}
+    tensors |= {f"average.{name}": t for name, t in state.average.items()}
+    for number, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": t for name, t in moments.items()}
+    numbers = {"step": state.step, "loss": state.loss, "best": state.best}
+    beside = path.with_name(f".{path.name}")
+    kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    save_file(kept, beside, {"training": json.dumps(numbers)})
+    beside.replace(path)
+
+
+def load_state(path: Path, state: State) -> None:
+    """Go on from a file.
+
+    Raises
+    ------
+    StorageError
+        If it is damaged, or of another network.
+    """
+    read_entries(path)
+    moments: dict[int, dict[str, Tensor]] = {}
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}}
+    try:
+        with safe_open(path, "pt") as file:
+            numbers = json.loads(file.metadata()["training"])
+            for key in file.keys():
+                part, _, name = key.partition(".")
+                tensor = file.get_tensor(key)
+                if part == "optimizer":
+                    number, _, moment = name.partition(".")
+                    moments.setdefault(int(number), {})[moment] = tensor
+                else:
+                    parts[part][name] = tensor
+        state.network.load_state_dict(parts["network"])
+        groups = state.optimizer.state_dict()["param_groups"]
+        state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for name, tensor in state.average.items():
+            tensor.copy_(parts["average"][name])
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise StorageError(f"training state {path}: not of this training: {error}") from error
+    state.step, state.loss, state.best = numbers["step"], numbers["loss"], numbers["best"]

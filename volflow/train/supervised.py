@@ -1,0 +1,199 @@
+"""Training of an affinity network, in one loop.
+
+A crop is a function of the seed and its number, and all that changes from step to step is in the
+state file, so on a CPU an interrupted training ends in the same bytes as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from volflow.core.geometry import triple
+from volflow.core.header import Header
+from volflow.models.checkpoint import build, save_checkpoint
+from volflow.models.resunet3d import ResUNet3D
+from volflow.train.augment import augmented
+from volflow.train.config import Training
+from volflow.train.losses import affinity_targets, balanced_bce
+from volflow.train.picture import draw_picture
+from volflow.train.samples import Source, draw
+from volflow.train.sources import opened
+from volflow.train.state import State, load_state, save_state
+from volflow.train.validation import best_score, predicted
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def train(training: Training, report: Report) -> Path:
+    """Train, or go on with a training, to its last step.
+
+    Parameters
+    ----------
+    training : Training
+    report : callable
+        Given a dict at every validation and every few steps: step, loss, seconds per step, scores.
+
+    Returns
+    -------
+    Path
+        The best checkpoint by validation: `best.safetensors` in the folder `out`.
+    """
+    torch.set_num_threads(training.threads)
+    torch.use_deterministic_algorithms(True)
+    device = _device(training.device)
+    folder = Path(training.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [opened(source, training.normalisation) for source in training.sources]
+    held_out = opened(training.validation.source, training.normalisation)
+    header = header_of(training)
+    torch.manual_seed(training.seed)
+    network = build(header).to(device, memory_format=torch.channels_last_3d)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), training.learning_rate, weight_decay=training.weight_decay
+    )
+    state = State(network, optimizer)
+    if (folder / "state.safetensors").exists():
+        load_state(folder / "state.safetensors", state)
+    with ThreadPoolExecutor(1) as ahead:
+        upcoming = ahead.submit(batch, sources, training, state.step)
+        while state.step < training.steps:
+            begun = time.monotonic()
+            image, truth = upcoming.result()
+            upcoming = ahead.submit(batch, sources, training, state.step + 1)
+            loss = step(state, training, image.to(device), truth.to(device))
+            state.took = time.monotonic() - begun
+            state.seen(loss)
+            last = state.step == training.steps
+            if state.step % 25 == 0:
+                report({"step": state.step, "loss": state.loss, "seconds": state.took})
+            if state.step % training.validation.every == 0 or last:
+                report(validate(state, training, held_out, header, folder, device))
+            if state.step % training.save_every == 0 or last:
+                save_state(folder / "state.safetensors", state)
+    return folder / "best.safetensors"
+
+
+def step(state: State, training: Training, image: Tensor, truth: Tensor) -> float:
+    """One step of the optimizer; returns the loss.
+
+    Parameters
+    ----------
+    image : float32 tensor, (B, 1, Z, Y, X)
+    truth : int32 tensor, (B, Z, Y, X)
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = training.learning_rate * rate(state.step, training)
+    state.network.train()
+    if state.step >= (1 - training.frozen) * training.steps:
+        for module in state.network.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.eval()
+    target, valid = affinity_targets(truth, training.offsets)
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+        logits = state.network(image.to(memory_format=torch.channels_last_3d))
+    loss = balanced_bce(logits.float(), target, valid, channel_weights(training).to(image.device))
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    state.optimizer.step()
+    state.step += 1
+    state.average_weights(training.average)
+    return float(loss.detach())
+
+
+def rate(step: int, training: Training) -> float:
+    """The learning rate of a step, relative: up, level, down to zero at the end."""
+    rising = (step + 1) / max(1, training.warmup)
+    falling = (training.steps - step) / max(1.0, training.decay * training.steps)
+    return min(1.0, rising, falling)
+
+
+def channel_weights(training: Training) -> Tensor:
+    """What each channel counts in the loss, float32 (C,)."""
+    far = max(0, len(training.offsets) - 3)
+    return torch.tensor([1.0] * (len(training.offsets) - far) + [training.long_range_weight] * far)
+
+
+def batch(sources: Sequence[Source], training: Training, number: int) -> tuple[Tensor, Tensor]:
+    """The crops of a step: image float32 (B, 1, Z, Y, X) and truth int32 (B, Z, Y, X)."""
+    images, truths = [], []
+    how = training.augmentation
+    for place in range(training.batch):
+        rng = np.random.default_rng([training.seed, number, place])
+        sample = draw(sources, training.crop, rng, rotation=how.rotation, scaling=how.scaling)
+        sample = augmented(sample, how, rng)
+        images.append(torch.from_numpy(sample.image))
+        truths.append(torch.from_numpy(sample.truth))
+    return torch.stack(images)[:, None], torch.stack(truths)
+
+
+def header_of(training: Training) -> Header:
+    """What the checkpoint of a training will say of itself."""
+    arguments = {
+        "in_channels": 1,
+        "out_channels": len(training.offsets),
+        **training.network.model_dump(mode="json"),
+    }
+    shape = ResUNet3D(**arguments)
+    before, after = shape.receptive_field()
+    tile, halo = training.tiles.input_tile, training.tiles.halo
+    return Header(
+        network="volflow.models.resunet3d:ResUNet3D",
+        arguments=arguments,
+        out_channels=len(training.offsets),
+        offsets=training.offsets,
+        voxel_size_nm=training.voxel_size_nm,
+        receptive_field=triple([max(a, b) for a, b in zip(before, after, strict=True)]),
+        halo=halo,
+        total_stride=shape.total_stride,
+        input_tile=tile,
+        output_tile=triple([a - 2 * b for a, b in zip(tile, halo, strict=True)]),
+        batch=training.tiles.batch,
+        normalisation=training.normalisation,
+        card=training.card,
+    )
+
+
+def validate(
+    state: State, training: Training, held_out: Source, header: Header, folder: Path, device: str
+) -> dict[str, Any]:
+    """Score the averaged weights on held-out voxels; keep them if they are the best so far."""
+    network = build(header).to(device, memory_format=torch.channels_last_3d)
+    network.load_state_dict(state.average)
+    network.eval()
+    affinity = predicted(
+        network,
+        held_out.image,
+        training.tiles,
+        training.offsets,
+        bf16=training.precision == "bf16",
+        device=device,
+        stride=header.total_stride,
+    )
+    rules = training.validation
+    found = best_score(affinity[:3], held_out.truth, rules.thresholds, rules.min_size)
+    row = {"step": state.step, "loss": state.loss, "threshold": found.threshold, **asdict(found)}
+    if found.vi < state.best:
+        state.best = found.vi
+        save_checkpoint(folder / "best.safetensors", state.average, header)
+        draw_picture(folder / "best.png", held_out, affinity)
+    save_checkpoint(folder / "last.safetensors", state.average, header)
+    with (folder / "validation.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    return {**row, "best": state.best}
+
+
+def _device(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"

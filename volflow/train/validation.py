@@ -1,0 +1,169 @@
+"""How good a network is on voxels it never saw: loss, affinities, and the segmentation they give.
+
+The segmentation is the exact road in memory: one block that is the whole volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from volflow.core.geometry import Box, triple
+from volflow.metrics.voxel import contingency, scores
+from volflow.segment.block_graph import block_graph
+from volflow.segment.flips import averaged
+from volflow.segment.fragments import fragments
+from volflow.segment.relabel import relabel
+from volflow.segment.rounds import join_best, merge_down
+from volflow.segment.tables import BlockGraph
+from volflow.segment.tiling import Tiling, fitted, tiled
+from volflow.train.config import Tiles
+
+JOIN_SCORE, MIN_SIZE_SCORE = 0.5, 0.02  # the defaults of the stage `agglomerate`
+
+
+@dataclass(frozen=True)
+class Score:
+    """The best of several segmentations of one volume."""
+
+    threshold: float
+    vi_split: float
+    vi_merge: float
+    vi: float
+    arand: float
+
+
+def predicted(
+    network: nn.Module,
+    image: np.ndarray,
+    tiles: Tiles,
+    offsets: Sequence[tuple[int, int, int]],
+    *,
+    flips: str = "",
+    bf16: bool = True,
+    device: str = "cpu",
+    stride: tuple[int, int, int] = (8, 8, 8),
+) -> np.ndarray:
+    """Affinities of a whole volume, uint8 (C, Z, Y, X).
+
+    Parameters
+    ----------
+    network : nn.Module
+        In eval mode; returns logits.
+    image : float32, (Z, Y, X)
+        Normalised.
+    tiles : Tiles
+    offsets : sequence of Triple
+        Of the network's channels.
+    flips : str
+        Axes, of `zyx`, over whose flips predictions are averaged.
+    bf16 : bool
+        Compute in bfloat16 where torch sees fit.
+    device : str
+    stride : Triple
+        The network's total stride.
+    """
+    bounds = Box((0, 0, 0), triple(image.shape))
+    tile = fitted(tiles.input_tile, tiles.halo, stride, bounds)
+    kept = triple([a - 2 * b for a, b in zip(tile, tiles.halo, strict=True)])
+
+    def answer(batch: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(batch)[:, None].to(device, memory_format=torch.channels_last_3d)
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=bf16):
+            logits = network(x)
+        probability: np.ndarray = torch.sigmoid(logits.float()).cpu().contiguous().numpy()
+        return probability
+
+    shown = averaged(answer, flips, offsets)
+    found = tiled(
+        image,
+        bounds,
+        bounds,
+        Tiling(bounds, tile, tiles.halo, kept),
+        shown,
+        len(offsets),
+        tiles.batch,
+    )
+    return np.rint(found * 255).astype(np.uint8)
+
+
+class Road:
+    """The exact road over one volume in memory, as far as it does not depend on thresholds.
+
+    Parameters
+    ----------
+    affinity : uint8, (3, Z, Y, X)
+        `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
+    join_rounds : int
+        As of the stage `agglomerate`.
+    """
+
+    def __init__(self, affinity: np.ndarray, join_rounds: int = 1) -> None:
+        self.pieces = fragments(affinity)
+        around = [(1, 1)] * 3
+        z, y, x = self.pieces.shape
+        none = np.zeros((y, x), bool), np.zeros((z, x), bool), np.zeros((z, y), bool)
+        graph = block_graph(
+            np.pad(self.pieces, around), np.pad(affinity, [(0, 0), *around]), none, 0
+        )
+        # No block beyond asks for pieces.
+        graph = graph.with_pieces(np.zeros(len(graph.piece), bool))
+        self.names = graph.id
+        self.graph, self.component = graph, graph.id
+        for _ in range(join_rounds):
+            self._advance(join_best(self.graph, JOIN_SCORE).component)
+
+    def _advance(self, component: np.ndarray) -> None:
+        self.component = _renamed(self.graph, component, self.component)
+        self.graph = _contracted(self.graph, component)
+
+    def segmentation(self, threshold: float, min_size: int = 0) -> np.ndarray:
+        """Segments of the volume, uint64 (Z, Y, X)."""
+        graph, component = self.graph, self.component
+        runs = [(threshold, 0)] + ([(MIN_SIZE_SCORE, min_size)] if min_size else [])
+        for least, size in runs:
+            merged = merge_down(graph, least, size).component
+            component = _renamed(graph, merged, component)
+            graph = _contracted(graph, merged)
+        return relabel(self.pieces, self.names, component)
+
+
+def best_score(
+    affinity: np.ndarray, truth: np.ndarray, thresholds: Sequence[float], min_size: int
+) -> Score:
+    """The segmentation of the best threshold, by variation of information.
+
+    Parameters
+    ----------
+    affinity : uint8, (3, Z, Y, X)
+    truth : int32, (Z, Y, X)
+        Voxels that are not above 0 are not counted.
+    """
+    road = Road(affinity)
+    return min(
+        (_score(road.segmentation(at, min_size), truth, at) for at in thresholds),
+        key=lambda score: score.vi,
+    )
+
+
+def _score(segmentation: np.ndarray, truth: np.ndarray, threshold: float) -> Score:
+    found = scores(contingency(np.maximum(truth, 0).astype(np.uint64), segmentation))
+    split, merge, vi, arand = (
+        float(found[name] or 0) for name in ("vi_split", "vi_merge", "vi", "arand")
+    )
+    return Score(threshold, split, merge, vi, arand)
+
+
+def _renamed(graph: BlockGraph, component: np.ndarray, names: np.ndarray) -> np.ndarray:
+    order = np.argsort(graph.id)
+    return component[order[np.searchsorted(graph.id[order], names)]]
+
+
+def _contracted(graph: BlockGraph, component: np.ndarray) -> BlockGraph:
+    from dataclasses import replace
+
+    return replace(graph, component=component).contracted()
