@@ -66,8 +66,8 @@ def test_a_block_that_eats_memory_is_stopped(tmp_path):
     from volflow.engine.run import prepare
 
     prepare(plan.pipeline.run, plan.steps[0])
-    child = Child(plan.search_path, Limits(memory=600 * 2**20))
-    outcome = child.run(job, 0, 6)
+    child = Child(plan.search_path)
+    outcome = child.run(job, 0, 6, Limits(memory=600 * 2**20))
     child.close()
     assert [(f.index, f.reason) for f in outcome.failures] == [((0, 0, 2), "memory")]
     assert "more than 600 MiB" in outcome.failures[0].error

@@ -14,7 +14,7 @@ from typing import Any
 
 from volflow.core.pipeline import dump
 from volflow.core.stage import Layer, Reduction
-from volflow.engine.cluster import Crew, connect
+from volflow.engine.cluster import Crew, Need, connect
 from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
 from volflow.engine.watch import Watcher
 from volflow.engine.work import Outcome, job_path, recorded_failures, run_range
@@ -66,10 +66,14 @@ def execute(
         _remember(plan)
         for step in plan.chosen:
             prepare(run, step)
-        memory = max((peak for step in plan.chosen for peak in step.memory.values()), default=0)
+        needs = [
+            Need(step.memory[job.sweep.name], len(job.sweep.grid))
+            for step in plan.chosen
+            for job in step.jobs
+        ]
         with connect(
             cluster,
-            memory=memory,
+            needs=needs,
             workers=workers,
             search_path=plan.search_path,
             timeout=timeout,
