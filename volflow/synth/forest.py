@@ -20,7 +20,7 @@ import numpy as np
 from volflow.core.geometry import Box
 from volflow.synth.noise import hashed, smooth_at, uniform
 
-TURN = 0.12  # a rod's site that joins a neighbour instead of going on: a branch every 8 sites
+TURN = 0.05  # a rod's site that joins a neighbour instead of going on: every 20 sites
 END = 0.004  # a neurite's last site: 250 sites to a neurite, in a volume that holds them
 JITTER = 0.22  # of a cell, to each side
 BEND, BEND_CELLS = 0.9, 5.0  # the lattice is bent by up to 0.9 cells, over 5 cells
