@@ -1,0 +1,103 @@
+"""What a run costs in memory, as its own markers tell: peaks of workers, edges passed up.
+
+    python -m benchmarks.memory maps            the same step on a volume and on one of 8 times it
+    python -m benchmarks.memory reductions [SIDE]   edges and peaks per level, 0, 1, 2 joining rounds
+
+The baseline FIB-25 affinities, mirrored to a larger volume (benchmarks/data.py); blocks of 64³.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import volflow
+from benchmarks.data import mirrored
+from volflow.engine.api import make_plan
+from volflow.engine.work import job_path
+from volflow.io.ledger import Ledger
+
+BLOCK = 64
+Rows = dict[str, dict[str, float]]
+
+
+def overrides(run: Path, affinity: str, **parameters: Any) -> list[str]:
+    """Options of the shipped pipeline."""
+    return [
+        f"run={run}",
+        f"volumes.affinity.path={affinity}",
+        f"block=[{BLOCK},{BLOCK},{BLOCK}]",
+        *(f"steps.agglomerate.{name}={value}" for name, value in parameters.items()),
+    ]
+
+
+def costs(options: list[str]) -> dict[str, Rows]:
+    """By step and pass: the largest peak, nodes, predicted peak, and what was passed up."""
+    plan = make_plan("segment", overrides=options)
+    found: dict[str, Rows] = defaultdict(dict)
+    for step in plan.steps:
+        for job in step.jobs:
+            bodies = Ledger(plan.pipeline.run).costs(job_path(job))
+            row = {"nodes": float(len(job.sweep.grid)), "predicted": step.memory[job.sweep.name]}
+            row["side"] = max(job.sweep.grid.shape)
+            for body in bodies:
+                row["peak"] = max(row.get("peak", 0), body["peak"])
+                row["seconds"] = row.get("seconds", 0) + body["seconds"]
+                for name in ("passed.a", "passed_bytes"):
+                    most = body.get(f"max.{name}", 0)
+                    row[f"max.{name}"] = max(row.get(f"max.{name}", 0), most)
+                    row[name] = row.get(name, 0) + body.get(name, 0)
+            found[step.name][job.sweep.name] = row
+    return found
+
+
+def maps() -> None:
+    """Peak of a worker's process on 128³ and 256³, 64 times and 512 times the block's tenth."""
+    print("| step | peak at 192³ (MiB) | peak at 384³ (MiB) | ratio |\n|---|---|---|---|")
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for side in (192, 384):
+            run = Path(folder) / str(side)
+            options = overrides(run, mirrored(Path(folder), (side, side, side)))
+            assert volflow.run("segment", overrides=options, cluster="local", workers=1).ok
+            found.append(costs(options))
+    for step in ("fragments", "relabel", "pyramid"):
+        small, large = (max(row["peak"] for row in one[step].values()) for one in found)
+        ratio = large / small
+        print(f"| {step} | {small / 2**20:.0f} | {large / 2**20:.0f} | {ratio:.2f} |")
+
+
+def reductions(side: int) -> None:
+    """Edges passed up by the largest node of each level, and the peak of a worker there."""
+    print("| joining rounds | pass | side | nodes | edges passed up, most | all | MiB passed, most |"
+          " peak MiB | predicted MiB |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        affinity = mirrored(Path(folder), (side, side, side))
+        for rounds in (0, 1, 2):
+            run = Path(folder) / f"run{rounds}"
+            options = overrides(run, affinity, join_rounds=rounds)
+            until = "agglomerate"
+            result = volflow.run(
+                "segment", overrides=options, cluster="local", workers=1, until=until
+            )
+            assert result.ok
+            for name, row in costs(options)["agglomerate"].items():
+                print(
+                    f"| {rounds} | {name} | {row['side']:.0f} | {row['nodes']:.0f} "
+                    f"| {row['max.passed.a']:.0f} | {row['passed.a']:.0f} "
+                    f"| {row['max.passed_bytes'] / 2**20:.2f} | {row['peak'] / 2**20:.0f} "
+                    f"| {row['predicted'] / 2**20:.0f} |"
+                )
+            print(f"# rounds {rounds}: agglomerate took {result.steps[1].seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["maps"]:
+        maps()
+    elif sys.argv[1:2] == ["reductions"]:
+        reductions(int(sys.argv[2]) if len(sys.argv) > 2 else 640)
+    else:
+        sys.exit(__doc__)
