@@ -1,7 +1,7 @@
 """What a run costs in memory, as its own markers tell: peaks of workers, edges passed up.
 
-    python -m benchmarks.memory maps            the same step on a volume and on one of 8 times it
-    python -m benchmarks.memory reductions [SIDE]   edges and peaks per level, 0, 1, 2 joining rounds
+    python -m benchmarks.memory maps                the same steps on a volume and on 8 times it
+    python -m benchmarks.memory reductions [SIDE]   edges and peaks per level, 0 to 2 joining rounds
 
 The baseline FIB-25 affinities, mirrored to a larger volume (benchmarks/data.py); blocks of 64³.
 """
@@ -72,8 +72,9 @@ def maps() -> None:
 
 def reductions(side: int) -> None:
     """Edges passed up by the largest node of each level, and the peak of a worker there."""
-    print("| joining rounds | pass | side | nodes | edges passed up, most | all | MiB passed, most |"
-          " peak MiB | predicted MiB |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    titles = ["joining rounds", "pass", "side", "nodes", "edges passed up, most", "all"]
+    titles += ["MiB passed, most", "peak MiB", "predicted MiB"]
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         affinity = mirrored(Path(folder), (side, side, side))
         for rounds in (0, 1, 2):
