@@ -186,9 +186,9 @@ def _greys(run: RunLayers, image: RunLayer | None, frames: Sequence[Frame]) -> l
 
 def stretched(plane: np.ndarray, low: float, high: float) -> np.ndarray:
     """Values from `low` to `high` as uint8 from 0 to 255; NaN is black."""
-    scaled = (np.nan_to_num(plane, nan=low) - low) * (255 / max(high - low, 1e-6))
-    clipped: np.ndarray = np.clip(scaled, 0, 255)
-    return clipped.round().astype(np.uint8)
+    inside = np.clip(np.nan_to_num(plane, nan=low).astype(np.float64), low, high)
+    grey: np.ndarray = (inside - low) * (255 / max(high - low, 1e-6))
+    return grey.round().astype(np.uint8)
 
 
 def _plane(layer: RunLayer, resolution: Resolution, frame: Frame) -> np.ndarray:

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 PIECE = 1 << 20  # bytes held of a file that is sent, however large a shard is
 IDLE = 60.0  # seconds after which a connection that says nothing is closed
+POLL = 0.05  # seconds until the end is noticed
 METHODS = "GET, HEAD, OPTIONS"
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -132,7 +133,8 @@ class LayerServer(ThreadingHTTPServer):
         self.url = f"http://{HOST}:{self.server_address[1]}/{self.token}"
 
     def __enter__(self) -> LayerServer:
-        threading.Thread(target=self.serve_forever, daemon=True, name="volflow layers").start()
+        loop = threading.Thread(target=self.serve_forever, args=(POLL,), daemon=True)
+        loop.start()
         return self
 
     def __exit__(self, *args: object) -> None:
@@ -231,6 +233,7 @@ class _Answer(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """A request that makes no sense: its status, and nothing of what it said."""
         self.close_connection = True
+        self.request_version = "HTTP/1.1"  # else what is taken for HTTP/0.9 gets no status
         self._begin(code, "?")
         self._no_body()
 
