@@ -23,9 +23,34 @@ import numpy as np
 from numba import njit
 
 from volflow.segment.contacts import EdgeTable
-from volflow.segment.pairs import EMPTY, group_pairs, pair_key, slot_of, sum_groups, table_size
+from volflow.segment.pairs import group_pairs, pair_key, sum_groups, table_size
 
-NO_SCORE = -1.0  # of an edge that is not in the heap
+# What belongs to one edge or node is used at once, and so lies side by side in memory. An edge's
+# key in the heap, `score` and `tie`, is never worse than its true one.
+EDGE = np.dtype(
+    [
+        ("affinity_sum", np.int64),
+        ("contact", np.int64),  # 0: the edge is gone
+        ("score", np.float64),  # NO_SCORE: not in the heap
+        ("tie", np.int64),  # the larger name << 32 | the smaller name
+        ("a", np.int32),
+        ("b", np.int32),
+        ("after_a", np.int32),  # the next half edge of `a`: 2 * edge at its `a`, + 1 at its `b`
+        ("after_b", np.int32),
+    ]
+)
+NODE = np.dtype(
+    [
+        ("size", np.int64),
+        ("place", np.int32),  # the node that the cluster lives in, if followed to its end
+        ("name", np.int32),  # of a cluster: its largest node
+        ("head", np.int32),  # its first half edge, -1: none
+        ("degree", np.int32),
+        ("waiting", np.int64),
+    ]
+)
+ENTRY = np.dtype([("score", np.float64), ("tie", np.int64), ("edge", np.int64)])
+NO_SCORE = -1.0
 
 
 class Merged(NamedTuple):
@@ -128,209 +153,199 @@ def merge_greedily(
     min_size : int
         If above 0, an edge merges only while one of its sides has fewer voxels than this.
     """
-    cluster, waiting = _merge(
-        size.astype(np.int64),
-        edges.a.astype(np.int32),
-        edges.b.astype(np.int32),
-        edges.affinity_sum.astype(np.int64),
-        edges.contact.astype(np.int64),
-        open.astype(np.bool_),
-        float(threshold),
-        min_size,
-    )
-    return Merged(cluster, waiting)
+    nodes = np.zeros(len(size), NODE)
+    nodes["size"], nodes["waiting"] = size, open
+    nodes["place"] = nodes["name"] = np.arange(len(size))
+    table = np.zeros(len(edges.a), EDGE)
+    for name in ("a", "b", "affinity_sum", "contact"):
+        table[name] = getattr(edges, name)
+    table["score"] = edges.score
+    table["tie"] = np.maximum(edges.a, edges.b)
+    table["tie"] <<= 32
+    table["tie"] |= np.minimum(edges.a, edges.b)
+    _merge(nodes, table, float(threshold), min_size)
+    place = nodes["place"]
+    return Merged(nodes["name"][place].astype(np.int64), nodes["waiting"][place] != 0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _merge(
-    size: np.ndarray,
-    a: np.ndarray,
-    b: np.ndarray,
-    affinity_sum: np.ndarray,
-    contact: np.ndarray,
-    waiting: np.ndarray,
-    threshold: float,
-    min_size: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The greedy pass; the arrays are overwritten.
-
-    A cluster lives in a *place*, one of its nodes; `name` is its largest node.
-    """
-    count = len(size)
-    name = np.arange(count).astype(np.int32)
-    place = np.arange(count)
-    head, following, degree = _half_edges(count, a, b)
-    gone = np.zeros(len(a), np.bool_)
-    keys, edge_at = _pair_table(a, b, gone)
-    spare = len(keys) // 4  # keys that may still be added before the table is made anew
-    score, larger, smaller = affinity_sum / (255 * contact), np.maximum(a, b), np.minimum(a, b)
-    heap = np.nonzero(score >= threshold)[0].astype(np.int32)
-    score[score < threshold] = NO_SCORE
+def _merge(nodes: np.ndarray, edges: np.ndarray, threshold: float, min_size: int) -> None:
+    """The greedy pass; both tables are overwritten."""
+    _link_half_edges(nodes, edges)
+    table = _pair_table(edges)
+    spare = len(table) // 4  # pairs that may still be added before the table is made anew
+    heap = _heap(edges, threshold)
     length = len(heap)
-    for top in range(length // 2 - 1, -1, -1):
-        _sift(heap, length, top, score, larger, smaller)
     while length:
-        edge = heap[0]
-        if not gone[edge]:
-            u, v = a[edge], b[edge]
-            now = affinity_sum[edge] / (255 * contact[edge])
-            first, second = max(name[u], name[v]), min(name[u], name[v])
-            stale = now != score[edge] or first != larger[edge] or second != smaller[edge]
-            if stale and now >= threshold:
-                score[edge], larger[edge], smaller[edge] = now, first, second
-                _sift(heap, length, 0, score, larger, smaller)
+        top = heap[0].edge
+        edge = edges[top]
+        if edge.contact > 0:
+            u, v = nodes[edge.a], nodes[edge.b]
+            now = edge.affinity_sum / (255 * edge.contact)
+            larger = max(u.name, v.name)
+            tie = np.int64(larger) << 32 | min(u.name, v.name)
+            if now >= threshold and (now != edge.score or tie != edge.tie):
+                edge.score, edge.tie = now, tie
+                heap[0].score, heap[0].tie = now, tie
+                _sift(heap, length, 0)
                 continue
-            score[edge] = NO_SCORE
-            if now < threshold or (min_size > 0 and min(size[u], size[v]) >= min_size):
+            edge.score = NO_SCORE
+            if now < threshold or (min_size > 0 and min(u.size, v.size) >= min_size):
                 pass
-            elif waiting[u] or waiting[v]:
-                waiting[u] = waiting[v] = True
+            elif u.waiting or v.waiting:
+                u.waiting = v.waiting = 1
             else:
-                if degree[u] > degree[v]:
-                    u, v = v, u
-                gone[edge] = True
-                place[u] = v
-                name[v] = first
-                size[v] += size[u]
-                if degree[u] > spare:
-                    keys, edge_at = _pair_table(a, b, gone)
-                    spare = len(keys) // 4
-                spare -= _absorb(
-                    u, v, a, b, affinity_sum, contact, score, larger, smaller,
-                    gone, head, following, degree, keys, edge_at,
-                )  # fmt: skip
+                goes, stays = edge.a, edge.b
+                if u.degree > v.degree:
+                    goes, stays = stays, goes
+                edge.contact = 0
+                nodes[goes].place = stays
+                nodes[stays].name = larger
+                nodes[stays].size += nodes[goes].size
+                if nodes[goes].degree > spare:
+                    table = _pair_table(edges)
+                    spare = len(table) // 4
+                spare -= _absorb(goes, stays, nodes, edges, table)
         length -= 1
         heap[0] = heap[length]
-        _sift(heap, length, 0, score, larger, smaller)
-    for node in range(count):
-        end = place[node]
-        while place[end] != end:
-            end = place[end]
-        place[node] = end
-    for node in range(count):
-        waiting[node] = waiting[place[node]]
-    return name[place].astype(np.int64), waiting
+        _sift(heap, length, 0)
+    for node in range(len(nodes)):
+        end = nodes[node].place
+        while nodes[end].place != end:
+            end = nodes[end].place
+        nodes[node].place = end
 
 
 @njit(cache=True, nogil=True)
-def _half_edges(
-    count: int, a: np.ndarray, b: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Linked lists of each node's half edges: 2 * edge at its `a`, 2 * edge + 1 at its `b`."""
-    head = np.full(count, -1, np.int32)
-    following = np.empty(2 * len(a), np.int32)
-    degree = np.zeros(count, np.int32)
-    for edge in range(len(a)):
-        for half, node in ((2 * edge, a[edge]), (2 * edge + 1, b[edge])):
-            following[half] = head[node]
-            head[node] = half
-            degree[node] += 1
-    return head, following, degree
+def _link_half_edges(nodes: np.ndarray, edges: np.ndarray) -> None:
+    """Make each node's list of half edges."""
+    for node in range(len(nodes)):
+        nodes[node].head = -1
+    for number in range(len(edges)):
+        edge = edges[number]
+        edge.after_a, nodes[edge.a].head = nodes[edge.a].head, 2 * number
+        edge.after_b, nodes[edge.b].head = nodes[edge.b].head, 2 * number + 1
+        nodes[edge.a].degree += 1
+        nodes[edge.b].degree += 1
 
 
 @njit(cache=True, nogil=True)
-def _pair_table(a: np.ndarray, b: np.ndarray, gone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A table from pairs of places to their edge, at most half full."""
+def _pair_table(edges: np.ndarray) -> np.ndarray:
+    """A table from pairs of places to the edge between them (-1: free), at most half full.
+
+    Only the edge is stored: what it joins is read from the edge itself. So an edge that moved
+    on to other places, or is gone, is simply not what is looked for.
+    """
     alive = 0
-    for edge in range(len(a)):
-        alive += not gone[edge]
-    keys = np.full(table_size(alive), EMPTY, np.uint64)
-    edge_at = np.empty(len(keys), np.int32)
-    for edge in range(len(a)):
-        if not gone[edge]:
-            key = pair_key(a[edge], b[edge])
-            slot = slot_of(keys, key)
-            keys[slot] = key
-            edge_at[slot] = edge
-    return keys, edge_at
+    for number in range(len(edges)):
+        alive += edges[number].contact > 0
+    table = np.full(table_size(alive), -1, np.int32)
+    for number in range(len(edges)):
+        if edges[number].contact > 0:
+            table[_slot(table, edges, edges[number].a, edges[number].b)] = number
+    return table
 
 
 @njit(cache=True, nogil=True)
-def _before(e: int, f: int, score: np.ndarray, larger: np.ndarray, smaller: np.ndarray) -> bool:
-    """Whether edge e comes before edge f by the keys they have."""
-    if score[e] != score[f]:
-        return bool(score[e] > score[f])
-    if larger[e] != larger[f]:
-        return bool(larger[e] < larger[f])
-    return bool(smaller[e] < smaller[f])
+def _slot(table: np.ndarray, edges: np.ndarray, u: int, v: int) -> int:
+    """Where the edge between two places stands in the table, or the free slot where it would."""
+    spread = pair_key(u, v) * np.uint64(0x9E3779B97F4A7C15)
+    spread ^= spread >> np.uint64(32)
+    last = len(table) - 1
+    slot = np.int64(spread & np.uint64(last))
+    while table[slot] >= 0:
+        edge = edges[table[slot]]
+        same = (edge.a == u and edge.b == v) or (edge.a == v and edge.b == u)
+        if same and edge.contact > 0:
+            break
+        slot = (slot + 1) & last
+    return int(slot)
 
 
 @njit(cache=True, nogil=True)
-def _sift(
-    heap: np.ndarray,
-    length: int,
-    top: int,
-    score: np.ndarray,
-    larger: np.ndarray,
-    smaller: np.ndarray,
-) -> None:
+def _heap(edges: np.ndarray, threshold: float) -> np.ndarray:
+    """The heap of edges that reach the threshold; the score of others is taken away."""
+    length = 0
+    for number in range(len(edges)):
+        length += edges[number].score >= threshold
+    heap = np.empty(length, ENTRY)
+    length = 0
+    for number in range(len(edges)):
+        if edges[number].score >= threshold:
+            heap[length].score, heap[length].tie = edges[number].score, edges[number].tie
+            heap[length].edge = number
+            length += 1
+        else:
+            edges[number].score = NO_SCORE
+    for top in range(length // 2 - 1, -1, -1):
+        _sift(heap, length, top)
+    return heap
+
+
+@njit(cache=True, nogil=True)
+def _sift(heap: np.ndarray, length: int, top: int) -> None:
     """Let the edge at `top` sink to where no edge below it comes before it."""
-    edge = heap[top]
+    score, tie, edge = heap[top].score, heap[top].tie, heap[top].edge
     while True:
         child = 2 * top + 1
         if child >= length:
             break
-        if child + 1 < length and _before(heap[child + 1], heap[child], score, larger, smaller):
+        if child + 1 < length and _before(
+            heap[child + 1].score, heap[child + 1].tie, heap[child].score, heap[child].tie
+        ):
             child += 1
-        if not _before(heap[child], edge, score, larger, smaller):
+        if not _before(heap[child].score, heap[child].tie, score, tie):
             break
         heap[top] = heap[child]
         top = child
-    heap[top] = edge
+    heap[top].score, heap[top].tie, heap[top].edge = score, tie, edge
 
 
 @njit(cache=True, nogil=True)
-def _absorb(
-    u: int,
-    v: int,
-    a: np.ndarray,
-    b: np.ndarray,
-    affinity_sum: np.ndarray,
-    contact: np.ndarray,
-    score: np.ndarray,
-    larger: np.ndarray,
-    smaller: np.ndarray,
-    gone: np.ndarray,
-    head: np.ndarray,
-    following: np.ndarray,
-    degree: np.ndarray,
-    keys: np.ndarray,
-    edge_at: np.ndarray,
-) -> int:
-    """Hand the edges of place u to place v; returns how many keys the table got.
+def _before(score: float, tie: int, other_score: float, other_tie: int) -> bool:
+    """Whether a key comes before another."""
+    return score > other_score or (score == other_score and tie < other_tie)
 
-    Where both had an edge to the same place, the one with the better key stays, with the
-    statistics of both. Keys of u stay in the table, and are never looked up again.
+
+@njit(cache=True, nogil=True)
+def _absorb(goes: int, stays: int, nodes: np.ndarray, edges: np.ndarray, table: np.ndarray) -> int:
+    """Hand the edges of one place to another; returns how many pairs the table got.
+
+    Where both had an edge to the same place, the one with the better key remains, with the
+    statistics of both.
     """
     added = 0
-    degree[v] -= 1  # the edge between the two
-    half = head[u]
+    nodes[stays].degree -= 1  # the edge between the two
+    half = nodes[goes].head
     while half >= 0:
-        after, edge = following[half], half >> 1
-        if not gone[edge]:
-            other = b[edge] if half & 1 == 0 else a[edge]
-            key = pair_key(v, other)
-            slot = slot_of(keys, key)
-            if keys[slot] == EMPTY:
-                keys[slot] = key
+        number, at_a = half >> 1, half & 1 == 0
+        edge = edges[number]
+        after = edge.after_a if at_a else edge.after_b
+        if edge.contact > 0:
+            other = edge.b if at_a else edge.a
+            slot = _slot(table, edges, stays, other)
+            moves = True
+            if table[slot] < 0:
                 added += 1
-                degree[v] += 1
-                moves = True
+                nodes[stays].degree += 1
             else:
-                twin = edge_at[slot]
-                degree[other] -= 1
-                moves = _before(edge, twin, score, larger, smaller)
-                stays, goes = (edge, twin) if moves else (twin, edge)
-                affinity_sum[stays] += affinity_sum[goes]
-                contact[stays] += contact[goes]
-                gone[goes] = True
-            if moves:
-                edge_at[slot] = edge
-                if half & 1 == 0:
-                    a[edge] = v
+                twin = edges[table[slot]]
+                nodes[other].degree -= 1
+                moves = _before(edge.score, edge.tie, twin.score, twin.tie)
+                if moves:
+                    edge.affinity_sum += twin.affinity_sum
+                    edge.contact += twin.contact
+                    twin.contact = 0
                 else:
-                    b[edge] = v
-                following[half] = head[v]
-                head[v] = half
+                    twin.affinity_sum += edge.affinity_sum
+                    twin.contact += edge.contact
+                    edge.contact = 0
+            if moves:
+                table[slot] = number
+                if at_a:
+                    edge.a, edge.after_a = stays, nodes[stays].head
+                else:
+                    edge.b, edge.after_b = stays, nodes[stays].head
+                nodes[stays].head = half
         half = after
     return added
