@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from volflow.view.scene import Scene
     from volflow.view.server import LayerServer
 
+COMPLAINTS = 5  # of the browser that are printed
 LARGEST = 8192  # pixels along a side of a screenshot
 
 
@@ -133,6 +134,9 @@ def _shoot(
     with neuroglancer_viewer(scene.state(server.url)) as viewer:
         shot = screenshot(viewer, size)
     path.write_bytes(shot.png)
-    for complaint in shot.complaints:
+    for complaint in shot.complaints[:COMPLAINTS]:
         click.echo(f"volflow: the browser said: {complaint}", err=True)
+    more = len(shot.complaints) - COMPLAINTS
+    if more > 0:
+        click.echo(f"volflow: and {more} more of the kind", err=True)
     console.print(f"wrote {path}", markup=False, soft_wrap=True)

@@ -111,9 +111,11 @@ def _answer(run: RunLayers, layer: RunLayer, notes: list[str]) -> tuple[Found, s
         source = f"{SCHEMES[address.format]}://{{url}}/{layer.name}/"
         return Folder(address.local), source
     found = Translated(layer.spec, layer.kind, run.resolution)
-    why = f"is {address.format}" if address.format not in SCHEMES else "is read as declared"
+    why = f"is {address.format}"
     if address.local is None:
         why = "is not on this machine"
+    elif layer.spec != VolumeSpec(path=layer.spec.path):
+        why += " and read as declared"
     notes.append(f"{layer.name} {why}, so it is translated while it is looked at")
     return found, f"precomputed://{{url}}/{layer.name}/"
 
@@ -121,8 +123,11 @@ def _answer(run: RunLayers, layer: RunLayer, notes: list[str]) -> tuple[Found, s
 def _as_it_stands(layer: RunLayer, format_: str) -> bool:
     """Whether Neuroglancer reads the files of a volume, and reads them as the run does.
 
-    Of zarr that is sure of what volflow wrote; other people's may lack a resolution or axes.
+    Of zarr that is sure of what volflow wrote: other people's may lack a resolution or axes. Not
+    of several channels either, which Neuroglancer takes for one more place to go through.
     """
     declared = layer.spec.model_dump(exclude={"path", "version", "chunk", "shard", "encoding"})
-    plain = VolumeSpec().model_dump(include=set(declared))
-    return declared == plain and (format_ == "precomputed" or (layer.own and format_ in SCHEMES))
+    if declared != VolumeSpec().model_dump(include=set(declared)):
+        return False
+    zarr = format_ in SCHEMES and layer.own and not layer.scales[0].channels
+    return format_ == "precomputed" or zarr

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DRIVER = "chromedriver"
+PROBED = ("/favicon.ico", "/.zarray", "/.zattrs", "/.zgroup")  # a zarr group has not all of them
 DRAWN_WITHIN = 180.0  # seconds; a browser without a graphics card draws slowly
 
 # WebGL2 is drawn by the processor, so that it looks the same on every machine.
@@ -165,7 +166,7 @@ def _browser() -> str | None:
 
 
 def _complaints(driver: Chrome) -> list[str]:
-    """Errors in the browser's log, but for the icon that Neuroglancer's server does not have."""
+    """Errors in the browser's log, but for what is only asked for to see whether it is there."""
     entries = driver.get_log("browser")  # type: ignore[no-untyped-call]
     said = [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
-    return [message for message in said if "/favicon.ico" not in message]
+    return [message for message in said if not message.partition(" ")[0].endswith(PROBED)]

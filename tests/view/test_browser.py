@@ -1,0 +1,130 @@
+"""Neuroglancer in a real browser: what is stored is what is seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import imagecodecs
+import numpy as np
+import pytest
+
+import volflow
+from tests.view.paint import BOUNDS, RESOLUTION, expected, painted
+from volflow.errors import StorageError
+from volflow.view.layers import run_layers
+from volflow.view.scene import make_scene
+from volflow.view.viewer import PROBED, Shot, missing_browser, neuroglancer_viewer, screenshot
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(missing_browser()), reason=f"needs {missing_browser()}"),
+    # tornado's loop, in neuroglancer's server, closes its sockets when it is collected
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+SIZE = (900, 700)
+FORMATS = {
+    "precomputed": {},
+    "sharded": {"chunk": [16, 16, 16], "shard": [16, 32, 32]},
+    "zarr": {"path": "zarr://{run}/{name}.zarr"},
+    "zarr3": {
+        "path": "zarr3://{run}/{name}.zarr3", "chunk": [16, 16, 16], "shard": [16, 32, 32],
+    },
+    "n5": {"path": "n5://{run}/{name}.n5"},
+}  # fmt: skip
+
+
+def seen(folder: Path, *visible: str) -> tuple[np.ndarray, Shot]:
+    """The pixels of a run in the browser, with these layers on; every request must be answered."""
+    scene = make_scene(run_layers(str(folder)))
+    assert set(visible) <= {layer.name for layer in scene.layers}
+    scene.layers = [replace(layer, visible=layer.name in visible) for layer in scene.layers]
+    with scene.serve() as server:
+        with neuroglancer_viewer(scene.state(server.url)) as viewer:
+            shot = screenshot(viewer, SIZE)
+        failed = {key for status, key in server.answered if status not in (200, 206)}
+        assert {key for key in failed if not key.endswith(PROBED)} == set()
+        for name in visible:
+            assert any(key.startswith(f"{name}/") for _, key in server.answered), name
+    assert shot.complaints == ()
+    pixels = imagecodecs.png_decode(shot.png)[..., :3]
+    assert pixels.shape == (SIZE[1], SIZE[0], 3)
+    return pixels, shot
+
+
+def coloured(pixels: np.ndarray) -> float:
+    """The share of pixels that are far from grey, the panels' borders and lines left aside."""
+    values = pixels.astype(int)
+    return float((values.max(axis=-1) - values.min(axis=-1) > 40).mean())
+
+
+def near(pixels: np.ndarray, colour: tuple[int, int, int]) -> float:
+    """The share of pixels that have a colour."""
+    return float((np.abs(pixels.astype(int) - colour).max(axis=-1) <= 4).mean())
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_every_format_that_is_written_is_seen(tmp_path: Path, format_: str) -> None:
+    run = tmp_path / "run"
+    volumes = {
+        name: {
+            key: value.format(run=run, name=name) if isinstance(value, str) else value
+            for key, value in FORMATS[format_].items()
+        }
+        for name in ("em", "affinity", "segmentation")
+    }
+    steps = [{"use": "pyramid", "in": {"labels": "segmentation"}}] if format_ != "sharded" else []
+    assert painted(run, *steps, volumes=volumes if FORMATS[format_] else {}).ok
+    both, _ = seen(run, "em", "segmentation")
+    assert coloured(both) > 0.15
+    affinity, _ = seen(run, "affinity")
+    assert near(affinity, (250, 180, 90)) > 0.1  # channels in their order, values as stored
+    assert near(affinity, (20, 20, 20)) > 0.01
+
+
+def test_an_image_alone_is_grey_and_not_blank(run: Path) -> None:
+    image, _ = seen(run, "em")
+    assert len(np.unique(image[100:].reshape(-1, 3), axis=0)) > 20
+    assert coloured(image) < 0.03  # Neuroglancer's own lines
+
+
+def test_hdf5_is_seen_where_it_is_declared_to_be(tmp_path: Path) -> None:
+    voxels = expected()
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["affinity"] = voxels["affinity"][::-1]
+        file["labels"] = voxels["segmentation"]
+    where: dict[str, Any] = {"offset": list(BOUNDS.start), "resolution": list(RESOLUTION)}
+    document = {
+        "run": str(tmp_path / "run"),
+        "block": [16, 32, 32],
+        "volumes": {
+            "affinity": {
+                "path": f"hdf5://{tmp_path}/v.h5?dataset=affinity",
+                "channels": [2, 1, 0],
+                **where,
+            },
+            "labels": {"path": f"hdf5://{tmp_path}/v.h5?dataset=labels", **where},
+        },
+        "steps": [
+            {"use": "convert", "in": {"volume": "affinity"}, "with": {"channels": 3}},
+            {"use": "score", "in": {"segmentation": "labels", "truth": "labels"}},
+        ],
+    }
+    assert volflow.run(document).ok
+    pixels, _ = seen(tmp_path / "run", "affinity")
+    assert near(pixels, (250, 180, 90)) > 0.1
+    pixels, _ = seen(tmp_path / "run", "labels")
+    assert coloured(pixels) > 0.15
+
+
+def test_a_browser_that_does_not_finish_is_an_error(run: Path) -> None:
+    scene = make_scene(run_layers(str(run)))
+    nowhere = scene.state("http://127.0.0.1:9/none")
+    with (
+        neuroglancer_viewer(nowhere) as viewer,
+        pytest.raises(StorageError, match="has not drawn all after 4 s"),
+    ):
+        screenshot(viewer, SIZE, timeout=4)

@@ -1,0 +1,170 @@
+"""What Neuroglancer is told: layers, addresses, ids, and where to look."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import volflow
+from tests.view.paint import BOUNDS, FIRST, RESOLUTION, expected, painted
+from volflow.errors import PlanError
+from volflow.io.link import LinkLayer, Place, link, viewer_state
+from volflow.view.layers import run_layers
+from volflow.view.position import largest, useful_place
+from volflow.view.scene import make_scene, public_link
+
+PLACE = Place((100.0, 200.0, 300.0), (960.0, 640.0, 800.0), (20.0, 10.0, 5.0))
+
+
+def read(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return bytes(answer.read())
+
+
+def test_the_state_is_in_x_y_z_and_ids_are_text() -> None:
+    layers = [
+        LinkLayer("em", "precomputed://u/em", "image", contrast=(3.0, 200.0)),
+        LinkLayer("seg", "precomputed://u/seg", "segmentation", segments=(FIRST + 1, 7)),
+    ]
+    state = json.loads(json.dumps(viewer_state(layers, PLACE)))
+    assert list(state["dimensions"]) == ["x", "y", "z"]
+    assert [side for side, unit in state["dimensions"].values()] == pytest.approx(
+        [5e-9, 10e-9, 20e-9]
+    )
+    assert state["position"] == [60.0, 20.0, 5.0]
+    assert state["crossSectionScale"] == pytest.approx(960 / 5 / 450)
+    em, seg = state["layers"]
+    assert (em["type"], em["shaderControls"]) == ("image", {"normalized": {"range": [3.0, 200.0]}})
+    assert seg["segments"] == [str(FIRST + 1), "7"]
+    assert state["selectedLayer"]["layer"] == "seg"
+
+
+@pytest.mark.parametrize("channels", [2, 3, 6])
+def test_affinities_are_red_green_and_blue(channels: int) -> None:
+    layer = LinkLayer("a", "precomputed://u/a", "affinity", channels=channels)
+    shader = viewer_state([layer], PLACE)["layers"][0]["shader"]
+    read = [n for n in range(9) if f"getDataValue({n})" in shader]
+    assert read == list(range(min(3, channels)))
+
+
+@given(st.dictionaries(st.text(max_size=9), st.text(max_size=9) | st.integers(), max_size=4))
+def test_a_link_is_read_back(state: dict[str, Any]) -> None:
+    text = link("https://viewer", state)
+    assert " " not in text
+    assert json.loads(unquote(text.split("#!", 1)[1])) == state
+
+
+def test_largest_counts_and_leaves_0_out() -> None:
+    labels = np.array([0] * 9 + [5] * 3 + [FIRST] * 4 + [2] * 3, np.uint64)
+    assert largest(labels) == (FIRST, 2, 5)
+    assert largest(labels, 1) == (FIRST,)
+    assert largest(np.zeros(4, np.uint64)) == ()
+
+
+def test_the_place_lies_in_the_largest_segment(run: Path) -> None:
+    layers = run_layers(str(run))
+    labels = layers.first("segmentation", "segmentation")
+    place, ids = useful_place(layers, labels)
+    voxel = [int(c // r) for c, r in zip(place.centre_nm, RESOLUTION, strict=True)]
+    whole = expected()["segmentation"]
+    index = tuple(v - a for v, a in zip(voxel, BOUNDS.start, strict=True))
+    around = whole[tuple(slice(max(0, i - 1), i + 2) for i in index)]  # of the coarsest scale
+    assert ids[0] in around
+    assert set(ids) <= set(np.unique(whole).tolist())
+    assert 0 not in ids
+    assert place.extent_nm == tuple(
+        float(n * r) for n, r in zip(BOUNDS.shape, RESOLUTION, strict=True)
+    )
+
+
+def test_without_segments_the_middle_is_looked_at(run: Path) -> None:
+    place, ids = useful_place(run_layers(str(run)), None)
+    assert ids == ()
+    assert place.centre_nm == (32 * 20.0, 32 * 10.0, 56 * 10.0)
+
+
+def test_the_layers_of_a_run_are_served_as_they_stand(run: Path) -> None:
+    scene = make_scene(run_layers(str(run)))
+    assert [layer.name for layer in scene.layers] == ["em", "affinity", "segmentation"]
+    assert [layer.visible for layer in scene.layers] == [True, False, True]
+    assert scene.notes == []
+    with scene.serve() as server:
+        state = json.loads(read(f"{server.url}/_state/state.json"))
+        assert state == scene.state(server.url)
+        assert public_link(server).endswith("/_state/state.json")
+        for layer in state["layers"]:
+            source = layer["source"].removeprefix("precomputed://")
+            stored = (run / layer["name"] / "info").read_bytes()
+            assert read(source + "info") == stored
+        folder = next(each.name for each in (run / "segmentation").iterdir() if each.is_dir())
+        chunk = next((run / "segmentation" / folder).iterdir())
+        assert read(f"{server.url}/segmentation/{folder}/{chunk.name}") == chunk.read_bytes()
+        for elsewhere in ("pipeline.yaml", "ledger/paint", "em/../pipeline.yaml"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                read(f"{server.url}/{elsewhere}")
+
+
+def test_what_is_declared_elsewhere_is_shown_too(tmp_path: Path) -> None:
+    painted(tmp_path / "source")
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["truth"] = expected()["segmentation"]
+    document = {
+        "run": str(tmp_path / "run"),
+        "block": [16, 32, 32],
+        "volumes": {
+            "segmentation": {"path": f"precomputed://{tmp_path}/source/segmentation"},
+            "em": {"path": f"precomputed://{tmp_path}/source/em"},
+            "truth": {
+                "path": f"hdf5://{tmp_path}/v.h5?dataset=truth",
+                "offset": list(BOUNDS.start),
+                "resolution": list(RESOLUTION),
+            },
+        },
+        "steps": [{"use": "score"}],
+    }
+    assert volflow.run(document).ok
+    scene = make_scene(run_layers(str(tmp_path / "run")))
+    kinds = {layer.name: layer.kind for layer in scene.layers}
+    assert kinds == {"em": "image", "truth": "segmentation", "segmentation": "segmentation"}
+    assert [note for note in scene.notes if "truth is hdf5" in note]
+    assert len(scene.notes) == 1
+    with scene.serve() as server:
+        assert json.loads(read(f"{server.url}/truth/info"))["data_type"] == "uint64"
+        info = (tmp_path / "source" / "em" / "info").read_bytes()
+        assert read(f"{server.url}/em/info") == info
+
+
+def test_a_segmentation_of_signed_numbers_is_left_out_and_told(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["a"] = expected()["segmentation"].astype("int32")
+    document = {
+        "run": str(tmp_path / "run"),
+        "block": [16, 32, 32],
+        "resolution": list(RESOLUTION),
+        "volumes": {"labels": {"path": f"hdf5://{tmp_path}/v.h5?dataset=a"}},
+        "steps": [
+            {"use": "convert", "in": {"volume": "labels"}, "with": {"dtype": "float32"}},
+        ],
+    }
+    assert volflow.run(document).ok
+    scene = make_scene(run_layers(str(tmp_path / "run")))
+    assert [layer.name for layer in scene.layers] == ["copy"]
+    assert any("int32" in note for note in scene.notes)
+
+
+def test_a_run_without_layers_is_told(tmp_path: Path) -> None:
+    painted(tmp_path / "run")
+    for name in ("em", "affinity", "segmentation"):
+        (tmp_path / "run" / name / "info").unlink()
+    with pytest.raises(PlanError, match="does not exist"):
+        make_scene(run_layers(str(tmp_path / "run")))
