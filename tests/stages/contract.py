@@ -82,7 +82,7 @@ def run(case: Case, shape: Triple) -> dict[str, np.ndarray]:
     """Every layer of a map stage, or every block's record of a reduction's first leaves."""
     if isinstance(case.stage, Reduction):
         return _leaves(case, case.stage, shape)
-    grid = BlockGrid(case.bounds, shape, case.stage.halo)
+    grid = BlockGrid(case.bounds, shape, case.stage.halo_on(case.bounds, shape))
     read = {name: (array, case.bounds) for name, array in case.volumes.items()}
     found: dict[str, np.ndarray] = {}
     for sweep in case.stage.passes(grid):
@@ -121,7 +121,7 @@ def _sweep(
 
 def _leaves(case: Case, stage: Reduction, shape: Triple) -> dict[str, np.ndarray]:
     found = {}
-    for block in BlockGrid(case.bounds, shape, stage.halo):
+    for block in BlockGrid(case.bounds, shape, stage.halo_on(case.bounds, shape)):
         inputs = {
             name: filled(array, case.bounds, block.read) for name, array in case.volumes.items()
         }

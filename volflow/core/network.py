@@ -69,6 +69,10 @@ class Foreign(BaseModel):
         if self.out_channels is None and not self.offsets:
             raise ValueError("network: give offsets, or out_channels if it predicts no affinities")
         kept = triple([t - 2 * h for t, h in zip(self.input_tile, self.halo, strict=True)])
+        if min(kept) < 1:
+            raise ValueError(
+                f"network: halo {self.halo} on both sides leaves nothing of tile {self.input_tile}"
+            )
         said = {name: getattr(self, name) for name in type(self).model_fields}
         said |= {"out_channels": self.out_channels or len(self.offsets), "network": network}
         return Header(**said, receptive_field=self.halo, output_tile=kept)

@@ -161,13 +161,16 @@ def rehearse(header: Header, path: str | None) -> str:
 
     It is made, its weights are loaded, and the shape of its answer is worked out.
     """
-    if path is not None:
-        load_checkpoint(path, header)
-    with torch.device("meta"):
-        network = build(header).eval()
-        if path is None and network.state_dict():
-            return f"network '{header.network}' has parameters, so weights have to be given"
-        tile = torch.empty(1, header.in_channels, *header.input_tile)
+    try:
+        if path is not None:
+            load_checkpoint(path, header)
+        with torch.device("meta"):
+            network = build(header).eval()
+            tile = torch.empty(1, header.in_channels, *header.input_tile)
+    except (PlanError, StorageError) as error:
+        return str(error)
+    if path is None and network.state_dict():
+        return f"network '{header.network}' has parameters, so weights have to be given"
     try:
         with torch.inference_mode():
             made = network(tile)

@@ -1,0 +1,145 @@
+"""A network that is not ours: what the page on it says, run; and what it may get wrong."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import volflow
+from tests.stages.test_predict import EM, affinity, mistakes, store
+from volflow.segment.flips import moved
+
+PAGE = (Path(__file__).parents[2] / "docs" / "bring-your-own-network.md").read_text()
+
+
+def parts(language: str) -> list[str]:
+    """The code of one language on the page."""
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's folder: image, module, weights and pipeline file, as on the page."""
+    store(tmp_path / "em.zarr", EM)
+    module, conversion = parts("python")
+    (tmp_path / "my_networks.py").write_text(module)
+    (tmp_path / "pipeline.yaml").write_text(parts("yaml")[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    torch.manual_seed(3)
+    torch.save(small().state_dict(), "small.pt")
+    exec(compile(conversion, "page", "exec"), {})
+    yield tmp_path
+    sys.modules.pop("my_networks", None)
+    for path in [p for p in sys.path if Path(p) == tmp_path]:
+        sys.path.remove(path)
+
+
+def small() -> torch.nn.Module:
+    from my_networks import Small  # type: ignore[import-not-found]
+
+    network: torch.nn.Module = Small(width=8)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= 4  # livelier than fresh weights
+    return network.eval()
+
+
+def source(**network: Any) -> dict[str, Any]:
+    """The page's pipeline, with other things said of the network; None takes one out."""
+    found: dict[str, Any] = yaml.safe_load(parts("yaml")[0])
+    said = found["steps"][1]["with"]["network"]
+    said.update(network)
+    found["steps"][1]["with"]["network"] = {k: v for k, v in said.items() if v is not None}
+    return found
+
+
+def test_the_page_runs(folder: Path) -> None:
+    result = volflow.run("pipeline.yaml", overrides=["steps.predict.precision=fp32"])
+    assert result.ok
+    found = affinity("out")
+    low, high = (result.results["intensity"][end] for end in ("low", "high"))
+    scaled = ((EM.astype("float32") - low) / (high - low) * 2 - 1).clip(-2, 2)
+    padded = np.pad(scaled, 4, mode="reflect")
+    network = small()
+    from safetensors.torch import load_file
+
+    network.load_state_dict(load_file("small.safetensors"))
+    with torch.inference_mode():
+        next_voxel = network(torch.from_numpy(padded)[None, None]).sigmoid()[0].numpy()
+    expected = np.stack([moved(next_voxel[a], o) for a, o in enumerate(-np.eye(3, dtype=int))])
+    expected = 255 * expected[:, 4:-4, 4:-4, 4:-4]
+    assert np.ptp(found) > 100
+    assert np.abs(found - expected).max() < 0.51
+
+
+@pytest.mark.cluster
+def test_workers_find_the_module_beside_the_pipeline(folder: Path) -> None:
+    assert volflow.run("pipeline.yaml").ok
+    first = affinity("out")
+    there = ["run=there", "block=[16, 16, 16]"]
+    assert volflow.run("pipeline.yaml", overrides=there, cluster="local", workers=2).ok
+    assert affinity("there").tobytes() == first.tobytes()
+
+
+def test_other_code_is_other_content(folder: Path) -> None:
+    def content() -> str:
+        from volflow.engine.api import make_plan
+
+        return make_plan(source()).step("predict").content
+
+    first = content()
+    assert content() == first
+    with (folder / "my_networks.py").open("a") as file:
+        file.write("\nLATER = 1\n")
+    assert content() != first
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"arguments": {"width": 9}}, "not the weights of my_networks:Small"),
+        ({"arguments": {"depth": 9}}, "unexpected keyword argument 'depth'"),
+        ({"offsets": [[1, 0, 0], [0, 1, 0]]}, "makes (1, 3, 32, 32, 32) of a tile of shape"),
+        ({"offsets": None}, "give offsets, or out_channels if it predicts no affinities"),
+        ({"offsets": None, "out_channels": 3}, "has no affinities with the three neighbours"),
+        ({"in_channels": 2}, "does not take a tile of shape (1, 2, 32, 32, 32)"),
+        ({"halo": None}, "network.halo"),
+        ({"halo": [16, 4, 4]}, "halo (16, 4, 4) on both sides leaves nothing of tile"),
+        ({"total_stride": [3, 1, 1]}, "must be multiples of total_stride 3 along z"),
+        ({"voxel_size_nm": [40, 4, 4]}, "was trained on 40 x 4 x 4 nm"),
+        ({"normalisation": {"kind": "percentiles", "low": 0.0001}}, "in steps of 1/1000"),
+    ],
+)
+def test_what_is_said_wrongly_is_told_before_the_first_block(
+    folder: Path, changes: dict[str, Any], told: str
+) -> None:
+    assert told in mistakes(source(**changes))
+
+
+def test_what_is_missing_is_told_before_the_first_block(folder: Path) -> None:
+    def without(**with_: Any) -> str:
+        made = source()
+        made["steps"][1]["with"].update(with_)
+        return mistakes(made)
+
+    assert "there is no module 'my_netwroks'; put my_netwroks.py" in without(
+        model="my_netwroks:Small"
+    )
+    assert "network 'my_networks:Smal' cannot be imported" in without(model="my_networks:Smal")
+    assert "'my_networks:Tensor' is not a torch.nn.Module" in without(model="my_networks:Tensor")
+    assert "has parameters, so weights have to be given" in without(weights=None)
+    assert "has to be told: offsets" in without(network=None)
+    whole = (folder / "small.safetensors").read_bytes()
+    (folder / "small.safetensors").write_bytes(whole[:-8])
+    assert "it was cut off" in without()
+    assert "small.pt: cut off, or not a safetensors file" in without(weights="small.pt")

@@ -1,0 +1,367 @@
+"""A network laid over a volume: the same bytes whatever the blocks, and mistakes told before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.networks import FIXED, checkpoint, network
+from tests.stages.contract import Case, StageContract, run
+from volflow.core.geometry import Box, Triple
+from volflow.core.pipeline import VolumeSpec
+from volflow.core.stage import Layer, find_stage
+from volflow.engine.api import make_plan
+from volflow.engine.api import run as run_pipeline
+from volflow.errors import PlanError
+from volflow.io.volume import Volume
+from volflow.models.checkpoint import fold_batchnorm
+from volflow.segment.intensity import normalise
+from volflow.stages.predict import Predict
+
+BOUNDS = Box((3, -2, 5), (22, 19, 37))  # 19, 21 and 32 voxels
+
+
+def picture(shape: Triple, seed: int = 0) -> np.ndarray:
+    """Noise with a texture, uint8."""
+    noise = np.random.default_rng(seed).normal(128, 60, shape)
+    smooth = noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, 1, 2)
+    return np.clip((smooth - 384) / 2 + 128 - 64, 0, 255).astype("uint8")
+
+
+EM = picture(BOUNDS.shape)
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose network wants no intensities."""
+    path = tmp_path_factory.mktemp("networks") / "fixed.safetensors"
+    return checkpoint(path, normalisation=FIXED)
+
+
+class TestPredict(StageContract):
+    @pytest.fixture
+    def case(self, fixed: Path) -> Case:
+        return Case(Predict(model=str(fixed)), BOUNDS, {"em": EM}, ((16, 16, 32), (11, 40, 20)))
+
+    def test_inputs_are_those_of_the_case(self, case: Case) -> None:
+        assert case.stage.inputs() == {"em": True, "intensity": False}
+
+
+class TestPredictBlended(StageContract):
+    @pytest.fixture
+    def case(self, fixed: Path) -> Case:
+        stage = Predict(model=str(fixed), overlap=(4, 6, 8), flips="x", precision="fp32")
+        return Case(stage, BOUNDS, {"em": EM}, ((16, 16, 32), (11, 40, 20)))
+
+    def test_inputs_are_those_of_the_case(self, case: Case) -> None:
+        pytest.skip("as without blending")
+
+
+def at_once(image: np.ndarray, model: torch.nn.Module, margin: int = 10) -> np.ndarray:
+    """Probabilities of the whole volume in one go, reflected at its faces."""
+    padded = np.pad(normalise(image, 0, 255), margin, mode="reflect")
+    odd = [(0, side % 2) for side in padded.shape]  # sides the pooling divides
+    with torch.inference_mode():
+        shown = torch.from_numpy(np.pad(padded, odd))[None, None]
+        made = fold_batchnorm(model)(shown).sigmoid()[0].numpy()
+    z, y, x = (slice(margin, margin + side) for side in image.shape)
+    return made[:, z, y, x]
+
+
+def test_with_enough_halo_tiles_equal_the_whole_volume_at_once(fixed: Path) -> None:
+    stage = Predict(model=str(fixed), precision="fp32")
+    made = run(Case(stage, BOUNDS, {"em": EM}), (16, 16, 16))["affinity@0"]
+    expected = 255 * at_once(EM, network())[:3]
+    assert np.ptp(made) > 100  # it is no constant
+    assert np.abs(made - expected).max() < 0.51
+    assert (made == np.rint(expected)).mean() > 0.9999
+
+
+def test_bfloat16_is_near(fixed: Path) -> None:
+    exact, near = (
+        run(Case(Predict(model=str(fixed), precision=p), BOUNDS, {"em": EM}), (20, 24, 32))
+        for p in ("fp32", "bf16")
+    )
+    apart = np.abs(exact["affinity@0"].astype(int) - near["affinity@0"])
+    assert 0 < apart.max() < 32
+    assert apart.mean() < 1.5
+
+
+def test_flips_are_averaged_in_their_own_frame(fixed: Path) -> None:
+    """A flipped image is what the network is shown flipped again, channel by channel."""
+    plain = Predict(model=str(fixed), precision="fp32")
+    both = Predict(model=str(fixed), precision="fp32", flips="x")
+    found = run(Case(both, BOUNDS, {"em": EM}), BOUNDS.shape)["affinity@0"].astype(float)
+    here = run(Case(plain, BOUNDS, {"em": EM}), BOUNDS.shape)["affinity@0"].astype(float)
+    mirrored = np.ascontiguousarray(EM[..., ::-1])
+    there = run(Case(plain, BOUNDS, {"em": mirrored}), BOUNDS.shape)["affinity@0"][..., ::-1]
+    there = there.astype(float)
+    there[2, ..., 1:] = there[2, ..., :-1].copy()  # joins v and v - 1 in the mirror's frame
+    # 32 voxels are two tiles, so tiles and pooling lie alike in the mirror.
+    apart = np.abs(found - (here + there) / 2)[..., 1:]
+    assert apart.max() <= 1  # both were rounded before
+    assert np.median(np.abs(found - here)) > 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_that_others_set_change_no_byte(fixed: Path, threads: int) -> None:
+    case = Case(Predict(model=str(fixed)), BOUNDS, {"em": EM})
+    before = torch.get_num_threads()
+    expected = run(case, (16, 24, 32))["affinity@0"]
+    torch.set_num_threads(threads)
+    try:
+        assert run(case, (16, 24, 32))["affinity@0"].tobytes() == expected.tobytes()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_channels_go_to_the_volumes_they_are_written_to(fixed: Path) -> None:
+    stage = Predict(model=str(fixed), write={"far": (3,), "affinity": (0, 1, 2)})
+    assert stage.outputs == {
+        "far": Layer("uint8", 0, "affinity"),
+        "affinity": Layer("uint8", 3, "affinity"),
+    }
+    found = run(Case(stage, BOUNDS, {"em": EM}), (20, 24, 32))
+    plain = run(Case(Predict(model=str(fixed)), BOUNDS, {"em": EM}), (20, 24, 32))
+    np.testing.assert_array_equal(found["affinity@0"], plain["affinity@0"])
+    assert found["far@0"].shape == BOUNDS.shape
+
+
+def test_the_tile_fits_a_thin_volume(fixed: Path) -> None:
+    thin = Predict(model=str(fixed)).tiling(Box((0, 0, 0), (5, 100, 13)))
+    assert thin.tile == (26, 36, 34)
+    assert thin.counts == (1, 7, 1)
+
+
+def test_found_by_its_name() -> None:
+    assert find_stage("predict") is Predict
+
+
+# --- in a run ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an image and a checkpoint that wants its intensities."""
+    store(tmp_path / "em.zarr", EM)
+    checkpoint(tmp_path / "net.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def store(path: Path, image: np.ndarray, resolution: Any = (10, 10, 10)) -> None:
+    spec, channels = VolumeSpec(path=f"zarr://{path}"), image.shape[0] if image.ndim == 4 else 0
+    layer = Layer(str(image.dtype), channels)
+    volume, _ = Volume.create(spec, layer, BOUNDS, resolution, (16, 16, 16))
+    volume.write(BOUNDS, image)
+
+
+def pipeline(out: str = "out", block: Triple = (16, 16, 32), **with_: Any) -> dict[str, Any]:
+    return {
+        "run": out,
+        "block": list(block),
+        "volumes": {"em": {"path": "em.zarr"}},
+        "steps": [
+            {"use": "intensity"},
+            {"use": "predict", "with": {"model": "net.safetensors", **with_}},
+        ],
+    }
+
+
+def affinity(out: str) -> np.ndarray:
+    return Volume.open(VolumeSpec(path=f"precomputed://{out}/affinity"), own=True).read(BOUNDS)
+
+
+def test_an_image_is_scaled_by_its_own_intensities(folder: Path) -> None:
+    result = run_pipeline(pipeline(precision="fp32"))
+    assert result.ok
+    ends = result.results["intensity"]
+    assert (ends["low"], ends["high"]) == tuple(
+        np.quantile(EM, [0.01, 0.99], method="inverted_cdf")
+    )
+    first = affinity("out")
+    assert np.ptp(first) > 100
+    # Half the contrast, and brighter: another image to the eye, and the same to the network.
+    store(folder / "dim.zarr", (EM // 2 + 40).astype("uint8"))
+    dim = pipeline("dim", precision="fp32")
+    dim["volumes"]["em"]["path"] = "dim.zarr"
+    assert run_pipeline(dim).ok
+    apart = np.abs(affinity("dim").astype(int) - first)
+    assert np.median(apart) <= 2  # a bit was lost
+    fixed_range = pipeline("given", precision="fp32", range=[ends["low"], ends["high"]])
+    del fixed_range["steps"][0]
+    assert run_pipeline(fixed_range).ok
+    assert affinity("given").tobytes() == first.tobytes()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("block", "workers"), [((16, 16, 32), 1), ((32, 16, 16), 2), ((12, 24, 16), 4)]
+)
+def test_neither_blocks_nor_workers_change_a_byte(
+    folder: Path, block: Triple, workers: int
+) -> None:
+    chunk = {"affinity": {"path": "", "chunk": [4, 8, 4]}}
+    here = pipeline("here", (20, 24, 32), overlap=[2, 2, 2])
+    there = pipeline("there", block, overlap=[2, 2, 2])
+    here["volumes"] |= chunk
+    there["volumes"] |= chunk
+    assert run_pipeline(here).ok
+    assert run_pipeline(there, cluster="local", workers=workers).ok
+    assert affinity("there").tobytes() == affinity("here").tobytes()
+
+
+def test_planning_does_not_import_torch(folder: Path) -> None:
+    code = (
+        "import sys\n"
+        "from volflow.engine.api import make_plan\n"
+        "plan = make_plan({'run': 'out', 'block': [16, 16, 32],"
+        " 'volumes': {'em': {'path': 'em.zarr'}},"
+        " 'steps': [{'use': 'intensity'}, {'use': 'predict', 'with': {'model': 'net.safetensors'}}]"
+        "})\n"
+        "assert plan.step('predict').jobs[0].sweep.grid.halo == (10, 10, 0)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_weights_decide_what_is_done_again_and_not_where_they_lie(folder: Path) -> None:
+    def content(**with_: Any) -> str:
+        return make_plan(pipeline(**with_)).step("predict").content
+
+    first = content()
+    checkpoint(folder / "moved.safetensors")
+    assert content(model="moved.safetensors") == first
+    checkpoint(folder / "net.safetensors", seed=1)
+    assert content() != first
+    checkpoint(folder / "net.safetensors", voxel_size_nm=(10, 10, 9.9))
+    assert content() != first
+    checkpoint(folder / "net.safetensors")
+    assert content() == first
+    assert content(flips="x") != first
+
+
+# --- mistakes, all of them before the first block ------------------------------------------------
+
+
+def mistakes(source: dict[str, Any]) -> str:
+    with pytest.raises(PlanError) as caught:
+        make_plan(source)
+    return str(caught.value)
+
+
+def test_a_network_that_is_not_there(folder: Path) -> None:
+    assert "there is no network 'net'" in mistakes(pipeline(model="net"))
+    assert "there is no network 'no.safetensors'" in mistakes(pipeline(model="no.safetensors"))
+
+
+@pytest.mark.parametrize("left", [4, 100, -1])
+def test_truncated_weights(folder: Path, left: int) -> None:
+    whole = (folder / "net.safetensors").read_bytes()
+    (folder / "net.safetensors").write_bytes(whole[:left])
+    assert "cut off" in mistakes(pipeline())
+
+
+def test_damaged_weights(folder: Path) -> None:
+    whole = bytearray((folder / "net.safetensors").read_bytes())
+    whole[-3] ^= 1
+    (folder / "net.safetensors").write_bytes(whole)
+    assert "its tensors have another hash" in mistakes(pipeline())
+
+
+def test_weights_that_change_during_the_run(folder: Path) -> None:
+    stage = Predict(model="net.safetensors", range=(0, 255))
+    checkpoint(folder / "net.safetensors", seed=1)
+    with pytest.raises(Exception, match="has changed since the run was planned"):
+        run(Case(stage, BOUNDS, {"em": EM}), (20, 24, 32))
+
+
+def test_another_voxel_size(folder: Path) -> None:
+    checkpoint(folder / "net.safetensors", voxel_size_nm=(10, 10, 8.4))
+    make_plan(pipeline())  # 10 against 8.4 nm: within 20 %
+    checkpoint(folder / "net.safetensors", voxel_size_nm=(10, 10, 8))
+    told = mistakes(pipeline())
+    assert "voxels are 10 x 10 x 10 nm" in told
+    assert "was trained on 10 x 10 x 8 nm; beyond 20% it is not trusted" in told
+    make_plan(pipeline(voxel_tolerance=0.3))
+
+
+def test_an_image_with_channels(folder: Path) -> None:
+    store(folder / "rgb.zarr", np.stack([EM, EM]))
+    source = pipeline()
+    source["volumes"]["em"]["path"] = "rgb.zarr"
+    assert "em: the network takes 1 channels, not 2" in mistakes(source)
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_an_image_of_floats(folder: Path, value: float) -> None:
+    store(folder / "float.zarr", np.full(BOUNDS.shape, value, "float32"))
+    source = pipeline()
+    source["volumes"]["em"]["path"] = "float.zarr"
+    told = mistakes(source)
+    assert "wanted uint8 or uint16, and it is float32; `scale` of the volume makes uint8" in told
+
+
+def test_an_image_without_intensities(folder: Path) -> None:
+    source = pipeline()
+    del source["steps"][0]
+    assert "add `- use: intensity` before, or give range: [LOW, HIGH]" in mistakes(source)
+
+
+def test_a_constant_image_ends_the_run_before_the_network_sees_it(folder: Path) -> None:
+    store(folder / "grey.zarr", np.full(BOUNDS.shape, 77, "uint8"))
+    for block in ((16, 16, 32), (32, 32, 32)):
+        source = pipeline(f"grey{block[0]}", block)
+        source["volumes"]["em"]["path"] = "grey.zarr"
+        result = run_pipeline(source)
+        assert [failure.step for failure in result.failures] == ["intensity"]
+        assert "the image is constant: 98% of its voxels have the intensity 77" in (
+            result.failures[0].error
+        )
+        assert not result.steps[1].started
+
+
+@pytest.mark.parametrize(
+    ("with_", "told"),
+    [
+        (
+            {"write": {"affinity": [0, 1, 4]}},
+            r"wants channels [0, 1, 4] of a network that has 0 to 3",
+        ),
+        ({"write": {"far": []}}, "wants channels []"),
+        ({"overlap": [3, 0, 0]}, "is not a multiple of the network's stride (2, 2, 2)"),
+        ({"overlap": [16, 0, 0]}, "the stride of tiles lies between 1 and"),
+        ({"input_tile": [37, 36, 36]}, "is not a multiple of the network's stride"),
+        ({"input_tile": [20, 20, 20]}, "larger than its context"),
+        ({"flips": "xz"}, "flips"),
+        ({"weights": "a.safetensors"}, "belong to a model of your own"),
+        ({"device": "cuda:1"}, "device"),
+        ({"modle": "x"}, "modle"),
+    ],
+)
+def test_parameters_that_do_not_fit(folder: Path, with_: dict[str, Any], told: str) -> None:
+    assert told in mistakes(pipeline(**with_))
+
+
+def test_offsets_that_flips_break(folder: Path) -> None:
+    offsets = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, -3, -3))
+    checkpoint(folder / "net.safetensors", offsets=offsets)
+    assert "flips: x turns offset (0, -3, -3) into another pair" in mistakes(pipeline(flips="x"))
+    make_plan(pipeline(flips="z"))
+
+
+def test_a_network_without_nearest_affinities(folder: Path) -> None:
+    offsets = ((-1, 0, 0), (0, -1, 0), (0, 0, -2), (0, 0, -4))
+    checkpoint(folder / "net.safetensors", offsets=offsets)
+    told = mistakes(pipeline())
+    assert "has no affinities with the three neighbours" in told
+    assert "say which of its 4 channels are to be written" in told
+    make_plan(pipeline(write={"far": [2, 3]}))
