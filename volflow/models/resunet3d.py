@@ -61,7 +61,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, Z, Y, X) to (B, outputs, Z, Y, X)."""
         x = self.enter(x)
-        return self.activation(self.inner(x) + x)
+        answer: Tensor = self.activation(self.inner(x) + x)
+        return answer
 
 
 class ResUNet3D(nn.Module):

@@ -86,7 +86,7 @@ def symmetric(
     alike = [a for a in transposed_axes if all(shape[a] == shape[b] for b in transposed_axes)]
     for axis, source in zip(alike, rng.permutation(alike), strict=True):
         order[axis] = int(source)
-    turned = [axis for axis in range(3) if flips and rng.random() < 0.5]
+    turned = tuple(axis for axis in range(3) if flips and rng.random() < 0.5)
     image, truth = (
         np.ascontiguousarray(np.flip(part.transpose(order), turned))
         for part in (sample.image, sample.truth)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from volflow.core.geometry import Box, Triple
 from volflow.core.header import Fraction, Nanometres, Normalisation, Reach, Sides
@@ -105,17 +105,24 @@ class Validation(_Part):
     """Voxels; of the agglomeration."""
 
 
+def _some(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    # Not `min_length`: that would also complain where an item is wrong.
+    if not given:
+        raise ValueError("wanted at least one")
+    return given
+
+
 class Training(_Part):
     """A whole training file."""
 
     out: Annotated[str, Field(min_length=1)]
     """Folder for checkpoints, log and pictures; a training that lies there is gone on with."""
-    sources: Annotated[tuple[SourceSpec, ...], Field(min_length=1)]
+    sources: Annotated[tuple[SourceSpec, ...], AfterValidator(_some)]
     """What is learnt from."""
     validation: Validation
     voxel_size_nm: Nanometres
     """Of all sources, z y x."""
-    offsets: Annotated[tuple[Triple, ...], Field(min_length=1)] = NEAREST
+    offsets: Annotated[tuple[Triple, ...], AfterValidator(_some)] = NEAREST
     """Affinities the network learns; the first three should be the previous neighbours."""
     long_range_weight: Positive = 0.5
     """Of every channel but the first three, in the loss."""

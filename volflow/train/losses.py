@@ -32,18 +32,23 @@ def affinity_targets(truth: Tensor, offsets: Sequence[Triple]) -> tuple[Tensor, 
         Both voxels lie in the crop and their truth is known.
     """
     batch, *shape = truth.shape
-    target = torch.zeros(batch, len(offsets), *shape, dtype=torch.bool)
+    target = torch.zeros(batch, len(offsets), *shape, dtype=torch.bool, device=truth.device)
     valid = torch.zeros_like(target)
     for channel, offset in enumerate(offsets):
         if any(abs(step) >= side for step, side in zip(offset, shape, strict=True)):
             continue
         here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, shape, strict=True))
         there = tuple(slice(max(0, o), n + min(0, o)) for o, n in zip(offset, shape, strict=True))
-        one, other = truth[(slice(None), *here)], truth[(slice(None), *there)]
-        place = (slice(None), channel, *here)
-        target[place] = (one == other) & (one > 0)
-        valid[place] = (one != UNKNOWN) & (other != UNKNOWN)
+        one, other = _cut(truth, here), _cut(truth, there)
+        _cut(target[:, channel], here)[:] = (one == other) & (one > 0)
+        _cut(valid[:, channel], here)[:] = (one != UNKNOWN) & (other != UNKNOWN)
     return target, valid
+
+
+def _cut(volumes: Tensor, where: tuple[slice, ...]) -> Tensor:
+    """A view of the same part of every volume of a batch (B, Z, Y, X)."""
+    z, y, x = where
+    return volumes[:, z, y, x]
 
 
 def balanced_bce(
@@ -67,10 +72,11 @@ def balanced_bce(
     axes = (0, 2, 3, 4)
     count = valid.sum(axes).float()
     positive = ((target & valid).sum(axes) / count.clamp(min=1)).clamp(RAREST, 1 - RAREST)
-    per_class = torch.stack([0.5 / (1 - positive), 0.5 / positive])[:, None, :, None, None, None]
-    weight = torch.where(target, per_class[1], per_class[0]) * valid
-    loss = (
-        binary_cross_entropy_with_logits(logits, target.float(), reduction="none") * weight
-    ).sum(axes)
     scale = (count > 0).float() if weights is None else (count > 0) * weights
-    return (loss / count.clamp(min=1) * scale).sum() / scale.sum().clamp(min=1e-9)
+    scale = scale / (scale.sum().clamp(min=1e-9) * 2 * count.clamp(min=1))
+    # One table looked up per voxel: what it counts, by channel and by class; 0 where not valid.
+    by_class = torch.stack([scale / (1 - positive), scale / positive])[:, None, :, None, None, None]
+    weight = torch.where(target, by_class[1], by_class[0]) * valid
+    return binary_cross_entropy_with_logits(
+        logits.contiguous(), target.float(), weight, reduction="sum"
+    )

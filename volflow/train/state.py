@@ -76,7 +76,7 @@ def load_state(path: Path, state: State) -> None:
     try:
         with safe_open(path, "pt") as file:
             numbers = json.loads(file.metadata()["training"])
-            for key in file.keys():
+            for key in file.keys():  # noqa: SIM118  # no dict, it cannot be iterated
                 part, _, name = key.partition(".")
                 tensor = file.get_tensor(key)
                 if part == "optimizer":

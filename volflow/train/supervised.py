@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from volflow.core.geometry import triple
 from volflow.core.header import Header
-from volflow.models.checkpoint import build, save_checkpoint
+from volflow.models.checkpoint import build, fold_batchnorm, save_checkpoint
+from volflow.models.inference import Inference, device_of
 from volflow.models.resunet3d import ResUNet3D
 from volflow.train.augment import augmented
 from volflow.train.config import Training
@@ -50,14 +51,16 @@ def train(training: Training, report: Report) -> Path:
     """
     torch.set_num_threads(training.threads)
     torch.use_deterministic_algorithms(True)
-    device = _device(training.device)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of a step, for nothing
+    device = device_of(training.device)
     folder = Path(training.out)
     folder.mkdir(parents=True, exist_ok=True)
     sources = [opened(source, training.normalisation) for source in training.sources]
     held_out = opened(training.validation.source, training.normalisation)
     header = header_of(training)
     torch.manual_seed(training.seed)
-    network = build(header).to(device, memory_format=torch.channels_last_3d)
+    network = build(header).to(device)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), training.learning_rate, weight_decay=training.weight_decay
     )
@@ -77,7 +80,7 @@ def train(training: Training, report: Report) -> Path:
             if state.step % 25 == 0:
                 report({"step": state.step, "loss": state.loss, "seconds": state.took})
             if state.step % training.validation.every == 0 or last:
-                report(validate(state, training, held_out, header, folder, device))
+                report(validate(state, training, held_out, header, folder))
             if state.step % training.save_every == 0 or last:
                 save_state(folder / "state.safetensors", state)
     return folder / "best.safetensors"
@@ -103,7 +106,7 @@ def step(state: State, training: Training, image: Tensor, truth: Tensor) -> floa
         logits = state.network(image.to(memory_format=torch.channels_last_3d))
     loss = balanced_bce(logits.float(), target, valid, channel_weights(training).to(image.device))
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
     state.optimizer.step()
     state.step += 1
@@ -165,23 +168,22 @@ def header_of(training: Training) -> Header:
 
 
 def validate(
-    state: State, training: Training, held_out: Source, header: Header, folder: Path, device: str
+    state: State, training: Training, held_out: Source, header: Header, folder: Path
 ) -> dict[str, Any]:
     """Score the averaged weights on held-out voxels; keep them if they are the best so far."""
-    network = build(header).to(device, memory_format=torch.channels_last_3d)
+    network = build(header)
     network.load_state_dict(state.average)
-    network.eval()
-    affinity = predicted(
-        network,
-        held_out.image,
-        training.tiles,
-        training.offsets,
-        bf16=training.precision == "bf16",
-        device=device,
-        stride=header.total_stride,
+    shown = Inference(
+        fold_batchnorm(network.eval()),
+        header,
+        range(min(3, len(training.offsets))),
+        training.device,
+        training.precision,
+        training.threads,
     )
+    affinity = predicted(shown, held_out.image)
     rules = training.validation
-    found = best_score(affinity[:3], held_out.truth, rules.thresholds, rules.min_size)
+    found = best_score(affinity, held_out.truth, rules.thresholds, rules.min_size)
     row = {"step": state.step, "loss": state.loss, "threshold": found.threshold, **asdict(found)}
     if found.vi < state.best:
         state.best = found.vi
@@ -191,9 +193,3 @@ def validate(
     with (folder / "validation.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     return {**row, "best": state.best}
-
-
-def _device(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"

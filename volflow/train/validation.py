@@ -6,14 +6,13 @@ The segmentation is the exact road in memory: one block that is the whole volume
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import nn
 
-from volflow.core.geometry import Box, triple
+from volflow.core.geometry import Box, Triple, triple
 from volflow.metrics.voxel import contingency, scores
+from volflow.models.inference import Inference
 from volflow.segment.block_graph import block_graph
 from volflow.segment.flips import averaged
 from volflow.segment.fragments import fragments
@@ -21,7 +20,6 @@ from volflow.segment.relabel import relabel
 from volflow.segment.rounds import join_best, merge_down
 from volflow.segment.tables import BlockGraph
 from volflow.segment.tiling import Tiling, fitted, tiled
-from volflow.train.config import Tiles
 
 JOIN_SCORE, MIN_SIZE_SCORE = 0.5, 0.02  # the defaults of the stage `agglomerate`
 
@@ -38,57 +36,41 @@ class Score:
 
 
 def predicted(
-    network: nn.Module,
-    image: np.ndarray,
-    tiles: Tiles,
-    offsets: Sequence[tuple[int, int, int]],
-    *,
-    flips: str = "",
-    bf16: bool = True,
-    device: str = "cpu",
-    stride: tuple[int, int, int] = (8, 8, 8),
+    network: Inference, image: np.ndarray, flips: str = "", tile: Triple | None = None
 ) -> np.ndarray:
-    """Affinities of a whole volume, uint8 (C, Z, Y, X).
+    """Probabilities over a whole volume, as the stage `predict` writes them.
 
     Parameters
     ----------
-    network : nn.Module
-        In eval mode; returns logits.
+    network : Inference
     image : float32, (Z, Y, X)
         Normalised.
-    tiles : Tiles
-    offsets : sequence of Triple
-        Of the network's channels.
     flips : str
         Axes, of `zyx`, over whose flips predictions are averaged.
-    bf16 : bool
-        Compute in bfloat16 where torch sees fit.
-    device : str
-    stride : Triple
-        The network's total stride.
+    tile : Triple, optional
+        Voxels the network is shown at once; default: as its header says.
+
+    Returns
+    -------
+    uint8, (C, Z, Y, X)
+        C the channels that the network was asked for.
     """
+    header = network.header
     bounds = Box((0, 0, 0), triple(image.shape))
-    tile = fitted(tiles.input_tile, tiles.halo, stride, bounds)
-    kept = triple([a - 2 * b for a, b in zip(tile, tiles.halo, strict=True)])
-
-    def answer(batch: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(batch)[:, None].to(device, memory_format=torch.channels_last_3d)
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=bf16):
-            logits = network(x)
-        probability: np.ndarray = torch.sigmoid(logits.float()).cpu().contiguous().numpy()
-        return probability
-
-    shown = averaged(answer, flips, offsets)
+    tile = fitted(tile or header.input_tile, header.halo, header.total_stride, bounds)
+    kept = triple([a - 2 * b for a, b in zip(tile, header.halo, strict=True)])
+    offsets = [header.offsets[channel] for channel in network.channels]
     found = tiled(
         image,
         bounds,
         bounds,
-        Tiling(bounds, tile, tiles.halo, kept),
-        shown,
+        Tiling(bounds, tile, header.halo, kept),
+        averaged(network, flips, offsets),
         len(offsets),
-        tiles.batch,
+        header.batch,
     )
-    return np.rint(found * 255).astype(np.uint8)
+    quantised: np.ndarray = np.rint(found * 255).astype(np.uint8)
+    return quantised
 
 
 class Road:
@@ -145,12 +127,13 @@ def best_score(
     """
     road = Road(affinity)
     return min(
-        (_score(road.segmentation(at, min_size), truth, at) for at in thresholds),
-        key=lambda score: score.vi,
+        (score(road.segmentation(at, min_size), truth, at) for at in thresholds),
+        key=lambda found: found.vi,
     )
 
 
-def _score(segmentation: np.ndarray, truth: np.ndarray, threshold: float) -> Score:
+def score(segmentation: np.ndarray, truth: np.ndarray, threshold: float) -> Score:
+    """How far a segmentation is from the truth; `threshold` is noted with it."""
     found = scores(contingency(np.maximum(truth, 0).astype(np.uint64), segmentation))
     split, merge, vi, arand = (
         float(found[name] or 0) for name in ("vi_split", "vi_merge", "vi", "arand")
@@ -164,6 +147,4 @@ def _renamed(graph: BlockGraph, component: np.ndarray, names: np.ndarray) -> np.
 
 
 def _contracted(graph: BlockGraph, component: np.ndarray) -> BlockGraph:
-    from dataclasses import replace
-
     return replace(graph, component=component).contracted()

@@ -1,0 +1,120 @@
+"""Augmentation: what moves voxels moves image and truth alike, what spoils the image only it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volflow.train import augment
+from volflow.train.augment import Augmentation, augmented
+from volflow.train.samples import UNKNOWN, Sample
+
+STILL = Augmentation(
+    flips=False, transposed_axes=(), contrast=0, brightness=0, gamma=0, section_contrast=0,
+    noise=0, blurred=0,
+)  # fmt: skip
+
+
+def placed(shape=(6, 7, 8)):
+    """A crop whose image and truth tell each voxel's place."""
+    place = np.arange(np.prod(shape)).reshape(shape)
+    return Sample(place.astype(np.float32), place.astype(np.int32) + 1)
+
+
+def crop(seed=0, shape=(8, 12, 12)):
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(-1, 1, shape).astype(np.float32)
+    return Sample(image, rng.integers(1, 5, shape).astype(np.int32))
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(5, 5, 5), (4, 6, 6), (3, 4, 5)]))
+def test_flips_and_exchanged_axes_keep_truth_on_the_image(seed, shape):
+    sample = placed(shape)
+    turned = augment.symmetric(sample, True, (0, 1, 2), np.random.default_rng(seed))
+    np.testing.assert_array_equal(turned.image + 1, turned.truth)
+    assert turned.image.shape == shape
+    np.testing.assert_array_equal(np.sort(turned.truth.ravel()), np.sort(sample.truth.ravel()))
+
+
+def test_all_symmetries_of_a_cube_are_met():
+    sample = placed((2, 2, 2))
+    rng = np.random.default_rng(0)
+    seen = {augment.symmetric(sample, True, (0, 1, 2), rng).image.tobytes() for _ in range(1000)}
+    assert len(seen) == 48
+
+
+@given(st.integers(0, 10_000))
+def test_misalignment_moves_image_and_truth_together(seed):
+    sample = placed((6, 10, 10))
+    moved = augment.misaligned(sample, 3, np.random.default_rng(seed))
+    known = moved.truth != UNKNOWN
+    np.testing.assert_array_equal(moved.image[known] + 1, moved.truth[known])
+    np.testing.assert_array_equal(moved.image[0], sample.image[0])  # the first stays
+    assert known.mean() > 0.4
+
+
+def test_a_missing_section_changes_only_the_image():
+    sample = crop()
+    result = augmented(sample, STILL.model_copy(update={"missing": 1.0}), np.random.default_rng(0))
+    np.testing.assert_array_equal(result.truth, sample.truth)
+    blank = [bool(np.ptp(section) == 0) for section in result.image]
+    assert sum(blank) == 2  # at most one in four
+    kept = [section for section, gone in enumerate(blank) if not gone]
+    np.testing.assert_allclose(result.image[kept], sample.image[kept], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shifted": 1.0},
+        {"missing": 1.0},
+        {"defects": 1.0},
+        {"section_contrast": 0.1},
+        {"contrast": 0.5},
+        {"brightness": 0.5},
+        {"gamma": 0.5},
+        {"noise": 0.5},
+        {"blurred": 1.0},
+    ],
+)
+def test_what_spoils_the_image_leaves_the_truth(change):
+    sample = crop()
+    before = sample.image.copy()
+    how = STILL.model_copy(update=change)
+    results = [augmented(sample, how, np.random.default_rng(seed)) for seed in range(4)]
+    for result in results:
+        np.testing.assert_array_equal(result.truth, sample.truth)
+        assert result.image.dtype == np.float32
+        assert np.isfinite(result.image).all()
+    assert any((result.image != before).any() for result in results)
+    np.testing.assert_array_equal(sample.image, before)  # the crop itself is not written to
+
+
+def test_nothing_asked_for_changes_nothing():
+    sample = crop()
+    result = augmented(sample, STILL, np.random.default_rng(0))
+    np.testing.assert_allclose(result.image, sample.image, atol=1e-6)
+    np.testing.assert_array_equal(result.truth, sample.truth)
+
+
+def test_a_shifted_section_is_the_section_elsewhere():
+    image = crop().image
+    moved = augment.shifted_sections(image, 1.0, 2, np.random.default_rng(3))
+    for before, after in zip(image, moved, strict=True):
+        offsets = [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
+        inner = after[2:-2, 2:-2]
+        found = [
+            np.array_equal(
+                inner, before[2 - y : before.shape[0] - 2 - y, 2 - x : before.shape[1] - 2 - x]
+            )
+            for y, x in offsets
+        ]
+        assert sum(found) == 1
+
+
+def test_gamma_bends_between_the_ends_and_leaves_what_lies_beyond():
+    image = np.array([[[-1.5, -1, 0, 1, 1.7]]], np.float32)
+    how = STILL.model_copy(update={"gamma": 1.0})
+    bent = augment.recoloured(image, how, np.random.default_rng(0))
+    np.testing.assert_allclose(bent[0, 0, [0, 1, 3, 4]], image[0, 0, [0, 1, 3, 4]], atol=1e-6)
+    assert bent[0, 0, 2] != 0

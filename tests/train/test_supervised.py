@@ -1,0 +1,111 @@
+"""Training: a tiny set is learnt by heart, and an interruption leaves no trace."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from volflow.core.header import read_header
+from volflow.errors import StorageError
+from volflow.models.checkpoint import load_checkpoint
+from volflow.train.config import Training
+from volflow.train.supervised import rate, train
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    """Slabs of two grey values and dark walls between them, with their labels."""
+    path = tmp_path_factory.mktemp("data") / "slabs.h5"
+    labels = np.repeat(np.arange(1, 7), 4)[None, None, :] * np.ones((24, 24, 1), int)
+    labels += 10 * (np.arange(24)[:, None, None] // 12)
+    image = np.where(labels % 2, 180, 130).astype(np.uint8)
+    image[..., ::4] = 60
+    image[12] = 60
+    with h5py.File(path, "w") as file:
+        file["raw"], file["labels"] = image, labels.astype(np.uint32)
+    return path
+
+
+def training(volume, out, **changes):
+    source = {
+        "image": {"path": f"hdf5://{volume}?dataset=raw"},
+        "labels": {"path": f"hdf5://{volume}?dataset=labels"},
+    }
+    said = {
+        "out": str(out),
+        "sources": [source],
+        "validation": {"source": source, "every": 20, "min_size": 0},
+        "voxel_size_nm": [10, 10, 10],
+        "offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [0, 0, -4]],
+        "network": {"widths": [4, 8], "pools": [[2, 2, 2]]},
+        "tiles": {"input_tile": [24, 24, 24], "halo": [4, 4, 4]},
+        "augmentation": {"flips": False, "transposed_axes": [], "noise": 0.05},
+        "crop": [16, 16, 16],
+        "steps": 100,
+        "warmup": 5,
+        "average": 0.9,
+        "learning_rate": 0.01,
+        "precision": "fp32",
+    }
+    return Training.model_validate({**said, **changes})
+
+
+def test_a_tiny_set_is_learnt_by_heart(volume, tmp_path):
+    rows = []
+    best = train(training(volume, tmp_path), rows.append)
+    losses = [row["loss"] for row in rows]
+    assert losses[-1] < 0.4 * losses[0]
+    assert rows[-1]["best"] < 0.1
+    network, header = load_checkpoint(best)
+    assert not network.training
+    assert header == read_header(best)
+    assert header.offsets[3] == (0, 0, -4)
+    assert header.output_tile == (16, 16, 16)
+    kept = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in kept] == [20, 40, 60, 80, 100]
+    assert min(row["vi"] for row in kept) == rows[-1]["best"]
+    picture = (tmp_path / "best.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_training_ends_in_the_same_bytes(volume, tmp_path):
+    def plug(row):
+        if row["step"] >= 20:
+            raise Interrupted
+
+    short = {"steps": 30, "save_every": 7, "frozen": 0.3, "precision": "bf16"}
+    short["augmentation"] = {"rotation": 20, "missing": 0.1}
+    train(training(volume, tmp_path / "whole", **short), lambda row: None)
+    with pytest.raises(Interrupted):
+        train(training(volume, tmp_path / "parts", **short), plug)
+    train(training(volume, tmp_path / "parts", **short), lambda row: None)
+    for name in ("state.safetensors", "last.safetensors"):
+        whole, parts = (load_file(tmp_path / run / name) for run in ("whole", "parts"))
+        assert whole.keys() == parts.keys()
+        for key in whole:
+            np.testing.assert_array_equal(whole[key].float(), parts[key].float(), err_msg=key)
+
+
+def test_a_state_of_another_training_is_refused(volume, tmp_path):
+    train(training(volume, tmp_path / "a", steps=1), lambda row: None)
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "a" / "state.safetensors", tmp_path / "b")
+    other = {"widths": [3, 8], "pools": [[2, 2, 2]]}
+    with pytest.raises(StorageError, match="not of this training"):
+        train(training(volume, tmp_path / "b", network=other), lambda row: None)
+
+
+def test_the_learning_rate_rises_stays_and_falls(volume, tmp_path):
+    how = training(volume, tmp_path, steps=100, warmup=10, decay=0.5)
+    rates = [rate(step, how) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert set(rates[9:51]) == {1.0}
+    assert rates[75] == pytest.approx(0.5)
+    assert 0 < rates[99] < 0.03

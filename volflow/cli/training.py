@@ -1,0 +1,69 @@
+"""`train`: a network from volumes with truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from volflow.errors import PlanError
+
+
+@click.command()
+@click.argument("config", metavar="CONFIG")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Put in place of what the file says: steps=500, tiles.batch=2, out=DIR.",
+)
+@click.option("--check", is_flag=True, help="Check the file and the volumes; train nothing.")
+def train(config: str, overrides: tuple[str, ...], check: bool) -> None:
+    """Train an affinity network as CONFIG says.
+
+    CONFIG is a YAML file (pipelines/train/fib25.yaml is one). A training that was interrupted
+    goes on when it is started again; the best checkpoint by validation, best.safetensors, and a
+    picture of it beside the truth lie in its folder `out`.
+    """
+    from volflow.train.config import load
+
+    try:
+        import torch  # noqa: F401  # the message below is better than what a module would say
+    except ImportError as error:
+        raise PlanError(f"training needs torch, which cannot be imported: {error}") from error
+    from volflow.train.sources import refusals
+
+    training = load(config, overrides)
+    wrong = refusals(training)
+    if wrong:
+        raise PlanError(*(f"{config}: {text}" for text in wrong))
+    if check:
+        click.echo(f"{config}: {training.steps} steps, nothing wrong")
+        return
+    from volflow.train.supervised import train as run
+
+    click.echo(f"training in {training.out}; interrupt it at will, it goes on when started again")
+    best = run(training, Progress(training.steps, Path(training.out)))
+    click.echo(f"best checkpoint: {best}")
+
+
+class Progress:
+    """One line per validation, and one for the steps between that is written over."""
+
+    def __init__(self, steps: int, folder: Path) -> None:
+        self.steps, self.folder = steps, folder
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        """Show what the training tells."""
+        place = f"step {row['step']:>6}/{self.steps}  loss {row['loss']:.4f}"
+        if "vi" in row:
+            mark = "  best so far" if row["vi"] == row["best"] else ""
+            click.echo(
+                f"{place}  VI {row['vi']:.3f} = {row['vi_split']:.3f} split + "
+                f"{row['vi_merge']:.3f} merge at {row['threshold']:g}{mark}"
+            )
+        elif row["step"] % 100 == 0:
+            left = (self.steps - row["step"]) * row["seconds"] / 60
+            click.echo(f"{place}  {row['seconds']:.2f} s a step, {left:.0f} min left")
