@@ -22,7 +22,7 @@ env: .venv/.made
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv 2>/dev/null || $(PYTHON) -m venv --without-pip .venv
 	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
 	else pip="$(PYTHON) -m pip --python $(BIN)/python"; fi; \
-	$$pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test]'
+	$$pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test,view]'
 	@touch $@
 
 demo: env

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import webbrowser
 from pathlib import Path
@@ -102,28 +103,28 @@ def _tell(console: Console, scene: Scene, server: LayerServer) -> None:
 def _show(console: Console, scene: Scene, server: LayerServer, port: int, open_: bool) -> None:
     """Open a browser, and go on until Ctrl-C."""
     from volflow.view.scene import public_link
-    from volflow.view.viewer import neuroglancer_viewer
+    from volflow.view.viewer import missing_package, neuroglancer_viewer
 
-    forever = threading.Event()
-    try:
-        with neuroglancer_viewer(scene.state(server.url), port + 1 if port else 0) as viewer:
+    lacking = missing_package("neuroglancer")
+    with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
+        url = ""
+        if lacking:
+            console.print(f"\nthere is no viewer here: {lacking}", markup=False, soft_wrap=True)
+        else:
+            state = scene.state(server.url)
+            viewer = stack.enter_context(neuroglancer_viewer(state, port + 1 if port else 0))
             url = viewer.get_viewer_url()
-            console.print(f"\n[bold]{url}[/]", soft_wrap=True)
-            console.print("Ctrl-C ends it", style="dim")
-            if open_:
-                webbrowser.open(url)
-            forever.wait()
-    except KeyboardInterrupt:
-        return
-    except PlanError as error:
-        if "volflow[view]" not in str(error):
-            raise
-        console.print(f"\n{error}; a Neuroglancer elsewhere shows the same:", markup=False)
-    console.print(public_link(server), markup=False, soft_wrap=True)
-    try:
-        forever.wait()
-    except KeyboardInterrupt:
-        return
+            console.print(f"\n{url}", markup=False, soft_wrap=True, style="bold")
+        console.print(
+            f"any Neuroglancer in a browser on this machine shows the same: {public_link(server)}",
+            markup=False,
+            soft_wrap=True,
+            style="dim",
+        )
+        console.print("Ctrl-C ends it", style="dim")
+        if open_ and url:
+            webbrowser.open(url)
+        threading.Event().wait()
 
 
 def _shoot(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
@@ -69,12 +70,11 @@ def neuroglancer_viewer(state: dict[str, Any], port: int = 0) -> Iterator[Any]:
     PlanError
         If the package is not installed, or the port is taken.
     """
-    try:
-        import neuroglancer
-    except ImportError as error:
-        raise PlanError(
-            f"Neuroglancer cannot be imported ({error}); pip install 'volflow[view]'"
-        ) from error
+    lacking = missing_package("neuroglancer")
+    if lacking:
+        raise PlanError(f"the viewer needs {lacking}")
+    import neuroglancer
+
     neuroglancer.set_server_bind_address(HOST, port)
     try:
         viewer = neuroglancer.Viewer()
@@ -94,12 +94,17 @@ def missing_browser() -> str:
         lacking.append(f"a browser ({', '.join(BROWSERS[:3])})")
     if not shutil.which(DRIVER):
         lacking.append(DRIVER)
-    for package in ("neuroglancer", "selenium"):
-        try:
-            __import__(package)
-        except ImportError:
-            lacking.append(f"the package {package} (pip install 'volflow[view]')")
-    return ", ".join(lacking)
+    lacking += [missing_package(name) for name in ("neuroglancer", "selenium")]
+    return ", ".join(filter(None, lacking))
+
+
+def missing_package(name: str) -> str:
+    """Why an optional package cannot be had, and how to get it; empty if it is there."""
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        return f"the package {name} ({error}): pip install 'volflow[view]'"
+    return ""
 
 
 def screenshot(viewer: Any, size: tuple[int, int], timeout: float = DRAWN_WITHIN) -> Shot:

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import imagecodecs
+import pytest
+
+from tests.cli.conftest import Call
+from tests.view.paint import painted
+from volflow.view import viewer
+from volflow.view.viewer import missing_browser
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("view") / "run"
+    assert painted(folder).ok
+    return folder
+
+
+def start(run: Path, *more: str, without: str = "") -> tuple[subprocess.Popen[str], list[str]]:
+    """`volflow view` in a process of its own; what it prints until it waits."""
+    hide = f"import sys; sys.modules[{without!r}] = None\n" if without else ""
+    code = hide + "from volflow.cli import main; main()"
+    command = [sys.executable, "-u", "-c", code, "view", str(run), "--no-open", *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line.strip())
+        if "Ctrl-C" in line:
+            break
+    return process, lines
+
+
+def end(process: subprocess.Popen[str]) -> int:
+    process.send_signal(signal.SIGINT)
+    with process:
+        return process.wait(timeout=30)
+
+
+def test_the_layers_are_there_until_ctrl_c(run: Path) -> None:
+    process, lines = start(run)
+    try:
+        sources = [line.split()[-1] for line in lines if "precomputed://" in line]
+        assert [line.split()[0] for line in lines[:3]] == ["em", "affinity", "segmentation"]
+        for source in sources:
+            with urllib.request.urlopen(source.removeprefix("precomputed://") + "info") as answer:
+                assert json.loads(answer.read())["scales"]
+        page = next(line for line in lines if line.startswith("http://127.0.0.1"))
+        with urllib.request.urlopen(page) as answer:
+            assert b"neuroglancer" in answer.read().lower()
+    finally:
+        assert end(process) == 0
+
+
+def test_without_neuroglancer_another_one_can_show_it(run: Path) -> None:
+    process, lines = start(run, without="neuroglancer")
+    try:
+        text = "\n".join(lines)
+        assert "pip install 'volflow[view]'" in text
+        state = re.search(r"#!(http://127\.0\.0\.1\S+/state\.json)", text)
+        assert state is not None
+        with urllib.request.urlopen(state[1]) as answer:
+            names = [layer["name"] for layer in json.loads(answer.read())["layers"]]
+        assert names == ["em", "affinity", "segmentation"]
+    finally:
+        assert end(process) == 0
+
+
+def test_a_place_without_a_run_is_told(volflow: Call, tmp_path: Path) -> None:
+    found = volflow("view", tmp_path, "--no-open")
+    assert found.exit_code == 2
+    assert "holds no run" in found.output
+
+
+@pytest.mark.parametrize("size", ["12", "10x10", "ax900", "1400x90000"])
+def test_a_size_that_is_none_is_told(volflow: Call, run: Path, size: str) -> None:
+    found = volflow("view", run, "--screenshot", "shot.png", "--size", size)
+    assert found.exit_code == 2
+    assert "wanted" in found.output
+
+
+def test_what_a_screenshot_lacks_is_told_before_anything(
+    volflow: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+    found = volflow("view", run, "--screenshot", tmp_path / "shot.png")
+    assert found.exit_code == 2
+    assert "a browser (chromium" in found.output
+    assert not (tmp_path / "shot.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("shot.jpg", "ends in .png"), ("none/shot.png", "there is no folder")]
+)
+def test_a_file_that_cannot_be_written_is_told(
+    volflow: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    monkeypatch.setattr(viewer, "missing_browser", lambda: "")
+    found = volflow("view", run, "--screenshot", tmp_path / name)
+    assert found.exit_code == 2
+    assert told in found.output
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(bool(missing_browser()), reason=f"needs {missing_browser()}")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_screenshot_is_written_in_its_size(volflow: Call, run: Path, tmp_path: Path) -> None:
+    found = volflow("view", run, "--screenshot", tmp_path / "shot.png", "--size", "640x480")
+    assert found.exit_code == 0, found.output
+    assert "the browser said" not in found.output
+    assert imagecodecs.png_decode((tmp_path / "shot.png").read_bytes()).shape[:2] == (480, 640)
