@@ -33,8 +33,8 @@ from volflow.core.pipeline import VolumeSpec, from_dict
 from volflow.core.stage import Layer
 from volflow.engine.job import Plan
 from volflow.engine.plan import plan
+from volflow.engine.ranges import run_range
 from volflow.engine.run import prepare
-from volflow.engine.work import run_range
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import load_checkpoint, save_checkpoint
 from volflow.models.inference import Inference

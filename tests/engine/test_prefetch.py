@@ -16,7 +16,7 @@ from tests.engine.runs import BOUNDS, expected_index, layer, planned, toy
 from tests.engine.toys import Double
 from volflow.core.geometry import Block, Box, Triple
 from volflow.engine import ahead as ahead_module
-from volflow.engine import work
+from volflow.engine import ranges
 from volflow.engine.ahead import ReadAhead
 from volflow.engine.child import Child
 from volflow.engine.cluster import Pieces
@@ -130,11 +130,11 @@ def test_the_bytes_are_those_of_reading_when_asked(run, tmp_path, always, monkey
         return read(self, box, fill)
 
     monkeypatch.setattr(Volume, "read", noting)
-    work.run_range(double(run), 0, 48)
+    ranges.run_range(double(run), 0, 48)
     assert "read-ahead" in threads
     np.testing.assert_array_equal(layer(tmp_path, "double"), 2 * expected_index())
     threads.clear()
-    work.run_range(double(run, read_ahead=False), 0, 48)
+    ranges.run_range(double(run, read_ahead=False), 0, 48)
     assert "read-ahead" not in threads
     np.testing.assert_array_equal(layer(tmp_path, "double"), 2 * expected_index())
 
@@ -145,7 +145,7 @@ def test_a_chunk_that_is_missing_fails_its_own_block_and_no_other(run, tmp_path,
     z, y, x = (f"{a}-{b}" for a, b in zip(lost.write.start, lost.write.stop, strict=True))
     (chunk,) = (tmp_path / "index").rglob(f"{x}_{y}_{z}*")
     chunk.unlink()
-    outcome = work.run_range(job, 0, 48)
+    outcome = ranges.run_range(job, 0, 48)
     assert [failure.index for failure in outcome.failures] == [lost.index]
     assert outcome.failures[0].reason == "storage"
     assert outcome.done == 47
@@ -212,11 +212,11 @@ def test_a_read_that_ends_the_process_convicts_no_innocent(run, tmp_path, how):
 
 def test_slow_blocks_come_several_to_a_task_while_there_are_enough():
     pieces = Pieces([(0, 100)], 2)
-    pieces.measured(work.Outcome(done=1, seconds=3.0))
+    pieces.measured(ranges.Outcome(done=1, seconds=3.0))
     assert pieces.take() == (0, 4)
     pieces = Pieces([(0, 100)], 2)
-    pieces.measured(work.Outcome(done=1, seconds=30.0))
+    pieces.measured(ranges.Outcome(done=1, seconds=30.0))
     assert pieces.take() == (0, 1)
     pieces = Pieces([(0, 4)], 2)
-    pieces.measured(work.Outcome(done=1, seconds=3.0))
+    pieces.measured(ranges.Outcome(done=1, seconds=3.0))
     assert pieces.take() == (0, 1)  # so that both end together

@@ -28,7 +28,7 @@ from multiprocessing.connection import Connection, Pipe
 import psutil
 
 from volflow.engine.job import Failure, Job
-from volflow.engine.work import (
+from volflow.engine.ranges import (
     Outcome,
     Progress,
     job_path,

@@ -19,7 +19,7 @@ import psutil
 
 from volflow.engine.child import Limits, run_in_child
 from volflow.engine.job import Job
-from volflow.engine.work import Outcome, job_path, ranges, recorded_failures, run_range
+from volflow.engine.ranges import Outcome, contiguous, job_path, recorded_failures, run_range
 from volflow.errors import PlanError, StorageError
 from volflow.io.ledger import Ledger
 
@@ -200,7 +200,7 @@ def what_became_of(job: Job, piece: Range) -> tuple[Outcome, list[Range]]:
         done += len(inside)
         settled.update(inside)
     missing = [number for number in range(start, stop) if number not in settled]
-    return Outcome(done=done, failures=failures), list(ranges(missing))
+    return Outcome(done=done, failures=failures), list(contiguous(missing))
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ from volflow.core.pipeline import dump
 from volflow.core.stage import Layer, Reduction
 from volflow.engine.cluster import Crew, Need, connect
 from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
+from volflow.engine.ranges import Outcome, job_path, recorded_failures, run_range
 from volflow.engine.watch import Watcher
-from volflow.engine.work import Outcome, job_path, recorded_failures, run_range
 from volflow.errors import PlanError
 from volflow.io.ledger import Ledger, owner, set_owner
 from volflow.io.lock import RunLock

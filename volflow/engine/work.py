@@ -1,78 +1,32 @@
-"""One block: read, call the stage's pure function, write; and a range of blocks with markers.
+"""One block: read, call the stage's pure function, write.
 
-This is all that a worker does. `run_block` is the same in a child process of a Dask worker and
-in a plain loop in the driver.
+`run_block` is the same in a child process of a Dask worker and in a plain loop in the driver;
+`ranges` calls it for many blocks.
 """
 
 from __future__ import annotations
 
-import resource
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Columns, Layer, Previous, Record, Reduction
-from volflow.engine.ahead import ReadAhead
-from volflow.engine.job import Failure, Job, RecordSource, Source, Target
-from volflow.errors import BlockError, StorageError
-from volflow.io.ledger import Ledger
+from volflow.engine.job import Job, RecordSource, Source, Target
+from volflow.errors import BlockError
 from volflow.io.records import Records
 from volflow.io.volume import Volume, open_cached
 
-MARK_EVERY = 2.0  # seconds of work that a killed worker may have to do again
 
-
-@dataclass
-class Outcome:
-    """What became of a range of blocks; small, because it travels to the driver."""
-
-    done: int = 0
-    empty: int = 0
-    voxels: int = 0
-    seconds: float = 0.0
-    peak: int = 0
-    failures: list[Failure] = field(default_factory=list)
-
-    def add(self, other: Outcome) -> None:
-        """Count another range's outcome in."""
-        self.done += other.done
-        self.empty += other.empty
-        self.voxels += other.voxels
-        self.seconds += other.seconds
-        self.peak = max(self.peak, other.peak)
-        self.failures += other.failures
-
-
-class Progress:
-    """Told where a range stands, so that a parent process can tell which block ended its child."""
-
-    def begin(self, number: int) -> None:
-        """Work on this block begins; those before it are written."""
-
-    def reads_ahead(self, number: int) -> None:
-        """A block begins to be read beside the one under way."""
-
-    def marked(self, number: int) -> None:
-        """Every block below this number is marked, or reported as failed."""
-
-
-# --- one block -----------------------------------------------------------------------------------
-
-
-class _Given(NamedTuple):
+class Given(NamedTuple):
     """What a block of a map is given; `inputs` is None where the mask leaves nothing to do."""
 
     mask: np.ndarray | None
     inputs: dict[str, Any] | None
 
 
-def run_block(job: Job, number: int, read: Callable[[int], _Given] | None = None) -> dict[str, int]:
+def run_block(job: Job, number: int, read: Callable[[int], Given] | None = None) -> dict[str, int]:
     """Do one block of a job and write what it makes.
 
     Parameters
@@ -90,19 +44,20 @@ def run_block(job: Job, number: int, read: Callable[[int], _Given] | None = None
     """
     block = job.sweep.grid[number]
     if job.sweep.kind == "map":
-        return _map(job, block, read(number) if read else _read(job, number))
+        return _map(job, block, read(number) if read else read_block(job, number))
     return _WORK[job.sweep.kind](job, block)
 
 
-def _read(job: Job, number: int) -> _Given:
+def read_block(job: Job, number: int) -> Given:
+    """What a block of a map reads; may be done in another thread, ahead of time."""
     block = job.sweep.grid[number]
     mask = _mask(job, block)
     if mask is not None and job.sweep.zoom == (1, 1, 1) and not block.crop(mask).any():
-        return _Given(mask, None)
-    return _Given(mask, _inputs(job, block))
+        return Given(mask, None)
+    return Given(mask, _inputs(job, block))
 
 
-def _map(job: Job, block: Block, given: _Given) -> dict[str, int]:
+def _map(job: Job, block: Block, given: Given) -> dict[str, int]:
     mask, arguments = given
     if arguments is None:
         _write(job, block, _nothing(job, block), None)
@@ -347,171 +302,3 @@ def _check_columns(stage: str, name: str, columns: Columns, record: Record) -> N
     found = {key: str(column.dtype) for key, column in record.items()}
     if found != {key: str(np.dtype(dtype)) for key, dtype in wanted.items()}:
         raise BlockError(f"{stage} declares columns {wanted} for '{name}' and returned {found}")
-
-
-# --- a range of blocks ---------------------------------------------------------------------------
-
-
-def job_path(job: Job) -> str:
-    """Where the ledger keeps the markers of a job."""
-    return f"{job.step}/{job.digest}/{job.sweep.name}"
-
-
-def run_range(
-    job: Job,
-    start: int,
-    stop: int,
-    progress: Progress | None = None,
-    tolerate: bool = True,
-    ahead: bool = True,
-) -> Outcome:
-    """Do the blocks `start` to `stop` of a job, marking runs of finished ones as it goes.
-
-    A block that raises is tried `job.attempts` times, then recorded as failed, and the others
-    go on; with `tolerate` False the exception leaves instead (for a debugger). A map reads the
-    next block while it computes one, unless `ahead` is False or memory is short.
-    """
-    progress = progress or Progress()
-    marks = _Marks(job, start, progress)
-    outcome = Outcome()
-    ahead = ahead and job.read_ahead and bool(job.sources)
-    reader = ReadAhead(lambda number: _read(job, number), stop, progress.reads_ahead, ahead)
-    try:
-        for number in range(start, stop):
-            progress.begin(number)
-            failure = _attempt(job, number, reader, marks.costs, tolerate)
-            if failure is None:
-                outcome.done += 1
-                marks.up_to(number + 1)
-            else:
-                marks.flush()
-                outcome.failures.append(record_failure(job, number, failure))
-                marks.skip(number)
-    finally:
-        reader.close()
-        marks.flush()
-    total = marks.total
-    outcome.voxels, outcome.empty = int(total["voxels"]), int(total["empty"])
-    outcome.seconds, outcome.peak = float(total["seconds"]), int(total["peak"])
-    return outcome
-
-
-def _attempt(
-    job: Job, number: int, reader: ReadAhead[_Given], costs: dict[str, float], tolerate: bool
-) -> Failure | None:
-    """Run one block, count its costs in, and say why it failed if it did."""
-    for attempt in range(1, job.attempts + 1):
-        begun = time.perf_counter()
-        try:
-            cost = run_block(job, number, reader.take)
-        except Exception as error:
-            if not tolerate:
-                raise
-            if attempt == job.attempts:
-                return _failure(job, number, error)
-        else:
-            costs["seconds"] = costs.get("seconds", 0.0) + time.perf_counter() - begun
-            for name, value in cost.items():
-                costs[name] = costs.get(name, 0) + value
-                if name.startswith("passed"):
-                    costs[f"max.{name}"] = max(costs.get(f"max.{name}", 0), value)
-            return None
-    raise AssertionError("unreachable: attempts is at least one")
-
-
-def _failure(job: Job, number: int, error: Exception) -> Failure:
-    reason = "storage" if isinstance(error, StorageError) else "exception"
-    index = job.sweep.grid.index(number)
-    message = f"{type(error).__name__}: {error}"
-    return Failure(job.step, job.sweep.name, index, reason, message, traceback.format_exc())
-
-
-def record_failure(job: Job, number: int, failure: Failure) -> Failure:
-    """Write a failure into the ledger."""
-    body = {"reason": failure.reason, "error": failure.error, "traceback": failure.traceback}
-    Ledger(job.run).mark_failed(job_path(job), number, {"index": failure.index, **body})
-    return failure
-
-
-def recorded_failures(job: Job, start: int = 0, stop: int | None = None) -> list[Failure]:
-    """The failures that the ledger holds for a job, or for a range of its blocks."""
-    found = Ledger(job.run).failed(job_path(job))
-    stop = len(job.sweep.grid) if stop is None else stop
-    return [
-        Failure(
-            job.step,
-            job.sweep.name,
-            job.sweep.grid.index(number),
-            body["reason"],
-            body["error"],
-            body["traceback"],
-        )
-        for number, body in sorted(found.items())
-        if start <= number < stop
-    ]
-
-
-class _Marks:
-    """Markers of the contiguous runs of finished blocks in a range."""
-
-    def __init__(self, job: Job, start: int, progress: Progress) -> None:
-        self.ledger, self.path, self.progress = Ledger(job.run), job_path(job), progress
-        self.start = self.stop = start
-        self.costs: dict[str, float] = {}
-        self.total = {"voxels": 0.0, "empty": 0.0, "seconds": 0.0, "peak": 0.0}
-        self.due = time.monotonic() + MARK_EVERY
-        reset_peak()
-
-    def up_to(self, stop: int) -> None:
-        self.stop = stop
-        if time.monotonic() > self.due:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.stop > self.start:
-            self.costs["peak"] = peak_memory()
-            self.ledger.mark_done(self.path, self.start, self.stop, self.costs)
-            for name in ("voxels", "empty", "seconds"):
-                self.total[name] += self.costs.get(name, 0)
-            self.total["peak"] = max(self.total["peak"], self.costs["peak"])
-            self.start = self.stop
-            self.costs.clear()
-            reset_peak()
-        self.progress.marked(self.start)
-        self.due = time.monotonic() + MARK_EVERY
-
-    def skip(self, number: int) -> None:
-        self.start = self.stop = number + 1
-        self.progress.marked(self.start)
-
-
-def reset_peak() -> None:
-    """Forget the peak of this process's memory, where the kernel lets us."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak_memory() -> int:
-    """Bytes of this process's resident memory at its peak since `reset_peak`."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Contiguous half-open runs of sorted numbers."""
-    start = previous = None
-    for number in numbers:
-        if previous is None or number != previous + 1:
-            if previous is not None and start is not None:
-                yield start, previous + 1
-            start = number
-        previous = number
-    if previous is not None and start is not None:
-        yield start, previous + 1
