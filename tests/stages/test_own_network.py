@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 import volflow
-from tests.stages.test_predict import EM, affinity, mistakes, store
+from tests.stages.contract import Case, run
+from tests.stages.test_predict import BOUNDS, EM, affinity, mistakes, store
+from volflow.errors import StorageError
 from volflow.segment.flips import moved
+from volflow.stages.predict import Predict
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bring-your-own-network.md").read_text()
 
@@ -71,8 +75,6 @@ def test_the_page_runs(folder: Path) -> None:
     scaled = ((EM.astype("float32") - low) / (high - low) * 2 - 1).clip(-2, 2)
     padded = np.pad(scaled, 4, mode="reflect")
     network = small()
-    from safetensors.torch import load_file
-
     network.load_state_dict(load_file("small.safetensors"))
     with torch.inference_mode():
         next_voxel = network(torch.from_numpy(padded)[None, None]).sigmoid()[0].numpy()
@@ -102,6 +104,19 @@ def test_other_code_is_other_content(folder: Path) -> None:
     with (folder / "my_networks.py").open("a") as file:
         file.write("\nLATER = 1\n")
     assert content() != first
+
+
+def test_weights_that_change_are_other_content_and_never_those_of_before(folder: Path) -> None:
+    stage = Predict(**source()["steps"][1]["with"], range=(0, 255))
+    case = Case(stage, BOUNDS, {"em": EM})
+    first = run(case, (20, 24, 32))["affinity@0"]
+    torch.manual_seed(4)
+    save_file(small().state_dict(), "small.safetensors")
+    other = Predict(**source()["steps"][1]["with"], range=(0, 255))
+    assert other.identity() != stage.identity()
+    assert (run(Case(other, BOUNDS, {"em": EM}), (20, 24, 32))["affinity@0"] != first).any()
+    with pytest.raises(StorageError, match="has changed since the run was planned"):
+        run(case, (20, 24, 32))
 
 
 @pytest.mark.parametrize(

@@ -342,6 +342,7 @@ def test_a_constant_image_ends_the_run_before_the_network_sees_it(folder: Path) 
         ({"input_tile": [37, 36, 36]}, "is not a multiple of the network's stride"),
         ({"input_tile": [20, 20, 20]}, "larger than its context"),
         ({"flips": "xz"}, "flips"),
+        ({"range": [200, 50]}, "range: its first number must be below its second"),
         ({"weights": "a.safetensors"}, "belong to a model of your own"),
         ({"device": "cuda:1"}, "device"),
         ({"modle": "x"}, "modle"),

@@ -124,7 +124,12 @@ def find_network(model: str, weights: str | None, declared: Foreign | None) -> F
             raise ValueError(f"checkpoint {path}: damaged: its tensors have another hash")
     except StorageError as error:
         raise ValueError(str(error)) from error
-    return FoundNetwork(header, str(path), {"header": header.model_dump(mode="json")})
+    return FoundNetwork(header, str(path), {"header": _dumped(header)})
+
+
+def _dumped(header: Header) -> dict[str, Any]:
+    """What of a header the output depends on."""
+    return header.model_dump(mode="json", exclude={"card"})
 
 
 def _checkpoint(model: str) -> Path:
@@ -161,13 +166,12 @@ def _foreign(model: str, weights: str | None, declared: Foreign | None) -> Found
             f"model '{model}': there is no module '{module}'; put {module}.py beside the pipeline "
             "file, or install it"
         )
-    header = declared.header(model)
-    content = {"header": header.model_dump(mode="json"), "source": "", "weights": ""}
-    if spec.origin and spec.origin.endswith(".py"):
-        content["source"] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
-    path = None
+    header, path = declared.header(model), None
     if weights is not None:
         path = str(Path(weights).expanduser().absolute())
         read_entries(path)
-        content["weights"] = sha256(path)
-    return FoundNetwork(header, path, content, foreign=True)
+        header = header.model_copy(update={"weights_sha256": sha256(path)})
+    source = ""
+    if spec.origin and spec.origin.endswith(".py"):
+        source = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    return FoundNetwork(header, path, {"header": _dumped(header), "source": source}, foreign=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from volflow.core.header import Header
+from volflow.core.header import Header, sha256
 from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import OURS, build, load_checkpoint
 
@@ -109,7 +109,7 @@ def loaded(header: Header, path: str | None, foreign: bool) -> nn.Module:
     if path is None:  # nothing is learnt in it, see `rehearse`
         return build(header).float().eval()
     network, found = load_checkpoint(path, header if foreign else None)
-    if found != header:
+    if found != header or sha256(path) != header.weights_sha256:
         raise StorageError(f"checkpoint {path} has changed since the run was planned")
     return network
 

@@ -13,10 +13,17 @@ from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
 from volflow.core.header import Header, Sides
 from volflow.core.network import Foreign, FoundNetwork, find_network
 from volflow.core.stage import Layer, Record, Stage
-from volflow.segment.flips import averaged, moving, nearest, unflippable
+from volflow.segment.flips import averaged, moving, nearest
 from volflow.segment.intensity import normalise
 from volflow.segment.tiling import Tiling, fitted, tiled
-from volflow.stages.intensity import PARTS, check_image
+from volflow.stages.intensity import PARTS
+from volflow.stages.network_fit import (
+    check_channels,
+    check_em,
+    check_scaling,
+    check_stride,
+    check_voxels,
+)
 
 if TYPE_CHECKING:
     from volflow.models.inference import Inference
@@ -25,8 +32,8 @@ Span = Annotated[int, Field(ge=0)]
 Pick = tuple[int, Triple]
 """A channel of the network, and how far its output is moved."""
 
-BASE = 700 << 20  # bytes that torch and a network take before the first tile
-PER_TILE_VOXEL = 400  # bytes, measured with widths of 16 to 96
+BASE = 400 << 20  # bytes that torch and a network take before the first tile
+PER_TILE_VOXEL = 1000  # bytes; measured: 500 at a first width of 16 in float32, 270 in bfloat16
 IN_PLACE: Triple = (0, 0, 0)
 
 
@@ -71,6 +78,8 @@ class Predict(Stage):
     @model_validator(mode="after")
     def _find(self) -> Predict:
         self._found = find_network(self.model, self.weights, self.network)
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range: its first number must be below its second; got {self.range}")
         return self
 
     @property
@@ -116,79 +125,37 @@ class Predict(Stage):
         return BASE + PER_TILE_VOXEL * tile + per_voxel * int(np.prod(shape))
 
     def identity(self) -> dict[str, Any]:
-        said = self.model_dump(mode="json", exclude={"model", "weights", "network"})
+        said = self.model_dump(
+            mode="json", exclude={"model", "weights", "network", "voxel_tolerance"}
+        )
         return {**said, "network": self._found.content}
 
     # --- before the first block ------------------------------------------------------------------
 
     def check(self, grid: BlockGrid) -> list[str]:
-        return [*self._check_channels(), *self._check_tiles(grid.bounds), *self._check_foreign()]
-
-    def _check_channels(self) -> list[str]:
-        header, wrong = self.header, []
-        if not self.picks:
-            wrong.append(
-                f"write: network '{self.model}' has no affinities with the three neighbours (its "
-                f"offsets: {list(header.offsets) or 'none'}); say which of its "
-                f"{header.out_channels} channels are to be written, write: {{NAME: [0, ...]}}"
-            )
-        for name, channels in self.write.items():
-            if not channels or max(channels) >= header.out_channels:
-                wrong.append(
-                    f"write: '{name}' wants channels {list(channels)} of a network that has 0 to "
-                    f"{header.out_channels - 1}"
-                )
-        slanted = unflippable(header.offsets, self.flips)
-        if slanted:
-            wrong.append(f"flips: {self.flips} turns offset {slanted[0]} into another pair")
-        return wrong
-
-    def _check_tiles(self, bounds: Box) -> list[str]:
-        unit, tile = self.header.total_stride, self.input_tile
-        if tile is not None and any(t % u for t, u in zip(tile, unit, strict=True)):
-            return [f"input_tile: {tile} is not a multiple of the network's stride {unit}"]
+        wrong = check_channels(self.model, self.header, self.write, self.flips)
+        if self.input_tile is not None:
+            wrong += check_stride("input_tile", self.input_tile, self.header)
+        wrong += check_stride("overlap", self.overlap, self.header)
         try:
-            tiling = self.tiling(bounds)
+            self.tiling(grid.bounds)
         except ValueError as error:
-            return [f"{'input_tile' if tile else 'overlap'}: {error}"]
-        if any(s % u for s, u in zip(tiling.stride, unit, strict=True)):
-            return [f"overlap: {self.overlap} is not a multiple of the network's stride {unit}"]
-        return []
+            wrong.append(f"{'input_tile' if self.input_tile else 'overlap'}: {error}")
+        if self._found.foreign:
+            from volflow.models.inference import rehearse
 
-    def _check_foreign(self) -> list[str]:
-        if not self._found.foreign:
-            return []
-        from volflow.models.inference import rehearse
-
-        wrong = rehearse(self.header, self._found.path)
-        return [f"model: {wrong}"] if wrong else []
+            told = rehearse(self.header, self._found.path)
+            wrong += [f"model: {told}"] if told else []
+        return wrong
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
     ) -> list[str]:
-        header, em = self.header, inputs.get("em")
-        wrong = check_image(em)
-        if em is not None and (em.channels or 1) != header.in_channels:
-            wrong.append(f"em: the network takes {header.in_channels} channels, not {em.channels}")
-        trained = header.voxel_size_nm
-        sides = zip(resolution, trained, strict=True)
-        if any(abs(here - there) > self.voxel_tolerance * there for here, there in sides):
-            wrong.append(
-                f"voxel_tolerance: voxels are {_listed(resolution)} nm, and network '{self.model}' "
-                f"was trained on {_listed(trained)} nm; beyond {self.voxel_tolerance:.0%} it is "
-                "not trusted (another level of the volume may fit)"
-            )
-        scaled = header.normalisation
-        if scaled.kind == "percentiles" and self.range is None:
-            ends = (scaled.low * PARTS, scaled.high * PARTS)
-            if "intensity" not in inputs:
-                wrong.append(
-                    f"range: network '{self.model}' wants its image scaled by quantiles of the "
-                    "volume; add `- use: intensity` before, or give range: [LOW, HIGH]"
-                )
-            elif any(abs(end - round(end)) > 1e-6 for end in ends):
-                wrong.append(f"range: quantiles are known in steps of 1/{PARTS}; give the range")
-        return wrong
+        return [
+            *check_em(self.header, inputs.get("em")),
+            *check_voxels(self.model, self.header, resolution, self.voxel_tolerance),
+            *check_scaling(self.model, self.header, self.range is not None, inputs),
+        ]
 
     # --- a block ---------------------------------------------------------------------------------
 
@@ -262,7 +229,3 @@ def _inference(
 
     told = Header.model_validate_json(header)
     return Inference(loaded(told, path, foreign), told, channels, device, precision, threads)
-
-
-def _listed(values: tuple[float, float, float]) -> str:
-    return " x ".join(f"{value:g}" for value in values)

@@ -1,0 +1,90 @@
+"""Whether a network fits what is asked of it and the volume it is laid over, in sentences.
+
+Each function returns what is wrong, the parameter's name first; an empty list is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from volflow.core.geometry import Triple
+from volflow.core.header import Header
+from volflow.core.stage import Layer
+from volflow.segment.flips import nearest, unflippable
+from volflow.stages.intensity import PARTS, check_image
+
+Resolution = tuple[float, float, float]
+
+
+def check_channels(
+    model: str, header: Header, write: Mapping[str, tuple[int, ...]], flips: str
+) -> list[str]:
+    """The channels to be written are there, and flips keep their pairs."""
+    wrong = []
+    if not write and nearest(header.offsets) is None:
+        wrong.append(
+            f"write: network '{model}' has no affinities with the three neighbours (its "
+            f"offsets: {list(header.offsets) or 'none'}); say which of its "
+            f"{header.out_channels} channels are to be written, write: {{NAME: [0, ...]}}"
+        )
+    for name, channels in write.items():
+        if not channels or max(channels) >= header.out_channels:
+            wrong.append(
+                f"write: '{name}' wants channels {list(channels)} of a network that has 0 to "
+                f"{header.out_channels - 1}"
+            )
+    slanted = unflippable(header.offsets, flips)
+    if slanted:
+        wrong.append(f"flips: {flips} turns offset {slanted[0]} into another pair")
+    return wrong
+
+
+def check_stride(name: str, sides: Triple, header: Header) -> list[str]:
+    """A tile or a distance between tiles is a multiple of what the network pools to."""
+    unit = header.total_stride
+    if any(side % u for side, u in zip(sides, unit, strict=True)):
+        return [f"{name}: {sides} is not a multiple of the network's stride {unit}"]
+    return []
+
+
+def check_voxels(model: str, header: Header, resolution: Resolution, tolerance: float) -> list[str]:
+    """Voxels are about as large as those that the network was trained on."""
+    trained = header.voxel_size_nm
+    sides = zip(resolution, trained, strict=True)
+    if all(abs(here - there) <= tolerance * there for here, there in sides):
+        return []
+    return [
+        f"voxel_tolerance: voxels are {_listed(resolution)} nm, and network '{model}' was trained "
+        f"on {_listed(trained)} nm; beyond {tolerance:.0%} it is not trusted (another level of the "
+        "volume may fit)"
+    ]
+
+
+def check_em(header: Header, em: Layer | None) -> list[str]:
+    """The image has the type and the channels that the network takes."""
+    wrong = check_image(em)
+    if em is not None and (em.channels or 1) != header.in_channels:
+        wrong.append(f"em: the network takes {header.in_channels} channels, not {em.channels}")
+    return wrong
+
+
+def check_scaling(
+    model: str, header: Header, given: bool, inputs: Mapping[str, Layer | None]
+) -> list[str]:
+    """The intensities by which the image is scaled will be known."""
+    scaled = header.normalisation
+    if scaled.kind == "fixed" or given:
+        return []
+    if "intensity" not in inputs:
+        return [
+            f"range: network '{model}' wants its image scaled by quantiles of the volume; add "
+            "`- use: intensity` before, or give range: [LOW, HIGH]"
+        ]
+    ends = (scaled.low * PARTS, scaled.high * PARTS)
+    if any(abs(end - round(end)) > 1e-6 for end in ends):
+        return [f"range: quantiles are known in steps of 1/{PARTS}; give range: [LOW, HIGH]"]
+    return []
+
+
+def _listed(values: Resolution) -> str:
+    return " x ".join(f"{value:g}" for value in values)
