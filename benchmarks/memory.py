@@ -1,7 +1,7 @@
 """What a run costs in memory, as its own markers tell: peaks of workers, edges passed up.
 
     python -m benchmarks.memory maps                the same steps on a volume and on 8 times it
-    python -m benchmarks.memory reductions [SIDE]   edges and peaks per level, 0 to 2 joining rounds
+    python -m benchmarks.memory reductions [SIDE [ROUNDS ...]]   edges and peaks per level
 
 The baseline FIB-25 affinities, mirrored to a larger volume (benchmarks/data.py); blocks of 64³.
 """
@@ -55,11 +55,11 @@ def costs(options: list[str]) -> dict[str, Rows]:
 
 
 def maps() -> None:
-    """Peak of a worker's process on 128³ and 256³, 64 times and 512 times the block's tenth."""
-    print("| step | peak at 192³ (MiB) | peak at 384³ (MiB) | ratio |\n|---|---|---|---|")
+    """Peak of a worker's process on a volume and on one of eight times as many voxels."""
+    print("| step | peak at 256³ (MiB) | peak at 512³ (MiB) | ratio |\n|---|---|---|---|")
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for side in (192, 384):
+        for side in (256, 512):
             run = Path(folder) / str(side)
             options = overrides(run, mirrored(Path(folder), (side, side, side)))
             assert volflow.run("segment", overrides=options, cluster="local", workers=1).ok
@@ -70,14 +70,18 @@ def maps() -> None:
         print(f"| {step} | {small / 2**20:.0f} | {large / 2**20:.0f} | {ratio:.2f} |")
 
 
-def reductions(side: int) -> None:
-    """Edges passed up by the largest node of each level, and the peak of a worker there."""
+def reductions(side: int = 640, *joining: int) -> None:
+    """Edges passed up by the largest node of each level, and the peak of a worker there.
+
+    In 640³ the middle node of 256³ has neighbours on all sides. `joining`: numbers of joining
+    rounds to measure, 0 to 2 by default.
+    """
     titles = ["joining rounds", "pass", "side", "nodes", "edges passed up, most", "all"]
     titles += ["MiB passed, most", "peak MiB", "predicted MiB"]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         affinity = mirrored(Path(folder), (side, side, side))
-        for rounds in (0, 1, 2):
+        for rounds in joining or (0, 1, 2):
             run = Path(folder) / f"run{rounds}"
             options = overrides(run, affinity, join_rounds=rounds)
             until = "agglomerate"
@@ -99,6 +103,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["maps"]:
         maps()
     elif sys.argv[1:2] == ["reductions"]:
-        reductions(int(sys.argv[2]) if len(sys.argv) > 2 else 640)
+        reductions(*map(int, sys.argv[2:]))
     else:
         sys.exit(__doc__)

@@ -30,7 +30,7 @@ Side = Annotated[int, Field(ge=1)]
 
 BYTES_PER_VOXEL = 64  # measured on FIB-25: 52; on white noise, the worst there is: 165
 NODE_EXPONENT = 0.82  # edges passed up grow 5.5 times when the side of a box doubles
-NODE_FACTORS = (500, 170)  # without and with joining rounds; measured at 128 and 250 voxels a side
+NODE_FACTORS = (640, 210)  # without and with joining rounds; measured at 128 to 640 voxels a side
 
 
 class Agglomerate(Reduction):
