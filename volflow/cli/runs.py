@@ -171,6 +171,7 @@ def conclude(result: RunResult) -> None:
         blocks = sum(step.total for step in result.steps)
         before = f", {already:,} of them done before" if already else ""
         console.print(f"[green]done[/]: {plural(blocks, 'block')}{before}")
+        console.print(f"{result.run}/report.html; or: volflow view {result.run}", markup=False)
         return
     stderr = errors()
     if result.failures:
