@@ -27,6 +27,7 @@ from volflow.core.stage import installed_stages
 from volflow.core.wiring import WiredStep, wire
 from volflow.engine.checks import check_fit, chunk_of, nearest
 from volflow.engine.job import RecordSource, Source
+from volflow.engine.planner import PROCESS
 from volflow.io.ledger import set_owner
 
 # --- a plan --------------------------------------------------------------------------------------
@@ -146,10 +147,10 @@ def test_memory_is_that_of_the_largest_block_of_each_pass(folder):
     result = planned(GOOD, "block=[16, 16, 100]")
     voxels = (16 + 4) * (16 + 4) * (50 + 4)
     ahead = 3 * voxels  # what the next block reads of `affinity`
-    assert result.step("pieces").memory == {"map": 10 * voxels + ahead}
+    assert result.step("pieces").memory == {"map": PROCESS + 10 * voxels + ahead}
     table = result.step("table").memory
-    assert table["total.up.0"] == 32 * 16 * 16 * 50
-    assert table["total.up.1"] == table["total.down.1"] == 3 * 32 * 32 * 50
+    assert table["total.up.0"] == PROCESS + 32 * 16 * 16 * 50
+    assert table["total.up.1"] == table["total.down.1"] == PROCESS + 3 * 32 * 32 * 50
     assert result.step("pieces").bytes_out == 8 * BOUNDS.size
     assert result.step("table").bytes_out == 0
 

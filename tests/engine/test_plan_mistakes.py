@@ -298,10 +298,10 @@ def test_mistakes_of_all_kinds_are_told_at_once(folder):
 
 
 def test_a_block_that_needs_more_than_a_worker_has_is_a_mistake(folder):
-    found = mistakes(memory=50_000)
+    found = mistakes(memory=256 << 20)
     assert found[0].startswith(
-        "p.yaml:2: block: step 'pieces': a block of [16, 16, 16] needs about 78.1 KiB in pass "
-        "'map', and a worker has 48.8 KiB"
+        "p.yaml:2: block: step 'pieces': a block of [16, 16, 16] needs about 256.1 MiB in pass "
+        "'map', and a worker has 256.0 MiB"
     )
     assert planned(memory=10**9).steps
 

@@ -20,6 +20,7 @@ from volflow.errors import StorageError
 from volflow.io.address import Address
 
 WRITING = ("map", "finish")
+PROCESS = 256 << 20  # bytes of a worker before its first block: Python, numpy, numba; measured 230
 OF_THE_RUN = ("ledger", "records", "results")  # folders that a volume must not lie on
 
 
@@ -250,11 +251,11 @@ class Planner:
 
 
 def _memory(stage: Stage, sweep: Pass) -> int:
-    """Bytes at the peak of the largest block of a pass."""
+    """Bytes of a worker's process at the peak of the largest block of a pass."""
     write = _largest(sweep)
     if sweep.kind in ("join", "split") and isinstance(stage, Reduction):
-        return stage.node_memory(write)
-    return stage.memory(Box((0, 0, 0), write).grow(sweep.grid.halo).shape)
+        return PROCESS + stage.node_memory(write)
+    return PROCESS + stage.memory(Box((0, 0, 0), write).grow(sweep.grid.halo).shape)
 
 
 def _ahead(inputs: Mapping[str, Layer | None], sweep: Pass) -> int:
