@@ -35,6 +35,7 @@ VERBS = {
     "block": "volflow.cli.runs",
     "view": "volflow.cli.viewing",
     "score": "volflow.cli.scores",
+    "train": "volflow.cli.training",
     "convert": "volflow.cli.conversions",
     "doctor": "volflow.cli.doctor",
     "schema": "volflow.cli.plans",

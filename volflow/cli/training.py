@@ -20,13 +20,19 @@ from volflow.errors import PlanError
     help="Put in place of what the file says: steps=500, tiles.batch=2, out=DIR.",
 )
 @click.option("--check", is_flag=True, help="Check the file and the volumes; train nothing.")
-def train(config: str, overrides: tuple[str, ...], check: bool) -> None:
+@click.option(
+    "--export",
+    metavar="FILE",
+    help="Then copy the best checkpoint there, with half the bytes.",
+)
+def train(config: str, overrides: tuple[str, ...], check: bool, export: str | None) -> None:
     """Train an affinity network as CONFIG says.
 
-    CONFIG is a YAML file (pipelines/train/fib25.yaml is one). A training that was interrupted
-    goes on when it is started again; the best checkpoint by validation, best.safetensors, and a
-    picture of it beside the truth lie in its folder `out`.
+    CONFIG is a YAML file, or the name of one that travels with volflow (fib25, synth). A
+    training that was interrupted goes on when it is started again; the best checkpoint by
+    validation, best.safetensors, and a picture of it beside the truth lie in its folder `out`.
     """
+    from volflow.core.shipped import find_shipped
     from volflow.train.config import load
 
     try:
@@ -35,18 +41,26 @@ def train(config: str, overrides: tuple[str, ...], check: bool) -> None:
         raise PlanError(f"training needs torch, which cannot be imported: {error}") from error
     from volflow.train.sources import refusals
 
-    training = load(config, overrides)
+    path = find_shipped(config, "pipelines/train", "training file")
+    training = load(path, overrides)
     wrong = refusals(training)
     if wrong:
-        raise PlanError(*(f"{config}: {text}" for text in wrong))
+        raise PlanError(*(f"{path}: {text}" for text in wrong))
     if check:
-        click.echo(f"{config}: {training.steps} steps, nothing wrong")
+        click.echo(f"{path}: {training.steps} steps, nothing wrong")
         return
     from volflow.train.supervised import train as run
 
     click.echo(f"training in {training.out}; interrupt it at will, it goes on when started again")
     best = run(training, Progress(training.steps, Path(training.out)))
     click.echo(f"best checkpoint: {best}")
+    if export is not None:
+        from torch import float16
+
+        from volflow.models.checkpoint import export_checkpoint
+
+        export_checkpoint(best, export, float16)
+        click.echo(f"copied to {export}")
 
 
 class Progress:

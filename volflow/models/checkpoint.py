@@ -105,6 +105,13 @@ def load_checkpoint(
     return fold_batchnorm(network.float().eval()), header
 
 
+def export_checkpoint(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], dtype: torch.dtype
+) -> Header:
+    """Copy a checkpoint with its floating tensors stored as another dtype."""
+    return save_checkpoint(target, load_file(source), read_header(source), dtype)
+
+
 def build(header: Header) -> nn.Module:
     """The network a header names, with fresh weights.
 

@@ -1,0 +1,68 @@
+"""`volflow train`: a file checked before anything starts, a checkpoint at the end."""
+
+import pytest
+
+from volflow.core.header import read_header
+from volflow.errors import PlanError
+
+TINY = """
+out: {out}
+voxel_size_nm: [10, 10, 10]
+sources:
+  - synthetic: {{bounds: "0:32,0:32,0:32", seed: 5}}
+validation:
+  source: {{synthetic: {{bounds: "0:24,0:24,0:24", seed: 6}}}}
+  every: 2
+network: {{widths: [2, 3], pools: [[2, 2, 2]]}}
+tiles: {{input_tile: [24, 24, 24], halo: [4, 4, 4]}}
+crop: [16, 16, 16]
+steps: 4
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.format(out=tmp_path / "training"))
+    return path
+
+
+def test_training_ends_in_a_checkpoint(volflow, config, tmp_path):
+    done = volflow("train", config)
+    assert done.exit_code == 0
+    assert done.output.count("VI ") == 2
+    assert "best so far" in done.output
+    best = tmp_path / "training" / "best.safetensors"
+    assert f"best checkpoint: {best}" in done.output.replace("\n", "")
+    assert read_header(best).halo == (4, 4, 4)
+
+
+def test_check_trains_nothing(volflow, config, tmp_path):
+    done = volflow("train", config, "--check", "--set", "steps=9")
+    assert done.exit_code == 0
+    assert "9 steps, nothing wrong" in done.output
+    assert not (tmp_path / "training").exists()
+
+
+def test_all_mistakes_are_told_before_anything_starts(volflow, config, tmp_path):
+    done = volflow("train", config, "--set", "steps=0", "--set", "batches=2")
+    assert done.exit_code == 2
+    assert "2 mistakes; nothing was started" in done.output
+    assert "--set steps=0: steps: wanted greater than or equal to 1" in done.output
+    assert "did you mean 'batch'?" in done.output
+    done = volflow("train", config, "--set", "crop=[64,64,64]")
+    assert done.exit_code == 2
+    assert "sources[0]: 0:32,0:32,0:32 is smaller than a crop" in done.output
+
+
+def test_a_file_that_is_not_there_is_named(volflow):
+    done = volflow("train", "fib52", "--check")
+    assert done.exit_code == 2
+    assert "there is no training file 'fib52'; did you mean 'fib25'?" in done.output
+
+
+def test_mistakes_are_errors_of_the_plan(config):
+    from volflow.train.config import load
+
+    with pytest.raises(PlanError):
+        load(config, ("steps=0",))
