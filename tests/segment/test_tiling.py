@@ -149,10 +149,12 @@ def test_blending_weighs_the_middle_of_a_tile_most() -> None:
 
 
 def test_the_network_always_sees_the_same_shape() -> None:
-    shapes = []
+    shapes, last = [], np.ones(0)
 
     def noting(batch: np.ndarray) -> np.ndarray:
+        nonlocal last
         shapes.append(batch.shape)
+        last = batch.copy()
         return batch[:, None]
 
     bounds = Box((0, 0, 0), (7, 5, 3))
@@ -161,6 +163,8 @@ def test_the_network_always_sees_the_same_shape() -> None:
     np.testing.assert_array_equal(made[0], image_of(bounds))
     assert set(shapes) == {(5, 4, 4, 4)}
     assert len(shapes) == 5  # 4 * 3 * 2 tiles
+    assert last[3].any()
+    assert not last[4].any()
 
 
 def test_a_network_may_pad_nothing() -> None:
