@@ -51,7 +51,7 @@ def train(training: Training, report: Report) -> Path:
     """
     torch.set_num_threads(training.threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of a step, for nothing
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow
     device = device_of(training.device)
     folder = Path(training.out)
     folder.mkdir(parents=True, exist_ok=True)
