@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from volflow.core.geometry import Box, Triple
-from volflow.synth import Neuropil, Rendered
+from volflow.core.geometry import BlockGrid, Box, Triple
+from volflow.synth import Neuropil, Rendered, Scene
 
 BOUNDS = Box((-7, 20, 3), (65, 110, 99))
 NEUROPIL = Neuropil(BOUNDS, seed=5)
@@ -37,8 +41,6 @@ def test_a_voxel_is_the_same_whatever_the_box(whole: Rendered, box: Box) -> None
 
 @pytest.mark.parametrize("shape", [(31, 90, 40), (72, 17, 96)])
 def test_blocks_tile_the_volume(whole: Rendered, shape: Triple) -> None:
-    from volflow.core.geometry import BlockGrid
-
     for block in BlockGrid(BOUNDS, shape):
         for part, all_of_it in zip(NEUROPIL.render(block.write), whole, strict=True):
             np.testing.assert_array_equal(part, all_of_it[(..., *block.write.within(BOUNDS))])
@@ -107,3 +109,204 @@ def test_a_box_outside_the_bounds_is_refused() -> None:
         NEUROPIL.truth(Box((-8, 20, 3), (0, 30, 10)))
     with pytest.raises(ValueError, match="8 voxels apart or more; got 7"):
         Neuropil(BOUNDS, cell=7)
+
+
+LIVELY = Neuropil(
+    BOUNDS,
+    seed=5,
+    synapses=True,
+    section_noise=6.0,
+    drift=3,
+    missing=0.1,
+    repeated=0.2,
+)
+
+
+def volumes(scene: Scene) -> dict[str, np.ndarray]:
+    assert scene.mitochondria is not None
+    assert scene.synapses is not None
+    assert scene.sides is not None
+    extra = {
+        "mitochondria": scene.mitochondria,
+        "synapses": scene.synapses,
+        "sides": scene.sides,
+    }
+    return scene.rendered._asdict() | extra
+
+
+def rows(table: tuple[np.ndarray, ...] | None) -> set[tuple[float, ...]]:
+    assert table is not None
+    return set(zip(*(column.tolist() for column in np.column_stack(table).T), strict=True))
+
+
+@pytest.fixture(scope="module")
+def lively() -> Scene:
+    return LIVELY.scene(BOUNDS)
+
+
+def test_the_bytes_of_the_default_volume_stay_as_they_are() -> None:
+    # a network was trained on them; what is added is off by default
+    box = Box((-4, 12, 8), (28, 50, 51))
+    found = Neuropil(Box((-4, 10, 3), (40, 60, 51)), seed=11).render(box)
+    digests = [hashlib.sha256(array.tobytes()).hexdigest()[:16] for array in found]
+    assert digests == ["7283ba11205bef7d", "3cdc4c0f48cf435b", "6dbdd644c734cfdb"]
+
+
+@pytest.mark.parametrize("shape", [(31, 90, 40), (72, 45, 96)])
+def test_everything_there_is_the_same_whatever_the_blocks(lively: Scene, shape: Triple) -> None:
+    whole, tables = volumes(lively), set()
+    for block in BlockGrid(BOUNDS, shape):
+        scene = LIVELY.scene(block.write)
+        for name, part in volumes(scene).items():
+            here = (..., *block.write.within(BOUNDS))
+            np.testing.assert_array_equal(part, whole[name][here], err_msg=name)
+        found = rows(scene.table)
+        assert not tables & found
+        tables |= found
+    assert tables == rows(lively.table)
+
+
+def test_truth_does_not_depend_on_what_is_shown(lively: Scene, whole: Rendered) -> None:
+    np.testing.assert_array_equal(lively.rendered.truth, whole.truth)
+    np.testing.assert_array_equal(lively.rendered.affinity, whole.affinity)
+
+
+def test_a_mitochondrion_lies_in_one_neurite_and_is_dark(lively: Scene, whole: Rendered) -> None:
+    found = lively.mitochondria
+    assert found is not None
+    names = np.unique(found[found > 0])
+    assert len(names) > 10
+    for name in names:
+        assert len(np.unique(whole.truth[found == name])) == 1
+    assert whole.truth[found > 0].min() > 0
+    image = whole.image.astype(float)
+    assert image[found > 0].mean() < image[found == 0].mean() - 20
+    # runs on the same tree that touch are one: no two of a neurite share a face
+    for axis in range(3):
+        a, b = (np.delete(found, end, axis) for end in (0, -1))
+        u, v = (np.delete(whole.truth, end, axis) for end in (0, -1))
+        assert ((a != b) & (a > 0) & (b > 0) & (u == v)).mean() < 1e-4
+
+
+def test_a_cleft_touches_both_its_neurites(lively: Scene) -> None:
+    truth, synapses, sides, table = (
+        lively.rendered.truth,
+        lively.synapses,
+        lively.sides,
+        lively.table,
+    )
+    assert synapses is not None
+    assert sides is not None
+    assert table is not None
+    assert len(table.names) > 10
+    assert (table.pre != table.post).all()
+    np.testing.assert_array_equal(np.unique(synapses[synapses > 0]), np.sort(table.names))
+    np.testing.assert_array_equal(synapses > 0, sides > 0)
+    for name, pre, post in zip(table.names, table.pre, table.post, strict=True):
+        mine = synapses == name
+        cleft = mine & (sides == 1)
+        assert cleft.sum() >= 8
+        for this, that in ((pre, post), (post, pre)):
+            beside = ndimage.binary_dilation(truth == that)
+            at = cleft & (truth == this)
+            assert at.any()
+            assert beside[at].all()
+        assert set(np.unique(truth[cleft])) == {pre, post}
+        assert (truth[mine & (sides == 2)] == pre).all()
+        assert (truth[mine & (sides == 3)] == post).all()
+    assert (sides == 2).sum() > 100
+    assert (sides == 3).sum() > 100
+
+
+def test_the_image_shows_synapses_and_nothing_else_changes(lively: Scene, whole: Rendered) -> None:
+    shown = Neuropil(BOUNDS, seed=5, synapses=True).image(BOUNDS).astype(int)
+    sides = lively.sides
+    assert sides is not None
+    np.testing.assert_array_equal(shown[sides == 0], whole.image[sides == 0])
+    for side in (1, 2, 3):
+        assert (whole.image[sides == side] - shown[sides == side]).mean() > 10
+
+
+def test_lost_and_shifted_sections_are_those_that_are_told(lively: Scene) -> None:
+    sections = LIVELY.sections()
+    clean = Neuropil(BOUNDS, seed=5, synapses=True).image(BOUNDS)
+    image = lively.rendered.image
+    np.testing.assert_array_equal(sections.z, np.arange(BOUNDS.start[0], BOUNDS.stop[0]))
+    assert sections.missing.any()
+    assert sections.repeated.any()
+    np.testing.assert_array_equal(~image.any(axis=(1, 2)), sections.missing)
+    assert not (sections.missing & sections.repeated).any()
+    assert np.abs(sections.shift).max() == 3
+    assert np.abs(np.diff(sections.shift, axis=0)).max() == 1
+    inside = np.s_[4:-4, 4:-4]
+    for row in np.nonzero(~sections.missing)[0]:
+        source = clean[row - int(sections.repeated[row])].astype(float)
+        moved = np.roll(source, -sections.shift[row], (0, 1)) + sections.offset[row]
+        wanted = np.clip(np.rint(moved), 0, 255)
+        np.testing.assert_array_equal(image[row][inside], wanted[inside])
+
+
+@settings(max_examples=8, deadline=None)
+@given(box=inner_boxes())
+def test_skeletons_of_a_box_are_a_part_of_the_whole(box: Box) -> None:
+    whole, part = NEUROPIL.skeletons(BOUNDS), NEUROPIL.skeletons(box)
+    voxels = np.rint(whole.places)
+    inside = ((voxels >= box.start) & (voxels < box.stop)).all(axis=1)
+    for name in ("names", "owner", "places", "radii"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[inside])
+    mine = np.isin(whole.edges[:, 0], whole.names[inside])
+    np.testing.assert_array_equal(part.edges, whole.edges[mine])
+
+
+@pytest.mark.parametrize(("seed", "cell"), [(5, 14), (6, 10), (7, 20)])
+def test_a_skeleton_runs_in_its_own_neurite(seed: int, cell: int) -> None:
+    neuropil = Neuropil(BOUNDS, seed, cell)
+    truth, found = neuropil.truth(BOUNDS), neuropil.skeletons(BOUNDS)
+    assert len(found.names) > 100
+    voxels = np.rint(found.places).astype(int) - np.array(BOUNDS.start)
+    np.testing.assert_array_equal(truth[tuple(voxels.T)], found.owner)
+    assert set(np.unique(found.owner)) == set(np.unique(truth[truth > 0]))
+    assert np.isin(found.edges, found.names).all()
+    ends = np.searchsorted(found.names, found.edges)
+    np.testing.assert_array_equal(*found.owner[ends].T)
+    # a tree for each neurite: one component, one edge fewer than nodes
+    graph = coo_array((np.ones(len(ends)), ends.T), (len(found.names),) * 2)
+    count, _ = connected_components(graph, directed=False)
+    assert count == len(np.unique(found.owner))
+    assert len(ends) == len(found.names) - count
+    assert (found.radii >= 0).all()
+    assert 0.2 * cell < np.median(found.radii) < cell
+
+
+def test_radii_are_the_distance_to_the_membrane() -> None:
+    truth, found = NEUROPIL.truth(BOUNDS), NEUROPIL.skeletons(BOUNDS)
+    border = np.zeros(truth.shape, bool)
+    for axis in range(3):
+        border |= truth != np.roll(truth, -1, axis)
+    away = ndimage.distance_transform_edt(~border)
+    voxels = np.rint(found.places).astype(int) - np.array(BOUNDS.start)
+    measured = away[tuple(voxels.T)]
+    inner = (voxels > 8).all(axis=1) & (voxels < np.array(BOUNDS.shape) - 9).all(axis=1)
+    assert inner.sum() > 100
+    assert np.median(np.abs(measured - found.radii)[inner]) < 2.0
+
+
+def test_longer_voxels_are_every_other_section() -> None:
+    coarse = Box((-3, 20, 3), (33, 110, 99))
+    fine = Neuropil(coarse.zoom_in((2, 1, 1)), seed=4, synapses=True, noise=0.0)
+    half = Neuropil(coarse, seed=4, synapses=True, noise=0.0, every=2)
+    box = Box((0, 30, 20), (15, 70, 60))
+    got, all_of_it = volumes(half.scene(box)), volumes(fine.scene(box.zoom_in((2, 1, 1))))
+    for name in ("truth", "image", "mitochondria", "synapses", "sides"):
+        np.testing.assert_array_equal(got[name], all_of_it[name][::2], err_msg=name)
+    assert got["affinity"].shape == (3, *box.shape)
+    far, near = half.skeletons(box), fine.skeletons(box.zoom_in((2, 1, 1)))
+    np.testing.assert_array_equal(far.places * [2, 1, 1], near.places)
+    np.testing.assert_array_equal(far.places_nm((20.0, 10.0, 10.0)), near.places * 10.0)
+
+
+def test_shares_and_steps_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"1 together at most; got 0.7 and 0.4"):
+        Neuropil(BOUNDS, missing=0.7, repeated=0.4)
+    with pytest.raises(ValueError, match="wanted every >= 1 and drift >= 0; got every=0"):
+        Neuropil(BOUNDS, every=0)

@@ -1,19 +1,71 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.stages.contract import Case, StageContract
-from volflow.core.geometry import BlockGrid, Box
-from volflow.core.stage import find_stage
-from volflow.stages.synth import Synth
+from volflow.core.geometry import Block, BlockGrid, Box
+from volflow.core.stage import Columns, Layer, Record, find_stage
+from volflow.stages.synth import PARTNERS, Synth
 
 BOUNDS = Box((2, -3, 5), (34, 37, 55))
+LIVELY = {
+    "seed": 3,
+    "cell": 12,
+    "mitochondria": True,
+    "synapses": True,
+    "section_noise": 5.0,
+    "drift": 2,
+    "missing": 0.1,
+    "repeated": 0.1,
+    "every": 2,
+}
 
 
 class TestSynth(StageContract):
     @pytest.fixture
     def case(self) -> Case:
         return Case(Synth(seed=3, cell=12), BOUNDS, blocks=((16, 20, 50), (32, 7, 33)))
+
+
+class TestSynthWithEverything(StageContract):
+    @pytest.fixture
+    def case(self) -> Case:
+        return Case(Layers(**LIVELY), BOUNDS, blocks=((16, 20, 50), (32, 7, 33)))
+
+
+class Layers(Synth):
+    """The stage's layers; its table is held against them below."""
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {k: v for k, v in super().outputs.items() if isinstance(v, Layer)}
+
+    def run(self, block: Block) -> dict[str, np.ndarray | Record]:
+        return {k: v for k, v in super().run(block).items() if isinstance(v, np.ndarray)}
+
+
+def test_the_table_names_the_synapses_of_the_layer() -> None:
+    stage, names = Synth(**LIVELY), []
+    grid = BlockGrid(BOUNDS, (32, 20, 25))
+    seen: set[int] = set()
+    for block in grid:
+        found = stage.run(block)
+        table = found["partners"]
+        assert {name: str(column.dtype) for name, column in table.items()} == dict(PARTNERS.dtypes)
+        assert found.keys() == stage.outputs.keys()
+        names += table["synapse"].tolist()
+        seen |= set(np.unique(found["synapses"]).tolist()) - {0}
+    assert len(names) > 2
+    assert sorted(names) == sorted(seen)
+
+
+def test_layers_are_there_when_they_are_asked_for() -> None:
+    assert list(Synth().outputs) == ["em", "affinity", "truth"]
+    assert list(Synth(mitochondria=True).outputs)[3:] == ["mitochondria"]
+    assert list(Synth(synapses=True).outputs)[3:] == ["synapses", "synapse_sides", "partners"]
+    with pytest.raises(ValueError, match=r"less than or equal to 0\.5"):
+        Synth(missing=0.7)
 
 
 def test_reads_nothing_and_is_found_by_its_name() -> None:

@@ -26,6 +26,7 @@ JITTER = 0.22  # of a cell, to each side
 BEND, BEND_CELLS = 0.9, 5.0  # the lattice is bent by up to 0.9 cells, over 5 cells
 MARGIN = 4.0  # voxels between sites and the end of the bounds
 PARTS = 3  # straight pieces to a rounded corner
+SLOTS = 2 * PARTS  # names of nodes that each site gives
 THICK = 0.32  # of a cell squared: weight of the thickest rods in the power distance
 MITOCHONDRION = 0.34  # of a cell: radius
 
@@ -46,25 +47,55 @@ class Axes(NamedTuple):
         Radius of the mitochondrion at both ends, voxels; 0 for none.
     owner : int64 array, (N,)
         Name of the neurite, from 1.
+    site : int64 array, (N,)
+        Name of the site whose corner the piece is part of.
+    nodes : int64 array, (N, 2)
+        Names of both ends; pieces that hang together share one.
     """
 
     ends: np.ndarray
     weights: np.ndarray
     organs: np.ndarray
     owner: np.ndarray
+    site: np.ndarray
+    nodes: np.ndarray
 
 
-def axes_near(seed: np.uint64, bounds: Box, cell: int, box: Box, reach: float) -> Axes:
-    """The pieces of axes within `reach` voxels of a box, in an order that is the lattice's."""
-    low, high = _cells(box, cell, reach + 3.0 * cell)
+class Lattice(NamedTuple):
+    """What decides about sites in given bounds.
+
+    Attributes
+    ----------
+    cell : float
+        Voxels between neighbouring sites.
+    inside : float64 array, (2, 3)
+        Least and greatest place of a site, voxels.
+    origin, sides : int64 arrays, (3,)
+        First cell of the bounds, and cells along each axis of the lattice.
+    """
+
+    cell: float
+    inside: np.ndarray
+    origin: np.ndarray
+    sides: np.ndarray
+
+
+def lattice_of(bounds: Box, cell: int) -> Lattice:
+    """The lattice in bounds."""
     start, stop = (np.array(side, np.float64) for side in (bounds.start, bounds.stop))
     # a thin volume has no room for the whole margin
     margin = np.minimum(MARGIN, (stop - start - 1.0) / 2.0)
     inside = np.stack([start + margin, stop - 1.0 - margin])
     origin, last = _cells(bounds, cell, 0.0)
-    sides = last - origin
+    return Lattice(float(cell), inside, origin, last - origin)
+
+
+def axes_near(seed: np.uint64, bounds: Box, cell: int, box: Box, reach: float) -> Axes:
+    """The pieces of axes within `reach` voxels of a box, in an order that is the lattice's."""
+    low, high = _cells(box, cell, reach + 3.0 * cell)
+    cell_, inside, origin, sides = lattice_of(bounds, cell)
     near = np.stack([np.array(box.start) - reach, np.array(box.stop) + reach])
-    return Axes(*_grow(seed, float(cell), inside, low, high, near, origin, sides))
+    return Axes(*_grow(seed, cell_, inside, low, high, near, origin, sides))
 
 
 def _cells(box: Box, cell: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
@@ -233,13 +264,23 @@ def _far(point: np.ndarray, near: np.ndarray, slack: float) -> bool:
 
 @numba.njit(cache=True, nogil=True)
 def _corner(
-    points: np.ndarray, used: int, ends: np.ndarray, weights: np.ndarray, organs: np.ndarray
+    points: np.ndarray,
+    used: int,
+    ends: np.ndarray,
+    weights: np.ndarray,
+    organs: np.ndarray,
+    nodes: np.ndarray,
+    names: tuple[int, int],
 ) -> int:
     """Append the axis from half way to the child, past the site, to half way to the parent.
 
     A quadratic Bezier curve whose control point is the site. Curves of all children end in one
     point, where the curve of the parent begins: the axes of a tree hang together.
+
+    Names of nodes: those of a curve are the child's, and the site's where there is no child; the
+    last is the site's.
     """
+    first = names[0] * SLOTS if names[0] else names[1] * SLOTS + PARTS
     child, site, parent = points
     for part in range(PARTS):
         for end in range(2):
@@ -253,6 +294,7 @@ def _corner(
             weights[used, end] = a * head + b * site[3] + c * tail
             head, tail = min(child[4], site[4]), min(site[4], parent[4])
             organs[used, end] = a * head + b * site[4] + c * tail
+            nodes[used, end] = first + part + end if part + end < PARTS else names[1] * SLOTS
         used += 1
     return used
 
@@ -267,13 +309,15 @@ def _grow(
     near: np.ndarray,
     origin: np.ndarray,
     sides: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The pieces of all axes that may come near the box `near`, site by site."""
     room = 4096
     ends = np.empty((room, 2, 3))
     weights = np.empty((room, 2))
     organs = np.empty((room, 2))
     owner = np.empty(room, np.int64)
+    sites = np.empty(room, np.int64)
+    nodes = np.empty((room, 2), np.int64)
     used = 0
     points = np.empty((3, 5))  # child's, site's and parent's z, y, x, weight, organ
     for i in range(low[0], high[0]):
@@ -283,8 +327,9 @@ def _grow(
                 if _far(points[1], near, 2.0 * cell) or not _stands(seed, cell, inside, i, j, k):
                     continue
                 name = _root(seed, cell, inside, origin, sides, (i, j, k))
+                own = _name(origin, sides, i, j, k)
                 has, a, b, c = _parent(seed, cell, inside, i, j, k)
-                has = has and name != _name(origin, sides, i, j, k)
+                has = has and name != own
                 if has:
                     _look(seed, cell, a, b, c, points[2])
                 else:
@@ -295,6 +340,8 @@ def _grow(
                     weights = np.concatenate((weights, np.empty_like(weights)))
                     organs = np.concatenate((organs, np.empty_like(organs)))
                     owner = np.concatenate((owner, np.empty_like(owner)))
+                    sites = np.concatenate((sites, np.empty_like(sites)))
+                    nodes = np.concatenate((nodes, np.empty_like(nodes)))
                 leaf, before = True, used
                 for direction in range(6):
                     a, b, c = _step(i, j, k, direction)
@@ -302,16 +349,14 @@ def _grow(
                         continue
                     parented, d, e, f = _parent(seed, cell, inside, a, b, c)
                     # a root on a ring has a parent, but no axis leads there
-                    if (
-                        parented
-                        and (d, e, f) == (i, j, k)
-                        and name != _name(origin, sides, a, b, c)
-                    ):
+                    child = _name(origin, sides, a, b, c)
+                    if parented and (d, e, f) == (i, j, k) and name != child:
                         leaf = False
                         _look(seed, cell, a, b, c, points[0])
-                        used = _corner(points, used, ends, weights, organs)
+                        used = _corner(points, used, ends, weights, organs, nodes, (child, own))
                 if leaf:
                     points[0] = points[1]
-                    used = _corner(points, used, ends, weights, organs)
+                    used = _corner(points, used, ends, weights, organs, nodes, (0, own))
                 owner[before:used] = name
-    return ends[:used], weights[:used], organs[:used], owner[:used]
+                sites[before:used] = own
+    return ends[:used], weights[:used], organs[:used], owner[:used], sites[:used], nodes[:used]

@@ -62,11 +62,15 @@ def _eased(t: float) -> float:
     return t * t * (3.0 - 2.0 * t)
 
 
+def salted(seed: np.uint64, salt: int) -> np.uint64:
+    """The seed of one field among several."""
+    return np.uint64((int(seed) + 0x632BE59BD9B4E019 * salt) & 0xFFFFFFFFFFFFFFFF)
+
+
 def smooth(seed: np.uint64, salt: int, box: Box, spacing: int) -> np.ndarray:
     """A smooth field in [-1, 1] over a box, its knots `spacing` voxels apart, float32."""
-    own = np.uint64((int(seed) + 0x632BE59BD9B4E019 * salt) & 0xFFFFFFFFFFFFFFFF)
     out = np.empty(box.shape, np.float32)
-    _smooth(own, box.start[0], box.start[1], box.start[2], spacing, out)
+    _smooth(salted(seed, salt), box.start[0], box.start[1], box.start[2], spacing, out)
     return out
 
 

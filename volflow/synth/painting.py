@@ -9,6 +9,8 @@ from volflow.synth.noise import normal, uniform
 
 CYTOPLASM, MEMBRANE, ORGAN = 172.0, 92.0, 62.0  # grey value; how much darker membranes, organs are
 SHEATH = 1.5  # voxels: half the width of a membrane
+CLEFT_SHADE, POST_SHADE, PRE_SHADE = 45.0, 50.0, 8.0  # how much darker parts of synapses are
+VESICLE_SHADE, VESICLE, APART = 60.0, 1.4, 4  # grey values; voxels: radius of a ring, and apart
 
 
 @numba.njit(cache=True, nogil=True)
@@ -20,6 +22,7 @@ def painted(
     organ: np.ndarray,
     fine: np.ndarray,
     rough: np.ndarray,
+    shade: np.ndarray,
     noise: float,
 ) -> np.ndarray:
     """Grey values, uint8 (z, y, x).
@@ -33,6 +36,8 @@ def painted(
         Voxels to the nearest membrane, and voxels inside a mitochondrion.
     fine, rough : float32 array, (z, y, x)
         Smooth fields in [-1, 1].
+    shade : float32 array, (z, y, x) or empty
+        Grey values that a voxel is darker.
     noise : float
         Standard deviation, grey values.
     """
@@ -54,6 +59,8 @@ def painted(
                     away = 0.0
                 # 1 at the wall, 0.5 at SHEATH, soon nothing
                 grey -= MEMBRANE / (1.0 + away * away * away * away)
+                if shade.size:
+                    grey -= shade[z, y, x]
                 grey += noise * normal(
                     seed + np.uint64(71), start[0] + z, start[1] + y, start[2] + x
                 )
@@ -101,3 +108,52 @@ def joined(
                     sure = 0.5 + 0.5 * half * (27.0 + half * half) / (27.0 + 9.0 * half * half)
                     out[axis, z, y, x] = np.uint8(255.0 * sure + 0.5)
     return out
+
+
+@numba.njit(cache=True, nogil=True)
+def shaded(seed: np.uint64, start: np.ndarray, parts: np.ndarray, sampled: int) -> np.ndarray:
+    """How much darker the parts of synapses are, float32 (z, y, x).
+
+    Vesicles are dark rings around the knots of a jittered lattice, on the pre side.
+
+    Parameters
+    ----------
+    start : int64 array, (3,)
+        Absolute coordinates of the first voxel, before sampling.
+    parts : uint8 array, (z, y, x)
+        1: cleft, 2: pre, 3: post.
+    sampled : int
+        Sections from one voxel to the next along z.
+    """
+    out = np.zeros(parts.shape, np.float32)
+    depth, height, width = parts.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                part = parts[z, y, x]
+                if part == 1:
+                    out[z, y, x] = CLEFT_SHADE
+                elif part == 3:
+                    out[z, y, x] = POST_SHADE
+                elif part == 2:
+                    away = _vesicle(
+                        seed + np.uint64(72), start[0] + z * sampled, start[1] + y, start[2] + x
+                    )
+                    ring = max(0.0, 1.0 - abs(away - VESICLE))
+                    out[z, y, x] = PRE_SHADE + VESICLE_SHADE * ring
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _vesicle(seed: np.uint64, z: int, y: int, x: int) -> float:
+    """Voxels to the centre of the nearest vesicle."""
+    a, b, c = z // APART, y // APART, x // APART
+    least = np.inf
+    for i in range(a - 1, a + 2):
+        for j in range(b - 1, b + 2):
+            for k in range(c - 1, c + 2):
+                u = z - APART * (i + uniform(seed, i, j, k))
+                v = y - APART * (j + uniform(seed + np.uint64(1), i, j, k))
+                w = x - APART * (k + uniform(seed + np.uint64(2), i, j, k))
+                least = min(least, u * u + v * v + w * w)
+    return float(np.sqrt(least))

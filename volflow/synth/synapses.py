@@ -1,0 +1,266 @@
+"""Synapses: a cleft between two neurites, vesicles on one side and a density on the other.
+
+Candidates lie on walls near the knots of a jittered lattice, known from the axes alone. Which
+voxels are part of one is read off the truth:
+
+    pre pre pre | post post
+     2   2   1  |  1    3         CLEFT = 1, PRE = 2, POST = 3
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from volflow.core.geometry import Box
+from volflow.synth.forest import Axes, axes_near
+from volflow.synth.leaning import REACH, project, settled
+from volflow.synth.noise import hashed, salted, uniform
+
+CLEFT, PRE, POST = 1, 2, 3
+SPACING = 2.0  # of a cell, between knots of the lattice of candidates
+OFTEN = 0.8  # of the knots have a candidate
+DISC, CLOUD = 0.42, 0.6  # of a cell: radius of a cleft, and of the vesicles around its centre
+DENSITY = 3.0  # voxels: how deep the density of the post side is
+STEPS = 5  # of a candidate towards the wall
+SMALLEST = 8  # voxels of a cleft
+SALT = 90
+
+
+class Candidates(NamedTuple):
+    """Where synapses may be.
+
+    Attributes
+    ----------
+    names : int64 array, (N,)
+        From 1, ascending.
+    centres : float64 array, (N, 3)
+        z, y, x in voxels.
+    pre, post : int64 arrays, (N,)
+        Neurites that give and that take.
+    """
+
+    names: np.ndarray
+    centres: np.ndarray
+    pre: np.ndarray
+    post: np.ndarray
+
+
+def cloud(cell: int) -> int:
+    """Voxels around the centre of a synapse that may be part of it."""
+    return math.ceil(CLOUD * cell) + 1
+
+
+def candidates_near(seed: np.uint64, bounds: Box, cell: int, box: Box) -> Candidates:
+    """The candidates with a voxel in a box; none within two clouds of another of lesser name."""
+    pitch = SPACING * cell
+    seen = box.grow((3 * cloud(cell),) * 3)
+    first = np.floor(np.array(bounds.start) / pitch).astype(np.int64)
+    sides = np.floor(np.array(bounds.stop) / pitch).astype(np.int64) - first + 1
+    # a candidate strays from its knot by a cell at most, a knot from its corner by a pitch
+    low = np.floor((np.array(seen.start) - cell) / pitch).astype(np.int64) - 1
+    high = np.floor((np.array(seen.stop) + cell) / pitch).astype(np.int64) + 1
+    low, high = np.maximum(low, first), np.minimum(high, first + sides - 1)
+    grid = np.stack(np.meshgrid(*map(np.arange, low, high + 1), indexing="ij"), -1).reshape(-1, 3)
+    own = salted(seed, SALT)
+    knots, names = _knots(own, grid, first, sides, pitch)
+    reach = REACH * cell
+    axes = axes_near(seed, bounds, cell, seen.grow((2 * cell,) * 3), reach + 4.0)
+    places, first_owner, second_owner = _walls(axes, knots, reach, float(cell))
+    centres = settled(seed, places)
+    there = (first_owner > 0) & (names > 0)
+    there &= ((centres >= bounds.start) & (centres <= np.array(bounds.stop) - 1)).all(axis=1)
+    names, centres = names[there], centres[there]
+    pair = np.sort(np.stack([first_owner[there], second_owner[there]]), axis=0)
+    turned = np.array([int(hashed(own, -7, 0, name)) & 1 for name in names], np.int64)
+    pre, post = np.where(turned, pair[1], pair[0]), np.where(turned, pair[0], pair[1])
+    near = np.array(box.start) - cloud(cell), np.array(box.stop) - 1 + cloud(cell)
+    apart = np.linalg.norm(centres[:, None] - centres[None], axis=-1) > 2 * cloud(cell)
+    kept = (apart | (names[None] >= names[:, None])).all(axis=1)
+    kept &= ((centres >= near[0]) & (centres <= near[1])).all(axis=1)
+    return Candidates(names[kept], centres[kept], pre[kept], post[kept])
+
+
+@numba.njit(cache=True, nogil=True)
+def _knots(
+    seed: np.uint64, grid: np.ndarray, first: np.ndarray, sides: np.ndarray, pitch: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the lattice's jittered knots, and their names; 0 where there is no candidate."""
+    places = np.empty((len(grid), 3))
+    names = np.zeros(len(grid), np.int64)
+    for n in range(len(grid)):
+        z, y, x = grid[n]
+        for axis in range(3):
+            part = uniform(seed + np.uint64(axis + 1), z, y, x)
+            places[n, axis] = (grid[n, axis] + part) * pitch
+        if uniform(seed, z, y, x) < OFTEN:
+            index = (z - first[0]) * sides[1] + y - first[1]
+            names[n] = index * sides[2] + x - first[2] + 1
+    return places, names
+
+
+def _walls(
+    axes: Axes, places: np.ndarray, reach: float, far: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places moved onto the wall between the two nearest neurites, and who these are."""
+    out = places.copy()
+    pairs = _walked(axes.ends, axes.weights, axes.owner, out, reach, far)
+    return out, pairs[:, 0], pairs[:, 1]
+
+
+@numba.njit(cache=True, nogil=True)
+def _walked(
+    ends: np.ndarray,
+    weights: np.ndarray,
+    owner: np.ndarray,
+    places: np.ndarray,
+    reach: float,
+    far: float,
+) -> np.ndarray:
+    """Move places in steps along the line between both nearest axes.
+
+    Returns both neurites, or 0 and 0 where there are none, or a place strays `far` voxels.
+    """
+    pairs = np.zeros((len(places), 2), np.int64)
+    begun = np.empty(3)
+    for n in range(len(places)):
+        begun[:] = places[n]
+        # a piece is shorter than a cell
+        offset = np.abs(ends[:, 0] - begun)
+        limit = reach + 2.0 * far
+        around = (offset[:, 0] < limit) & (offset[:, 1] < limit) & (offset[:, 2] < limit)
+        for _ in range(STEPS):
+            best, other, one, two = np.inf, np.inf, -1, -1
+            for piece in range(len(owner)):
+                if not around[piece]:
+                    continue
+                square, t = project(ends[piece], places[n, 0], places[n, 1], places[n, 2])
+                if square > reach * reach:
+                    continue
+                value = square - (weights[piece, 0] + t * (weights[piece, 1] - weights[piece, 0]))
+                if value < best:
+                    if one < 0 or owner[piece] != owner[one]:
+                        other, two = best, one
+                    best, one = value, piece
+                elif owner[piece] != owner[one] and value < other:
+                    other, two = value, piece
+            if two < 0:
+                pairs[n] = 0
+                break
+            pairs[n, 0], pairs[n, 1] = owner[one], owner[two]
+            here, there = np.empty(3), np.empty(3)
+            for target, piece in ((here, one), (there, two)):
+                _, t = project(ends[piece], places[n, 0], places[n, 1], places[n, 2])
+                target[:] = ends[piece, 0] + t * (ends[piece, 1] - ends[piece, 0])
+            line = there - here
+            # along the line the difference of both power distances falls by 2 |line| a voxel
+            places[n] += line * ((other - best) / (2.0 * (line * line).sum() + 1e-6))
+            if ((places[n] - begun) ** 2).sum() > far * far:
+                pairs[n] = 0
+                break
+    return pairs
+
+
+def placed(
+    found: Candidates, truth: np.ndarray, wall: np.ndarray, start: tuple[int, int, int], cell: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The synapses of an array of labels, voxel by voxel.
+
+    Parameters
+    ----------
+    found : Candidates
+        Those whose cloud reaches the box of interest; the array holds their clouds and a voxel
+        more, or ends where the bounds do.
+    truth : uint64 array, (z, y, x)
+    wall : float32 array, (z, y, x)
+        Voxels to the nearest membrane.
+    start : Triple
+        Absolute coordinates of the first voxel.
+
+    Returns
+    -------
+    uint64 array, (z, y, x)
+        Names of synapses.
+    uint8 array, (z, y, x)
+        Which part: CLEFT, PRE or POST.
+    bool array, (N,)
+        Whether a candidate has a cleft, and so is a synapse.
+    """
+    names = np.zeros(truth.shape, np.uint64)
+    parts = np.zeros(truth.shape, np.uint8)
+    there = np.zeros(len(found.names), np.bool_)
+    centres = found.centres - np.array(start)
+    radii = (DISC * cell, CLOUD * cell)
+    columns = (found.names, centres, found.pre, found.post)
+    _place(*columns, truth, wall, radii, names, parts, there)
+    return names, parts, there
+
+
+@numba.njit(cache=True, nogil=True)
+def _touches(truth: np.ndarray, z: int, y: int, x: int, other: int) -> bool:
+    """Whether a face neighbour of a voxel bears a label."""
+    touching = False
+    for way in range(6):
+        sign = 1 if way % 2 else -1
+        u = z + (sign if way // 2 == 0 else 0)
+        v = y + (sign if way // 2 == 1 else 0)
+        w = x + (sign if way // 2 == 2 else 0)
+        if 0 <= u < truth.shape[0] and 0 <= v < truth.shape[1] and 0 <= w < truth.shape[2]:
+            touching |= np.int64(truth[u, v, w]) == other
+    return touching
+
+
+@numba.njit(cache=True, nogil=True)
+def _place(
+    ids: np.ndarray,
+    centres: np.ndarray,
+    pre: np.ndarray,
+    post: np.ndarray,
+    truth: np.ndarray,
+    wall: np.ndarray,
+    radii: tuple[float, float],
+    names: np.ndarray,
+    parts: np.ndarray,
+    there: np.ndarray,
+) -> None:
+    """Write names and parts of each candidate that has a cleft."""
+    room = int(radii[1]) + 1
+    low, high = np.empty(3, np.int64), np.empty(3, np.int64)
+    for n in range(len(ids)):
+        for axis in range(3):
+            middle = int(np.floor(centres[n, axis]))
+            low[axis] = max(0, middle - room)
+            high[axis] = max(low[axis], min(truth.shape[axis], middle + room + 2))
+        local = np.zeros((high[0] - low[0], high[1] - low[1], high[2] - low[2]), np.uint8)
+        count = 0
+        for z in range(low[0], high[0]):
+            for y in range(low[1], high[1]):
+                for x in range(low[2], high[2]):
+                    who = np.int64(truth[z, y, x])
+                    if who != pre[n] and who != post[n]:
+                        continue
+                    square = (z - centres[n, 0]) ** 2 + (y - centres[n, 1]) ** 2
+                    square += (x - centres[n, 2]) ** 2
+                    if square > radii[1] ** 2:
+                        continue
+                    part = PRE if who == pre[n] else 0
+                    if square <= radii[0] ** 2:
+                        other = post[n] if who == pre[n] else pre[n]
+                        if _touches(truth, z, y, x, other):
+                            part = CLEFT
+                            count += 1
+                        elif who == post[n] and wall[z, y, x] < DENSITY:
+                            part = POST
+                    local[z - low[0], y - low[1], x - low[2]] = part
+        there[n] = count >= SMALLEST
+        if not there[n]:
+            continue
+        for z in range(low[0], high[0]):
+            for y in range(low[1], high[1]):
+                for x in range(low[2], high[2]):
+                    if local[z - low[0], y - low[1], x - low[2]]:
+                        names[z, y, x] = ids[n]
+                        parts[z, y, x] = local[z - low[0], y - low[1], x - low[2]]
