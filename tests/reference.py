@@ -183,14 +183,24 @@ def merged(
 
 
 def stitched(volume: Volume, labels: dict[Voxel, int], score: float, box_of):
-    """Join segments of two boxes where all of their contact scores enough."""
+    """Join segments of two boxes where all of their contact scores enough, and is mutual."""
     edges: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+    shared: dict[tuple[int, object], int] = defaultdict(int)
+    home = {labels[voxel]: box_of(voxel) for voxel in labels}
     for voxel, other, value in volume.contacts():
         u, v = labels.get(voxel, 0), labels.get(other, 0)
         if u and v and box_of(voxel) != box_of(other):
             edges[max(u, v), min(u, v)][0] += value
             edges[max(u, v), min(u, v)][1] += 1
-    pairs = [pair for pair, edge in edges.items() if -rank(pair, edge)[0] >= score]
+            shared[u, home[v]] += value
+            shared[v, home[u]] += value
+    pairs = [
+        (u, v)
+        for (u, v), edge in edges.items()
+        if -rank((u, v), edge)[0] >= score
+        and 2 * edge[0] >= shared[u, home[v]]
+        and 2 * edge[0] >= shared[v, home[u]]
+    ]
     return renamed(labels, components(set(labels.values()), pairs))
 
 

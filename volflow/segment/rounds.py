@@ -105,14 +105,32 @@ def merge_down(graph: BlockGraph, threshold: float, min_size: int = 0) -> Step:
     return Step(component, waiting.contracted())
 
 
-def stitch_boxes(graph: BlockGraph, threshold: float) -> Step:
-    """Join segments across every edge that scores at least `threshold`.
+def stitch_boxes(graph: BlockGraph, threshold: float, box: np.ndarray) -> Step:
+    """Join segments across every edge that scores at least `threshold` and is mutual.
+
+    Mutual is an edge that carries at least half of all that either of its segments shares with
+    the other's box. On a plane many segments meet by a voxel or two, whose affinities say little;
+    joining across all of them merged most of a volume.
 
     An edge is there once the whole face between its two horizon boxes is inside the box.
     Passed up is every segment that touches a face, also one it does not stitch across: its
     voxels elsewhere have to learn its name.
+
+    Parameters
+    ----------
+    graph : BlockGraph
+    threshold : float
+    box : int64, (N,)
+        The number of each node's horizon box.
     """
-    component = _joined(graph, graph.edges.rows(graph.edges.score >= threshold))
+    edges = graph.edges
+    near, far = np.concatenate([edges.a, edges.b]), np.concatenate([edges.b, edges.a])
+    _, pair = np.unique(np.stack([near, box[far]]), axis=1, return_inverse=True)
+    shared = np.zeros(len(near), np.int64)  # by a segment with a box, in all
+    np.add.at(shared, pair.ravel(), np.tile(edges.affinity_sum, 2))
+    most = shared[pair.ravel()].reshape(2, -1).max(axis=0)
+    mutual = 2 * edges.affinity_sum >= most
+    component = _joined(graph, edges.rows(mutual & (edges.score >= threshold)))
     apart = replace(graph, component=component).with_edges(EdgeTable.empty())
     return Step(component, apart.with_nodes(graph.faces != 0))
 

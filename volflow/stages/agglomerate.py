@@ -13,7 +13,7 @@ from pydantic import Field
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
 from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up, pyramid
 from volflow.segment.block_graph import block_graph, unpack_links
-from volflow.segment.horizon import inner_faces, steps_to_horizon
+from volflow.segment.horizon import box_numbers, inner_faces, steps_to_horizon
 from volflow.segment.rounds import (
     Step,
     facing,
@@ -133,14 +133,14 @@ class Agglomerate(Reduction):
             seen = facing(graph, near | far, far, with_edges=False)
         else:
             seen = facing(graph, near, near, with_edges=round != "link")
-        step = self._step(round, links_only(seen) if round == "link" else seen)
+        step = self._step(round, links_only(seen) if round == "link" else seen, block)
         kept = replace(graph, component=step.component)
         return Up(_with_box(step.passed, block.write), kept.record())
 
     def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
         parts = [(BlockGraph.from_record(child), _box(child)) for child in children]
         gathered = gather(parts, block.write)
-        step = self._step(round, gathered.graph)
+        step = self._step(round, gathered.graph, block)
         kept = {
             "before": np.concatenate(gathered.passed),
             "after": np.concatenate([step.component[nodes] for nodes in gathered.stands]),
@@ -170,15 +170,16 @@ class Agglomerate(Reduction):
         renaming = Renaming.from_record(previous.received)
         return replace(graph, component=renaming(graph.component))
 
-    def _step(self, round: str, graph: BlockGraph) -> Step:
+    def _step(self, round: str, graph: BlockGraph, block: Block) -> Step:
         if round == "link":
             return link_pieces(graph)
         if round == "merge":
             return merge_down(graph, self.threshold)
         if round == "small":
             return merge_down(graph, self.min_size_score, self.min_size)
-        if round == "stitch":
-            return stitch_boxes(graph, self.threshold)
+        if self._horizon and round == "stitch":
+            box = box_numbers(graph.id, block.bounds, self._horizon)
+            return stitch_boxes(graph, self.threshold, box)
         return join_best(graph, self.join_score)
 
 
