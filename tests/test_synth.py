@@ -291,6 +291,70 @@ def test_radii_are_the_distance_to_the_membrane() -> None:
     assert np.median(np.abs(measured - found.radii)[inner]) < 2.0
 
 
+ROOMY = Box((-7, 20, 3), (81, 116, 111))
+BODY = Neuropil(ROOMY, seed=8, cell=10, nucleus=14, synapses=True)
+
+
+@pytest.fixture(scope="module")
+def body() -> Scene:
+    return BODY.scene(ROOMY)
+
+
+def test_a_body_is_the_same_whatever_the_blocks(body: Scene) -> None:
+    whole = volumes(body) | {"nuclei": body.nuclei}
+    for block in BlockGrid(ROOMY, (40, 96, 55)):
+        scene = BODY.scene(block.write)
+        for name, part in (volumes(scene) | {"nuclei": scene.nuclei}).items():
+            here = (..., *block.write.within(ROOMY))
+            np.testing.assert_array_equal(part, whole[name][here], err_msg=name)
+
+
+def test_a_nucleus_is_a_ball_in_one_body(body: Scene) -> None:
+    truth, nuclei = body.rendered.truth, body.nuclei
+    assert nuclei is not None
+    (name,) = np.unique(nuclei[nuclei > 0])
+    inside = nuclei > 0
+    assert (truth[inside] == name).all()
+    assert abs(inside.sum() / (4 / 3 * np.pi * 14**3) - 1) < 0.03
+    # cytoplasm all around it
+    assert (truth[ndimage.binary_dilation(inside, iterations=3)] == name).all()
+    # processes leave the body
+    middle = np.array(ndimage.center_of_mass(inside))
+    away = np.linalg.norm(np.argwhere(truth == name) - middle, axis=1)
+    assert away.max() > 14 + 6 + 20
+    # a dark envelope around a lighter inside
+    image, deep = body.rendered.image.astype(float), ndimage.binary_erosion(inside, iterations=4)
+    envelope = inside & ~ndimage.binary_erosion(inside)
+    assert image[envelope].mean() < image[deep].mean() - 25
+
+
+def test_neurites_are_whole_around_a_body(body: Scene) -> None:
+    truth = body.rendered.truth
+    for name in np.unique(truth[truth > 0]):
+        assert ndimage.label(truth == name)[1] == 1, name
+    assert (truth == 0).mean() < 0.002
+
+
+def test_skeletons_enter_a_body(body: Scene) -> None:
+    truth, found = body.rendered.truth, BODY.skeletons(ROOMY)
+    voxels = np.rint(found.places).astype(int) - np.array(ROOMY.start)
+    np.testing.assert_array_equal(truth[tuple(voxels.T)], found.owner)
+    ends = np.searchsorted(found.names, found.edges)
+    assert np.isin(found.edges, found.names).all()
+    graph = coo_array((np.ones(len(ends)), ends.T), (len(found.names),) * 2)
+    count, _ = connected_components(graph, directed=False)
+    assert count == len(np.unique(found.owner))
+    assert len(ends) == len(found.names) - count
+    middle = found.names == found.names.max()
+    assert found.radii[middle] == 14 + 0.6 * 10
+    assert (found.edges[:, 1] == found.names[middle]).sum() > 1
+    low, high = ROOMY.start, ROOMY.stop
+    halves = [Box(low, (30, *high[1:])), Box((30, *low[1:]), high)]
+    parts = [BODY.skeletons(half) for half in halves]
+    assert sorted(np.concatenate([part.names for part in parts])) == found.names.tolist()
+    assert sum(len(part.edges) for part in parts) == len(found.edges)
+
+
 def test_longer_voxels_are_every_other_section() -> None:
     coarse = Box((-3, 20, 3), (33, 110, 99))
     fine = Neuropil(coarse.zoom_in((2, 1, 1)), seed=4, synapses=True, noise=0.0)
@@ -310,3 +374,7 @@ def test_shares_and_steps_out_of_range_are_refused() -> None:
         Neuropil(BOUNDS, missing=0.7, repeated=0.4)
     with pytest.raises(ValueError, match="wanted every >= 1 and drift >= 0; got every=0"):
         Neuropil(BOUNDS, every=0)
+    with pytest.raises(ValueError, match="0, or 14 or more; got 9"):
+        Neuropil(BOUNDS, nucleus=9)
+    with pytest.raises(ValueError, match="needs bounds of 116 voxels along each"):
+        Neuropil(BOUNDS, nucleus=24)

@@ -64,6 +64,7 @@ def test_layers_are_there_when_they_are_asked_for() -> None:
     assert list(Synth().outputs) == ["em", "affinity", "truth"]
     assert list(Synth(mitochondria=True).outputs)[3:] == ["mitochondria"]
     assert list(Synth(synapses=True).outputs)[3:] == ["synapses", "synapse_sides", "partners"]
+    assert list(Synth(nucleus=20).outputs)[3:] == ["nuclei"]
     with pytest.raises(ValueError, match=r"less than or equal to 0\.5"):
         Synth(missing=0.7)
 
@@ -79,3 +80,17 @@ def test_bounds_too_thin_for_a_neurite_are_a_mistake() -> None:
     assert mistake == (
         "neurites 14 voxels wide need bounds of 28 voxels along each axis; got (20, 64, 64)"
     )
+
+
+def test_a_nucleus_that_does_not_fit_is_a_mistake() -> None:
+    grid = BlockGrid(Box((0, 0, 0), (96, 96, 96)), (96, 96, 96))
+    assert Synth(nucleus=14).check(grid) == []
+    assert Synth(nucleus=9).check(grid) == ["nucleus is 0, or at least the 14 of cell; got 9"]
+    (mistake,) = Synth(nucleus=30).check(grid)
+    assert mistake == (
+        "cell bodies among neurites 14 voxels wide need bounds of 128 voxels along each axis; "
+        "got (96, 96, 96)"
+    )
+    found = Synth(nucleus=14).run(grid[0])
+    assert found.keys() == Synth(nucleus=14).outputs.keys()
+    assert found["nuclei"].any()

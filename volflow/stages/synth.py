@@ -9,7 +9,7 @@ from pydantic import Field
 
 from volflow.core.geometry import Block, BlockGrid, Triple
 from volflow.core.stage import Columns, Layer, Record, Stage
-from volflow.synth import Neuropil
+from volflow.synth import Neuropil, least_side
 
 PARTNERS = Columns(
     (
@@ -49,6 +49,8 @@ class Synth(Stage):
     """Share of sections whose image is black."""
     repeated: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Share of sections whose image is that of the section before."""
+    nucleus: Annotated[int, Field(ge=0)] = 0
+    """Radius of the nuclei of cell bodies, voxels, `cell` or more; layer `nuclei`. 0: no bodies."""
     every: Annotated[int, Field(ge=1, le=16)] = 1
     """One section in how many is kept: how much longer voxels are along z than along y and x."""
 
@@ -66,6 +68,8 @@ class Synth(Stage):
             found["synapses"] = labels
             found["synapse_sides"] = Layer(dtype="uint8", channels=0, kind="segmentation")
             found["partners"] = PARTNERS
+        if self.nucleus:
+            found["nuclei"] = labels
         return found
 
     def memory(self, shape: Triple) -> int:
@@ -75,15 +79,19 @@ class Synth(Stage):
         beyond = 5 * self.cell + 2 + (3 * self.cell if self.synapses else 0)
         wide = [side + beyond for side in shown]
         each = 40 if self.mitochondria else 36
-        extra = 32 * (self.mitochondria + 2 * self.synapses)
+        extra = 32 * (self.mitochondria + 2 * self.synapses + 2 * bool(self.nucleus))
         return each * int(np.prod(wide)) + (48 + extra) * int(np.prod(shown)) + (32 << 20)
 
     def check(self, grid: BlockGrid) -> list[str]:
+        if 0 < self.nucleus < self.cell:
+            return [f"nucleus is 0, or at least the {self.cell} of cell; got {self.nucleus}"]
         depth, height, width = grid.bounds.shape
-        if min(depth * self.every, height, width) >= 2 * self.cell:
+        side = max(2 * self.cell, self.nucleus and least_side(self.cell, self.nucleus))
+        if min(depth * self.every, height, width) >= side:
             return []
+        what = "cell bodies among " if self.nucleus else ""
         return [
-            f"neurites {self.cell} voxels wide need bounds of {2 * self.cell} voxels along each "
+            f"{what}neurites {self.cell} voxels wide need bounds of {side} voxels along each "
             f"axis; got {grid.bounds.shape}"
         ]
 
@@ -94,6 +102,8 @@ class Synth(Stage):
         found: dict[str, np.ndarray | Record] = {"em": image, "affinity": affinity, "truth": truth}
         if scene.mitochondria is not None:
             found["mitochondria"] = scene.mitochondria
+        if scene.nuclei is not None:
+            found["nuclei"] = scene.nuclei
         if scene.synapses is not None and scene.sides is not None and scene.table is not None:
             names, pre, post, centres = scene.table
             found["synapses"] = scene.synapses

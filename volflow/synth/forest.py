@@ -18,15 +18,18 @@ import numba
 import numpy as np
 
 from volflow.core.geometry import Box
+from volflow.synth.bodies import Ground, body_at, ground_of, in_hole
 from volflow.synth.noise import hashed, smooth_at, uniform
 
 TURN = 0.05  # a rod's site that joins a neighbour instead of going on: every 20 sites
+PROCESSES = 0.3  # of the rods that end at a body are its processes
 END = 0.004  # a neurite's last site: 250 sites to a neurite, in a volume that holds them
 JITTER = 0.22  # of a cell, to each side
 BEND, BEND_CELLS = 0.9, 5.0  # the lattice is bent by up to 0.9 cells, over 5 cells
 MARGIN = 4.0  # voxels between sites and the end of the bounds
 PARTS = 3  # straight pieces to a rounded corner
 SLOTS = 2 * PARTS  # names of nodes that each site gives
+DEEP = 6.0  # voxels: how far a process's axis goes into a body
 THICK = 0.32  # of a cell squared: weight of the thickest rods in the power distance
 MITOCHONDRION = 0.34  # of a cell: radius
 
@@ -68,34 +71,35 @@ class Lattice(NamedTuple):
     ----------
     cell : float
         Voxels between neighbouring sites.
-    inside : float64 array, (2, 3)
-        Least and greatest place of a site, voxels.
+    ground : Ground
+        Where sites may be.
     origin, sides : int64 arrays, (3,)
         First cell of the bounds, and cells along each axis of the lattice.
     """
 
     cell: float
-    inside: np.ndarray
+    ground: Ground
     origin: np.ndarray
     sides: np.ndarray
 
 
-def lattice_of(bounds: Box, cell: int) -> Lattice:
+def lattice_of(bounds: Box, cell: int, nucleus: int) -> Lattice:
     """The lattice in bounds."""
-    start, stop = (np.array(side, np.float64) for side in (bounds.start, bounds.stop))
-    # a thin volume has no room for the whole margin
-    margin = np.minimum(MARGIN, (stop - start - 1.0) / 2.0)
-    inside = np.stack([start + margin, stop - 1.0 - margin])
+    ground = ground_of(bounds, cell, nucleus, MARGIN)
     origin, last = _cells(bounds, cell, 0.0)
-    return Lattice(float(cell), inside, origin, last - origin)
+    return Lattice(float(cell), ground, origin, last - origin)
 
 
-def axes_near(seed: np.uint64, bounds: Box, cell: int, box: Box, reach: float) -> Axes:
+def axes_near(
+    seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box, reach: float
+) -> Axes:
     """The pieces of axes within `reach` voxels of a box, in an order that is the lattice's."""
-    low, high = _cells(box, cell, reach + 3.0 * cell)
-    cell_, inside, origin, sides = lattice_of(bounds, cell)
+    # of a process's beginning, the site is further away
+    slack = (4.0 if nucleus else 2.0) * cell
+    low, high = _cells(box, cell, reach + slack + cell)
+    lattice = lattice_of(bounds, cell, nucleus)
     near = np.stack([np.array(box.start) - reach, np.array(box.stop) + reach])
-    return Axes(*_grow(seed, cell_, inside, low, high, near, origin, sides))
+    return Axes(*_grow(seed, *lattice, low, high, near, slack))
 
 
 def _cells(box: Box, cell: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
@@ -126,13 +130,13 @@ def _site(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[float, 
 
 
 @numba.njit(cache=True, nogil=True)
-def _stands(seed: np.uint64, cell: float, inside: np.ndarray, i: int, j: int, k: int) -> bool:
+def _stands(seed: np.uint64, cell: float, ground: Ground, i: int, j: int, k: int) -> bool:
     """Whether the site lies in the bounds."""
     place = _site(seed, cell, i, j, k)
     stands = True
     for axis in range(3):
-        stands &= inside[0, axis] <= place[axis] <= inside[1, axis]
-    return stands
+        stands &= ground.low[axis] <= place[axis] <= ground.high[axis]
+    return stands and not in_hole(seed, ground, place)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -171,7 +175,7 @@ def _step(i: int, j: int, k: int, direction: int | np.int64) -> tuple[int, int, 
 
 @numba.njit(cache=True, nogil=True)
 def _parent(
-    seed: np.uint64, cell: float, inside: np.ndarray, i: int, j: int, k: int
+    seed: np.uint64, cell: float, ground: Ground, i: int, j: int, k: int
 ) -> tuple[bool, int, int, int]:
     """The parent of a site that stands, if it has one."""
     rod = _rod(i, j, k)
@@ -183,13 +187,13 @@ def _parent(
             forward = np.int64(_rod_hash(seed, rod, i, j, k) & np.uint64(1))
             a, b, c = _step(i, j, k, 2 * rod + forward)
             # a rod that leaves the bounds ends there
-            return _stands(seed, cell, inside, a, b, c), a, b, c
+            return _stands(seed, cell, ground, a, b, c), a, b, c
     first = np.int64(hashed(seed + np.uint64(21), i, j, k) % np.uint64(6))
     for turn in range(6):
         direction = (first + turn) % 6
         if direction // 2 != rod:
             a, b, c = _step(i, j, k, direction)
-            if _stands(seed, cell, inside, a, b, c):
+            if _stands(seed, cell, ground, a, b, c):
                 return True, a, b, c
     return False, i, j, k
 
@@ -201,10 +205,35 @@ def _name(origin: np.ndarray, sides: np.ndarray, i: int, j: int, k: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
+def body_name(sides: np.ndarray, number: int) -> int:
+    """The name of the neurite of a body; no site has it."""
+    return int(sides[0] * sides[1] * sides[2] + number)
+
+
+@numba.njit(cache=True, nogil=True)
+def _body(
+    seed: np.uint64,
+    cell: float,
+    ground: Ground,
+    site: tuple[int, int, int],
+    beyond: tuple[int, int, int],
+) -> int:
+    """The body that a root is joined to, if the site beyond it lies in one's hole; or 0."""
+    if ground.radius <= 0.0 or beyond == site:
+        return 0
+    place = _site(seed, cell, beyond[0], beyond[1], beyond[2])
+    if not in_hole(seed, ground, place):
+        return 0
+    if uniform(seed + np.uint64(22), site[0], site[1], site[2]) > PROCESSES:
+        return 0
+    return body_at(seed, ground, place)[1]
+
+
+@numba.njit(cache=True, nogil=True)
 def _root(
     seed: np.uint64,
     cell: float,
-    inside: np.ndarray,
+    ground: Ground,
     origin: np.ndarray,
     sides: np.ndarray,
     start: tuple[int, int, int],
@@ -213,8 +242,11 @@ def _root(
     slow, fast = start, start
     power, length = 1, 0
     while True:  # Brent's search for a ring
-        has, i, j, k = _parent(seed, cell, inside, fast[0], fast[1], fast[2])
+        has, i, j, k = _parent(seed, cell, ground, fast[0], fast[1], fast[2])
         if not has:
+            body = _body(seed, cell, ground, fast, (i, j, k))
+            if body:
+                return body_name(sides, body)
             return _name(origin, sides, fast[0], fast[1], fast[2])
         fast = (i, j, k)
         length += 1
@@ -224,7 +256,7 @@ def _root(
             slow, power, length = fast, 2 * power, 0
     least = _name(origin, sides, fast[0], fast[1], fast[2])
     for _ in range(length):
-        _, i, j, k = _parent(seed, cell, inside, fast[0], fast[1], fast[2])
+        _, i, j, k = _parent(seed, cell, ground, fast[0], fast[1], fast[2])
         fast = (i, j, k)
         least = min(least, _name(origin, sides, i, j, k))
     return least
@@ -300,15 +332,46 @@ def _corner(
 
 
 @numba.njit(cache=True, nogil=True)
+def _enter(
+    seed: np.uint64,
+    ground: Ground,
+    points: np.ndarray,
+    used: int,
+    ends: np.ndarray,
+    weights: np.ndarray,
+    organs: np.ndarray,
+) -> None:
+    """Write a process's way from its root into the body: to the site beyond, then inwards.
+
+    The third piece has no length; it stands for the edge to the middle.
+    """
+    site, beyond = points[1], points[2]
+    middle, _ = body_at(seed, ground, (beyond[0], beyond[1], beyond[2]))
+    square = 0.0
+    for axis in range(3):
+        square += (beyond[axis] - middle[axis]) ** 2
+    part = min(1.0, (ground.radius - DEEP) / (np.sqrt(square) + 1e-9))
+    for axis in range(3):
+        last = middle[axis] + part * (beyond[axis] - middle[axis])
+        ends[used, 0, axis] = (site[axis] + beyond[axis]) / 2.0
+        ends[used, 1, axis] = ends[used + 1, 0, axis] = beyond[axis]
+        ends[used + 1, 1, axis] = last
+        ends[used + 2, 0, axis] = ends[used + 2, 1, axis] = last
+    weights[used : used + 3] = (site[3] + beyond[3]) / 2.0
+    organs[used : used + 3] = 0.0
+
+
+@numba.njit(cache=True, nogil=True)
 def _grow(
     seed: np.uint64,
     cell: float,
-    inside: np.ndarray,
+    ground: Ground,
+    origin: np.ndarray,
+    sides: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
     near: np.ndarray,
-    origin: np.ndarray,
-    sides: np.ndarray,
+    slack: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The pieces of all axes that may come near the box `near`, site by site."""
     room = 4096
@@ -324,17 +387,21 @@ def _grow(
         for j in range(low[1], high[1]):
             for k in range(low[2], high[2]):
                 _look(seed, cell, i, j, k, points[1])
-                if _far(points[1], near, 2.0 * cell) or not _stands(seed, cell, inside, i, j, k):
+                if _far(points[1], near, slack) or not _stands(seed, cell, ground, i, j, k):
                     continue
-                name = _root(seed, cell, inside, origin, sides, (i, j, k))
-                own = _name(origin, sides, i, j, k)
-                has, a, b, c = _parent(seed, cell, inside, i, j, k)
+                name = _root(seed, cell, ground, origin, sides, (i, j, k))
+                own, body, beyond = _name(origin, sides, i, j, k), 0, 0
+                has, a, b, c = _parent(seed, cell, ground, i, j, k)
                 has = has and name != own
                 if has:
                     _look(seed, cell, a, b, c, points[2])
                 else:
                     points[2] = points[1]
-                if used + 7 * PARTS > room:
+                    body = _body(seed, cell, ground, (i, j, k), (a, b, c))
+                    if body and name == body_name(sides, body):
+                        _look(seed, cell, a, b, c, points[2])
+                        beyond = _name(origin, sides, a, b, c)
+                if used + 7 * PARTS + 3 > room:
                     room *= 2
                     ends = np.concatenate((ends, np.empty_like(ends)))
                     weights = np.concatenate((weights, np.empty_like(weights)))
@@ -345,9 +412,9 @@ def _grow(
                 leaf, before = True, used
                 for direction in range(6):
                     a, b, c = _step(i, j, k, direction)
-                    if not _stands(seed, cell, inside, a, b, c):
+                    if not _stands(seed, cell, ground, a, b, c):
                         continue
-                    parented, d, e, f = _parent(seed, cell, inside, a, b, c)
+                    parented, d, e, f = _parent(seed, cell, ground, a, b, c)
                     # a root on a ring has a parent, but no axis leads there
                     child = _name(origin, sides, a, b, c)
                     if parented and (d, e, f) == (i, j, k) and name != child:
@@ -357,6 +424,12 @@ def _grow(
                 if leaf:
                     points[0] = points[1]
                     used = _corner(points, used, ends, weights, organs, nodes, (0, own))
+                if beyond:
+                    _enter(seed, ground, points, used, ends, weights, organs)
+                    nodes[used] = own * SLOTS, beyond * SLOTS
+                    nodes[used + 1] = beyond * SLOTS, beyond * SLOTS + 1
+                    nodes[used + 2] = beyond * SLOTS + 1, name * SLOTS
+                    used += 3
                 owner[before:used] = name
                 sites[before:used] = own
     return ends[:used], weights[:used], organs[:used], owner[:used], sites[:used], nodes[:used]

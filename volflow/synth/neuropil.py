@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from volflow.core.geometry import Box, triple
-from volflow.synth.forest import axes_near, lattice_of
-from volflow.synth.leaning import REACH, descended, leaning_of
+from volflow.synth.bodies import bodies_near, distances, embody, least_side
+from volflow.synth.forest import axes_near, body_name, lattice_of
+from volflow.synth.leaning import BOTTOM, REACH, descended, leaning_of
 from volflow.synth.noise import smooth
 from volflow.synth.organelles import mitochondria_of
 from volflow.synth.painting import joined, painted, shaded
@@ -84,6 +85,8 @@ class Scene(NamedTuple):
         Which part of a synapse: 1 cleft, 2 pre side with vesicles, 3 post side.
     table : Synapses
         Those whose centre is in the box.
+    nuclei : uint64 array, (z, y, x)
+        The label of the neurite whose nucleus a voxel is in; 0 elsewhere.
     """
 
     rendered: Rendered
@@ -91,6 +94,7 @@ class Scene(NamedTuple):
     synapses: np.ndarray | None
     sides: np.ndarray | None
     table: Synapses | None
+    nuclei: np.ndarray | None
 
 
 class _Tissue(NamedTuple):
@@ -102,10 +106,11 @@ class _Tissue(NamedTuple):
     mitochondria: np.ndarray | None = None
     synapses: np.ndarray | None = None
     sides: np.ndarray | None = None
+    nuclei: np.ndarray | None = None
 
     def cut(self, key: tuple[slice, slice, slice]) -> _Tissue:
         """The same of a part of the box."""
-        extra = (self.mitochondria, self.synapses, self.sides)
+        extra = (self.mitochondria, self.synapses, self.sides, self.nuclei)
         parts = (None if volume is None else volume[key] for volume in extra)
         return _Tissue(self.truth[key], self.wall[key], self.organ[key], *parts)
 
@@ -134,6 +139,9 @@ class Neuropil:
         against each other at most.
     missing, repeated : float
         Shares of sections whose image is black, or that of the section before.
+    nucleus : int
+        Radius of the nuclei of cell bodies, in voxels along y and x, at least `cell`; 0: there
+        are no bodies. Where there are, neurites run otherwise.
     every : int
         One section in how many is kept: voxels are that much longer along z. `bounds` and boxes
         are in these voxels, and `cell` in voxels along y and x.
@@ -149,11 +157,23 @@ class Neuropil:
     drift: int = 0
     missing: float = 0.0
     repeated: float = 0.0
+    nucleus: int = 0
     every: int = 1
 
     def __post_init__(self) -> None:
         if self.cell < 8:
             raise ValueError(f"axes of neurites must be 8 voxels apart or more; got {self.cell}")
+        if self.nucleus and self.nucleus < self.cell:
+            raise ValueError(
+                f"a nucleus is as wide as a neurite or wider: 0, or {self.cell} or more; got "
+                f"{self.nucleus}"
+            )
+        side = least_side(self.cell, self.nucleus)
+        if self.nucleus and min(self.bounds.zoom_in((self.every, 1, 1)).shape) < side:
+            raise ValueError(
+                f"a nucleus of {self.nucleus} voxels needs bounds of {side} voxels along each "
+                f"axis; got {self.bounds.shape}"
+            )
         if self.every < 1 or self.drift < 0:
             raise ValueError(
                 f"wanted every >= 1 and drift >= 0; got every={self.every}, drift={self.drift}"
@@ -204,12 +224,12 @@ class Neuropil:
         image = self._image(box, shown, tissue)
         inner = tissue.cut(kept)
         rendered = Rendered(*map(np.ascontiguousarray, (inner.truth, image, affinity)))
-        extra = (inner.mitochondria, inner.synapses, inner.sides)
-        organs, names, sides = (
+        extra = (inner.mitochondria, inner.synapses, inner.sides, inner.nuclei)
+        organs, names, sides, nuclei = (
             None if part is None else np.ascontiguousarray(part) for part in extra
         )
         table = None if found is None else self._table(box, found)
-        return Scene(rendered, organs, names, sides, table)
+        return Scene(rendered, organs, names, sides, table, nuclei)
 
     def skeletons(self, box: Box) -> Skeletons:
         """The skeletons of the neurites in a box.
@@ -224,7 +244,9 @@ class Neuropil:
         """
         self._refuse(box)
         fine = (self.every, 1, 1)
-        found = skeletons_in(self._bits, self.bounds.zoom_in(fine), self.cell, box.zoom_in(fine))
+        found = skeletons_in(
+            self._bits, self.bounds.zoom_in(fine), self.cell, self.nucleus, box.zoom_in(fine)
+        )
         return found._replace(places=found.places / np.array(fine))
 
     def sections(self) -> Sections:
@@ -260,7 +282,7 @@ class Neuropil:
         # all of each synapse in the box, and whether it has a cleft
         room = cubes.grow(triple(2 * cloud(self.cell) + 1)).clip(bounds)
         tissue = self._grown(bounds, room, mitochondria)
-        found = candidates_near(self._bits, bounds, self.cell, cubes)
+        found = candidates_near(self._bits, bounds, self.cell, self.nucleus, cubes)
         names, sides, there = placed(found, tissue.truth, tissue.wall, room.start, self.cell)
         tissue = tissue._replace(synapses=names, sides=sides).cut(cubes.within(room))
         return tissue.cut(kept), Candidates(*(column[there] for column in found))
@@ -271,16 +293,25 @@ class Neuropil:
         rim = int(RIM * self.cell)
         core = bounds.grow(triple(-rim))
         far = steps if core.covers(box) else int(RIM_STEPS * self.cell)
+        if self.nucleus:  # around bodies, too, axes are rare
+            far = steps = int(RIM_STEPS * self.cell)
         outer = box.grow(triple(far)).clip(bounds)
         reach = REACH * self.cell
-        axes = axes_near(seed, bounds, self.cell, outer, reach + 4.0)
-        names, owner = np.unique(axes.owner, return_inverse=True)
+        axes = axes_near(seed, bounds, self.cell, self.nucleus, outer, reach + 4.0)
+        lattice = lattice_of(bounds, self.cell, self.nucleus)
+        middles, numbers = bodies_near(seed, lattice.ground, outer)
+        bodies = np.array([body_name(lattice.sides, number) for number in numbers], np.int64)
+        names = np.unique(np.concatenate([axes.owner, bodies]))
+        owner = np.searchsorted(names, axes.owner)
         tags = np.empty(0, np.int32)
         if mitochondria:
-            organs = mitochondria_of(seed, lattice_of(bounds, self.cell), axes)
+            organs = mitochondria_of(seed, lattice, axes)
             organs, number = np.unique(np.concatenate([[0], organs]), return_inverse=True)
             tags = number[1:].astype(np.int32)
         leaning = leaning_of(seed, axes, owner.astype(np.int32), tags, outer, reach)
+        for middle, body in zip(middles, np.searchsorted(names, bodies), strict=True):
+            fields = (leaning.who, leaning.height, leaning.wall, leaning.organ)
+            embody(np.array(outer.start), middle, lattice.ground.radius, body, BOTTOM, *fields)
         kept = box.within(outer)
         here = np.array([part.start for part in kept])
         calm = np.array([core.start, core.stop]) - np.array(box.start)
@@ -288,12 +319,23 @@ class Neuropil:
         label = descended(leaning.who, leaning.height, here, np.array(box.shape), calm, limits)
         truth = np.concatenate([[0], names]).astype(np.uint64)[label + 1]
         wall, organ = leaning.wall[kept], leaning.organ[kept]
+        nuclei = self._nuclei(box, truth, middles, bodies) if self.nucleus else None
         if not mitochondria:
-            return _Tissue(truth, wall, organ)
+            return _Tissue(truth, wall, organ, nuclei=nuclei)
         # a voxel may belong to another neurite than the one whose axis is nearest
         own = (organ > 0.0) & (label == leaning.who[kept])
         found = np.where(own, organs[leaning.tag[kept]], 0).astype(np.uint64)
-        return _Tissue(truth, wall, organ, found)
+        return _Tissue(truth, wall, organ, found, nuclei=nuclei)
+
+    def _nuclei(
+        self, box: Box, truth: np.ndarray, middles: np.ndarray, bodies: np.ndarray
+    ) -> np.ndarray:
+        """Balls in bodies, uint64 (z, y, x): the bodies' names."""
+        out = np.zeros(truth.shape, np.uint64)
+        for middle, body in zip(middles, bodies, strict=True):
+            away = distances(box, middle)
+            out[(away < self.nucleus) & (truth == body)] = body
+        return out
 
     def _image(self, box: Box, shown: Box, tissue: _Tissue) -> np.ndarray:
         """Grey values of a box, with what happened to its sections."""
@@ -303,6 +345,9 @@ class Neuropil:
         if tissue.sides is not None:
             cubes = np.array(shown.zoom_in((self.every, 1, 1)).start)
             shade = shaded(seed, cubes, tissue.sides, self.every)
+        if tissue.nuclei is not None:
+            shade = shade if shade.size else np.zeros(shown.shape, np.float32)
+            shade += self._chromatin(shown, tissue.nuclei)
         parts = (tissue.truth, tissue.wall, tissue.organ, fine, rough, shade)
         image = painted(seed, np.array(shown.start), *parts, self.noise)
         if not (self.section_noise or self.drift or self.missing or self.repeated):
@@ -310,6 +355,18 @@ class Neuropil:
         here = np.array([(part.start, part.stop) for part in box.within(shown)[1:]])
         rows = self.sections().rows(box.start[0], box.stop[0])
         return damaged(image, shown.start[0], here, rows)
+
+    def _chromatin(self, box: Box, nuclei: np.ndarray) -> np.ndarray:
+        """How much darker nuclei are, float32 (z, y, x): an envelope, and clumps inside."""
+        fine = (self.every, 1, 1)
+        cubes = box.zoom_in(fine)
+        ground = lattice_of(self.bounds.zoom_in(fine), self.cell, self.nucleus).ground
+        clumps = np.maximum(0.0, self._smooth(53, box, 7))
+        out = np.where(nuclei > 0, np.float32(10.0) + np.float32(50.0) * clumps, np.float32(0.0))
+        for middle in bodies_near(self._bits, ground, cubes)[0]:
+            rim = np.abs(distances(cubes, middle)[:: self.every] - self.nucleus)
+            out += np.float32(60.0) * np.clip(2.0 - rim, 0.0, 1.0).astype(np.float32)
+        return out
 
     def _affinity(self, box: Box, tissue: _Tissue) -> np.ndarray:
         """Affinities of a box whose first planes are not trusted unless the bounds start there."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from volflow.synth.bodies import Ground
 from volflow.synth.forest import Axes, Lattice, _caliber, _name, _parent, _stands, _step
 
 SITES = 1024  # room for one mitochondrion's; a run of three goes on with 4 to 10
@@ -28,7 +29,7 @@ def mitochondria_of(seed: np.uint64, lattice: Lattice, axes: Axes) -> np.ndarray
 def _clusters(
     seed: np.uint64,
     cell: float,
-    inside: np.ndarray,
+    ground: Ground,
     origin: np.ndarray,
     sides: np.ndarray,
     sites: np.ndarray,
@@ -49,7 +50,7 @@ def _clusters(
         while done < count:
             i, j, k = found[done]
             done += 1
-            has, d, e, f = _parent(seed, cell, inside, i, j, k)
+            has, d, e, f = _parent(seed, cell, ground, i, j, k)
             has = has and _name(origin, sides, i, j, k) != owner[n]
             for direction in range(6):
                 a, b, c = _step(i, j, k, direction)
@@ -57,7 +58,7 @@ def _clusters(
                 if _caliber(seed, cell, a, b, c)[1] <= 0.0:
                     continue
                 if not joined:
-                    joined = _is_child(seed, cell, inside, (a, b, c), (i, j, k))
+                    joined = _is_child(seed, cell, ground, (a, b, c), (i, j, k))
                     joined = joined and _name(origin, sides, a, b, c) != owner[n]
                 for m in range(count):
                     joined &= not (found[m, 0] == a and found[m, 1] == b and found[m, 2] == c)
@@ -73,12 +74,12 @@ def _clusters(
 def _is_child(
     seed: np.uint64,
     cell: float,
-    inside: np.ndarray,
+    ground: Ground,
     child: tuple[int, int, int],
     parent: tuple[int, int, int],
 ) -> bool:
     """Whether a site stands and has this parent."""
-    if not _stands(seed, cell, inside, child[0], child[1], child[2]):
+    if not _stands(seed, cell, ground, child[0], child[1], child[2]):
         return False
-    has, i, j, k = _parent(seed, cell, inside, child[0], child[1], child[2])
+    has, i, j, k = _parent(seed, cell, ground, child[0], child[1], child[2])
     return has and (i, j, k) == parent

@@ -8,7 +8,8 @@ import numba
 import numpy as np
 
 from volflow.core.geometry import BlockGrid, Box, triple
-from volflow.synth.forest import axes_near
+from volflow.synth.bodies import bodies_near
+from volflow.synth.forest import SLOTS, axes_near, body_name, lattice_of
 from volflow.synth.leaning import REACH, chosen, nearest, settled
 
 BRICK = 96  # voxels a side; axes are looked up per brick
@@ -47,10 +48,10 @@ class Skeletons(NamedTuple):
         return scaled
 
 
-def skeletons_in(seed: np.uint64, bounds: Box, cell: int, box: Box) -> Skeletons:
+def skeletons_in(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box) -> Skeletons:
     """The skeletons of a box, in voxels that are cubes."""
     bricks = BlockGrid(box, triple(BRICK))
-    parts = [_brick(seed, bounds, cell, block.write) for block in bricks]
+    parts = [_brick(seed, bounds, cell, nucleus, block.write) for block in bricks]
     names, owner, places, radii, edges = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
@@ -59,14 +60,19 @@ def skeletons_in(seed: np.uint64, bounds: Box, cell: int, box: Box) -> Skeletons
     return Skeletons(names[order], owner[order], places[order], radii[order], edges)
 
 
-def _brick(seed: np.uint64, bounds: Box, cell: int, box: Box) -> Skeletons:
+def _brick(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box) -> Skeletons:
     """The skeletons of a brick, unordered."""
     reach = REACH * cell
-    axes = axes_near(seed, bounds, cell, box.grow(triple(STRAY)), reach + 4.0)
+    axes = axes_near(seed, bounds, cell, nucleus, box.grow(triple(STRAY)), reach + 4.0)
     names, first = np.unique(axes.nodes, return_index=True)
     warped = axes.ends.reshape(-1, 3)[first]
     # axes beyond the brick are there for the sake of distances
     near = ((warped >= np.array(box.start) - STRAY) & (warped < np.array(box.stop) + STRAY)).all(1)
+    lattice = lattice_of(bounds, cell, nucleus)
+    middles, numbers = bodies_near(seed, lattice.ground, box)
+    bodies = np.array([body_name(lattice.sides, number) for number in numbers], np.int64)
+    # the middle of a body is a node whether a process of it is near or not
+    near &= names < body_name(lattice.sides, 1) * SLOTS
     names, first, warped = names[near], first[near], warped[near]
     places = settled(seed, warped)
     voxels = np.rint(places)
@@ -75,9 +81,17 @@ def _brick(seed: np.uint64, bounds: Box, cell: int, box: Box) -> Skeletons:
     owners, owner = np.unique(axes.owner, return_inverse=True)
     pieces = (axes.ends, axes.weights, axes.organs, owner.astype(np.int32))
     radii = _radii(*pieces, warped, reach)
-    mine = np.isin(axes.nodes[:, 0], names)
+    edges = axes.nodes[np.isin(axes.nodes[:, 0], names)]
     who = owners[owner[first // 2]] if len(first) else owners[:0]
-    return Skeletons(names, who.astype(np.uint64), places, radii, axes.nodes[mine])
+    voxels = np.rint(middles)
+    here = ((voxels >= box.start) & (voxels < box.stop)).all(axis=1)
+    return Skeletons(
+        np.concatenate([names, bodies[here] * SLOTS]),
+        np.concatenate([who, bodies[here]]).astype(np.uint64),
+        np.concatenate([places, middles[here]]),
+        np.concatenate([radii, np.full(here.sum(), lattice.ground.radius)]),
+        edges,
+    )
 
 
 @numba.njit(cache=True, nogil=True)

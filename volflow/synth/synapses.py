@@ -54,7 +54,7 @@ def cloud(cell: int) -> int:
     return math.ceil(CLOUD * cell) + 1
 
 
-def candidates_near(seed: np.uint64, bounds: Box, cell: int, box: Box) -> Candidates:
+def candidates_near(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box) -> Candidates:
     """The candidates with a voxel in a box; none within two clouds of another of lesser name."""
     pitch = SPACING * cell
     seen = box.grow((3 * cloud(cell),) * 3)
@@ -68,7 +68,7 @@ def candidates_near(seed: np.uint64, bounds: Box, cell: int, box: Box) -> Candid
     own = salted(seed, SALT)
     knots, names = _knots(own, grid, first, sides, pitch)
     reach = REACH * cell
-    axes = axes_near(seed, bounds, cell, seen.grow((2 * cell,) * 3), reach + 4.0)
+    axes = axes_near(seed, bounds, cell, nucleus, seen.grow((2 * cell,) * 3), reach + 4.0)
     places, first_owner, second_owner = _walls(axes, knots, reach, float(cell))
     centres = settled(seed, places)
     there = (first_owner > 0) & (names > 0)
