@@ -1,0 +1,66 @@
+"""How much of a whole run's processor time is not the stages' own computing.
+
+    python -m benchmarks.share [BOUNDS]     one run of pipelines/fib25.yaml in this process
+
+Processor time of this process, all threads, from the import of the engine to the end of the run;
+less what passes while the stages' functions are at work (so reading ahead, in a thread beside a
+network, counts as theirs). What remains is
+planning, reading, writing, compressing, markers and records. Sections 101-165 by default.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+begun = time.process_time()
+
+import volflow  # noqa: E402
+from benchmarks.data import FIB25, RESOLUTION  # noqa: E402
+from volflow.core.stage import find_stage, installed_stages  # noqa: E402
+
+inside = 0.0
+
+
+def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, its processor time added to `inside`."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        global inside
+        start = time.process_time()
+        try:
+            return function(*arguments, **named)
+        finally:
+            inside += time.process_time() - start
+
+    return wrapped
+
+
+def main() -> None:
+    bounds = sys.argv[1] if len(sys.argv) > 1 else "101:165,0:250,0:250"
+    with tempfile.TemporaryDirectory() as folder:
+        options = [
+            f"run={folder}",
+            f"volumes.em.path=hdf5://{FIB25}/ts2_z000-165.h5?dataset=raw",
+            f"volumes.em.resolution={list(RESOLUTION)}",
+        ]
+        for name in installed_stages():
+            kind = find_stage(name)
+            for part in ("run", "leaf", "join", "split", "finish", "result"):
+                if part in vars(kind):
+                    setattr(kind, part, timed(vars(kind)[part]))
+        imported = time.process_time() - begun
+        result = volflow.run("fib25", overrides=options, bounds=bounds)
+        assert result.ok, result.failures
+    total = time.process_time() - begun
+    print(f"{total:.1f} s of processor time, {inside:.1f} s of it inside the stages")
+    print(f"the rest: {100 * (total - inside) / total:.1f} %, {imported:.1f} s of it imports")
+
+
+if __name__ == "__main__":
+    main()
