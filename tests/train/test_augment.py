@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from volflow.core.geometry import Box, triple
+from volflow.segment.tiling import _reflected
 from volflow.train import augment
 from volflow.train.augment import Augmentation, augmented
 from volflow.train.samples import UNKNOWN, Sample
@@ -118,3 +120,16 @@ def test_gamma_bends_between_the_ends_and_leaves_what_lies_beyond():
     bent = augment.recoloured(image, how, np.random.default_rng(0))
     np.testing.assert_allclose(bent[0, 0, [0, 1, 3, 4]], image[0, 0, [0, 1, 3, 4]], atol=1e-6)
     assert bent[0, 0, 2] != 0
+
+
+@given(st.integers(0, 10_000))
+def test_where_the_volume_ends_it_is_reflected_as_predict_does(seed):
+    sample = placed((20, 20, 20))
+    shown = augment.ended(sample, np.random.default_rng(seed))
+    known = shown.truth != UNKNOWN
+    np.testing.assert_array_equal(shown.image[known] + 1, shown.truth[known])
+    inside = np.argwhere(known)
+    volume = Box(triple(inside.min(axis=0)), triple(inside.max(axis=0) + 1))
+    assert np.all(known[volume.slices])
+    expected = [_reflected(0, 20, volume, axis, augment.REFLECTED) for axis in range(3)]
+    np.testing.assert_array_equal(shown.image, sample.image[np.ix_(*expected)])

@@ -19,6 +19,7 @@ from volflow.train.samples import UNKNOWN, Sample
 Chance = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 NEUTRAL = 0.0  # the middle of normalised intensities
+REFLECTED = 16  # voxels: the usual halo of a tile
 
 
 class Augmentation(BaseModel):
@@ -58,6 +59,8 @@ class Augmentation(BaseModel):
     """Voxels, at most."""
     defects: Chance = 0.0
     """Chance of a crop with a dark or bright blot, a few sections thick."""
+    ended: Chance = 0.0
+    """Chance that the volume ends within the crop: beyond, it is reflected as `predict` does."""
 
 
 def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sample:
@@ -74,7 +77,30 @@ def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sa
         image = ndimage.gaussian_filter(image, rng.uniform(0, how.blur))
     image = recoloured(image, how, rng)
     image = image + rng.uniform(0, how.noise) * rng.standard_normal(image.shape, np.float32)
-    return symmetric(Sample(image.astype(np.float32), truth), how.flips, how.transposed_axes, rng)
+    sample = Sample(image.astype(np.float32), truth)
+    if rng.random() < how.ended:
+        sample = ended(sample, rng)
+    return symmetric(sample, how.flips, how.transposed_axes, rng)
+
+
+def ended(sample: Sample, rng: np.random.Generator) -> Sample:
+    """The crop as if the volume ended in it, above, below or on both sides along one axis.
+
+    What lies beyond is reflected, and farther out than `REFLECTED` repeated, as `predict` shows
+    the surroundings of a volume to a network; its truth is unknown.
+    """
+    axis = int(rng.integers(0, 3))
+    side = sample.image.shape[axis]
+    kept = int(rng.integers(max(1, side // 4), side + 1))
+    first = int(rng.integers(-kept // 2, side - kept // 2 + 1))
+    low, high = max(0, first), min(side, first + kept)
+    place = (np.arange(side) - low).clip(-REFLECTED, high - low - 1 + REFLECTED)
+    period = max(1, 2 * (high - low - 1))
+    place = np.minimum(place % period, period - place % period) + low
+    truth = sample.truth.copy()
+    np.moveaxis(truth, axis, 0)[:low] = UNKNOWN
+    np.moveaxis(truth, axis, 0)[high:] = UNKNOWN
+    return Sample(sample.image.take(place, axis), truth)
 
 
 def symmetric(
