@@ -2,9 +2,10 @@
 
     Stage       map: each block alone
     Reduction   up a pyramid of grids, and down again where it is asked to
+    Grouping    rows of all blocks brought together by key
     Pass        one sweep of a step over one grid; the engine runs nothing else
 
-Still to come, each as one more `kind` of pass: *group by key* and *chain*.
+Still to come, as one more `kind` of pass: *chain*.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from volflow.errors import PlanError
 Record: TypeAlias = dict[str, np.ndarray]
 """Named columns of one block."""
 
-PassKind = Literal["map", "leaf", "join", "split", "finish"]
+PassKind = Literal["map", "leaf", "join", "split", "finish", "rows", "gather", "group"]
+
+GATHERED: Triple = (8, 8, 8)  # blocks whose rows are gathered in one place before they part by key
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,10 @@ class Stage(BaseModel):
         """The sweeps over the blocks that make up the step."""
         return (Pass("map", "map", grid),)
 
+    def unmet(self, result: Mapping[str, Any]) -> list[str]:
+        """What the user requires of the step's result and it does not give, one sentence each."""
+        return []
+
     def run(self, block: Block, **inputs: np.ndarray) -> dict[str, np.ndarray | Record]:
         """The outputs of one block, over its write box or its read box."""
         raise TypeError(f"{type(self).__name__} has no run()")
@@ -249,6 +256,87 @@ class Reduction(Stage):
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         """The step's result as JSON, from what the roots of the last round passed."""
+        return {}
+
+
+class Group(NamedTuple):
+    """What one partition of a grouping makes of its rows.
+
+    `found` is kept for the result; `rows` go on to the next round and are empty in the last one.
+    """
+
+    found: Record
+    rows: Record
+
+
+class Grouping(Stage):
+    """Rows from every block, brought together by key, in one or more rounds.
+
+    Each block makes rows (`rows`: columns of equal length); rows of blocks that lie together are
+    gathered and combined (`combine`), then parted by a hash of the columns that `key` names. A
+    partition holds all rows of its keys and of no others: `group` makes of them what is found,
+    and rows for the next round, parted anew. At the end `result` sees what all partitions found.
+
+        blocks      [0][1][2][3]     rows
+        gather      [  0-3  ][ ... ] combined, parted by the first round's key
+        group       <p0> <p1> <p2>   everything about a key in one place; parted by the next key
+        group       <p0> <p1> <p2>
+    """
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        """The names of the rounds, in order."""
+        return ("total",)
+
+    @classmethod
+    def entry(cls) -> Any:
+        return cls.rows
+
+    def key(self, round: str) -> tuple[str, ...]:
+        """The columns, integers, of equal values in which the rows of a round belong together."""
+        raise TypeError(f"{type(self).__name__} has no key()")
+
+    def partitions(self, bounds: Box) -> int:
+        """How many partitions each round has; a function of the volume, never of its blocks."""
+        return 1
+
+    def group_memory(self, bounds: Box) -> int:
+        """Bytes at the peak of one partition."""
+        return self.memory(bounds.shape) // self.partitions(bounds)
+
+    def node_memory(self, shape: Triple) -> int:
+        """Bytes at the peak of gathering the rows of a box of this shape."""
+        return self.memory(shape)
+
+    def passes(self, grid: BlockGrid) -> tuple[Pass, ...]:
+        first, *later = self.rounds
+        blocks = BlockGrid(grid.bounds, grid.shape)
+        gathered = blocks.parent_grid(GATHERED)
+        parts = BlockGrid(Box((0, 0, 0), (self.partitions(grid.bounds), 1, 1)), (1, 1, 1))
+        found = [
+            Pass("rows", "rows", grid, first),
+            Pass("gather", "gather", gathered, first, below=blocks),
+            Pass(f"{first}.group", "group", parts, first, below=gathered, root=not later),
+        ]
+        for number, name in enumerate(later, 1):
+            last = number == len(later)
+            found.append(Pass(f"{name}.group", "group", parts, name, number, parts, last))
+        return tuple(found)
+
+    def rows(self, block: Block, **inputs: np.ndarray) -> Record:
+        """The rows of one block; the record of a block without any has empty columns or none."""
+        raise TypeError(f"{type(self).__name__} has no rows()")
+
+    def combine(self, round: str, rows: Record) -> Record:
+        """Rows of several blocks or partitions as fewer, in an order that is theirs alone."""
+        return rows
+
+    def group(self, round: str, rows: Record) -> Group:
+        """What a partition makes of its rows, which are combined; they may have no columns."""
+        raise TypeError(f"{type(self).__name__} has no group()")
+
+    def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+        """The step's result as JSON, from what the partitions of each round found."""
         return {}
 
 

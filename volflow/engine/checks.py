@@ -183,7 +183,9 @@ def check_memory(
     if worst is None or needs[worst.name] <= memory:
         return
     told = f"needs about {size(needs[worst.name])} in pass '{worst.name}', and a worker has"
-    if worst.kind in ("join", "split"):
+    if worst.kind == "group":
+        what, advice = "one partition", "take smaller bounds"
+    elif worst.kind in ("join", "split", "gather"):
         what, advice = f"a node over {listed(worst.grid.shape)} voxels", "take smaller bounds"
     else:
         what, advice = f"a block of {listed(step.block)}", "take smaller blocks"

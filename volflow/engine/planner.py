@@ -10,7 +10,7 @@ import numpy as np
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
 from volflow.core.mistakes import Mistakes
 from volflow.core.pipeline import Pipeline, VolumeSpec
-from volflow.core.stage import Columns, Layer, Pass, Reduction, Stage
+from volflow.core.stage import Columns, Grouping, Layer, Pass, Reduction, Stage
 from volflow.core.wiring import WiredStep, Wiring
 from volflow.engine import checks
 from volflow.engine.digest import layout, step_content, step_digest
@@ -67,7 +67,7 @@ class Planner:
         scale0 = {step.outputs[output]: t for (scale, output), t in targets.items() if scale == 0}
         written = {name: target.layer for name, target in scale0.items()}
         self.made[step.name] = _Made(step, content, own, written, scale0)
-        needs = {sweep.name: _memory(step.stage, sweep) for sweep in sweeps}
+        needs = {sweep.name: _memory(step.stage, sweep, bounds) for sweep in sweeps}
         if self.memory is not None:
             checks.check_memory(step, sweeps, needs, self.memory, self.mistakes)
         ahead = {sweep.name: needs[sweep.name] + _ahead(layers, sweep) for sweep in sweeps}
@@ -250,11 +250,15 @@ class Planner:
                 )
 
 
-def _memory(stage: Stage, sweep: Pass) -> int:
+def _memory(stage: Stage, sweep: Pass, bounds: Box) -> int:
     """Bytes of a worker's process at the peak of the largest block of a pass."""
     write = _largest(sweep)
     if sweep.kind in ("join", "split") and isinstance(stage, Reduction):
         return PROCESS + stage.node_memory(write)
+    if sweep.kind == "gather" and isinstance(stage, Grouping):
+        return PROCESS + stage.node_memory(write)
+    if sweep.kind == "group" and isinstance(stage, Grouping):
+        return PROCESS + stage.group_memory(bounds)
     return PROCESS + stage.memory(Box((0, 0, 0), write).grow(sweep.grid.halo).shape)
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from volflow.core.pipeline import dump
-from volflow.core.stage import Layer, Reduction
+from volflow.core.stage import Grouping, Layer, Reduction
+from volflow.engine import shuffle
 from volflow.engine.cluster import Crew, Need, connect
 from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
 from volflow.engine.ranges import Outcome, job_path, recorded_failures, run_range
@@ -95,6 +96,8 @@ def _run_steps(plan: Plan, crew: Crew, watcher: Watcher, result: RunResult) -> N
         report = step_result(plan.pipeline.run, step)
         if report:
             result.results[step.name] = report
+            unmet = step.stage.unmet(report)
+            result.unmet += [f"step '{step.name}': {sentence}" for sentence in unmet]
 
 
 def run_step(step: PlannedStep, result: StepResult, crew: Crew, watcher: Watcher) -> None:
@@ -243,16 +246,23 @@ def layers(plan: Plan) -> list[dict[str, Any]]:
 
 def step_result(run: str, step: PlannedStep) -> dict[str, Any]:
     """The JSON result of a finished step, written to `results/STEP.json`; empty if it has none."""
+    result = _found_result(run, step)
+    if result:
+        text = json.dumps(result, indent=1, sort_keys=True)
+        Store(run).write(f"results/{step.name}.json", text.encode())
+    return result
+
+
+def _found_result(run: str, step: PlannedStep) -> dict[str, Any]:
     stage = step.stage
+    if isinstance(stage, Grouping):
+        return shuffle.result(step.jobs)
     if not isinstance(stage, Reduction) or type(stage).result is Reduction.result:
         return {}
     last = [job for job in step.jobs if job.sweep.kind in ("leaf", "join") and job.sweep.root][-1]
     sweep = last.sweep
     records = Records(run, f"records/{step.name}/{step.digest}/{sweep.round}.up.{sweep.level}")
-    result = stage.result([records.read(block.index) for block in sweep.grid])
-    text = json.dumps(result, indent=1, sort_keys=True)
-    Store(run).write(f"results/{step.name}.json", text.encode())
-    return result
+    return stage.result([records.read(block.index) for block in sweep.grid])
 
 
 @dataclass(frozen=True)

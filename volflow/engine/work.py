@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Columns, Layer, Previous, Record, Reduction
+from volflow.core.stage import Columns, Grouping, Layer, Previous, Record, Reduction
+from volflow.engine import shuffle
 from volflow.engine.job import Job, RecordSource, Source, Target
 from volflow.errors import BlockError
 from volflow.io.records import Records
@@ -71,19 +72,33 @@ def _map(job: Job, block: Block, given: Given) -> dict[str, int]:
 
 def _leaf(job: Job, block: Block) -> dict[str, int]:
     stage, sweep = _reduction(job), job.sweep
+    arguments, empty = _masked(job, block)
+    previous = _previous(job, block) if sweep.previous else None
+    up = stage.leaf(block, sweep.round, previous, **arguments)
+    _pass_up(job, block.index, up.passed, up.kept)
+    return {"voxels": block.write.size, "empty": int(empty), **_passed(up.passed)}
+
+
+def _rows(job: Job, block: Block) -> dict[str, int]:
+    assert isinstance(job.stage, Grouping)
+    arguments, empty = _masked(job, block)
+    rows = job.stage.rows(block, **arguments)
+    _records(job, "rows").write(block.index, rows)
+    return {"voxels": block.write.size, "empty": int(empty)}
+
+
+def _masked(job: Job, block: Block) -> tuple[dict[str, Any], bool]:
+    """What a block that has to be done under the mask or not is given, and whether it is empty."""
     mask = _mask(job, block)
     empty = mask is not None and not block.crop(mask).any()
     arguments = _inputs(job, block, blank=empty)
-    if stage.takes_mask():
+    if job.stage.takes_mask():
         arguments["mask"] = mask
     elif mask is not None:
         for array in arguments.values():
             if isinstance(array, np.ndarray):
                 array *= mask.astype(array.dtype)
-    previous = _previous(job, block) if sweep.previous else None
-    up = stage.leaf(block, sweep.round, previous, **arguments)
-    _pass_up(job, block.index, up.passed, up.kept)
-    return {"voxels": block.write.size, "empty": int(empty), **_passed(up.passed)}
+    return arguments, empty
 
 
 def _join(job: Job, block: Block) -> dict[str, int]:
@@ -124,6 +139,9 @@ _WORK: dict[str, Callable[[Job, Block], dict[str, int]]] = {
     "join": _join,
     "split": _split,
     "finish": _finish,
+    "rows": _rows,
+    "gather": shuffle.gather,
+    "group": shuffle.group,
 }
 
 

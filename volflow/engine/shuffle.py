@@ -1,0 +1,129 @@
+"""Rows that find their partition: gathered where blocks lie together, parted by key, grouped.
+
+What a place sends to a partition is one record, `parts/ROUND/PARTITION/PLACE`: writers need not
+know one another, and what is done twice is written twice the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from volflow.core.geometry import Block
+from volflow.core.stage import Grouping, Pass, Record
+from volflow.engine.job import Job
+from volflow.errors import BlockError
+from volflow.io.records import Records
+
+AT_ONCE = 1 << 20  # rows that are read before they are combined
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def gather(job: Job, block: Block) -> dict[str, int]:
+    """Combine the rows of a node's blocks and send them to the first round's partitions."""
+    assert job.sweep.below is not None
+    stage, records = _grouping(job), Records(job.run, f"records/{job.step}/{job.digest}/rows")
+    found = (records.read(child.index) for child in job.sweep.below.children(block))
+    rows = _combined(stage, job.sweep.round, found)
+    sent = _send(job, stage.rounds[0], block, rows)
+    return {"voxels": block.write.size, "empty": 0, **sent}
+
+
+def group(job: Job, block: Block) -> dict[str, int]:
+    """Do one partition: everything sent to it, whoever sent it."""
+    stage, sweep = _grouping(job), job.sweep
+    assert sweep.below is not None
+    records = _parts(job, sweep.round, block.index[0])
+    rows = _combined(stage, sweep.round, (records.read(b.index) for b in sweep.below))
+    made = stage.group(sweep.round, rows)
+    _found(job, sweep).write(block.index, made.found)
+    if sweep.root:
+        return {"voxels": block.write.size, "empty": 0, "rows": _length(rows)}
+    sent = _send(job, stage.rounds[sweep.level + 1], block, made.rows)
+    return {"voxels": block.write.size, "empty": 0, "rows": _length(rows), **sent}
+
+
+def result(jobs: Sequence[Job]) -> dict[str, Any]:
+    """The result of a finished step, from what its partitions found."""
+    stage = _grouping(jobs[0])
+    return stage.result(
+        {
+            job.sweep.round: [_found(job, job.sweep).read(b.index) for b in job.sweep.grid]
+            for job in jobs
+            if job.sweep.kind == "group"
+        }
+    )
+
+
+def partition(rows: Record, key: Sequence[str], count: int) -> np.ndarray:
+    """The partition of each row, int64 (N,): a hash of its key, the same on every machine."""
+    mixed = np.zeros(_length(rows), np.uint64)
+    for name in key:
+        mixed = (mixed ^ rows[name].astype(np.uint64)) * _MIX
+        mixed ^= mixed >> np.uint64(32)
+    found: np.ndarray = (mixed % np.uint64(count)).astype(np.int64)
+    return found
+
+
+def _send(job: Job, round: str, place: Block, rows: Record) -> dict[str, int]:
+    """Part rows by key, one record per partition, empty ones too: a missing one is an error."""
+    stage = _grouping(job)
+    count = _count(job)
+    if not _length(rows):
+        parted: list[Record] = [{}] * count
+    else:
+        where = partition(rows, stage.key(round), count)
+        order = np.argsort(where, kind="stable")
+        ends = np.searchsorted(where[order], np.arange(1, count))
+        columns = {name: np.split(column[order], ends) for name, column in rows.items()}
+        parted = [{name: parts[p] for name, parts in columns.items()} for p in range(count)]
+    for number, part in enumerate(parted):
+        _parts(job, round, number).write(place.index, part if _length(part) else {})
+    return {"passed_rows": _length(rows)}
+
+
+def _combined(stage: Grouping, round: str, records: Iterator[Record]) -> Record:
+    """The rows of all records, combined whenever many have come together."""
+    waiting: list[Record] = []
+    length = combined = 0
+    for record in records:
+        if _length(record):
+            waiting.append(record)
+            length += _length(record)
+        if length > max(AT_ONCE, 2 * combined):
+            waiting = [stage.combine(round, _joined(waiting))]
+            length = combined = _length(waiting[0])
+    return stage.combine(round, _joined(waiting)) if waiting else {}
+
+
+def _joined(records: Sequence[Record]) -> Record:
+    names = list(records[0])
+    if any(list(record) != names for record in records):
+        raise BlockError(f"rows of one round have different columns: {[list(r) for r in records]}")
+    return {name: np.concatenate([record[name] for record in records]) for name in names}
+
+
+def _length(rows: Record) -> int:
+    return len(next(iter(rows.values()))) if rows else 0
+
+
+def _count(job: Job) -> int:
+    """Partitions of a round."""
+    if job.sweep.kind == "group":
+        return len(job.sweep.grid)
+    return _grouping(job).partitions(job.sweep.grid.bounds)
+
+
+def _parts(job: Job, round: str, number: int) -> Records:
+    return Records(job.run, f"records/{job.step}/{job.digest}/parts/{round}/{number}")
+
+
+def _found(job: Job, sweep: Pass) -> Records:
+    return Records(job.run, f"records/{job.step}/{job.digest}/found/{sweep.round}")
+
+
+def _grouping(job: Job) -> Grouping:
+    assert isinstance(job.stage, Grouping)
+    return job.stage
