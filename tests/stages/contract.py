@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from volflow.core.geometry import Block, BlockGrid, Box, Triple
-from volflow.core.stage import Layer, Pass, Reduction, Stage
+from volflow.core.stage import Grouping, Layer, Pass, Reduction, Stage
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class StageContract:
                 assert once[name].tobytes() == again[name].tobytes()
 
     def test_declared_layers_and_no_others(self, case: Case) -> None:
-        if isinstance(case.stage, Reduction):
-            pytest.skip("a reduction's layers are made in its finish")
+        if isinstance(case.stage, Reduction | Grouping):
+            pytest.skip("a reduction's layers are made in its finish, a grouping has none")
         found = run(case, case.blocks[0])
         assert {name.split("@")[0] for name in found} == set(case.stage.outputs)
         for name, array in found.items():
@@ -66,7 +66,7 @@ class StageContract:
                 assert array.shape[:-3] == ((layer.channels,) if layer.channels else ())
 
     def test_blocks_with_their_halo_equal_one_piece(self, case: Case) -> None:
-        if isinstance(case.stage, Reduction):
+        if isinstance(case.stage, Reduction | Grouping):
             pytest.skip("a reduction is held against one block by its own tests")
         if any(getattr(layer, "blockwise", False) for layer in case.stage.outputs.values()):
             pytest.skip("the layer depends on the blocks by declaration")
@@ -79,8 +79,8 @@ class StageContract:
 
 
 def run(case: Case, shape: Triple) -> dict[str, np.ndarray]:
-    """Every layer of a map stage, or every block's record of a reduction's first leaves."""
-    if isinstance(case.stage, Reduction):
+    """Every layer of a map stage, or every block's first record of another."""
+    if isinstance(case.stage, Reduction | Grouping):
         return _leaves(case, case.stage, shape)
     grid = BlockGrid(case.bounds, shape, case.stage.halo_on(case.bounds, shape))
     read = {name: (array, case.bounds) for name, array in case.volumes.items()}
@@ -119,14 +119,17 @@ def _sweep(
     return out
 
 
-def _leaves(case: Case, stage: Reduction, shape: Triple) -> dict[str, np.ndarray]:
+def _leaves(case: Case, stage: Reduction | Grouping, shape: Triple) -> dict[str, np.ndarray]:
     found = {}
     for block in BlockGrid(case.bounds, shape, stage.halo_on(case.bounds, shape)):
         inputs = {
             name: filled(array, case.bounds, block.read) for name, array in case.volumes.items()
         }
-        up = stage.leaf(block, stage.rounds[0], None, **inputs)
-        for name, column in up.passed.items():
+        if isinstance(stage, Reduction):
+            record = stage.leaf(block, stage.rounds[0], None, **inputs).passed
+        else:
+            record = stage.rows(block, **inputs)
+        for name, column in record.items():
             found[f"{block.index} {name}"] = column
     return found
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.stages.contract import Case, StageContract, filled
 from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Record, find_stage
+from volflow.engine.shuffle import partition
 from volflow.metrics.voxel import contingency, scores
 from volflow.stages.score import Score
 
@@ -24,38 +27,82 @@ MASK[4:] = False
 class TestScore(StageContract):
     @pytest.fixture
     def case(self) -> Case:
-        return Case(Score(), BOUNDS, {"segmentation": FOUND, "truth": TRUTH})
+        return Case(Score.model_validate({}), BOUNDS, {"segmentation": FOUND, "truth": TRUTH})
 
 
-def run(shape: Triple, skip_empty: bool) -> dict[str, object]:
-    stage = Score()
-    found: dict[Triple, Record] = {}
-    grid = BlockGrid(BOUNDS, shape)
-    for sweep in stage.passes(grid):
-        below, found = found, {}
-        for block in sweep.grid:
-            if sweep.kind == "leaf":
-                arrays = [filled(a, BOUNDS, block.read) for a in (FOUND, TRUTH, MASK)]
-                if skip_empty and not arrays[2].any():
-                    found[block.index] = {}
-                    continue
-                up = stage.leaf(
-                    block, "total", None, segmentation=arrays[0], truth=arrays[1], mask=arrays[2]
-                )
-            else:
-                assert sweep.below is not None
-                children = [below[child.index] for child in sweep.below.children(block)]
-                up = stage.join(block, "total", children)
-            found[block.index] = up.passed
-    return stage.result(list(found.values()))
+def run(shape: Triple, parts: int = 3, masked: bool = True, **parameters: object) -> dict[str, Any]:
+    """The result of a score over blocks of a shape, its rows parted as the engine parts them."""
+    stage = Score.model_validate(parameters)
+    found: dict[str, list[Record]] = {}
+    waiting = []
+    for block in BlockGrid(BOUNDS, shape):
+        truth, segmentation, mask = (filled(a, BOUNDS, block.read) for a in (TRUTH, FOUND, MASK))
+        inside = mask if masked else None
+        waiting.append(stage.rows(block, segmentation=segmentation, truth=truth, mask=inside))
+    for name in stage.rounds:
+        rows = {key: np.concatenate([part[key] for part in waiting]) for key in waiting[0]}
+        where = partition(rows, stage.key(name), parts)
+        split = [{k: c[where == number] for k, c in rows.items()} for number in range(parts)]
+        made = [stage.group(name, stage.combine(name, part)) for part in split]
+        found[name] = [group.found for group in made]
+        waiting = [group.rows for group in made]
+    return stage.result(found)
 
 
 @settings(max_examples=25, deadline=None)
-@given(triples(1, 12))
-def test_the_same_json_whatever_the_blocks(shape: Triple) -> None:
-    expected = json.dumps(scores(contingency(TRUTH, FOUND, MASK)))
-    assert json.dumps(run(shape, skip_empty=False)) == expected
-    assert json.dumps(run(shape, skip_empty=True)) == expected
+@given(triples(1, 12), st.integers(1, 9))
+def test_the_same_json_whatever_the_blocks(shape: Triple, parts: int) -> None:
+    whole = run(BOUNDS.shape, parts)
+    assert json.dumps(run(shape, parts)) == json.dumps(whole)
+    expected = scores(contingency(TRUTH, FOUND, MASK))
+    assert {name: whole[name] for name in expected} == expected
+
+
+def test_as_many_partitions_as_there_are_make_no_difference() -> None:
+    one, many = run((4, 4, 4), 1), run((4, 4, 4), 40)
+    assert json.dumps(one, sort_keys=True) == json.dumps(many, sort_keys=True)
+
+
+def test_bits_of_all_offenders_are_the_scores() -> None:
+    found = run((4, 5, 6), worst=1000)
+    splits = sum(entry["split_bits"] for entry in found["worst"]["splits"])
+    mergers = sum(entry["merge_bits"] for entry in found["worst"]["mergers"])
+    assert splits == pytest.approx(found["vi_split"], abs=1e-12)
+    assert mergers == pytest.approx(found["vi_merge"], abs=1e-12)
+
+
+def test_offenders_are_worst_first_with_their_largest_parts_and_places() -> None:
+    found = run((3, 4, 5), masked=False, worst=2)["worst"]["mergers"]
+    bits = [entry["merge_bits"] for entry in run((3, 4, 5), masked=False)["worst"]["mergers"]]
+    assert [entry["merge_bits"] for entry in found] == sorted(bits, reverse=True)[:2]
+    entry = found[0]
+    voxels = [part["voxels"] for part in entry["parts"]]
+    assert voxels == sorted(voxels, reverse=True)
+    for part in entry["parts"]:
+        shared = np.argwhere((entry["segment"] == FOUND) & (part["truth"] == TRUTH))
+        assert len(shared) == part["voxels"]
+        expected = (shared + np.array(BOUNDS.start)).mean(axis=0)
+        np.testing.assert_allclose(part["position"], expected, atol=0.051)
+    truths = set(np.unique(TRUTH[entry["segment"] == FOUND]).tolist()) - {0}
+    assert entry["truths"] == len(truths)
+
+
+def test_a_limit_that_is_not_met_is_told() -> None:
+    stage = Score.model_validate({"require": {"vi": {"max": 1.0}, "recall": {"min": 0.9}}})
+    assert stage.unmet({"vi": 0.5, "recall": 0.95}) == []
+    assert stage.unmet({"vi": 1.5, "recall": 0.5}) == [
+        "vi is 1.5, and at most 1 is required",
+        "recall is 0.5, and at least 0.9 is required",
+    ]
+    assert stage.unmet({"vi": None, "recall": 1.0}) == [
+        "vi could not be computed, and a limit is set for it"
+    ]
+    assert stage.identity() == Score.model_validate({}).identity()
+
+
+def test_a_limit_on_what_is_no_score_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no score 'vi_merg'; did you mean 'vi_merge'"):
+        Score.model_validate({"require": {"vi_merg": {"max": 1}}})
 
 
 def test_found_by_its_name() -> None:

@@ -16,12 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import numba
 import numpy as np
 
-Pairs = Literal["distinct", "all"]
+from volflow.metrics.overlaps import tally
 
-FIRST_CAPACITY = 1 << 12  # slots of the first hash table; it doubles when half full
+Pairs = Literal["distinct", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +81,14 @@ def contingency(
     ValueError
         If shapes differ, or an array holds no integers or a negative one.
     """
-    arrays = {"truth": truth, "segmentation": segmentation}
-    if mask is not None:
-        arrays["mask"] = mask
-    if len({array.shape for array in arrays.values()}) > 1:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    if truth.shape != segmentation.shape or (mask is not None and mask.shape != truth.shape):
+        given = {"truth": truth, "segmentation": segmentation, "mask": mask}
+        shapes = ", ".join(f"{n} {array.shape}" for n, array in given.items() if array is not None)
         raise ValueError(f"arrays to compare must have one shape; got {shapes}")
-    inside = np.ones(0, bool) if mask is None else np.ascontiguousarray(mask, dtype=bool).ravel()
-    a, b, n = _count(_unsigned("truth", truth), _unsigned("segmentation", segmentation), inside)
-    return _sorted(a, b, n)
+    flat = (1, 1, truth.size)  # places do not matter here
+    inside = None if mask is None else mask.reshape(flat)
+    found = tally(truth.reshape(flat), segmentation.reshape(flat), inside)
+    return Contingency(found.truth, found.segment, found.count)
 
 
 def add(tables: Iterable[Contingency]) -> Contingency:
@@ -104,7 +102,76 @@ def add(tables: Iterable[Contingency]) -> Contingency:
     )
 
 
-def variation_of_information(table: Contingency) -> Information:
+class Sizes(NamedTuple):
+    """Which sizes occur, and how often: all that a score needs to know of many groups.
+
+    Attributes
+    ----------
+    size, times : int64 array, (N,)
+        Voxels of a group, ascending, and the number of groups of that size.
+    """
+
+    size: np.ndarray
+    times: np.ndarray
+
+    @classmethod
+    def of(cls, counts: np.ndarray) -> Sizes:
+        """The sizes of groups with these voxel counts."""
+        return cls(*np.unique(counts, return_counts=True))
+
+    @classmethod
+    def merged(cls, parts: Iterable[Sizes]) -> Sizes:
+        """The sizes of all groups of several parts."""
+        found = list(parts)
+        none = np.zeros(0, np.int64)
+        size, at = np.unique(np.concatenate([none, *(p.size for p in found)]), return_inverse=True)
+        times = np.zeros(len(size), np.int64)
+        np.add.at(times, at, np.concatenate([none, *(p.times for p in found)]))
+        return cls(size, times)
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return int(self.times.sum())
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels they have together."""
+        return int((self.size * self.times).sum())
+
+    def information(self) -> float:
+        """Sum of n log2 n over all groups."""
+        return math.fsum(times * n * math.log2(n) for n, times in self._each())
+
+    def pairs(self, pairs: Pairs) -> int:
+        """Pairs of voxels within groups, exactly: n^2 soon leaves 64 bits."""
+        if pairs not in ("distinct", "all"):
+            raise ValueError(f"pairs is 'distinct' or 'all'; got {pairs!r}")
+        less = 1 if pairs == "distinct" else 0
+        return sum(times * n * (n - less) for n, times in self._each())
+
+    def _each(self) -> Iterable[tuple[int, int]]:
+        return zip(self.size.tolist(), self.times.tolist(), strict=True)
+
+
+class Groups(NamedTuple):
+    """The sizes of pairs that meet, of truth labels and of segments."""
+
+    joint: Sizes
+    truth: Sizes
+    segment: Sizes
+
+
+def groups(table: Contingency) -> Groups:
+    """The sizes in a table."""
+    return Groups(
+        Sizes.of(table.count),
+        Sizes.of(_marginal(table.truth, table.count)),
+        Sizes.of(_marginal(table.segment, table.count)),
+    )
+
+
+def variation_of_information(table: Contingency | Groups) -> Information:
     """Conditional entropies of segments given truth (`split`) and truth given segments (`merge`).
 
     Raises
@@ -116,19 +183,19 @@ def variation_of_information(table: Contingency) -> Information:
     ----------
     Meila, Comparing clusterings: an information based distance, J. Multivariate Analysis 2007.
     """
-    voxels = _voxels(table)
-    joint = _information(table.count)
-    split = (_information(_marginal(table.truth, table.count)) - joint) / voxels
-    merge = (_information(_marginal(table.segment, table.count)) - joint) / voxels
+    found = _counted(table)
+    voxels, joint = found.joint.voxels, found.joint.information()
+    split = (found.truth.information() - joint) / voxels
+    merge = (found.segment.information() - joint) / voxels
     return Information(max(0.0, split), max(0.0, merge))
 
 
-def adapted_rand(table: Contingency, pairs: Pairs = "distinct") -> AdaptedRand:
+def adapted_rand(table: Contingency | Groups, pairs: Pairs = "distinct") -> AdaptedRand:
     """One minus the F-score of pairs of voxels found together in truth and segmentation.
 
     Parameters
     ----------
-    table : Contingency
+    table : Contingency or Groups
     pairs : {"distinct", "all"}
         Whether a voxel makes a pair with itself: n (n - 1) or n^2 pairs among n voxels. Without
         any pair to find or to lose, precision and recall are 1.
@@ -144,10 +211,8 @@ def adapted_rand(table: Contingency, pairs: Pairs = "distinct") -> AdaptedRand:
     connectomics, Frontiers in Neuroanatomy 2015 (`all`). scikit-image counts distinct pairs and
     returns precision and recall in the other order.
     """
-    _voxels(table)
-    together = _pairs(table.count, pairs)
-    segments = _pairs(_marginal(table.segment, table.count), pairs)
-    truths = _pairs(_marginal(table.truth, table.count), pairs)
+    found = _counted(table)
+    together, truths, segments = (sizes.pairs(pairs) for sizes in found)
     precision = together / segments if segments else 1.0
     recall = together / truths if truths else 1.0
     # 2 P R / (P + R) of the two quotients, in integers until the last division
@@ -155,87 +220,29 @@ def adapted_rand(table: Contingency, pairs: Pairs = "distinct") -> AdaptedRand:
     return AdaptedRand(1.0 - fscore, precision, recall)
 
 
-def scores(table: Contingency) -> dict[str, float | int | None]:
+def scores(table: Contingency | Groups) -> dict[str, float | int | None]:
     """Every score of a table by name, ready for JSON; None where no voxel was counted."""
     names = ["vi_split", "vi_merge", "vi", "arand", "precision", "recall"]
     names += ["arand_all_pairs", "precision_all_pairs", "recall_all_pairs"]
     values: list[float | None] = [None] * len(names)
-    if len(table.count):
-        split, merge = variation_of_information(table)
-        values = [split, merge, split + merge, *adapted_rand(table), *adapted_rand(table, "all")]
+    found = groups(table) if isinstance(table, Contingency) else table
+    if found.joint.groups:
+        split, merge = variation_of_information(found)
+        values = [split, merge, split + merge, *adapted_rand(found), *adapted_rand(found, "all")]
     return {
         **dict(zip(names, values, strict=True)),
-        "voxels": table.voxels,
-        "truth_labels": len(np.unique(table.truth)),
-        "segments": len(np.unique(table.segment)),
+        "voxels": found.joint.voxels,
+        "truth_labels": found.truth.groups,
+        "segments": found.segment.groups,
     }
 
 
-def _unsigned(name: str, labels: np.ndarray) -> np.ndarray:
-    """Flat labels as uint32 or uint64; few types, so that few kernels are compiled."""
-    if labels.dtype.kind not in "buil":
-        raise ValueError(f"{name} must hold integer labels; got {labels.dtype}")
-    if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
-        raise ValueError(f"{name} holds the negative label {labels.min()}")
-    wide = np.uint64 if labels.dtype.itemsize > 4 else np.uint32
-    return np.ascontiguousarray(labels.astype(wide, copy=False)).ravel()
-
-
-@numba.njit(cache=True, nogil=True)
-def _slot(
-    keys_a: np.ndarray, keys_b: np.ndarray, counts: np.ndarray, a: np.uint64, b: np.uint64
-) -> np.int64:
-    """Where the pair stands in the open-addressing table, or where it would."""
-    last = np.uint64(len(counts) - 1)
-    mixed = (a * np.uint64(0x9E3779B97F4A7C15)) ^ (b * np.uint64(0xC2B2AE3D27D4EB4F))
-    slot = (mixed ^ (mixed >> np.uint64(29))) & last
-    while counts[slot] and (keys_a[slot] != a or keys_b[slot] != b):
-        slot = (slot + np.uint64(1)) & last
-    return np.int64(slot)
-
-
-@numba.njit(cache=True, nogil=True)
-def _count(
-    truth: np.ndarray, segment: np.ndarray, inside: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Voxels per pair, unsorted; runs of one pair are counted before the table is asked."""
-    capacity = FIRST_CAPACITY
-    keys_a = np.zeros(capacity, np.uint64)
-    keys_b = np.zeros(capacity, np.uint64)
-    counts = np.zeros(capacity, np.int64)
-    used = 0
-    start, size = 0, len(truth)
-    while start < size:
-        a, b = truth[start], segment[start]
-        stop = start + 1
-        while stop < size and truth[stop] == a and segment[stop] == b:
-            stop += 1
-        run = stop - start
-        if len(inside):
-            run = 0
-            for voxel in range(start, stop):
-                run += inside[voxel]
-        start = stop
-        if a == 0 or run == 0:
-            continue
-        slot = _slot(keys_a, keys_b, counts, np.uint64(a), np.uint64(b))
-        if counts[slot] == 0:
-            keys_a[slot], keys_b[slot] = a, b
-            used += 1
-        counts[slot] += run
-        if 2 * used > capacity:
-            capacity *= 2
-            old_a, old_b, old_counts = keys_a, keys_b, counts
-            keys_a = np.zeros(capacity, np.uint64)
-            keys_b = np.zeros(capacity, np.uint64)
-            counts = np.zeros(capacity, np.int64)
-            for old in range(len(old_counts)):
-                if old_counts[old]:
-                    slot = _slot(keys_a, keys_b, counts, old_a[old], old_b[old])
-                    keys_a[slot], keys_b[slot] = old_a[old], old_b[old]
-                    counts[slot] = old_counts[old]
-    filled = np.nonzero(counts)[0]
-    return keys_a[filled], keys_b[filled], counts[filled]
+def _counted(table: Contingency | Groups) -> Groups:
+    """The sizes of a table that counts at least one voxel."""
+    found = groups(table) if isinstance(table, Contingency) else table
+    if not found.joint.groups:
+        raise ValueError("nothing to score: no voxel has a truth label other than 0")
+    return found
 
 
 def _sorted(truth: np.ndarray, segment: np.ndarray, count: np.ndarray) -> Contingency:
@@ -249,35 +256,11 @@ def _sorted(truth: np.ndarray, segment: np.ndarray, count: np.ndarray) -> Contin
     return Contingency(truth[starts], segment[starts], total)
 
 
-def _voxels(table: Contingency) -> int:
-    """Number of voxels counted, at least one."""
-    if not len(table.count):
-        raise ValueError("nothing to score: no voxel has a truth label other than 0")
-    return table.voxels
-
-
 def _marginal(labels: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Voxels per label, in the order of the labels."""
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    if not len(count):
+        return count
     return np.add.reduceat(count[order], starts)
-
-
-def _sizes(counts: np.ndarray) -> list[tuple[int, int]]:
-    """Each size that occurs, and how often: what is summed over it cannot depend on labels."""
-    sizes, times = np.unique(counts, return_counts=True)
-    return list(zip(sizes.tolist(), times.tolist(), strict=True))
-
-
-def _information(counts: np.ndarray) -> float:
-    """Sum of n log2 n."""
-    return math.fsum(times * n * math.log2(n) for n, times in _sizes(counts))
-
-
-def _pairs(counts: np.ndarray, pairs: Pairs) -> int:
-    """Pairs of voxels within groups of these sizes, exactly: n^2 soon leaves 64 bits."""
-    if pairs not in ("distinct", "all"):
-        raise ValueError(f"pairs is 'distinct' or 'all'; got {pairs!r}")
-    less = 1 if pairs == "distinct" else 0
-    return sum(times * n * (n - less) for n, times in _sizes(counts))

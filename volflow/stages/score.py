@@ -2,56 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Layer, Previous, Record, Reduction, Up
-from volflow.metrics.voxel import Contingency, add, contingency, scores
+from volflow.core.geometry import Block, Box, Triple
+from volflow.core.stage import Group, Grouping, Layer, Record
+from volflow.metrics.grouped import by_segment, by_truth, groups, worst
+from volflow.metrics.overlaps import combined, tally
+from volflow.metrics.voxel import scores
+
+MOST_PARTITIONS = 1024
+VOXELS_PER_PARTITION = 1 << 26
+VOXELS_PER_ROW = 64  # at the least; measured on a fine oversegmentation: about 200
+BYTES_PER_ROW = 320  # of a partition at its peak: rows, sorted, and what is made of them
+
+METRICS = (
+    "vi", "vi_split", "vi_merge", "arand", "precision", "recall", "arand_all_pairs",
+    "precision_all_pairs", "recall_all_pairs",
+)  # fmt: skip
 
 
-class Score(Reduction):
+class Limit(BaseModel):
+    """What a score must be for a run to be called good."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: float | None = None
+    max: float | None = None
+
+    def unmet(self, name: str, value: float | None) -> list[str]:
+        """What a value lacks, one sentence each."""
+        if value is None:
+            return [f"{name} could not be computed, and a limit is set for it"]
+        found = []
+        if self.min is not None and value < self.min:
+            found.append(f"{name} is {value:.4g}, and at least {self.min:g} is required")
+        if self.max is not None and value > self.max:
+            found.append(f"{name} is {value:.4g}, and at most {self.max:g} is required")
+        return found
+
+
+Require = Annotated[dict[str, Limit], Field(default_factory=dict)]
+
+
+class Score(Grouping):
     """Variation of information (bits) and adapted Rand error of `segmentation` against `truth`.
 
     Voxels of truth label 0 and voxels outside the mask are ignored; segment 0 is a segment like
-    any other. The result is the same whatever the blocks: tables of exact counts are added up,
-    and divided once.
+    any other. The result is the same whatever the blocks, and no table of the whole volume is
+    ever in one memory: rows of overlaps are grouped by truth label, then by segment.
     """
 
+    version: ClassVar[int] = 2
     wants: ClassVar[dict[str, Layer]] = {
         "segmentation": Layer(kind="segmentation", channels=0),
         "truth": Layer(kind="segmentation", channels=0),
     }
 
+    worst: Annotated[int, Field(ge=0, le=10_000)] = 20
+    """How many of the worst splits and mergers are told, with their places."""
+    require: Require
+    """Limits, `{vi: {max: 1.0}}`; a run whose score is beyond one ends with a failing exit code."""
+
+    @model_validator(mode="after")
+    def _requires_what_there_is(self) -> Score:
+        for name in self.require:
+            if name not in METRICS:
+                close = difflib.get_close_matches(name, METRICS, n=1)
+                hint = f"; did you mean '{close[0]}'?" if close else ""
+                raise ValueError(
+                    f"require: there is no score '{name}'{hint} (scores: {', '.join(METRICS)})"
+                )
+        return self
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        return ("truth", "segment")
+
+    def identity(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"require"})  # a verdict, not a result
+
+    def key(self, round: str) -> tuple[str, ...]:
+        return (round,)
+
+    def partitions(self, bounds: Box) -> int:
+        return max(1, min(MOST_PARTITIONS, -(-bounds.size // VOXELS_PER_PARTITION)))
+
     def memory(self, shape: Triple) -> int:
         return 48 * int(np.prod(shape))
 
-    def leaf(  # type: ignore[override]  # the inputs by name
+    def node_memory(self, shape: Triple) -> int:
+        return BYTES_PER_ROW * int(np.prod(shape)) // VOXELS_PER_ROW
+
+    def group_memory(self, bounds: Box) -> int:
+        return BYTES_PER_ROW * bounds.size // self.partitions(bounds) // VOXELS_PER_ROW
+
+    def rows(  # type: ignore[override]  # the inputs by name
         self,
         block: Block,
-        round: str,
-        previous: Previous | None,
         *,
         segmentation: np.ndarray,
         truth: np.ndarray,
         mask: np.ndarray | None = None,
-    ) -> Up:
-        return Up(_record(contingency(truth, segmentation, mask)), {})
+    ) -> Record:
+        return tally(truth, segmentation, mask, block.read.start).record()
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
-        return Up(_record(add(_tables(children))), {})
+    def combine(self, round: str, rows: Record) -> Record:
+        found = combined(rows).record()
+        if round == "truth":
+            return found
+        order = np.lexsort((found["truth"], found["segment"]))
+        return {name: column[order] for name, column in found.items()}
 
-    def result(self, roots: Sequence[Record]) -> dict[str, Any]:
-        return dict(scores(add(_tables(roots))))
+    def group(self, round: str, rows: Record) -> Group:
+        if not rows:
+            return Group({}, {})
+        if round == "truth":
+            return Group(by_truth(rows, self.worst), rows)
+        return Group(by_segment(rows, self.worst), {})
 
+    def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+        truths, segments = ([part for part in found[name] if part] for name in self.rounds)
+        totals = groups(truths, segments)
+        voxels = max(1, totals.joint.voxels)
+        return {
+            **scores(totals),
+            "worst": {
+                "splits": worst(truths, self.worst, voxels, ("truth", "segment", "split_bits")),
+                "mergers": worst(segments, self.worst, voxels, ("segment", "truth", "merge_bits")),
+            },
+        }
 
-def _record(table: Contingency) -> Record:
-    """The columns of a table."""
-    return {"truth": table.truth, "segment": table.segment, "count": table.count}
-
-
-def _tables(records: Sequence[Record]) -> list[Contingency]:
-    """The tables of records; a block that was skipped under the mask left an empty one."""
-    return [Contingency(**record) for record in records if record]
+    def unmet(self, result: Mapping[str, Any]) -> list[str]:
+        return [
+            sentence
+            for name, limit in self.require.items()
+            for sentence in limit.unmet(name, result[name])
+        ]
