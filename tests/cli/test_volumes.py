@@ -41,11 +41,20 @@ def labels(tmp_path):
     return addresses, found, truth
 
 
+def numbers(text: str) -> dict[str, float]:
+    """A score without its list of the worst."""
+    found = json.loads(text)
+    assert set(found.pop("worst")) == {"splits", "mergers"}
+    return found
+
+
 def test_score_is_what_the_metric_says(volflow, labels):
     (found_at, truth_at), found, truth = labels
     result = volflow("score", "--segmentation", found_at, "--truth", truth_at, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == scores(contingency(truth, found))
+    assert json.loads(result.stdout) | {"worst": None} == scores(contingency(truth, found)) | {
+        "worst": None
+    }
 
 
 def test_score_prints_what_papers_quote_and_keeps_the_run_if_asked(volflow, labels, tmp_path):
@@ -56,7 +65,7 @@ def test_score_prints_what_papers_quote_and_keeps_the_run_if_asked(volflow, labe
     result = volflow(*command, "--bounds", box, "--out", out)
     assert f"{wanted['vi']:.4f} bits" in result.output
     assert f"{wanted['arand']:.4f}" in result.output
-    assert json.loads((out / "results/score.json").read_text()) == wanted
+    assert numbers((out / "results/score.json").read_text()) == wanted
 
 
 def test_score_takes_what_both_volumes_cover(volflow, labels, tmp_path):
@@ -65,7 +74,7 @@ def test_score_takes_what_both_volumes_cover(volflow, labels, tmp_path):
     smaller = written(f"precomputed://{tmp_path}/part", truth[part.within(BOX)], part)
     result = volflow("score", "--segmentation", found_at, "--truth", smaller, "--json")
     inside = part.within(BOX)
-    assert json.loads(result.stdout) == scores(contingency(truth[inside], found[inside]))
+    assert numbers(result.stdout) == scores(contingency(truth[inside], found[inside]))
     assert f"scored where both are: {part}" in result.stderr
 
 

@@ -6,13 +6,24 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Columns, Layer, Previous, Record, Reduction, Stage, Up
+from volflow.core.geometry import Block, Box, Triple
+from volflow.core.stage import (
+    Columns,
+    Group,
+    Grouping,
+    Layer,
+    Previous,
+    Record,
+    Reduction,
+    Stage,
+    Up,
+)
 
 
 class Nothing(Stage):
@@ -180,3 +191,60 @@ class Total(Reduction):
 
     def result(self, roots: Any) -> dict[str, Any]:
         return {"sum": int(roots[0]["sum"][0])}
+
+
+class Digits(Grouping):
+    """How often each number modulo `base` occurs, and the largest count of odd and even ones."""
+
+    base: int = 7
+    parts: int = 3
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        return ("digit", "parity")
+
+    def key(self, round: str) -> tuple[str, ...]:
+        return (round,)
+
+    def partitions(self, bounds: Box) -> int:
+        return self.parts
+
+    def rows(  # type: ignore[override]
+        self, block: Block, *, index: np.ndarray, mask: np.ndarray | None
+    ) -> Record:
+        values = index[mask] if mask is not None else index
+        digit, count = np.unique(values % self.base, return_counts=True)
+        return {"digit": digit.astype(np.int64), "count": count}
+
+    def combine(self, round: str, rows: Record) -> Record:
+        digit, at = np.unique(rows["digit"], return_inverse=True)
+        count = np.zeros(len(digit), np.int64)
+        np.add.at(count, at, rows["count"])
+        found = {"digit": digit, "count": count}
+        return found if round == "digit" else {**found, "parity": digit % 2}
+
+    def group(self, round: str, rows: Record) -> Group:
+        if round == "digit":
+            return Group(rows, {**rows, "parity": rows["digit"] % 2} if rows else {})
+        found: Record = {"parity": np.zeros(0, np.int64), "most": np.zeros(0, np.int64)}
+        if rows:
+            parity, at = np.unique(rows["parity"], return_inverse=True)
+            most = np.zeros(len(parity), np.int64)
+            np.maximum.at(most, at, rows["count"])
+            found = {"parity": parity, "most": most}
+        return Group(found, {})
+
+    def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+        def pairs(round: str, key: str, value: str) -> dict[str, int]:
+            rows = [(int(k), int(v)) for part in found[round] if part
+                    for k, v in zip(part[key], part[value], strict=True)]  # fmt: skip
+            assert len(dict(rows)) == len(rows), "a key in two partitions"
+            return {str(k): v for k, v in sorted(rows)}
+
+        return {
+            "counts": pairs("digit", "digit", "count"),
+            "most": pairs("parity", "parity", "most"),
+        }
+
+    def unmet(self, result: Mapping[str, Any]) -> list[str]:
+        return ["too many"] if self.base == 8 else []
