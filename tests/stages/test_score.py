@@ -13,12 +13,14 @@ from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Record, find_stage
 from volflow.engine.shuffle import partition
+from volflow.metrics.borders import inside
 from volflow.metrics.voxel import contingency, scores
 from volflow.stages.score import Score
 
 BOUNDS = Box((2, -3, 5), (11, 8, 13))
 RANDOM = np.random.default_rng(0)
 TRUTH = RANDOM.integers(0, 5, BOUNDS.shape).astype(np.uint32)
+TRUTH[:, :6, :4] = 3
 FOUND = RANDOM.integers(0, 6, BOUNDS.shape).astype(np.uint64)
 MASK = RANDOM.random(BOUNDS.shape) < 0.7
 MASK[4:] = False
@@ -35,7 +37,7 @@ def run(shape: Triple, parts: int = 3, masked: bool = True, **parameters: object
     stage = Score.model_validate(parameters)
     found: dict[str, list[Record]] = {}
     waiting = []
-    for block in BlockGrid(BOUNDS, shape):
+    for block in BlockGrid(BOUNDS, shape, stage.halo):
         truth, segmentation, mask = (filled(a, BOUNDS, block.read) for a in (TRUTH, FOUND, MASK))
         inside = mask if masked else None
         waiting.append(stage.rows(block, segmentation=segmentation, truth=truth, mask=inside))
@@ -56,6 +58,15 @@ def test_the_same_json_whatever_the_blocks(shape: Triple, parts: int) -> None:
     assert json.dumps(run(shape, parts)) == json.dumps(whole)
     expected = scores(contingency(TRUTH, FOUND, MASK))
     assert {name: whole[name] for name in expected} == expected
+
+
+@settings(max_examples=15, deadline=None)
+@given(triples(1, 12), st.sampled_from([1.0, 1.5, 2.0]), st.sampled_from([(1, 1, 1), (3, 1, 1)]))
+def test_a_border_is_the_same_whatever_the_blocks(shape, border, spacing) -> None:
+    found = run(shape, border=border, border_spacing=spacing)
+    kept = inside(TRUTH, border, spacing) & MASK
+    expected = scores(contingency(TRUTH, FOUND, kept))
+    assert {name: found[name] for name in expected} == expected
 
 
 def test_as_many_partitions_as_there_are_make_no_difference() -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Group, Grouping, Layer, Record
+from volflow.metrics.borders import inside, reach
 from volflow.metrics.grouped import by_segment, by_truth, groups, worst
 from volflow.metrics.overlaps import combined, tally
 from volflow.metrics.voxel import scores
@@ -46,6 +47,7 @@ class Limit(BaseModel):
         return found
 
 
+Side = Annotated[float, Field(gt=0)]
 Require = Annotated[dict[str, Limit], Field(default_factory=dict)]
 
 
@@ -63,6 +65,10 @@ class Score(Grouping):
         "truth": Layer(kind="segmentation", channels=0),
     }
 
+    border: Annotated[float, Field(ge=0, le=64)] = 0.0
+    """Voxels this near to another truth label, or to truth 0, are not counted; 0: all are."""
+    border_spacing: tuple[Side, Side, Side] = (1.0, 1.0, 1.0)
+    """Sides of a voxel z y x, in the unit of `border`; [10, 1, 1] looks within sections only."""
     worst: Annotated[int, Field(ge=0, le=10_000)] = 20
     """How many of the worst splits and mergers are told, with their places."""
     require: Require
@@ -78,6 +84,10 @@ class Score(Grouping):
                     f"require: there is no score '{name}'{hint} (scores: {', '.join(METRICS)})"
                 )
         return self
+
+    @property
+    def halo(self) -> Triple:
+        return reach(self.border, self.border_spacing)
 
     @property
     def rounds(self) -> tuple[str, ...]:
@@ -109,7 +119,14 @@ class Score(Grouping):
         truth: np.ndarray,
         mask: np.ndarray | None = None,
     ) -> Record:
-        return tally(truth, segmentation, mask, block.read.start).record()
+        own = block.crop(truth), block.crop(segmentation)
+        counted = None if mask is None else block.crop(mask)
+        if self.border:
+            there = block.read.clip(block.bounds)  # beyond the volume nothing is known
+            kept = inside(truth[there.within(block.read)], self.border, self.border_spacing)
+            kept = kept[block.write.within(there)]
+            counted = kept if counted is None else counted & kept
+        return tally(*own, counted, block.write.start).record()
 
     def combine(self, round: str, rows: Record) -> Record:
         found = combined(rows).record()
