@@ -1,0 +1,171 @@
+"""Voxel scores of a large pair of volumes: the same for any blocks, in little memory, and fast.
+
+    python -m benchmarks.score blocks [SIDE]     default 1024: three block shapes, JSON and memory
+    python -m benchmarks.score pairs [SIDE]      default 512: against scikit-image, in turns
+
+The truth is a synthetic volume of 256³, repeated with new labels in every copy. The segmentation
+is the truth moved by a few voxels (every border wrong), with pairs of labels merged and labels cut
+in two. Memory is the largest sum over the processes of a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import psutil
+
+import volflow
+from volflow.core.geometry import BlockGrid, Box
+from volflow.core.pipeline import VolumeSpec
+from volflow.core.stage import Layer
+from volflow.io.volume import Volume
+from volflow.metrics.voxel import contingency, scores
+from volflow.stages.synth import Synth
+
+TILE = 256
+SHAPES = ([256, 256, 256], [128, 512, 256], [1024, 64, 320])
+MOVED = (2, 3, 1)  # voxels
+ROUNDS = 3
+
+
+def truth_tile() -> np.ndarray:
+    """Labels of a synthetic volume, uint64, numbered from 1."""
+    bounds = Box((0, 0, 0), (TILE,) * 3)
+    labels = np.zeros(bounds.shape, np.uint64)
+    stage = Synth.model_validate({})
+    for block in BlockGrid(bounds, (128,) * 3, stage.halo_on(bounds, (128,) * 3)):
+        labels[block.write.slices] = stage.run(block)["truth"]
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.uint64) + 1
+
+
+def pair(tile: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and segmentation of one copy; labels of different copies differ."""
+    truth = tile + np.uint64(number * int(tile.max()))
+    moved = np.roll(truth, MOVED, axis=(0, 1, 2))
+    merged = moved // np.uint64(3) * np.uint64(2)  # labels 3n, 3n+1 and 3n+2 become one
+    merged[TILE // 2 :] += np.uint64(1)  # and what goes through the middle is cut
+    return truth, merged
+
+
+def write(folder: Path, side: int) -> dict[str, str]:
+    """The addresses of a pair of this side."""
+    bounds, tile = Box((0, 0, 0), (side,) * 3), truth_tile()
+    volumes = {}
+    for name in ("truth", "segmentation"):
+        spec = VolumeSpec(path=f"zarr3://{folder}/{name}")
+        layer = Layer("uint64", 0, "segmentation")
+        volumes[name], _ = Volume.create(spec, layer, bounds, (10, 10, 10), (128,) * 3)
+    for number, block in enumerate(BlockGrid(bounds, (TILE,) * 3)):
+        inside = block.write.shift(tuple(-a for a in block.write.start)).slices
+        for name, labels in zip(volumes, pair(tile, number), strict=True):
+            volumes[name].write(block.write, labels[inside])
+    return {name: f"zarr3://{folder}/{name}" for name in volumes}
+
+
+class Peak(threading.Thread):
+    """The largest memory of this process' children and their children, together."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most, self.stop = 0, threading.Event()
+
+    def run(self) -> None:
+        own = psutil.Process()
+        while not self.stop.wait(0.1):
+            total = 0
+            for process in own.children(recursive=True):
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.most = max(self.most, total)
+
+
+def blocks(side: int) -> None:
+    """Score one pair in blocks of three shapes."""
+    with tempfile.TemporaryDirectory() as folder:
+        places = write(Path(folder), side)
+        print("| blocks | seconds | peak of all workers (MiB) | JSON |\n|---|---|---|---|")
+        found = []
+        for shape in SHAPES:
+            peak, begun = Peak(), time.perf_counter()
+            peak.start()
+            result = volflow.run(
+                {
+                    "run": f"{folder}/run{'-'.join(map(str, shape))}",
+                    "volumes": {name: {"path": path} for name, path in places.items()},
+                    "block": shape,
+                    "steps": [{"use": "score"}],
+                },
+                cluster="local",
+                workers=2,
+            )
+            peak.stop.set()
+            assert result.ok
+            found.append(json.dumps(result.results["score"], sort_keys=True))
+            took = time.perf_counter() - begun
+            same = "the same" if found[0] == found[-1] else "ANOTHER"
+            print(f"| {shape} | {took:.0f} | {peak.most >> 20} | {same} |", flush=True)
+        told = json.loads(found[0])
+        print(f"VI {told['vi']:.6f}, ARAND {told['arand']:.6f}, {told['voxels']:,} voxels")
+
+
+def pairs(side: int) -> None:
+    """Seconds of both functions of scikit-image and of ours, on one pair in memory."""
+    from skimage.metrics import adapted_rand_error, variation_of_information
+
+    copies = -(-side // TILE)
+    tile = truth_tile()
+    truth, segmentation = (np.zeros((copies * TILE,) * 3, np.uint64) for _ in range(2))
+    for number, block in enumerate(BlockGrid(Box((0, 0, 0), truth.shape), (TILE,) * 3)):
+        truth[block.write.slices], segmentation[block.write.slices] = pair(tile, number)
+    truth, segmentation = (
+        np.ascontiguousarray(a[:side, :side, :side]) for a in (truth, segmentation)
+    )
+    scores(contingency(truth[:8], segmentation[:8]))  # compiled now
+
+    def theirs() -> tuple[float, float]:
+        split, merge = variation_of_information(truth, segmentation, ignore_labels=(0,))
+        return float(split + merge), float(adapted_rand_error(truth, segmentation)[0])
+
+    def ours() -> tuple[float, float]:
+        found = scores(contingency(truth, segmentation))
+        return float(found["vi"]), float(found["arand"])
+
+    taken: dict[str, list[float]] = {"scikit-image": [], "volflow": []}
+    for turn in range(ROUNDS):
+        told = []
+        for name, work in (("scikit-image", theirs), ("volflow", ours)):
+            took, values = timed(work)
+            taken[name].append(took)
+            told.append(values)
+        print(
+            f"turn {turn}: {taken['scikit-image'][-1]:.1f} s, {taken['volflow'][-1]:.2f} s",
+            flush=True,
+        )
+        assert np.allclose(*told, rtol=0, atol=1e-9), told
+    rate = {name: truth.size / median(values) / 1e6 for name, values in taken.items()}
+    print(f"Mvoxel/s: {rate}; ratio {rate['volflow'] / rate['scikit-image']:.1f}; values {told}")
+
+
+def timed(work: Callable[[], tuple[float, float]]) -> tuple[float, tuple[float, float]]:
+    begun = time.perf_counter()
+    values = work()
+    return time.perf_counter() - begun, values
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    command, *rest = sys.argv[1:] or ["blocks"]
+    {"blocks": blocks, "pairs": pairs}[command](
+        int(rest[0]) if rest else {"blocks": 1024, "pairs": 512}[command]
+    )
