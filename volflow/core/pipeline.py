@@ -32,7 +32,7 @@ from volflow.core.yaml_lines import read_yaml
 from volflow.errors import PlanError
 
 NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_-]*"
-FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5")
+FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5", "swc", "precomputed-skeletons")
 
 
 def _name(text: str) -> str:

@@ -38,12 +38,13 @@ class Layer:
 
     `dtype` empty and `channels` None mean *any* (for what a stage reads). `channels` 0 is an
     array without a channel axis. `blockwise` says that the bytes depend on the cut into blocks,
-    so that whatever reads the layer is laid on the same blocks.
+    so that whatever reads the layer is laid on the same blocks. Of an input of kind `skeletons` a
+    block is given a record of the nodes in its read box (`Nodes.near` in `io/nodes.py`).
     """
 
     dtype: str = ""
     channels: int | None = None
-    kind: Literal["", "image", "affinity", "segmentation"] = ""
+    kind: Literal["", "image", "affinity", "segmentation", "skeletons"] = ""
     blockwise: bool = False
 
 

@@ -52,6 +52,16 @@ class Wiring:
     writers: dict[str, tuple[WiredStep, str]]
     """By volume or table: the step that writes it (its scale 0), and the name of that output."""
 
+    @property
+    def skeletons(self) -> dict[str, WiredStep]:
+        """The names that a step reads as skeletons, and that step."""
+        return {
+            name: step
+            for step in self.steps
+            for place, name in step.inputs.items()
+            if step.stage.wants.get(place, Layer()).kind == "skeletons"
+        }
+
     def after(self, step: WiredStep) -> list[str]:
         """Names of the steps whose outputs this one reads, in order."""
         read = [self.writers[name][0].name for name in step.inputs.values() if name in self.writers]

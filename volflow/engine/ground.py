@@ -11,10 +11,12 @@ from volflow.core.pipeline import Pipeline
 from volflow.core.wiring import Wiring
 from volflow.engine.checks import MOST_VOXELS, check_bounds, check_resolution, listed, same
 from volflow.engine.digest import digest, foreign_content
-from volflow.engine.job import Mask, Resolution
+from volflow.engine.job import Mask, Resolution, SkeletonSource
 from volflow.errors import StorageError
-from volflow.io.address import CHUNKED
+from volflow.io.address import CHUNKED, SKELETONS, Address
 from volflow.io.ledger import owner
+from volflow.io.nodes import Nodes, misplaced
+from volflow.io.skeletons import SkeletonSet
 from volflow.io.volume import Volume
 
 
@@ -22,7 +24,8 @@ from volflow.io.volume import Volume
 class Ground:
     """Bounds and resolution of a run, the foreign volumes its steps read, and where it works.
 
-    `contents` are the digests of the foreign volumes, `mask_content` that of the mask.
+    `contents` are the digests of the foreign volumes and skeletons, `mask_content` that of the
+    mask.
     """
 
     bounds: Box
@@ -31,12 +34,13 @@ class Ground:
     contents: Mapping[str, str]
     mask: Mask | None
     mask_content: str
+    skeletons: Mapping[str, SkeletonSource]
 
 
 def survey(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Ground | None:
     """Open what the steps read and find the bounds; None if they cannot be known."""
     read = {name: None for step in wiring.steps for name in step.inputs.values()}
-    names = [name for name in read if name not in wiring.writers]
+    names = [n for n in read if n not in wiring.writers and n not in wiring.skeletons]
     volumes = {name: _opened(pipeline, name, mistakes) for name in names}
     found = {name: volume for name, volume in volumes.items() if volume is not None}
     coarse = _mask_volume(pipeline, wiring, mistakes)
@@ -50,13 +54,21 @@ def survey(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Ground | N
         check_bounds(name, volume.bounds, bounds, mistakes)
         check_resolution(name, volume.resolution, resolution, mistakes)
     mask = _mask(pipeline, coarse, bounds, resolution, mistakes)
+    placed = {
+        name: _placed(pipeline, wiring, name, bounds, resolution, mistakes)
+        for name in wiring.skeletons
+    }
+    skeletons = {name: source for name, source in placed.items() if source is not None}
+    contents = {name: _content(volume) for name, volume in found.items()}
+    contents |= {name: source.content for name, source in skeletons.items()}
     return Ground(
         bounds,
         resolution,
         found,
-        {name: _content(volume) for name, volume in found.items()},
+        contents,
         mask,
         _mask_content(pipeline, mask, coarse),
+        skeletons,
     )
 
 
@@ -66,10 +78,44 @@ def _opened(pipeline: Pipeline, name: str, mistakes: Mistakes) -> Volume | None:
         mistakes.add(("volumes", name), f"no step writes '{name}', so it needs a path")
         return None
     try:
+        if Address.parse(spec.path).format in SKELETONS:
+            text = f"'{name}' is read as a volume, and these are skeletons: {spec.path}"
+            mistakes.add(("volumes", name, "path"), text)
+            return None
         return Volume.open(spec)
     except (StorageError, ValueError, OSError) as error:
         mistakes.add(("volumes", name, "path"), f"cannot be opened: {error}")
         return None
+
+
+def _placed(
+    pipeline: Pipeline,
+    wiring: Wiring,
+    name: str,
+    bounds: Box,
+    resolution: Resolution,
+    mistakes: Mistakes,
+) -> SkeletonSource | None:
+    """Skeletons, read to see that they are whole and lie where the volume is."""
+    reader = wiring.skeletons[name].name
+    spec = pipeline.volumes.get(name)
+    if name in wiring.writers or spec is None or not spec.path:
+        text = f"step '{reader}' reads '{name}' as skeletons, so it needs a path under volumes"
+        mistakes.add(("volumes", name), text)
+        return None
+    for field in sorted(spec.model_fields_set - {"path"}):
+        text = f"'{name}' are skeletons; their address says how they are read, not '{field}'"
+        mistakes.add(("volumes", name, field), text)
+    try:
+        skeletons, content = SkeletonSet.open(spec.path).read_all()
+    except (StorageError, ValueError, OSError) as error:
+        mistakes.add(("volumes", name, "path"), f"cannot be opened: {error}")
+        return None
+    nodes = Nodes(skeletons, bounds, resolution)
+    text = misplaced(nodes, resolution)
+    if text:
+        mistakes.add(("volumes", name, "path"), text)
+    return SkeletonSource(spec.path, content, bounds, resolution, len(nodes))
 
 
 def _content(volume: Volume) -> str:

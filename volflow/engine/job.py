@@ -33,6 +33,20 @@ class RecordSource:
 
 
 @dataclass(frozen=True)
+class SkeletonSource:
+    """Skeletons that a step reads, placed in the run's voxels.
+
+    `content` is the digest of their bytes: a worker that finds others stops.
+    """
+
+    path: str
+    content: str
+    bounds: Box
+    resolution: Resolution
+    nodes: int
+
+
+@dataclass(frozen=True)
 class Mask:
     """Where work is to be done: a volume (each of its voxels `zoom` of ours) and bad sections."""
 
@@ -66,7 +80,7 @@ class Job:
     digest: str
     stage: Stage
     sweep: Pass
-    sources: dict[str, Source | RecordSource] = field(default_factory=dict)
+    sources: dict[str, Source | RecordSource | SkeletonSource] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
     columns: dict[str, Columns] = field(default_factory=dict)
     mask: Mask | None = None

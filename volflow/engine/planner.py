@@ -15,9 +15,18 @@ from volflow.core.wiring import WiredStep, Wiring
 from volflow.engine import checks
 from volflow.engine.digest import layout, step_content, step_digest
 from volflow.engine.ground import Ground
-from volflow.engine.job import Job, PlannedStep, RecordSource, Resolution, Source, Target
+from volflow.engine.job import (
+    Job,
+    PlannedStep,
+    RecordSource,
+    Resolution,
+    SkeletonSource,
+    Source,
+    Target,
+)
 from volflow.errors import StorageError
 from volflow.io.address import Address
+from volflow.io.nodes import NODE_BYTES
 
 WRITING = ("map", "finish")
 PROCESS = 256 << 20  # bytes of a worker before its first block: Python, numpy, numba; measured 230
@@ -67,7 +76,8 @@ class Planner:
         scale0 = {step.outputs[output]: t for (scale, output), t in targets.items() if scale == 0}
         written = {name: target.layer for name, target in scale0.items()}
         self.made[step.name] = _Made(step, content, own, written, scale0)
-        needs = {sweep.name: _memory(step.stage, sweep, bounds) for sweep in sweeps}
+        traced = sum(self._nodes(name) for name in step.inputs.values()) * NODE_BYTES
+        needs = {sweep.name: _memory(step.stage, sweep, bounds) + traced for sweep in sweeps}
         if self.memory is not None:
             checks.check_memory(step, sweeps, needs, self.memory, self.mistakes)
         ahead = {sweep.name: needs[sweep.name] + _ahead(layers, sweep) for sweep in sweeps}
@@ -119,6 +129,11 @@ class Planner:
         writer, output = self.wiring.writers[name]
         declared = writer.declared(output)
         return isinstance(declared, Columns) or declared.blockwise
+
+    def _nodes(self, name: str) -> int:
+        """How many nodes a worker holds of what is read under this name."""
+        source = self.ground.skeletons.get(name)
+        return 0 if source is None else source.nodes
 
     def _content(self, step: WiredStep) -> str:
         inputs = {}
@@ -220,7 +235,9 @@ class Planner:
             read_ahead,
         )
 
-    def _source(self, name: str, sweep: Pass) -> Source | RecordSource:
+    def _source(self, name: str, sweep: Pass) -> Source | RecordSource | SkeletonSource:
+        if name in self.ground.skeletons:
+            return self.ground.skeletons[name]
         if name not in self.wiring.writers:
             spec = self.pipeline.volumes[name]
             return Source(spec.model_copy(update={"level": spec.level + sweep.scales[0]}))
@@ -235,7 +252,7 @@ class Planner:
         run = _place(self.pipeline.run)
         kept = {run: "the run"} | {f"{run}/{name}": f"the run's {name}" for name in OF_THE_RUN}
         places = dict(kept)
-        for name in self.ground.volumes:
+        for name in (*self.ground.volumes, *self.ground.skeletons):
             places.setdefault(_place(self.pipeline.volumes[name].path), name)
         for name, (writer, output) in self.wiring.writers.items():
             if isinstance(writer.declared(output), Columns):

@@ -14,8 +14,9 @@ import numpy as np
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Columns, Grouping, Layer, Previous, Record, Reduction
 from volflow.engine import shuffle
-from volflow.engine.job import Job, RecordSource, Source, Target
+from volflow.engine.job import Job, RecordSource, SkeletonSource, Source, Target
 from volflow.errors import BlockError
+from volflow.io.nodes import placed_nodes
 from volflow.io.records import Records
 from volflow.io.volume import Volume, open_cached
 
@@ -158,6 +159,9 @@ def _inputs(job: Job, block: Block, blank: bool = False) -> dict[str, Any]:
         if source is None or name not in wanted:
             if source is not None or not required:
                 found[name] = None
+        elif isinstance(source, SkeletonSource):
+            place = (source.path, source.content, source.bounds, source.resolution)
+            found[name] = placed_nodes(*place).near(block)
         elif isinstance(source, RecordSource):
             path = _record_path(source.step, source.digest, source.output)
             found[name] = Records(job.run, path).read(block.index)

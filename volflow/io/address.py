@@ -3,6 +3,7 @@
     precomputed://gs://bucket/em      format://location
     zarr:///data/em.zarr              format:///absolute path
     hdf5://volumes.h5?dataset=raw     format://relative path ? query
+    swc://traced?unit_nm=8            skeletons: a folder of files, and the unit of their numbers
     /data/sections                    a plain path: the format is found by looking
 
 This is the only place where a location becomes a tensorstore key-value store.
@@ -22,7 +23,8 @@ import tensorstore as ts
 
 from volflow.errors import StorageError
 
-FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5")
+SKELETONS = ("swc", "precomputed-skeletons")
+FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5", *SKELETONS)
 CHUNKED = ("precomputed", "zarr", "zarr3", "n5")
 REMOTE = ("gs", "s3", "http", "https", "memory")
 RETRIES = {"max_retries": 4, "initial_delay": "250ms", "max_delay": "2s"}
@@ -92,7 +94,7 @@ class Address:
 
 
 def _scheme(text: str) -> str:
-    found = re.match(r"([a-z][a-z0-9+]*)://", text)
+    found = re.match(r"([a-z][a-z0-9+-]*)://", text)
     return found.group(1) if found else ""
 
 

@@ -1,0 +1,242 @@
+"""Skeletons in Neuroglancer's precomputed format. Here too axes are x, y, z.
+
+An `info` file says which attributes nodes have, the transform to nanometres and how objects are
+stored: one file per skeleton, or shards. A skeleton is
+
+    nodes, edges: uint32 | positions: float32 (nodes, 3) | edges: uint32 (edges, 2) | attributes
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from volflow.core.skeleton import Skeleton, from_edges
+from volflow.errors import StorageError
+from volflow.io.address import context, kvstore_spec
+from volflow.io.store import Store
+
+TYPE = "neuroglancer_skeletons"
+IDENTITY = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]
+RADIUS = {"id": "radius", "data_type": "float32", "num_components": 1}
+_COUNTS = struct.Struct("<II")
+_GZIP = b"\x1f\x8b"
+_ZIPPED = ".gz"
+
+
+def read_info(location: str) -> dict[str, Any] | None:
+    """What `info` says, None if there are no skeletons.
+
+    Raises
+    ------
+    StorageError
+        If it is damaged.
+    """
+    store = Store(location)
+    if store.read("info") is None:
+        return None
+    info = store.read_json("info")
+    if not isinstance(info, dict) or info.get("@type") != TYPE:
+        return None
+    transform = info.get("transform", IDENTITY)
+    if len(transform) != 12:
+        raise StorageError(f"{location}/info: a transform has 12 numbers; got {len(transform)}")
+    return info
+
+
+def names(location: str, info: dict[str, Any]) -> list[int]:
+    """The skeletons that are there, ascending.
+
+    Raises
+    ------
+    StorageError
+        If the store cannot list its objects.
+    """
+    try:
+        if "sharding" in info:
+            keys = _sharded(location, info).list().result()
+            return sorted(struct.unpack(">Q", key)[0] for key in keys)
+        found = (key.removesuffix(_ZIPPED) for key in Store(location).list())
+        return sorted({int(key) for key in found if key.isdecimal()})
+    except (StorageError, ValueError, NotImplementedError) as error:
+        raise StorageError(
+            f"skeletons {location} cannot be listed ({error}); say which are meant with ?ids=1,2,3"
+        ) from error
+
+
+def read_bytes(location: str, info: dict[str, Any], ids: Sequence[int]) -> dict[int, bytes]:
+    """The stored bytes of skeletons, unpacked where a file was packed as a whole.
+
+    Raises
+    ------
+    StorageError
+        If one is missing.
+    """
+    if "sharding" in info:
+        store = _sharded(location, info)
+        reading = [(name, store.read(struct.pack(">Q", name))) for name in ids]
+        try:
+            found = {name: future.result() for name, future in reading}
+        except (ValueError, OSError) as error:
+            raise StorageError(f"skeletons {location}: {error}") from error
+        bodies = {name: bytes(read.value) for name, read in found.items() if read.state == "value"}
+    else:
+        plain = Store(location).read_many([str(name) for name in ids])
+        packed = [f"{name}{_ZIPPED}" for name in ids if str(name) not in plain]
+        plain |= Store(location).read_many(packed) if packed else {}
+        bodies = {int(key.removesuffix(_ZIPPED)): _unpacked(body) for key, body in plain.items()}
+    missing = [name for name in ids if name not in bodies]
+    if missing:
+        raise StorageError(f"skeletons {location}: there is no skeleton {missing[0]}")
+    return {name: bodies[name] for name in ids}
+
+
+def decode(body: bytes, name: int, info: dict[str, Any]) -> Skeleton:
+    """The skeleton in some bytes, in nanometres; without a radius attribute radii are 0.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are too few or too many, or what they say is no skeleton.
+    """
+    if len(body) < _COUNTS.size:
+        raise ValueError(f"skeleton {name}: {len(body)} bytes are too few")
+    nodes, edges = _COUNTS.unpack_from(body)
+    wanted = _size(nodes, edges, info)
+    if wanted != len(body):
+        raise ValueError(
+            f"skeleton {name}: {nodes} nodes and {edges} edges take {wanted} bytes; got {len(body)}"
+        )
+    at = _COUNTS.size
+    position = np.frombuffer(body, "<f4", 3 * nodes, at).reshape(-1, 3).astype(np.float64)
+    at += 12 * nodes
+    pairs = np.frombuffer(body, "<u4", 2 * edges, at).reshape(-1, 2)
+    at += 8 * edges
+    radius = None
+    for attribute in info.get("vertex_attributes", []):
+        dtype, count = _attribute(attribute)
+        if attribute["id"] == "radius" and count == 1:
+            radius = np.frombuffer(body, dtype, nodes, at).astype(np.float64)
+        at += dtype.itemsize * count * nodes
+    matrix = np.array(info.get("transform", IDENTITY), np.float64).reshape(3, 4)
+    in_nm = position @ matrix[:, :3].T + matrix[:, 3]
+    if radius is not None:
+        # a radius has no direction: it grows as the cube root of the volume does
+        radius = radius * _growth(matrix)
+    return from_edges(in_nm[:, ::-1], pairs.astype(np.int64), radius, name)
+
+
+def encode(skeleton: Skeleton) -> bytes:
+    """The bytes of a skeleton: float32 positions and radii in nm, so 0.06 nm apart at 1 mm."""
+    position = skeleton.position[:, ::-1].astype("<f4")
+    edges = skeleton.edges.astype("<u4")
+    counts = _COUNTS.pack(len(position), len(edges))
+    parts = (position, edges, skeleton.radius.astype("<f4"))
+    return counts + b"".join(part.tobytes() for part in parts)
+
+
+def write(location: str, skeletons: Iterable[Skeleton], shard: bool = False) -> None:
+    """Write `info` and all skeletons.
+
+    Parameters
+    ----------
+    location : str
+        Folder or URL.
+    skeletons : iterable of Skeleton
+        Each with a name of its own.
+    shard : bool
+        Into a few shards instead of a file each; all of them are held in memory.
+    """
+    bodies = {skeleton.name: encode(skeleton) for skeleton in skeletons}
+    info: dict[str, Any] = {
+        "@type": TYPE,
+        "transform": IDENTITY,
+        "vertex_attributes": [RADIUS],
+    }
+    store = Store(location)
+    if not shard:
+        for name, body in bodies.items():
+            store.write(str(name), body)
+    else:
+        info["sharding"] = _sharding(sum(map(len, bodies.values())), len(bodies))
+        sharded, together = _sharded(location, info), ts.Transaction()
+        writing = [
+            sharded.with_transaction(together).write(struct.pack(">Q", name), body)
+            for name, body in bodies.items()
+        ]
+        try:
+            together.commit_async().result()
+            for future in writing:
+                future.result()
+        except (ValueError, OSError) as error:
+            raise StorageError(f"skeletons {location}: {error}") from error
+    store.write_json("info", info)  # last: who sees it, sees all
+
+
+# --- bytes ---------------------------------------------------------------------------------------
+
+
+def _attribute(attribute: dict[str, Any]) -> tuple[np.dtype[Any], int]:
+    return np.dtype(attribute["data_type"]).newbyteorder("<"), int(attribute["num_components"])
+
+
+def _size(nodes: int, edges: int, info: dict[str, Any]) -> int:
+    """Bytes of a skeleton of so many nodes and edges."""
+    found = map(_attribute, info.get("vertex_attributes", []))
+    per_node = 12 + sum(dtype.itemsize * count for dtype, count in found)
+    return _COUNTS.size + per_node * nodes + 8 * edges
+
+
+def _growth(matrix: np.ndarray) -> float:
+    """How much longer a line becomes, in the mean over directions; exact for a plain factor."""
+    columns = np.sqrt((matrix[:, :3] ** 2).sum(axis=0))
+    if np.all(columns == columns[0]):
+        return float(columns[0])
+    return float(math.prod(columns.tolist()) ** (1 / 3))
+
+
+def _unpacked(body: bytes) -> bytes:
+    """The bytes of a file that a writer may have packed as a whole."""
+    if body[:2] != _GZIP:
+        return body
+    try:
+        return gzip.decompress(body)
+    except (OSError, EOFError, zlib.error):
+        return body  # a skeleton of 35,615 nodes begins with the same two bytes
+
+
+# --- shards --------------------------------------------------------------------------------------
+
+
+def _sharded(location: str, info: dict[str, Any]) -> Any:
+    spec = {
+        "driver": "neuroglancer_uint64_sharded",
+        "base": kvstore_spec(location),
+        "metadata": info["sharding"],
+    }
+    try:
+        return ts.KvStore.open(spec, context=context()).result()
+    except (ValueError, OSError) as error:
+        raise StorageError(f"skeletons {location}: {error}") from error
+
+
+def _sharding(total: int, count: int) -> dict[str, Any]:
+    """Shards of about 64 MiB, minishards of about 64 skeletons."""
+    shards = max(1, total >> 26)
+    minishards = max(1, count // (64 * shards))
+    return {
+        "@type": "neuroglancer_uint64_sharded_v1",
+        "preshift_bits": 0,
+        "hash": "murmurhash3_x86_128",
+        "minishard_bits": (minishards - 1).bit_length(),
+        "shard_bits": (shards - 1).bit_length(),
+        "minishard_index_encoding": "gzip",
+        "data_encoding": "gzip",
+    }

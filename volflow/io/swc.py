@@ -1,0 +1,189 @@
+"""SWC: a neuron as lines of `id type x y z radius parent`.
+
+    # comments begin with a hash
+    1 1 10.0 20.0 30.0 5.0 -1        a root
+    2 3 12.0 20.0 30.0 2.0 1         its child
+
+Ids may leave gaps and come in any order, a parent before or behind its children; there may be
+several roots, each with a parent below 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from volflow.core.skeleton import Skeleton
+from volflow.errors import StorageError
+
+COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
+AXES = {"xyz": (4, 3, 2), "zyx": (2, 3, 4)}  # the columns of z, y, x
+UNKNOWN = -1.0  # a radius that was not measured, as tracing tools write it
+LARGEST = 2.0**53  # ids up to here are exact in the float that a column is read as
+
+
+class Scaling(NamedTuple):
+    """What the numbers of a file mean: nanometres per unit z, y, x and of the radius."""
+
+    axis_order: str = "xyz"
+    unit_nm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    radius_nm: float = 1.0
+
+
+def parse_swc(text: str, name: int, file: str, scaling: Scaling) -> Skeleton:
+    """The skeleton of an SWC file.
+
+    Nodes keep the order of their lines. A radius of -1 means that it is not known, which here
+    is 0.
+
+    Parameters
+    ----------
+    text : str
+    name : int
+        What the skeleton is called.
+    file : str
+        For messages.
+    scaling : Scaling
+
+    Raises
+    ------
+    StorageError
+        If a line has too few columns, a value is no number or not finite, a radius is negative,
+        an id is there twice, a parent is missing, or edges close a circle; with file and line.
+    """
+    lines, table = _table(text, file)
+    ids, parents = _names(table, 0, lines, file), _names(table, 6, lines, file)
+    _refuse_repeated(ids, lines, file)
+    parent = _indices(ids, parents, lines, file)
+    _refuse_circles(parent, ids, lines, file)
+    radius = np.where(table[:, 5] == UNKNOWN, 0.0, table[:, 5])
+    _refuse(radius < 0, lines, file, lambda n: f"the radius {radius[n]:g} is negative")
+    position = table[:, AXES[scaling.axis_order]] * np.array(scaling.unit_nm)
+    return Skeleton(name, position, parent, radius * scaling.radius_nm)
+
+
+def format_swc(skeleton: Skeleton, scaling: Scaling) -> str:
+    """A skeleton as SWC that `parse_swc` reads back to the same nodes in the same order.
+
+    Numbers are written to their last bit; with units other than 1 nm the division may change it.
+    Roots are of type 1 (soma), other nodes of type 0.
+    """
+    position = skeleton.position / np.array(scaling.unit_nm)
+    if scaling.axis_order == "xyz":
+        position = position[:, ::-1]
+    radius = skeleton.radius / scaling.radius_nm
+    parents = np.where(skeleton.parent < 0, -1, skeleton.parent + 1)
+    rows = zip(position.tolist(), radius.tolist(), parents.tolist(), strict=True)
+    axes = " ".join(scaling.axis_order)
+    lines = [f"# id type {axes} radius parent"]
+    for number, ((a, b, c), r, above) in enumerate(rows, 1):
+        lines.append(f"{number} {int(above < 0)} {a!r} {b!r} {c!r} {r!r} {above}")
+    return "\n".join(lines) + "\n"
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def _table(text: str, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """Line numbers (N,) and the seven columns, float64 (N, 7); all of it finite."""
+    lines, rows = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        if len(words) < len(COLUMNS):
+            raise StorageError(
+                f"{file}:{number}: wanted {len(COLUMNS)} columns ({' '.join(COLUMNS)}); "
+                f"got {len(words)}: {line.strip()[:60]!r}"
+            )
+        lines.append(number)
+        rows.append(words[:7])
+    try:
+        table = np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
+    except ValueError:
+        table = np.array([_numbers(*row, file) for row in zip(lines, rows, strict=True)])
+    where = np.array(lines, np.int64)
+    wrong = ~np.isfinite(table)
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        raise StorageError(
+            f"{file}:{where[row]}: {COLUMNS[column]} is {table[row, column]:g}; wanted finite "
+            f"numbers ({wrong.any(axis=1).sum()} of {len(table)} nodes have others)"
+        )
+    return where, table
+
+
+def _numbers(line: int, words: Sequence[str], file: str) -> list[float]:
+    found = []
+    for name, word in zip(COLUMNS, words, strict=True):
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise StorageError(f"{file}:{line}: {name} is {word!r}; wanted a number") from None
+    return found
+
+
+def _names(table: np.ndarray, column: int, lines: np.ndarray, file: str) -> np.ndarray:
+    """A column of ids as int64."""
+    values = table[:, column]
+    wrong = (values != np.floor(values)) | (np.abs(values) > LARGEST)
+    what = COLUMNS[column]
+    _refuse(wrong, lines, file, lambda n: f"{what} is {values[n]:g}; wanted an integer")
+    return values.astype(np.int64)
+
+
+def _indices(ids: np.ndarray, parents: np.ndarray, lines: np.ndarray, file: str) -> np.ndarray:
+    """Parents as indices of nodes, -1 at roots."""
+    roots = parents < 0
+    if not len(ids):
+        return parents
+    order = np.argsort(ids, kind="stable")
+    place = np.minimum(np.searchsorted(ids[order], parents), len(ids) - 1)
+    found = order[place]
+    missing = (ids[found] != parents) & ~roots
+    _refuse(
+        missing,
+        lines,
+        file,
+        lambda n: f"node {ids[n]} has the parent {parents[n]}, which is not in the file",
+    )
+    return np.where(roots, -1, found)
+
+
+def _refuse_repeated(ids: np.ndarray, lines: np.ndarray, file: str) -> None:
+    _, first = np.unique(ids, return_index=True)
+    again = np.ones(len(ids), bool)
+    again[first] = False
+
+    def told(n: int) -> str:
+        return f"node {ids[n]} is there already, in line {lines[np.argmax(ids == ids[n])]}"
+
+    _refuse(again, lines, file, told)
+
+
+def _refuse_circles(parent: np.ndarray, ids: np.ndarray, lines: np.ndarray, file: str) -> None:
+    """Halve the way up until every node is a root or stays below one for ever."""
+    above = parent.copy()
+    for _ in range(max(len(parent), 1).bit_length() + 1):
+        under = np.flatnonzero(above >= 0)
+        above[under] = above[above[under]]
+    wrong = above >= 0
+    # of the nodes above a circle those on it come up again as somebody's ancestor
+    on_it = np.zeros(len(parent), bool)
+    on_it[above[wrong]] = True
+    _refuse(
+        on_it, lines, file, lambda n: f"node {ids[n]} is its own ancestor: edges close a circle"
+    )
+
+
+def _refuse(wrong: np.ndarray, lines: np.ndarray, file: str, told: object) -> None:
+    """Raise for the first line that is wrong, and say how many there are."""
+    count = int(np.count_nonzero(wrong))
+    if not count:
+        return
+    assert callable(told)
+    first = int(np.argmax(wrong))
+    more = f" ({count} such lines)" if count > 1 else ""
+    raise StorageError(f"{file}:{lines[first]}: {told(first)}{more}")
