@@ -160,6 +160,13 @@ class Stage(BaseModel):
         """
         return []
 
+    def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
+        """What is wrong with these parameters for the tables that are read, one sentence each.
+
+        `tables` holds those inputs that are tables, by the input's name.
+        """
+        return []
+
     def identity(self) -> dict[str, Any]:
         """What the output depends on beside the inputs, as JSON; a file counts by its content."""
         return self.model_dump(mode="json")

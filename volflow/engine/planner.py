@@ -63,7 +63,11 @@ class Planner:
         grid = BlockGrid(bounds, step.block, step.stage.halo_on(bounds, step.block))
         wrong = step.stage.check(grid)
         layers = {name: self._input_layer(volume) for name, volume in step.inputs.items()}
-        for text in [*wrong, *step.stage.check_inputs(layers, self.ground.resolution)]:
+        unfit = [
+            *step.stage.check_inputs(layers, self.ground.resolution),
+            *step.stage.check_tables(self._tables(step)),
+        ]
+        for text in [*wrong, *unfit]:
             word = text.replace(":", " ").partition(" ")[0]  # mostly the parameter's name
             parameter = (word,) if word in step.spec.with_ else ()
             path = ("steps", step.number, "with", *parameter)
@@ -110,6 +114,17 @@ class Planner:
             return writer.layers.get(name)
         volume = self.ground.volumes.get(name)
         return None if volume is None else Layer(str(volume.dtype), volume.channels)
+
+    def _tables(self, step: WiredStep) -> dict[str, Columns]:
+        """The tables that a step reads."""
+        found = {}
+        for name, source in step.inputs.items():
+            if source in self.wiring.writers:
+                writer, output = self.wiring.writers[source]
+                declared = writer.declared(output)
+                if isinstance(declared, Columns):
+                    found[name] = declared
+        return found
 
     def _check_inputs(self, step: WiredStep) -> None:
         for name, volume in step.inputs.items():

@@ -60,10 +60,17 @@ class Merged(NamedTuple):
         The largest node of the node's cluster.
     waiting : bool, (N,)
         Whether the node's cluster waits for what lies beyond the graph.
+    into : int32, (N,)
+        The tree of merges. A cluster lives in one of its nodes; when it merges, it moves into the
+        node that the other one lives in, told here (-1 for a node that nobody has left).
+    score : float64, (N,)
+        The score of that merge.
     """
 
     cluster: np.ndarray
     waiting: np.ndarray
+    into: np.ndarray
+    score: np.ndarray
 
 
 def agglomerate(
@@ -163,14 +170,23 @@ def merge_greedily(
     table["tie"] = np.maximum(edges.a, edges.b)
     table["tie"] <<= 32
     table["tie"] |= np.minimum(edges.a, edges.b)
-    _merge(nodes, table, float(threshold), min_size)
+    into, score = np.full(len(size), -1, np.int32), np.zeros(len(size))
+    _merge(nodes, table, float(threshold), min_size, into, score)
     place = nodes["place"]
-    return Merged(nodes["name"][place].astype(np.int64), nodes["waiting"][place] != 0)
+    cluster = nodes["name"][place].astype(np.int64)
+    return Merged(cluster, nodes["waiting"][place] != 0, into, score)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _merge(nodes: np.ndarray, edges: np.ndarray, threshold: float, min_size: int) -> None:
-    """The greedy pass; both tables are overwritten."""
+def _merge(
+    nodes: np.ndarray,
+    edges: np.ndarray,
+    threshold: float,
+    min_size: int,
+    into: np.ndarray,
+    score: np.ndarray,
+) -> None:
+    """The greedy pass; both tables are overwritten, merges are told in `into` and `score`."""
     _link_half_edges(nodes, edges)
     table = _pair_table(edges)
     spare = len(table) // 4  # pairs that may still be added before the table is made anew
@@ -199,7 +215,8 @@ def _merge(nodes: np.ndarray, edges: np.ndarray, threshold: float, min_size: int
                 if u.degree > v.degree:
                     goes, stays = stays, goes
                 edge.contact = 0
-                nodes[goes].place = stays
+                nodes[goes].place = into[goes] = stays
+                score[goes] = now
                 nodes[stays].name = larger
                 nodes[stays].size += nodes[goes].size
                 if nodes[goes].degree > spare:

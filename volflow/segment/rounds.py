@@ -12,14 +12,16 @@ has them, are those beyond which there is more to come.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from volflow.segment.agglomerate import merge_greedily
+from volflow.segment.agglomerate import Merged, merge_greedily
 from volflow.segment.contacts import EdgeTable
+from volflow.segment.dendrogram import cut
 from volflow.segment.tables import AXIS, DECIDED, HIGH_FACES, LINK, BlockGraph
 from volflow.segment.union import components
 
@@ -29,6 +31,7 @@ class Step(NamedTuple):
 
     component: np.ndarray  # uint64, (N,)
     passed: BlockGraph
+    cuts: np.ndarray | None = None  # uint64, (N, K), of a greedy run: components at K thresholds
 
 
 def facing(graph: BlockGraph, faces: int, open: int, *, with_edges: bool) -> BlockGraph:
@@ -99,10 +102,24 @@ def join_best(graph: BlockGraph, least: float) -> Step:
 
 def merge_down(graph: BlockGraph, threshold: float, min_size: int = 0) -> Step:
     """Run the greedy agglomeration as far as it can go; what waits is passed up."""
+    return _merged(graph, threshold, min_size)[0]
+
+
+def merge_down_once(graph: BlockGraph, thresholds: Sequence[float]) -> Step:
+    """Run it to the lowest of some thresholds (ascending) and tell the components at each.
+
+    On the way down from the boxes above, the k-th name of a node is that which the k-th name of
+    its component gets there; see `dendrogram`.
+    """
+    step, merged = _merged(graph, thresholds[0])
+    return step._replace(cuts=graph.id[cut(merged, thresholds)])
+
+
+def _merged(graph: BlockGraph, threshold: float, min_size: int = 0) -> tuple[Step, Merged]:
     merged = merge_greedily(graph.size, graph.edges, graph.faces != 0, threshold, min_size)
     component = graph.id[merged.cluster]
     waiting = replace(graph, component=component).with_nodes(merged.waiting)
-    return Step(component, waiting.contracted())
+    return Step(component, waiting.contracted()), merged
 
 
 def stitch_boxes(graph: BlockGraph, threshold: float, box: np.ndarray) -> Step:

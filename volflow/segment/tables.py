@@ -153,28 +153,38 @@ class BlockGraph:
 
 @dataclass(frozen=True)
 class Renaming:
-    """What each of some ids is called afterwards; ids that are not named stay what they are."""
+    """What each of some ids is called afterwards; ids that are not named stay what they are.
+
+    There may be several names at once, K of them: one for each of several thresholds.
+    """
 
     before: np.ndarray  # uint64, (N,), ascending
-    after: np.ndarray  # uint64, (N,)
-
-    def record(self) -> dict[str, np.ndarray]:
-        """The columns by name."""
-        return {"before": self.before, "after": self.after}
+    after: np.ndarray  # uint64, (N, K)
 
     @classmethod
-    def from_record(cls, record: dict[str, np.ndarray] | None) -> Renaming:
-        """The renaming of a record; None renames nothing."""
+    def between(cls, before: np.ndarray, after: np.ndarray) -> Renaming:
+        """The renaming of ids (N,) to names (N, K), without those that keep all their names."""
+        other = (after != before[:, None]).any(axis=1)
+        return cls(before[other], after[other])
+
+    def record(self) -> dict[str, np.ndarray]:
+        """The columns by name; the K names of an id lie one after the other."""
+        return {"before": self.before, "after": self.after.ravel()}
+
+    @classmethod
+    def from_record(cls, record: dict[str, np.ndarray] | None, names: int = 1) -> Renaming:
+        """The renaming of a record with so many names to an id; None renames nothing."""
         if record is None:
-            return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
-        return cls(record["before"], record["after"])
+            return cls(np.zeros(0, np.uint64), np.zeros((0, names), np.uint64))
+        return cls(record["before"], record["after"].reshape(-1, names))
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
-        """The new names of some ids, uint64."""
+        """The new names of some ids, uint64: the k-th of those in column k of an array (M, K)."""
         if len(self.before) == 0 or len(ids) == 0:
             return ids.astype(np.uint64)
         at = np.minimum(np.searchsorted(self.before, ids), len(self.before) - 1)
-        return np.where(self.before[at] == ids, self.after[at], ids).astype(np.uint64)
+        column = np.arange(ids.shape[1]) if ids.ndim > 1 else 0
+        return np.where(self.before[at] == ids, self.after[at, column], ids).astype(np.uint64)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
 from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up, pyramid
 from volflow.segment.block_graph import block_graph, unpack_links
+from volflow.segment.dendrogram import Cuts, segment_column
 from volflow.segment.horizon import box_numbers, inner_faces, steps_to_horizon
 from volflow.segment.rounds import (
     Step,
@@ -21,6 +22,7 @@ from volflow.segment.rounds import (
     link_pieces,
     links_only,
     merge_down,
+    merge_down_once,
     stitch_boxes,
 )
 from volflow.segment.tables import BlockGraph, Renaming, gather
@@ -28,8 +30,10 @@ from volflow.segment.tables import BlockGraph, Renaming, gather
 Score = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1)]
 
+AT_EACH = ("small", "stitch")  # rounds at one threshold
 BYTES_PER_VOXEL = 64  # measured on FIB-25: 52; on white noise, the worst there is: 165
 NODE_EXPONENT = 0.82  # edges passed up grow 5.5 times when the side of a box doubles
+NAMES_FACTOR = 0.03  # by which each further threshold adds to it
 NODE_FACTORS = (640, 210)  # without and with joining rounds; measured at 128 to 640 voxels a side
 
 
@@ -40,6 +44,10 @@ class Agglomerate(Reduction):
     blocks cut apart together; `join` lets every cluster join across its best edge, all at once;
     `merge` is the greedy run; `small` the greedy run for small segments; `stitch`, with a
     `horizon`, joins segments across its planes. Only the first round reads voxels.
+
+    Several thresholds share all rounds up to `merge`, which runs to the lowest and tells the
+    segments at each; then there is a `small` and a `stitch` for each of them. `table` has a column
+    of segments for each, and `relabel` paints the one that it is asked for.
     """
 
     wants: ClassVar[dict[str, Layer]] = {
@@ -47,8 +55,8 @@ class Agglomerate(Reduction):
         "affinity": Layer("uint8", 3, "affinity"),
     }
 
-    threshold: Score
-    """Mean affinity, 0 to 1, below which nothing merges."""
+    threshold: Score | tuple[Score, ...]
+    """Mean affinity, 0 to 1, below which nothing merges; or several, all from one run."""
     join_rounds: Annotated[int, Field(ge=0, le=8)] = 1
     """How often every cluster first joins across its best edge."""
     join_score: Score = 0.5
@@ -60,13 +68,30 @@ class Agglomerate(Reduction):
     """Side, in voxels, of boxes that are agglomerated each for itself, then stitched; it bounds
     the memory, and the result is another one than the exact one. Blocks must divide it."""
 
+    @field_validator("threshold")
+    @classmethod
+    def _ascending(cls, given: float | tuple[float, ...]) -> float | tuple[float, ...]:
+        if not isinstance(given, tuple):
+            return given
+        if not given:
+            raise ValueError("wanted a threshold, or several")
+        if len(set(given)) < len(given):
+            raise ValueError(f"a threshold comes twice among {', '.join(map(str, given))}")
+        return tuple(sorted(given))
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """All thresholds, ascending."""
+        return self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
+
     @property
     def halo(self) -> Triple:
         return (1, 1, 1)
 
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
-        return {"table": Columns((("piece", "uint64"), ("segment", "uint64")))}
+        segments = [(name, "uint64") for name in self._segments]
+        return {"table": Columns((("piece", "uint64"), *segments))}
 
     @property
     def descends(self) -> bool:
@@ -75,8 +100,9 @@ class Agglomerate(Reduction):
     @property
     def rounds(self) -> tuple[str, ...]:
         joins = tuple(f"join{number}" for number in range(1, self.join_rounds + 1))
-        small = ("small",) if self.min_size else ()
-        return ("link", *joins, "merge", *small, *(("stitch",) if self.horizon else ()))
+        small = self._one_each("small") if self.min_size else ()
+        stitch = self._one_each("stitch") if self.horizon else ()
+        return ("link", *joins, "merge", *small, *stitch)
 
     def reads(self, sweep: Pass) -> frozenset[str]:
         first = sweep.kind == "leaf" and not sweep.previous
@@ -89,7 +115,8 @@ class Agglomerate(Reduction):
         if self.horizon is not None:  # beyond it only what touches a plane is passed up
             far = triple(self.horizon)
             shape = triple([min(a, b) for a, b in zip(shape, far, strict=True)])
-        factor = NODE_FACTORS[min(self.join_rounds, 1)]
+        names = 1 + NAMES_FACTOR * (len(self.thresholds) - 1)
+        factor = names * NODE_FACTORS[min(self.join_rounds, 1)]
         return int(factor * math.prod(float(side) for side in shape) ** NODE_EXPONENT)
 
     def check(self, grid: BlockGrid) -> list[str]:
@@ -108,7 +135,8 @@ class Agglomerate(Reduction):
         grids = [BlockGrid(grid.bounds, grid.shape)]
         for factor in steps_to_horizon(grid, triple(self.horizon)):
             grids.append(grids[-1].parent_grid(factor))
-        return tuple(grids[:-1]) + pyramid(grids[-1]) if round == "stitch" else tuple(grids)
+        above = _kind(round) == "stitch"
+        return tuple(grids[:-1]) + pyramid(grids[-1]) if above else tuple(grids)
 
     def leaf(  # type: ignore[override]
         self,
@@ -121,29 +149,38 @@ class Agglomerate(Reduction):
         links: Record | None,
     ) -> Up:
         near, far = inner_faces(block.write, block.bounds, self._horizon)
+        kind, cuts = _kind(round), None
         if previous is None:
             assert fragments is not None
             assert affinity is not None
             assert links is not None
             cut = unpack_links(links["bits"], block.write.shape)
             graph = block_graph(fragments, affinity, cut, near | far)
+        elif kind in AT_EACH:
+            cuts = self._cuts(previous)
+            graph = cuts.at(self._column(round))
         else:
-            graph = self._settled(previous).contracted()
-        if round == "stitch":
+            graph = _settled(previous).contracted()
+        if kind == "stitch":
             seen = facing(graph, near | far, far, with_edges=False)
         else:
-            seen = facing(graph, near, near, with_edges=round != "link")
-        step = self._step(round, links_only(seen) if round == "link" else seen, block)
-        kept = replace(graph, component=step.component)
-        return Up(_with_box(step.passed, block.write), kept.record())
+            seen = facing(graph, near, near, with_edges=kind != "link")
+        step = self._step(round, links_only(seen) if kind == "link" else seen, block)
+        passed = _with_box(step.passed, block.write)
+        if cuts is not None:
+            return Up(passed, cuts.joined(self._column(round), step.component).record())
+        if step.cuts is not None:
+            return Up(passed, Cuts(graph, step.cuts).record())
+        return Up(passed, replace(graph, component=step.component).record())
 
     def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
         parts = [(BlockGraph.from_record(child), _box(child)) for child in children]
         gathered = gather(parts, block.write)
         step = self._step(round, gathered.graph, block)
+        names = step.component if step.cuts is None else step.cuts
         kept = {
             "before": np.concatenate(gathered.passed),
-            "after": np.concatenate([step.component[nodes] for nodes in gathered.stands]),
+            "after": np.concatenate([names[nodes].ravel() for nodes in gathered.stands]),
             "counts": np.array([len(names) for names in gathered.passed], np.int64),
         }
         return Up(_with_box(step.passed, block.write), kept)
@@ -151,36 +188,70 @@ class Agglomerate(Reduction):
     def split(
         self, block: Block, round: str, kept: Record, received: Record | None
     ) -> Sequence[Record]:
-        before, after = kept["before"], Renaming.from_record(received)(kept["after"])
+        count = len(self.thresholds) if round == "merge" else 1
+        before, names = kept["before"], kept["after"].reshape(-1, count)
+        after = Renaming.from_record(received, count)(names)
         ends = np.cumsum(kept["counts"])[:-1]
         parts = zip(np.split(before, ends), np.split(after, ends), strict=True)
-        return [Renaming(old[old != new], new[old != new]).record() for old, new in parts]
+        return [Renaming.between(old, new).record() for old, new in parts]
 
     def finish(self, block: Block, previous: Previous) -> dict[str, np.ndarray | Record]:
-        graph = self._settled(previous)
-        return {"table": {"piece": graph.piece, "segment": graph.component[graph.piece_node]}}
+        cuts = Cuts.settled(previous.kept, previous.received, len(self.thresholds))
+        segments = cuts.labels[cuts.graph.piece_node].T
+        columns = zip(self._segments, segments, strict=True)
+        return {"table": {"piece": cuts.graph.piece, **dict(columns)}}
+
+    @property
+    def _segments(self) -> tuple[str, ...]:
+        """The columns of segments."""
+        if not isinstance(self.threshold, tuple):
+            return ("segment",)
+        return tuple(segment_column(threshold) for threshold in self.threshold)
+
+    def _one_each(self, round: str) -> tuple[str, ...]:
+        """The rounds of a kind, one for each threshold."""
+        if not isinstance(self.threshold, tuple):
+            return (round,)
+        return tuple(f"{round}{number}" for number in range(1, len(self.threshold) + 1))
 
     @property
     def _horizon(self) -> Triple | None:
         return None if self.horizon is None else triple(self.horizon)
 
-    def _settled(self, previous: Previous) -> BlockGraph:
-        """The block's graph of the round before with what came of its nodes in the end."""
-        graph = BlockGraph.from_record(previous.kept)
-        renaming = Renaming.from_record(previous.received)
-        return replace(graph, component=renaming(graph.component))
+    def _column(self, round: str) -> int:
+        """Which of the thresholds a round is for."""
+        number = round.removeprefix(_kind(round))
+        return int(number) - 1 if number else 0
+
+    def _cuts(self, previous: Previous) -> Cuts:
+        """The segments of a block at each threshold, on the graph of those at the highest."""
+        cuts = Cuts.settled(previous.kept, previous.received, len(self.thresholds))
+        return cuts.contracted() if cuts.column < 0 else cuts
 
     def _step(self, round: str, graph: BlockGraph, block: Block) -> Step:
-        if round == "link":
+        kind = _kind(round)
+        if kind == "link":
             return link_pieces(graph)
-        if round == "merge":
-            return merge_down(graph, self.threshold)
-        if round == "small":
+        if kind == "merge":
+            return merge_down_once(graph, self.thresholds)
+        if kind == "small":
             return merge_down(graph, self.min_size_score, self.min_size)
-        if self._horizon and round == "stitch":
+        if self._horizon and kind == "stitch":
             box = box_numbers(graph.id, block.bounds, self._horizon)
-            return stitch_boxes(graph, self.threshold, box)
+            return stitch_boxes(graph, self.thresholds[self._column(round)], box)
         return join_best(graph, self.join_score)
+
+
+def _kind(round: str) -> str:
+    """The name of a round without its number."""
+    return round.rstrip("0123456789")
+
+
+def _settled(previous: Previous) -> BlockGraph:
+    """The block's graph of the round before with what came of its nodes in the end."""
+    graph = BlockGraph.from_record(previous.kept)
+    renaming = Renaming.from_record(previous.received)
+    return replace(graph, component=renaming(graph.component))
 
 
 def _with_box(graph: BlockGraph, box: Box) -> Record:

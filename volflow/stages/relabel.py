@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Columns, Layer, Record, Stage
+from volflow.segment.dendrogram import chosen_column
 from volflow.segment.relabel import relabel
 
 
@@ -18,6 +21,9 @@ class Relabel(Stage):
         "fragments": Layer("uint64", 0, "segmentation", blockwise=True)
     }
 
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Which of the thresholds of `table` to paint; needed where it has several."""
+
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
         return {"segmentation": Layer("uint64", 0, "segmentation")}
@@ -25,7 +31,16 @@ class Relabel(Stage):
     def memory(self, shape: Triple) -> int:
         return 24 * int(np.prod(shape))  # labels in and out, and a table of at most as many rows
 
+    def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
+        for table in tables.values():
+            try:
+                chosen_column([name for name, _ in table.dtypes], self.threshold)
+            except ValueError as error:
+                return [str(error)]
+        return []
+
     def run(  # type: ignore[override]
         self, block: Block, *, fragments: np.ndarray, table: Record
     ) -> dict[str, np.ndarray | Record]:
-        return {"segmentation": relabel(fragments, table["piece"], table["segment"])}
+        segments = table[chosen_column(table, self.threshold)]
+        return {"segmentation": relabel(fragments, table["piece"], segments)}
