@@ -88,6 +88,15 @@ def test_two_equal_halves_are_no_match_and_either_may_be_assigned() -> None:
     assert assigned(table(found, truth), (0.5,)).matched.tolist() == [1]
 
 
+def test_two_fair_matches_are_assigned_rather_than_one_good_one() -> None:
+    # IoU: (1, 1) 6 / 14, (1, 2) and (2, 1) 3 / 17 each, together less than the first
+    labels = np.array([1, 1, 2], np.uint64), np.array([1, 2, 1], np.uint64)
+    columns = (*labels, np.array([6, 3, 3]), np.full(3, 10), np.full(3, 10))
+    found = assigned(dict(zip(COLUMNS, columns, strict=True)), (0.1, 0.2))
+    assert found.matched.tolist() == [2, 1]
+    assert found.iou == pytest.approx([6 / 17, 6 / 14])
+
+
 def test_a_threshold_with_dust_is_the_decimal_it_means() -> None:
     truth, found = np.array([1, 1, 1, 1, 1]), np.array([1, 1, 1, 0, 0])
     dusty = np.arange(0.5, 1, 0.05)
