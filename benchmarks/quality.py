@@ -80,7 +80,10 @@ def sweep(network: Inference, part: Source) -> Iterator[Trial]:
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    return min(trials, key=lambda trial: trial.score.vi)
+    """The trial with the least VI; of several that are equal, the one in the middle of them."""
+    least = min(trial.score.vi for trial in trials)
+    equal = [trial for trial in trials if trial.score.vi <= least + 1e-9]
+    return equal[len(equal) // 2]
 
 
 def same(trials: Sequence[Trial], wanted: Trial) -> Trial:
