@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from volflow.core.geometry import BlockGrid, Box
 from volflow.core.skeleton import Skeleton
 from volflow.errors import StorageError
-from volflow.io.nodes import Nodes, misplaced, placed_nodes
+from volflow.io.nodes import Nodes, placed_nodes
+from volflow.io.skeleton_units import misplaced
 from volflow.io.skeletons import SkeletonSet, write_skeletons
 from volflow.io.swc import Scaling, format_swc, parse_swc
 
@@ -349,6 +350,42 @@ def test_every_node_is_the_own_one_of_one_block(seed, shape, halo) -> None:
         assert (found["parent_position"][~child] == found["position"][~child]).all()
         owners[number] += found["own"]
     np.testing.assert_array_equal(owners, 1)
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(0, 99),
+    st.tuples(st.integers(20, 200), st.integers(20, 200), st.integers(20, 300)),
+    st.sampled_from([0.0, 100.0, 3000.0]),
+)
+def test_an_edge_is_told_to_every_block_that_it_reaches(seed, shape, thick) -> None:
+    skeletons = [
+        Skeleton(one.name, one.position, one.parent, one.radius + thick * (one.radius > 6))
+        for one in scattered(seed, 5)
+    ]
+    nodes = Nodes(skeletons, BOUNDS, RESOLUTION)
+    child = np.flatnonzero(nodes.parent >= 0)
+    above = nodes.parent[child]
+    gone = nodes.position[child] - nodes.position[above]
+    beyond = np.sqrt((gone**2).sum(axis=1)) + np.maximum(nodes.radius[child], nodes.radius[above])
+    ends = np.stack([nodes.position[child], nodes.position[above]])
+    low, high = ends.min(axis=0) - beyond[:, None], ends.max(axis=0) + beyond[:, None]
+    for block in BlockGrid(BOUNDS, shape):
+        found = nodes.near(block)
+        start, stop = (
+            np.array(block.read.start) * RESOLUTION,
+            block.read.stop * np.array(RESOLUTION),
+        )
+        reached = child[((low < stop) & (high >= start)).all(axis=1)]
+        assert set(reached) <= set(found["edge"])
+        wider = np.array(RESOLUTION) * 3  # whole voxels, and one more on each side
+        near = child[((low < stop + wider) & (high >= start - wider)).all(axis=1)]
+        assert set(found["edge"]) <= set(near)
+        edge = found["edge"]
+        assert (np.diff(edge) > 0).all()
+        np.testing.assert_array_equal(found["edge_ends"][:, 1], nodes.parent[edge])
+        np.testing.assert_array_equal(found["edge_position"][:, 0], nodes.position[edge])
+        np.testing.assert_array_equal(found["edge_radius"][:, 1], nodes.radius[nodes.parent[edge]])
 
 
 def test_nodes_of_one_order_whatever_the_parents() -> None:

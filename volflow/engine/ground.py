@@ -15,7 +15,8 @@ from volflow.engine.job import Mask, Resolution, SkeletonSource
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, SKELETONS, Address
 from volflow.io.ledger import owner
-from volflow.io.nodes import Nodes, misplaced
+from volflow.io.nodes import Nodes
+from volflow.io.skeleton_units import misplaced
 from volflow.io.skeletons import SkeletonSet
 from volflow.io.volume import Volume
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from volflow.core.geometry import Block, Box
+from volflow.core.geometry import Block, Box, triple
 from volflow.core.skeleton import Skeleton
 from volflow.core.stage import Record
 from volflow.errors import StorageError
@@ -19,11 +19,9 @@ from volflow.io.skeletons import SkeletonSet
 
 Resolution = tuple[float, float, float]
 
-CELL = 64  # voxels a side; nodes are looked up by the cells that a box touches
+CELL = 64  # voxels a side; places are looked up by the cells that a box touches
 FARTHEST = 2.0**60  # voxels; what lies beyond counts as there
-AXIS_ORDERS = {"as they are": (0, 1, 2), "x and z swapped": (2, 1, 0)}
-NODE_BYTES = 160  # of memory for a node: its columns, its place in the index, and some of both
-ENOUGH = 0.5  # share of the nodes within the bounds from which their unit is believed
+NODE_BYTES = 320  # of memory for a node: its columns, its place in the index, and some of both
 
 
 class Nodes:
@@ -57,15 +55,12 @@ class Nodes:
         self.parent = np.concatenate([np.zeros(0, np.int64), *parents])
         self.position = np.concatenate([np.zeros((0, 3)), *(s.position for s in skeletons)])
         self.radius = np.concatenate([np.zeros(0), *(s.radius for s in skeletons)])
-        self.bounds = bounds
+        self.bounds, self.resolution = bounds, resolution
         nearest = voxels_of(self.position, resolution)
-        low, high = np.array(bounds.start), np.array(bounds.stop) - 1
-        self.voxel = np.clip(nearest, low, high)
+        self.voxel = np.clip(nearest, bounds.start, np.array(bounds.stop) - 1)
         self.outside = (nearest != self.voxel).any(axis=1)
-        self._counts = -(-np.array(bounds.shape) // CELL)
-        cells = self._number((self.voxel - low) // CELL)
-        self._order = np.argsort(cells, kind="stable")
-        self._cells = cells[self._order]
+        self._found = CellIndex(self.voxel, bounds)
+        self._tubes = Tubes(self.position, self.parent, self.radius, bounds, resolution)
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -81,12 +76,19 @@ class Nodes:
             (N,) in nm, `voxel` int64 (N, 3) relative to the read box, `own` and `outside` bool
             (N,). A root has -1 as parent and is its own in place and radius. A node is the own
             one of exactly one block of a grid: that which writes its voxel.
+
+            `edge` int64 (E,): the nodes, in this block or not, whose edge to their parent reaches
+            the read box (`Tubes`), with `edge_ends` int64 (E, 2), the node and its parent,
+            `edge_position` float64 (E, 2, 3) and `edge_radius` float64 (E, 2) of both.
+            `resolution` float64 (3,): sides of a voxel in nm.
         """
-        node = self._within(block.read)
+        node = self._found.within(block.read)
         parent = self.parent[node]
         above = np.where(parent < 0, node, parent)
         start, stop = np.array(block.write.start), np.array(block.write.stop)
         voxel = self.voxel[node]
+        edge = self._tubes.near(block.read)
+        ends = np.stack([edge, self.parent[edge]], axis=1)
         return {
             "skeleton": self.skeleton[node],
             "node": node,
@@ -98,26 +100,86 @@ class Nodes:
             "voxel": voxel - np.array(block.read.start),
             "own": ((voxel >= start) & (voxel < stop)).all(axis=1),
             "outside": self.outside[node],
+            "edge": edge,
+            "edge_ends": ends,
+            "edge_position": self.position[ends],
+            "edge_radius": self.radius[ends],
+            "resolution": np.array(self.resolution),
         }
 
-    def _within(self, box: Box) -> np.ndarray:
-        """Numbers of the nodes whose voxels lie in a box, ascending; looks at its cells only."""
-        inside = box.clip(self.bounds)
-        if not inside.size or not len(self):
+
+class Tubes:
+    """The room around each edge, found by box.
+
+    It reaches beyond the edge's two nodes by its length and the larger radius: as far as anything
+    that is said to lie *at* the edge can be. Edges are kept by size, so that a thick one near the
+    cell body does not widen the search for thin ones.
+    """
+
+    def __init__(
+        self,
+        position: np.ndarray,
+        parent: np.ndarray,
+        radius: np.ndarray,
+        bounds: Box,
+        resolution: Resolution,
+    ) -> None:
+        child = np.flatnonzero(parent >= 0)
+        ends = position[np.stack([child, parent[child]], axis=1)]  # (E, 2, 3)
+        length = np.sqrt(((ends[:, 0] - ends[:, 1]) ** 2).sum(axis=1))
+        beyond = (length + np.maximum(radius[child], radius[parent[child]]))[:, None]
+        low = voxels_of(ends.min(axis=1) - beyond, resolution) - 1
+        high = voxels_of(ends.max(axis=1) + beyond, resolution) + 1
+        self._low, self._high, self._child, self._bounds = low, high, child, bounds
+        middle = np.clip((low + high) // 2, bounds.start, np.array(bounds.stop) - 1)
+        reach = (high - low).max(axis=1, initial=1) // 2 + 1
+        sizes = np.maximum(0, np.ceil(np.log2(reach / CELL))).astype(np.int64)
+        self._by_size = []
+        for level in np.unique(sizes).tolist():
+            some = np.flatnonzero(sizes == level)
+            self._by_size.append((some, CellIndex(middle[some], bounds, CELL << level)))
+
+    def near(self, box: Box) -> np.ndarray:
+        """The nodes whose edge to their parent reaches a box, int64, ascending."""
+        inside = box.clip(self._bounds)
+        if not inside.size:
             return np.zeros(0, np.int64)
-        low = np.array(self.bounds.start)
-        first = (np.array(inside.start) - low) // CELL
-        last = (np.array(inside.stop) - 1 - low) // CELL
+        parts = [np.zeros(0, np.int64)]
+        for some, index in self._by_size:
+            edge = some[index.within(inside.grow(triple(index.cell)))]
+            touches = (self._low[edge] < inside.stop) & (self._high[edge] >= inside.start)
+            parts.append(edge[touches.all(axis=1)])
+        return np.sort(self._child[np.concatenate(parts)])
+
+
+class CellIndex:
+    """Places in the bounds, int64 voxels (N, 3), found by box at the cost of those near it."""
+
+    def __init__(self, voxel: np.ndarray, bounds: Box, cell: int = CELL) -> None:
+        self._voxel, self._bounds, self.cell = voxel, bounds, cell
+        self._counts = -(-np.array(bounds.shape) // cell)
+        cells = self._number((voxel - np.array(bounds.start)) // cell)
+        self._order = np.argsort(cells, kind="stable")
+        self._cells = cells[self._order]
+
+    def within(self, box: Box) -> np.ndarray:
+        """Numbers of the places in a box, int64, ascending."""
+        inside = box.clip(self._bounds)
+        if not inside.size or not len(self._order):
+            return np.zeros(0, np.int64)
+        low = np.array(self._bounds.start)
+        first = (np.array(inside.start) - low) // self.cell
+        last = (np.array(inside.stop) - 1 - low) // self.cell
         rows = itertools.product(range(first[0], last[0] + 1), range(first[1], last[1] + 1))
         ends = np.array([(z, y, x) for z, y in rows for x in (first[2], last[2])])
         numbers = self._number(ends).reshape(-1, 2)
         begin = np.searchsorted(self._cells, numbers[:, 0], "left")
         end = np.searchsorted(self._cells, numbers[:, 1], "right")
-        parts = [self._order[a:b] for a, b in zip(begin, end, strict=True)]
-        node = np.sort(np.concatenate(parts))
-        voxel = self.voxel[node]
-        start, stop = np.array(inside.start), np.array(inside.stop)
-        return np.asarray(node[((voxel >= start) & (voxel < stop)).all(axis=1)])
+        parts = [self._order[a:b] for a, b in zip(begin, end, strict=True) if a < b]
+        found = np.sort(np.concatenate([np.zeros(0, np.int64), *parts]))
+        voxel = self._voxel[found]
+        here = (voxel >= inside.start) & (voxel < inside.stop)
+        return np.asarray(found[here.all(axis=1)])
 
     def _number(self, cell: np.ndarray) -> np.ndarray:
         """Row-major numbers of cells, so that a row of them along x is a range."""
@@ -145,55 +207,3 @@ def placed_nodes(path: str, content: str, bounds: Box, resolution: Resolution) -
     if found != content:
         raise StorageError(f"skeletons {path} changed while they were in use; plan and run again")
     return Nodes(skeletons, bounds, resolution)
-
-
-# --- units ---------------------------------------------------------------------------------------
-
-
-def misplaced(nodes: Nodes, resolution: Resolution) -> str:
-    """What is wrong with where nodes lie, in words, and in which unit they would fit.
-
-    Empty if at least half of them lie within the bounds.
-    """
-    count, away = len(nodes), int(nodes.outside.sum())
-    if not count:
-        return "there are no nodes in it"
-    if away <= count * ENOUGH:
-        return ""
-    low, high = nodes.position.min(axis=0), nodes.position.max(axis=0)
-    size = np.array(resolution)
-    first, last = np.array(nodes.bounds.start) * size, np.array(nodes.bounds.stop) * size
-    return (
-        f"{away} of {count} nodes lie outside the volume: they span {_span(low, high)} nm "
-        f"(z, y, x) and the volume {_span(first, last)} nm; {_guess(nodes, resolution)}"
-    )
-
-
-def _guess(nodes: Nodes, resolution: Resolution) -> str:
-    """The unit and order of axes in which most nodes would lie within the bounds."""
-    units = {
-        "nanometres": (1.0, 1.0, 1.0),
-        f"voxels of {_listed(resolution)} nm": resolution,
-        "micrometres": (1e3, 1e3, 1e3),
-        "angstroms": (0.1, 0.1, 0.1),
-        "millimetres": (1e6, 1e6, 1e6),
-        "metres": (1e9, 1e9, 1e9),
-    }
-    best, words = ENOUGH, ""
-    for (order, axes), (unit, factor) in itertools.product(AXIS_ORDERS.items(), units.items()):
-        voxel = voxels_of(nodes.position[:, axes] * np.array(factor), resolution)
-        low, high = np.array(nodes.bounds.start), np.array(nodes.bounds.stop)
-        share = float(((voxel >= low) & (voxel < high)).all(axis=1).mean())
-        if share > best + 1e-9:
-            best = share
-            words = f"read as {unit}, axes {order}, {share:.0%} of them would lie inside"
-    advice = "unit_nm and axis_order of the address say how SWC files are read"
-    return f"{words or 'no unit or order of axes tried brings half of them inside'}; {advice}"
-
-
-def _span(low: np.ndarray, high: np.ndarray) -> str:
-    return ", ".join(f"{a:.6g} to {b:.6g}" for a, b in zip(low, high, strict=True))
-
-
-def _listed(values: Resolution) -> str:
-    return " x ".join(f"{value:g}" for value in values)
