@@ -14,6 +14,7 @@ from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Record, find_stage
 from volflow.engine.shuffle import partition
 from volflow.metrics.borders import inside
+from volflow.metrics.objects import score_objects
 from volflow.metrics.voxel import contingency, scores
 from volflow.stages.score import Score
 
@@ -22,6 +23,7 @@ RANDOM = np.random.default_rng(0)
 TRUTH = RANDOM.integers(0, 5, BOUNDS.shape).astype(np.uint32)
 TRUTH[:, :6, :4] = 3
 FOUND = RANDOM.integers(0, 6, BOUNDS.shape).astype(np.uint64)
+OBJECTS = np.kron(np.arange(18).reshape(3, 3, 2), np.ones((3, 4, 4))).astype(np.uint32)[:, :11]
 MASK = RANDOM.random(BOUNDS.shape) < 0.7
 MASK[4:] = False
 
@@ -32,15 +34,20 @@ class TestScore(StageContract):
         return Case(Score.model_validate({}), BOUNDS, {"segmentation": FOUND, "truth": TRUTH})
 
 
-def run(shape: Triple, parts: int = 3, masked: bool = True, **parameters: object) -> dict[str, Any]:
+def run(
+    shape: Triple,
+    parts: int = 3,
+    volumes: tuple[np.ndarray, np.ndarray, np.ndarray | None] = (TRUTH, FOUND, MASK),
+    **parameters: object,
+) -> dict[str, Any]:
     """The result of a score over blocks of a shape, its rows parted as the engine parts them."""
     stage = Score.model_validate(parameters)
     found: dict[str, list[Record]] = {}
     waiting = []
     for block in BlockGrid(BOUNDS, shape, stage.halo):
-        truth, segmentation, mask = (filled(a, BOUNDS, block.read) for a in (TRUTH, FOUND, MASK))
-        inside = mask if masked else None
-        waiting.append(stage.rows(block, segmentation=segmentation, truth=truth, mask=inside))
+        truth, segmentation = (filled(a, BOUNDS, block.read) for a in volumes[:2])
+        mask = None if volumes[2] is None else filled(volumes[2], BOUNDS, block.read)
+        waiting.append(stage.rows(block, segmentation=segmentation, truth=truth, mask=mask))
     for name in stage.rounds:
         rows = {key: np.concatenate([part[key] for part in waiting]) for key in waiting[0]}
         where = partition(rows, stage.key(name), parts)
@@ -69,6 +76,16 @@ def test_a_border_is_the_same_whatever_the_blocks(shape, border, spacing) -> Non
     assert {name: found[name] for name in expected} == expected
 
 
+@settings(max_examples=15, deadline=None)
+@given(triples(1, 12), st.integers(1, 5), st.sampled_from([1, 5, 40]))
+def test_objects_are_the_same_whatever_the_blocks(shape, parts, least) -> None:
+    volumes = (OBJECTS, np.roll(OBJECTS, 1, axis=2), MASK)
+    found = run(shape, parts, volumes, objects=(0.5, 0.75), min_object=least)
+    expected = score_objects(*volumes[:2], (0.5, 0.75), MASK, least, least)
+    assert found["objects"] == expected
+    assert sum(expected["f1"][:1]) > 0 or least == 40
+
+
 def test_as_many_partitions_as_there_are_make_no_difference() -> None:
     one, many = run((4, 4, 4), 1), run((4, 4, 4), 40)
     assert json.dumps(one, sort_keys=True) == json.dumps(many, sort_keys=True)
@@ -83,8 +100,9 @@ def test_bits_of_all_offenders_are_the_scores() -> None:
 
 
 def test_offenders_are_worst_first_with_their_largest_parts_and_places() -> None:
-    found = run((3, 4, 5), masked=False, worst=2)["worst"]["mergers"]
-    bits = [entry["merge_bits"] for entry in run((3, 4, 5), masked=False)["worst"]["mergers"]]
+    volumes = (TRUTH, FOUND, None)
+    found = run((3, 4, 5), 3, volumes, worst=2)["worst"]["mergers"]
+    bits = [entry["merge_bits"] for entry in run((3, 4, 5), 3, volumes)["worst"]["mergers"]]
     assert [entry["merge_bits"] for entry in found] == sorted(bits, reverse=True)[:2]
     entry = found[0]
     voxels = [part["voxels"] for part in entry["parts"]]

@@ -65,6 +65,33 @@ def by_segment(rows: Record, worst: int) -> dict[str, np.ndarray]:
     return found | offenders(known["segment"], known["truth"], known, worst)
 
 
+def with_sizes(rows: Record, name: str) -> dict[str, np.ndarray]:
+    """Rows with one column more: the voxels of all rows of the same label.
+
+    Parameters
+    ----------
+    rows : columns of `Overlaps`, sorted by the label
+    name : {"truth", "segment"}
+        The new column is `truth_size` or `segment_size`, int64.
+    """
+    starts = _starts(rows[name])
+    size = np.add.reduceat(rows["count"], starts)
+    return {**rows, f"{name}_size": np.repeat(size, np.diff(np.append(starts, len(rows[name]))))}
+
+
+def object_sizes(rows: Record) -> dict[str, np.ndarray]:
+    """The sizes of segments other than 0, voxels of truth 0 included.
+
+    Parameters
+    ----------
+    rows : columns segment and segment_size, sorted by segment
+    """
+    starts = _starts(rows["segment"])
+    starts = starts[rows["segment"][starts] != 0]
+    size, times = Sizes.of(rows["segment_size"][starts])
+    return {"object.size": size, "object.times": times}
+
+
 def sizes(found: Iterable[Record], name: str) -> Sizes:
     """The sizes of one kind in what several parts found."""
     return Sizes.merged(Sizes(part[f"{name}.size"], part[f"{name}.times"]) for part in found)

@@ -134,6 +134,10 @@ class Sizes(NamedTuple):
         """How many groups there are."""
         return int(self.times.sum())
 
+    def at_least(self, voxels: int) -> int:
+        """How many groups have that many voxels or more."""
+        return int(self.times[self.size >= voxels].sum())
+
     @property
     def voxels(self) -> int:
         """How many voxels they have together."""

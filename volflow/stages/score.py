@@ -7,14 +7,23 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Group, Grouping, Layer, Record
 from volflow.metrics.borders import inside, reach
-from volflow.metrics.grouped import by_segment, by_truth, groups, worst
+from volflow.metrics.grouped import (
+    by_segment,
+    by_truth,
+    groups,
+    object_sizes,
+    sizes,
+    with_sizes,
+    worst,
+)
+from volflow.metrics.objects import Matches, matches, object_scores, total
 from volflow.metrics.overlaps import combined, tally
-from volflow.metrics.voxel import scores
+from volflow.metrics.voxel import Groups, scores
 
 MOST_PARTITIONS = 1024
 VOXELS_PER_PARTITION = 1 << 26
@@ -47,6 +56,7 @@ class Limit(BaseModel):
         return found
 
 
+Overlap = Annotated[float, Field(ge=0.5, le=1)]
 Side = Annotated[float, Field(gt=0)]
 Require = Annotated[dict[str, Limit], Field(default_factory=dict)]
 
@@ -69,10 +79,22 @@ class Score(Grouping):
     """Voxels this near to another truth label, or to truth 0, are not counted; 0: all are."""
     border_spacing: tuple[Side, Side, Side] = (1.0, 1.0, 1.0)
     """Sides of a voxel z y x, in the unit of `border`; [10, 1, 1] looks within sections only."""
+    objects: tuple[Overlap, ...] = ()
+    """Least overlaps (intersection over union), ascending, at which a segment counts as an object
+    found: precision, recall, F1 and average precision of objects are told for each."""
+    min_object: Annotated[int, Field(ge=1)] = 1
+    """Voxels; objects of fewer are neither to be found nor found."""
     worst: Annotated[int, Field(ge=0, le=10_000)] = 20
     """How many of the worst splits and mergers are told, with their places."""
     require: Require
     """Limits, `{vi: {max: 1.0}}`; a run whose score is beyond one ends with a failing exit code."""
+
+    @field_validator("objects")
+    @classmethod
+    def _ascending(cls, given: tuple[float, ...]) -> tuple[float, ...]:
+        if list(given) != sorted(set(given)):
+            raise ValueError(f"wanted ascending overlaps, each once; got {list(given)}")
+        return given
 
     @model_validator(mode="after")
     def _requires_what_there_is(self) -> Score:
@@ -126,21 +148,27 @@ class Score(Grouping):
             kept = inside(truth[there.within(block.read)], self.border, self.border_spacing)
             kept = kept[block.write.within(there)]
             counted = kept if counted is None else counted & kept
-        return tally(*own, counted, block.write.start).record()
+        return tally(*own, counted, block.write.start, unlabelled=bool(self.objects)).record()
 
     def combine(self, round: str, rows: Record) -> Record:
-        found = combined(rows).record()
         if round == "truth":
-            return found
-        order = np.lexsort((found["truth"], found["segment"]))
-        return {name: column[order] for name, column in found.items()}
+            return combined(rows).record()
+        order = np.lexsort((rows["truth"], rows["segment"]))  # pairs are whole by now
+        return {name: column[order] for name, column in rows.items()}
 
     def group(self, round: str, rows: Record) -> Group:
         if not rows:
             return Group({}, {})
         if round == "truth":
-            return Group(by_truth(rows, self.worst), rows)
-        return Group(by_segment(rows, self.worst), {})
+            found = by_truth(rows, self.worst)
+            return Group(found, rows if not self.objects else with_sizes(rows, "truth"))
+        found = by_segment(rows, self.worst)
+        if self.objects:
+            whole = with_sizes(rows, "segment")
+            pairs = matches(whole, self.objects, self.min_object, self.min_object)
+            found |= {f"match.{name}": column for name, column in pairs.record().items()}
+            found |= object_sizes(whole)
+        return Group(found, {})
 
     def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
         truths, segments = ([part for part in found[name] if part] for name in self.rounds)
@@ -148,11 +176,22 @@ class Score(Grouping):
         voxels = max(1, totals.joint.voxels)
         return {
             **scores(totals),
+            **self._objects(totals, segments),
             "worst": {
                 "splits": worst(truths, self.worst, voxels, ("truth", "segment", "split_bits")),
                 "mergers": worst(segments, self.worst, voxels, ("segment", "truth", "merge_bits")),
             },
         }
+
+    def _objects(self, totals: Groups, segments: Sequence[Record]) -> dict[str, Any]:
+        if not self.objects:
+            return {}
+        names = ("threshold", "matched", "high", "low")
+        parts = [Matches(*(part[f"match.{name}"] for name in names)) for part in segments]
+        none = matches({}, self.objects)
+        truths = totals.truth.at_least(self.min_object)
+        found = sizes(segments, "object").at_least(self.min_object)
+        return {"objects": object_scores(total([none, *parts]), truths, found)}
 
     def unmet(self, result: Mapping[str, Any]) -> list[str]:
         return [
