@@ -1,0 +1,116 @@
+"""Skeletons to be scored, laid into one flat forest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from volflow.core.skeleton import Skeleton, forest_mistake, node_mistake
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Traced:
+    """All skeletons of a score as one forest.
+
+    Attributes
+    ----------
+    names : tuple of int, (S,)
+        What each skeleton is called; no two alike.
+    skeleton : int64 array, (N,)
+        Which skeleton a node belongs to, an index into `names`.
+    position : float64 array, (N, 3)
+        z, y, x in nanometres.
+    parent : int64 array, (N,)
+        Index of a node's parent, -1 at a root.
+    radius : float64 array, (N,)
+        Nanometres; 0 where it is not known.
+    edges : int64 array, (E, 2)
+        Each node that has a parent, and the parent.
+    lengths : float64 array, (E,)
+        Of the edges, in nanometres.
+
+    Raises
+    ------
+    ValueError
+        If two skeletons have one name, an edge joins two skeletons, or as `Skeleton`.
+    """
+
+    names: tuple[int, ...]
+    skeleton: np.ndarray
+    position: np.ndarray
+    parent: np.ndarray
+    radius: np.ndarray
+    edges: np.ndarray = field(init=False, repr=False)
+    lengths: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        twice = sorted(name for name, times in Counter(self.names).items() if times > 1)
+        if twice:
+            raise ValueError(
+                f"{len(twice)} names are those of more than one skeleton, such as {twice[0]}; "
+                "the pieces of one neuron belong into one skeleton"
+            )
+        nodes = len(self.skeleton)
+        shapes = [self.position.shape, self.parent.shape, self.radius.shape]
+        if shapes != [(nodes, 3), (nodes,), (nodes,)]:
+            raise ValueError(
+                f"{nodes} nodes need positions (N, 3), parents (N,) and radii (N,); got {shapes}"
+            )
+        if nodes and not 0 <= self.skeleton.min() <= self.skeleton.max() < len(self.names):
+            raise ValueError(f"nodes must belong to skeletons 0..{len(self.names) - 1}")
+        for number in self._doubtful():
+            own = self.skeleton == number
+            mistake = node_mistake(self.position[own], self.radius[own])
+            raise ValueError(f"skeleton {self.names[number]}: {mistake}")
+        mistake = forest_mistake(self.parent)
+        if mistake:
+            raise ValueError(mistake)
+        child = np.flatnonzero(self.parent >= 0)
+        edges = np.stack([child, self.parent[child]], axis=1)
+        across = self.skeleton[edges[:, 0]] != self.skeleton[edges[:, 1]]
+        if across.any():
+            raise ValueError(
+                f"{across.sum()} edges join two skeletons, such as nodes {edges[across][0]}"
+            )
+        gone = self.position[edges[:, 0]] - self.position[edges[:, 1]]
+        object.__setattr__(self, "edges", edges)
+        object.__setattr__(self, "lengths", np.sqrt((gone**2).sum(axis=1)))
+
+    def _doubtful(self) -> list[int]:
+        """The first skeleton whose positions or radii cannot be, if there is one."""
+        fine = np.isfinite(self.position).all(axis=1) & np.isfinite(self.radius)
+        found: list[int] = self.skeleton[~(fine & (self.radius >= 0))][:1].tolist()
+        return found
+
+    @classmethod
+    def of(cls, skeletons: Sequence[Skeleton]) -> Traced:
+        """The forest of these skeletons, in their order."""
+        sizes = [len(skeleton) for skeleton in skeletons]
+        first = np.cumsum([0, *sizes])
+        parents = [
+            np.where(skeleton.parent < 0, -1, skeleton.parent + start)
+            for skeleton, start in zip(skeletons, first, strict=False)
+        ]
+        return cls(
+            tuple(skeleton.name for skeleton in skeletons),
+            np.repeat(np.arange(len(sizes)), sizes),
+            np.concatenate([np.zeros((0, 3)), *(s.position for s in skeletons)]),
+            np.concatenate([np.zeros(0, np.int64), *parents]),
+            np.concatenate([np.zeros(0), *(s.radius for s in skeletons)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+
+def node_labels(traced: Traced, label: np.ndarray) -> np.ndarray:
+    """The segment at each node as uint64 (N,), checked."""
+    labels = np.asarray(label)
+    if labels.shape != traced.parent.shape:
+        raise ValueError(f"{len(traced)} nodes need as many labels; got shape {labels.shape}")
+    if len(labels) and (labels.dtype.kind not in "iu" or labels.min() < 0):
+        raise ValueError(f"labels must be integers, none negative; got {labels.dtype}")
+    return labels.astype(np.uint64)
