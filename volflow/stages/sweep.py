@@ -1,0 +1,135 @@
+"""The `sweep` stage: the score of each of many thresholds from one run, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from volflow.core.geometry import Block, Box, Triple
+from volflow.core.stage import Columns, Group, Layer, Record
+from volflow.metrics.overlaps import combined
+from volflow.segment.dendrogram import segment_column, thresholds_of
+from volflow.segment.relabel import relabel
+from volflow.stages.score import Score
+
+MANY = 4  # times the rows of one segmentation: those at low thresholds are much fewer
+
+
+class Sweep(Score):
+    """The scores of `score` at each threshold of `table`, without painting a segmentation.
+
+    What truth labels and pieces share is counted once; each threshold names the pieces anew. The
+    scores at a threshold are those that `score` gives to what `relabel` paints at it.
+    """
+
+    version: ClassVar[int] = 1
+    wants: ClassVar[dict[str, Layer]] = {
+        "fragments": Layer("uint64", 0, "segmentation", blockwise=True),
+        "truth": Layer(kind="segmentation", channels=0),
+    }
+
+    by: Literal["vi", "arand"] = "vi"
+    """The score that is lowest at the best threshold; `require` is asked of that one."""
+
+    def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
+        columns = [name for name, _ in tables["table"].dtypes] if "table" in tables else []
+        if not columns or thresholds_of(columns):
+            return []
+        return [
+            "table holds segments at one threshold only; a sweep is over a list, such as "
+            "`threshold: [0.2, 0.3, 0.4]` of agglomerate"
+        ]
+
+    def key(self, round: str) -> tuple[str, ...]:
+        return ("threshold", round)
+
+    def node_memory(self, shape: Triple) -> int:
+        return MANY * super().node_memory(shape)
+
+    def group_memory(self, bounds: Box) -> int:
+        return MANY * super().group_memory(bounds)
+
+    def rows(  # type: ignore[override]  # the inputs by name
+        self,
+        block: Block,
+        *,
+        fragments: np.ndarray,
+        truth: np.ndarray,
+        table: Record,
+        mask: np.ndarray | None = None,
+    ) -> Record:
+        shared = super().rows(block, segmentation=fragments, truth=truth, mask=mask)
+        found = {}
+        for threshold in thresholds_of(table):
+            segment = relabel(shared["segment"], table["piece"], table[segment_column(threshold)])
+            found[threshold] = combined({**shared, "segment": segment}).record()
+        return _together(found)
+
+    def combine(self, round: str, rows: Record) -> Record:
+        return _together({t: super(Sweep, self).combine(round, own) for t, own in _apart(rows)})
+
+    def group(self, round: str, rows: Record) -> Group:
+        made = {t: super(Sweep, self).group(round, own) for t, own in _apart(rows)}
+        found = {
+            f"{threshold!r}/{name}": column
+            for threshold, group in made.items()
+            for name, column in group.found.items()
+        }
+        return Group(found, _together({t: group.rows for t, group in made.items()}))
+
+    def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+        parts = [part for parts in found.values() for part in parts]
+        thresholds = sorted({float(name.partition("/")[0]) for part in parts for name in part})
+        told = [
+            {"threshold": threshold, **super(Sweep, self).result(_of(threshold, found))}
+            for threshold in thresholds
+        ]
+        counted = [scores for scores in told if scores[self.by] is not None]
+        best = min(counted, key=lambda scores: float(scores[self.by]), default=None)
+        curve = [{n: v for n, v in scores.items() if n != "worst"} for scores in told]
+        return {"by": self.by, "best": best, "thresholds": curve}
+
+    def unmet(self, result: Mapping[str, Any]) -> list[str]:
+        return super().unmet(result["best"] or dict.fromkeys(self.require))
+
+
+def _together(found: Mapping[float, Record]) -> Record:
+    """Rows of several thresholds in one table, ascending, told apart by a column.
+
+    A key has to be an integer: the column holds the bits of the threshold. Those of numbers from
+    0 up are in the order of the numbers.
+    """
+    filled = {threshold: rows for threshold, rows in sorted(found.items()) if rows}
+    if not filled:
+        return {}
+    lengths = [len(rows["count"]) for rows in filled.values()]
+    bits = np.array(list(filled), np.float64).view(np.uint64)
+    names = next(iter(filled.values()))
+    columns = {name: np.concatenate([r[name] for r in filled.values()]) for name in names}
+    return {"threshold": np.repeat(bits, lengths), **columns}
+
+
+def _apart(rows: Record) -> list[tuple[float, Record]]:
+    """The rows of each threshold that occurs, ascending."""
+    if not rows:
+        return []
+    bits, number = np.unique(rows["threshold"], return_inverse=True)
+    others = {name: column for name, column in rows.items() if name != "threshold"}
+    return [
+        (threshold, {name: column[number == at] for name, column in others.items()})
+        for at, threshold in enumerate(bits.view(np.float64).tolist())
+    ]
+
+
+def _of(threshold: float, found: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
+    """What partitions found at one threshold, under the names that a score gives it."""
+    start = f"{threshold!r}/"
+    return {
+        round: [
+            {name.removeprefix(start): c for name, c in part.items() if name.startswith(start)}
+            for part in parts
+        ]
+        for round, parts in found.items()
+    }
