@@ -1,8 +1,13 @@
+import json
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from imagecodecs import zstd_encode
 
 from volflow.errors import StorageError
 from volflow.io.records import Records, decode, encode
@@ -37,6 +42,40 @@ def test_the_same_columns_make_the_same_bytes():
 def test_sorted_ids_are_packed():
     ids = np.arange(100_000, dtype="u8") * 7 + 2**55
     assert len(encode({"id": ids})) < ids.nbytes / 4
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", "u8"])
+def test_integers_at_the_ends_of_each_width_come_back(dtype):
+    whole = np.iinfo(dtype)
+    for bits in (7, 8, 15, 16, 31, 32, 63):
+        for end in (-(2**bits) - 1, -(2**bits), 2**bits - 1, 2**bits):
+            column = np.zeros(400, "object")
+            column[::7], column[3::7] = end, 1
+            if not whole.min <= end <= whole.max:
+                continue
+            found = decode(encode({"a": column.astype(dtype)}))["a"]
+            np.testing.assert_array_equal(found, column.astype(dtype), err_msg=f"{end}")
+            assert found.dtype == dtype
+
+
+def test_small_numbers_in_wide_columns_cost_what_narrow_ones_do():
+    counts = np.random.default_rng(0).integers(0, 2**11, 50_000)
+    narrow, wide = (len(encode({"a": counts.astype(dtype)})) for dtype in ("u2", "i8"))
+    assert abs(wide - narrow) <= 8  # the names of the types in the header
+    assert wide < 1.9 * len(counts)
+
+
+def test_a_column_packed_in_its_own_type_is_read():
+    column = np.arange(1000, dtype="<u8")
+    body = encode({"a": column})
+    (length,) = struct.unpack_from("<I", body, 12)
+    (entry,) = json.loads(body[16 : 16 + length])
+    assert entry[3] == "zstd:<u2"
+    packed = bytes(zstd_encode(column.view("u1").reshape(-1, 8).T.tobytes(), level=1))
+    header = json.dumps([["a", "<u8", [1000], "zstd", len(packed)]]).encode()
+    rest = struct.pack("<I", len(header)) + header + packed
+    earlier = struct.pack("<4sII", b"VFR1", zlib.crc32(rest), len(rest)) + rest
+    np.testing.assert_array_equal(decode(earlier)["a"], column)
 
 
 def test_objects_are_refused():
