@@ -61,6 +61,8 @@ def test_worked_example() -> None:
     assert (voxels["false_positives"], voxels["false_negatives"]) == (1, 2)
     assert (voxels["precision"], voxels["recall"]) == pytest.approx((2 / 3, 1 / 2))
     assert voxels["f1"] == pytest.approx(4 / 7)
+    exact = cleft_scores(truth, found, RESOLUTION, distance=160)["voxels"]  # near enough
+    assert (exact["false_positives"], exact["false_negatives"]) == (0, 1)
     # centres: truth at 1 and 101 voxels, found at 2 and 60.5: 4 nm and 162 nm
     for way, mean in (("distance", 4), ("overlap", 1)):
         assert scores[way]["f1"] == 1 / 2

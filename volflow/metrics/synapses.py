@@ -214,8 +214,7 @@ def check_distance(distance: float) -> None:
 
 
 def _outside(found: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    outside: np.ndarray = ((found < start) | (found > stop)).any(axis=1)
-    return outside
+    return np.asarray(((found < start) | (found > stop)).any(axis=1))
 
 
 def _candidates(
