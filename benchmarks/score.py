@@ -32,7 +32,7 @@ from volflow.metrics.voxel import contingency, scores
 from volflow.stages.synth import Synth
 
 TILE = 256
-SHAPES = ([256, 256, 256], [128, 512, 256], [1024, 64, 320])
+SHAPES = ([128, 128, 256], [64, 512, 128], [1024, 64, 80])
 MOVED = (2, 3, 1)  # voxels
 ROUNDS = 3
 
