@@ -1,0 +1,183 @@
+"""The `score_skeletons` stage: how far along traced neurites a segmentation is right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from volflow.core.geometry import Block, Triple, triple
+from volflow.core.stage import Layer, Previous, Record, Reduction, Up
+from volflow.metrics.berl import Charge, Veto
+from volflow.metrics.disks import GAP_NM, Fit, synapse_nodes
+from volflow.metrics.node_tables import (
+    NodeTable,
+    at_mitochondria,
+    hashed_share,
+    joined,
+    nuclei_of,
+    nuclei_sums,
+    place_nm,
+    thinned,
+)
+from volflow.metrics.skeleton import MergeRule
+from volflow.metrics.skeleton_scores import TAU_NM, SkeletonOptions, skeleton_scores
+from volflow.stages.score import Require
+
+SCORES = ("erl", "terl", "berl", "nerl", "nerl_norm")
+METRICS = (
+    *SCORES, *(f"{name}_ratio" for name in SCORES), "splits", "merges", "merges_classic",
+    "omitted_edges", "omitted_length_nm", "background_nodes", "outside_nodes",
+)  # fmt: skip
+NO_RADII = "the skeletons have no radii"
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class ScoreSkeletons(Reduction):
+    """ERL, tERL, bERL and nERL of `segmentation` along `skeletons`, splits and mergers with places.
+
+    With `mito` (labels, any but 0 is a mitochondrion) and `clefts` (a label to each) there is
+    bERL, with `nuclei` (a label to each) nERL. Each block reads the labels under its own nodes,
+    all at once; the result is the same whatever the blocks. A node outside the bounds or the mask
+    is on background.
+    """
+
+    wants: ClassVar[dict[str, Layer]] = {
+        "segmentation": Layer(kind="segmentation", channels=0),
+        "skeletons": Layer(kind="skeletons"),
+        "mito": Layer(kind="segmentation", channels=0),
+        "clefts": Layer(kind="segmentation", channels=0),
+        "nuclei": Layer(kind="segmentation", channels=0),
+    }
+
+    rule: MergeRule = "length"
+    """When a segment shared by several skeletons is a merger, but in plain ERL: `length`: all but
+    the longest run more than tau nm in it; `nodes`: the second most has tau nodes in it; `pairs`:
+    more than tau pairs of nodes."""
+    tau: NotNegative = TAU_NM
+    """What the rule tolerates: nanometres, nodes or pairs."""
+    epsilon: NotNegative | None = None
+    """Nanometres that a split at a mitochondrion costs; default: twice the median edge."""
+    charge: Charge = "literal"
+    """Who pays for it: the segment that holds the mitochondrion's node (literal), or both."""
+    veto: Veto = "minority"
+    """Whose nodes at a synapse make a tolerated merger count: all but the longest run's, or any."""
+    fit: Fit = "geometric"
+    """How near to the disk of a cleft a node at a synapse is; `literal`: as the paper prints it."""
+    gap_nm: NotNegative = GAP_NM
+    """From the middle of a cleft into the neurite; not used by `literal`."""
+    d0: Positive | None = None
+    """Nanometres, the unit of distance in nERL; default: the radius of each nucleus."""
+    mito_spacing_nm: NotNegative = 40.0
+    """Voxels of mitochondria are looked at on a lattice this fine; 0: all of them."""
+    cleft_thinning: Annotated[int, Field(ge=1)] = 1
+    """Of so many voxels of clefts one is kept, chosen by a hash of its place; 1: all of them."""
+    worst: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """How many of the worst splits and mergers are told, with their places."""
+    require: Require
+    """Limits, `{erl_ratio: {min: 0.8}}`; a run beyond one ends with a failing exit code."""
+
+    @model_validator(mode="after")
+    def _requires_what_there_is(self) -> ScoreSkeletons:
+        for name in self.require:
+            if name not in METRICS:
+                close = difflib.get_close_matches(name, METRICS, n=1)
+                hint = f"; did you mean '{close[0]}'?" if close else ""
+                raise ValueError(
+                    f"require: there is no score '{name}'{hint} (scores: {', '.join(METRICS)})"
+                )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"require"})  # a verdict, not a result
+
+    def memory(self, shape: Triple) -> int:
+        return 64 * int(np.prod(shape))
+
+    def node_memory(self, shape: Triple) -> int:
+        # the engine counts the nodes; clefts, where they are read, are some voxels in a thousand
+        return (64 << 20) + int(np.prod(shape)) // (1024 * self.cleft_thinning)
+
+    def leaf(  # type: ignore[override]  # the inputs by name
+        self,
+        block: Block,
+        round: str,
+        previous: Previous | None,
+        *,
+        segmentation: np.ndarray,
+        skeletons: Record,
+        mito: np.ndarray | None = None,
+        clefts: np.ndarray | None = None,
+        nuclei: np.ndarray | None = None,
+    ) -> Up:
+        own = skeletons["own"]
+        at = tuple(skeletons["voxel"][own].T)
+        seen = ~skeletons["outside"][own]
+        found: Record = {
+            "node": skeletons["node"][own],
+            "skeleton": skeletons["skeleton"][own],
+            "parent": skeletons["parent"][own],
+            "position": skeletons["position"][own],
+            "radius": skeletons["radius"][own],
+            "label": np.where(seen, segmentation[at], 0).astype("uint64"),
+            "outside": np.array([np.count_nonzero(~seen)], "int64"),
+            "resolution": skeletons["resolution"],
+        }
+        resolution = _nm(skeletons)
+        if mito is not None:
+            stride = triple([max(1, int(self.mito_spacing_nm // side)) for side in resolution])
+            points = place_nm(thinned(mito, block.write, stride), resolution)
+            found["mito_node"] = at_mitochondria(skeletons, points)
+        if clefts is not None:
+            voxel, cleft = hashed_share(clefts, block.write, self.cleft_thinning)
+            found |= {"cleft_voxel": voxel, "cleft": cleft}
+        if nuclei is not None:
+            found["node_nucleus"] = np.where(seen, nuclei[at], 0).astype("uint64")
+            found |= nuclei_sums(nuclei, block.write)
+        return Up(found, {})
+
+    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+        return Up(joined(children), {})
+
+    def result(self, roots: Sequence[Record]) -> dict[str, Any]:
+        table = NodeTable.of(joined(roots))
+        record, traced = table.record, table.traced
+        resolution = _nm(record)
+        mito = synapse = None
+        radii = bool((traced.radius > 0).any())
+        if radii and "mito_node" in record:
+            mito = np.zeros(len(traced), bool)
+            mito[record["mito_node"]] = True
+        if radii and "cleft" in record:
+            points = place_nm(record["cleft_voxel"], resolution)
+            synapse = synapse_nodes(
+                traced, points, record["cleft"], fit=self.fit, gap_nm=self.gap_nm
+            )
+        nuclei = nuclei_of(table, resolution) if "nucleus" in record else None
+        options = SkeletonOptions(
+            self.rule, self.tau, self.epsilon, self.charge, self.veto, self.d0, self.worst
+        )
+        found = skeleton_scores(
+            traced, table.label, options, mito=mito, synapse=synapse, nuclei=nuclei
+        )
+        if not radii and {"mito_node", "cleft"} & record.keys():
+            found["not_computed"]["berl"] = NO_RADII
+        return found | {"outside_nodes": int(record["outside"].sum())}
+
+    def unmet(self, result: Mapping[str, Any]) -> list[str]:
+        return [
+            sentence
+            for name, limit in self.require.items()
+            for sentence in limit.unmet(name, result[name])
+        ]
+
+
+def _nm(record: Record) -> tuple[float, float, float]:
+    """Sides of a voxel, as nodes are told them."""
+    z, y, x = record["resolution"].tolist()
+    return z, y, x
