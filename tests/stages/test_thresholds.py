@@ -67,13 +67,16 @@ def check_against_reference(case: Case, draw: random.Random) -> None:
         )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(randoms)
 def test_each_of_several_thresholds_gives_the_segmentation_of_the_reference(draw: random.Random):
-    check_against_reference(random_case(draw, draw.choice([60, 200, 400])), draw)
+    case = random_case(draw, draw.choice([60, 200, 400]))
+    if draw.choice([True, False, False]):
+        case.block = case.bounds.shape  # a block that knows everything
+    check_against_reference(case, draw)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(randoms)
 def test_with_a_horizon_too(draw: random.Random):
     check_against_reference(random_case(draw, draw.choice([60, 200, 400]), horizon=True), draw)

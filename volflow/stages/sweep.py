@@ -42,9 +42,6 @@ class Sweep(Score):
             "`threshold: [0.2, 0.3, 0.4]` of agglomerate"
         ]
 
-    def key(self, round: str) -> tuple[str, ...]:
-        return ("threshold", round)
-
     def node_memory(self, shape: Triple) -> int:
         return MANY * super().node_memory(shape)
 
@@ -96,30 +93,26 @@ class Sweep(Score):
 
 
 def _together(found: Mapping[float, Record]) -> Record:
-    """Rows of several thresholds in one table, ascending, told apart by a column.
-
-    A key has to be an integer: the column holds the bits of the threshold. Those of numbers from
-    0 up are in the order of the numbers.
-    """
+    """Rows of several thresholds in one table, ascending, told apart by a column."""
     filled = {threshold: rows for threshold, rows in sorted(found.items()) if rows}
     if not filled:
         return {}
     lengths = [len(rows["count"]) for rows in filled.values()]
-    bits = np.array(list(filled), np.float64).view(np.uint64)
+    thresholds = np.array(list(filled), np.float64)
     names = next(iter(filled.values()))
     columns = {name: np.concatenate([r[name] for r in filled.values()]) for name in names}
-    return {"threshold": np.repeat(bits, lengths), **columns}
+    return {"threshold": np.repeat(thresholds, lengths), **columns}
 
 
 def _apart(rows: Record) -> list[tuple[float, Record]]:
     """The rows of each threshold that occurs, ascending."""
     if not rows:
         return []
-    bits, number = np.unique(rows["threshold"], return_inverse=True)
+    thresholds, number = np.unique(rows["threshold"], return_inverse=True)
     others = {name: column for name, column in rows.items() if name != "threshold"}
     return [
         (threshold, {name: column[number == at] for name, column in others.items()})
-        for at, threshold in enumerate(bits.view(np.float64).tolist())
+        for at, threshold in enumerate(thresholds.tolist())
     ]
 
 
