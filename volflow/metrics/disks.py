@@ -161,25 +161,32 @@ def _at_disks(
                     if found[v]:
                         break
                     number = cells.number[at]
-                    normal, wide = disk.normal[number], disk.radius[number]
-                    gone = place - cells.points[at]
-                    off = (gone * normal).sum()
-                    across = gone - off * normal
+                    wide, normal = disk.radius[number], disk.normal[number]
+                    dz = place[0] - cells.points[at, 0]
+                    dy = place[1] - cells.points[at, 1]
+                    dx = place[2] - cells.points[at, 2]
+                    off = dz * normal[0] + dy * normal[1] + dx * normal[2]
                     if literal:
                         own = cleft[start[number] : start[number + 1]]
                         found[v] = abs(off) <= wide + r and _near(own, place - off * normal, r)
-                    else:
+                    elif abs(off) <= r + gap:
+                        az, ay, ax = (
+                            dz - off * normal[0],
+                            dy - off * normal[1],
+                            dx - off * normal[2],
+                        )
                         rim = wide + r
-                        if not (normal != 0).any():
+                        if normal[0] == 0 and normal[1] == 0 and normal[2] == 0:
                             rim += gap  # a ball: it has no plane to stand off from
-                        found[v] = abs(off) <= r + gap and (across * across).sum() <= rim * rim
+                        found[v] = az * az + ay * ay + ax * ax <= rim * rim
 
 
 @numba.njit(cache=True, nogil=True)
 def _near(points: np.ndarray, place: np.ndarray, radius: float) -> bool:
     """Whether a point lies within the radius of a place."""
-    for point in points:
-        gone = point - place
-        if (gone * gone).sum() <= radius * radius:
+    for at in range(len(points)):
+        dz, dy = points[at, 0] - place[0], points[at, 1] - place[1]
+        dx = points[at, 2] - place[2]
+        if dz * dz + dy * dy + dx * dx <= radius * radius:
             return True
     return False

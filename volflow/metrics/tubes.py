@@ -66,6 +66,7 @@ def _tubes(
             place, r, length = position[v], radius[v], lengths[edge]
             along = length + r
             way = (position[other] - place) / length if length > 0 else np.zeros(3)
+            wz, wy, wx = way  # numbers: arrays of three would be made anew for every point
             reach = np.sqrt(along * along + r * r) * (1 + 1e-9)
             low, high = touched(cells, place, reach)
             for z in range(low[0], high[0] + 1):
@@ -74,9 +75,11 @@ def _tubes(
                         break
                     start, stop = row_of(cells, z, y, low[2], high[2])
                     for at in range(start, stop):
-                        gone = cells.points[at] - place
-                        far = (gone * way).sum()
-                        beside = gone - far * way
-                        if abs(far) <= along and (beside * beside).sum() <= r * r:
+                        dz = cells.points[at, 0] - place[0]
+                        dy = cells.points[at, 1] - place[1]
+                        dx = cells.points[at, 2] - place[2]
+                        far = dz * wz + dy * wy + dx * wx
+                        bz, by, bx = dz - far * wz, dy - far * wy, dx - far * wx
+                        if abs(far) <= along and bz * bz + by * by + bx * bx <= r * r:
                             found[v] = True
                             break
