@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,6 +203,10 @@ def node_mistake(position: np.ndarray, radius: np.ndarray) -> str:
 
 def _rooted(nodes: int, pairs: np.ndarray, name: int) -> np.ndarray:
     """Parents, int64 (N,), of an undirected graph without circles."""
+    # here, because whoever runs a block imports this module, and few of them read skeletons
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import breadth_first_order, connected_components
+
     joined = coo_array((np.ones(len(pairs), np.int8), pairs.T), shape=(nodes, nodes)).tocsr()
     trees, member = connected_components(joined, directed=False)
     if len(pairs) > nodes - trees:

@@ -43,7 +43,7 @@ class Overview:
 
     def png(self) -> bytes:
         """The picture as a PNG file."""
-        return bytes(imagecodecs.png_encode(self.pixels, level=6))
+        return bytes(imagecodecs.png_encode(self.pixels, level=4))
 
 
 def overview(run: RunLayers) -> Overview | None:
@@ -153,7 +153,8 @@ def colours(labels: np.ndarray) -> np.ndarray:
     hue = (mixed & np.uint64(0xFFFF)).astype(np.float32) * (6 / 0x10000)
     value = 170 + (mixed >> np.uint64(16) & np.uint64(0x3F)).astype(np.float32)
     pale = 0.25 * (mixed >> np.uint64(32) & np.uint64(0xFF)).astype(np.float32) / 0xFF
-    shares = [np.clip(np.abs((hue + 6 - turn) % 6 - 3) - 1, 0, 1) for turn in (0, 2, 4)]
+    red, green, blue = np.abs(hue - 3) - 1, 2 - np.abs(hue - 2), 2 - np.abs(hue - 4)
+    shares = [np.clip(share, 0, 1) for share in (red, green, blue)]
     found: np.ndarray = np.stack([value * (pale + (1 - pale) * s) for s in shares], axis=-1)
     return found.round().astype(np.uint8)
 

@@ -1,0 +1,17 @@
+"""What a process that runs blocks must not pay for before its first block."""
+
+import subprocess
+import sys
+
+HEAVY = ("bokeh", "dask", "distributed", "numba", "rich", "scipy.sparse", "torch")
+
+
+def test_planning_and_running_import_nothing_heavy():
+    code = (
+        "import sys, volflow.engine.api, volflow.engine.child\n"
+        f"print(*[name for name in {HEAVY} if name in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert found.stdout.split() == []
