@@ -15,7 +15,7 @@ import click
 from volflow import __version__
 from volflow.errors import PlanError, RunHeld, StorageError
 
-OUR_BUG, BAD_PLAN, BLOCKS_FAILED, BAD_STORE, INTERRUPTED = 1, 2, 3, 4, 130
+OUR_BUG, BAD_PLAN, BLOCKS_FAILED, BAD_STORE, UNMET, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
 EXIT_CODES = """\b
 Exit codes:
@@ -24,6 +24,7 @@ Exit codes:
   2    the pipeline or the command is wrong; nothing was started
   3    blocks failed; each is named, with the command that runs it alone
   4    a store answered wrongly, or another driver holds the run
+  5    all is done, but a score is beyond a limit that was required
   130  interrupted; run again to resume
 """
 

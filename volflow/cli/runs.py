@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volflow.cli import BLOCKS_FAILED, INTERRUPTED, options
+from volflow.cli import BLOCKS_FAILED, INTERRUPTED, UNMET, options
 from volflow.errors import PlanError, RunHeld, VolflowError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def block(
 
 
 def show(plan: Plan, profile: Profile) -> RunResult:
-    """Execute a plan before the user's eyes; leaves with 3 or 130 if it did not finish."""
+    """Execute a plan before the user's eyes; leaves with what `conclude` says."""
     from volflow.cli.text import output
     from volflow.cli.watching import watching
     from volflow.engine.api import carry_out
@@ -162,7 +162,8 @@ def show(plan: Plan, profile: Profile) -> RunResult:
 
 
 def conclude(result: RunResult) -> None:
-    """Print what became of a run; leaves with 3 or 130 if it did not finish."""
+    """Print what became of a run; leaves with 3 or 130 if it did not finish, 5 if it is unmet."""
+    from volflow.cli.scores import print_unmet
     from volflow.cli.text import errors, output, plural, print_failures
 
     console = output()
@@ -172,6 +173,9 @@ def conclude(result: RunResult) -> None:
         before = f", {already:,} of them done before" if already else ""
         console.print(f"[green]done[/]: {plural(blocks, 'block')}{before}")
         console.print(f"{result.run}/report.html; or: volflow view {result.run}", markup=False)
+        if result.unmet:
+            print_unmet(result.unmet)
+            sys.exit(UNMET)
         return
     stderr = errors()
     if result.failures:

@@ -1,124 +1,246 @@
-"""`score`: how far a segmentation is from the truth."""
+"""`score`: how far a segmentation is from the truth, and where."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from volflow.cli import options
+from volflow import __version__
+from volflow.cli import UNMET, options
 from volflow.errors import PlanError
 
 if TYPE_CHECKING:
-    from volflow.core.geometry import Box
-
-BLOCK = 256  # voxels along each side of a block: nothing is written, so no chunk has a say
+    from volflow.cli.score_pipeline import Request
+    from volflow.engine.job import Plan, RunResult
+    from volflow.engine.profile import Profile
 
 
 @click.command()
 @click.option("--segmentation", metavar="ADDRESS", required=True, help="Labels to be judged.")
-@click.option("--truth", metavar="ADDRESS", required=True, help="Labels taken as right; 0 ignored.")
+@click.option("--truth", metavar="ADDRESS", help="Labels taken as right; 0 is not counted.")
+@click.option("--skeletons", metavar="ADDRESS", help="Skeletons taken as right (SWC, ...): ERL.")
+@click.option("--mito", metavar="ADDRESS", help="Labels of mitochondria, for bERL.")
+@click.option("--clefts", metavar="ADDRESS", help="Labels of synaptic clefts, for bERL.")
+@click.option("--nuclei", metavar="ADDRESS", help="Labels of nuclei, for nERL.")
+@click.option("--sweep", metavar="RUN", help="A run whose step `sweep` scored many thresholds.")
+@click.option("--objects", is_flag=True, help="Objects found, too: precision, recall, F1, AP.")
+@click.option(
+    "--border",
+    metavar="VOXELS",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Do not count voxels this near to a border between true objects.",
+)
+@click.option(
+    "--require",
+    metavar="LIMIT",
+    multiple=True,
+    help="'vi<=1.0', 'erl>=1000': exit code 5 where it is not met. May be repeated.",
+)
+@click.option("--image", metavar="ADDRESS", help="To see errors in; it is not scored.")
 @click.option(
     "--bounds", metavar="Z0:Z1,Y0:Y1,X0:X1", help="In voxels; default: where both volumes are."
 )
-@click.option("--out", metavar="DIR", help="Keep the run, and its results/score.json, there.")
+@click.option("--out", metavar="DIR", help="Leave the report there; `volflow view DIR` shows it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, all numbers in full.")
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="As for run: steps.score.worst=50, volumes.truth.offset=[0,9,9], resolution=[8,8,8].",
+)
 @options.workers
 def score(
-    segmentation: str,
-    truth: str,
+    sweep: str | None,
+    objects: bool,
+    border: float,
+    require: tuple[str, ...],
+    image: str | None,
     bounds: str | None,
     out: str | None,
     as_json: bool,
+    overrides: tuple[str, ...],
     cluster: str,
     workers: int | None,
     timeout: float | None,
+    **addresses: str | None,
 ) -> None:
-    """Score a segmentation against the truth.
+    """Score a segmentation against labels, skeletons, or both.
 
-    Variation of information in bits (split + merge) and adapted Rand error.
+    Against labels: variation of information in bits (split + merge) and adapted Rand error, and
+    the worst errors with their places. Against skeletons: expected run lengths.
 
-    Voxels where the truth is 0 are not counted. Blocks do not change the result.
+    Blocks do not change the result. With --out: report.html, report.md, scores.json and tables.
     """
-    from volflow.cli.runs import conclude, run_folder
-    from volflow.cli.text import output
-    from volflow.engine.api import run
+    from volflow.cli.runs import run_folder
+    from volflow.cli.score_pipeline import Request
+    from volflow.engine.profile import find_profile
 
-    box = bounds or str(common_bounds(segmentation, truth))
+    profile = find_profile(cluster, workers, timeout)
+    volumes = {name: path for name, path in {**addresses, "em": image}.items() if path}
+    request = Request(volumes, objects, border, require, bounds, out, overrides)
     with run_folder(out) as folder:
-        result = run(
-            pipeline(folder, segmentation, truth),
-            cluster=cluster,
-            workers=workers,
-            timeout=timeout,
-            bounds=box,
-        )
-        if not result.ok:
-            conclude(result)
-    scores = result.results["score"]
-    if as_json:
-        click.echo(json.dumps(scores, indent=1, sort_keys=True))
-        return
-    console = output()
-    console.print(f"bounds     {box}", style="dim", markup=False)
-    print_scores(scores)
+        planned, curves = _plan(request, folder, sweep, profile)
+        result = _run(planned, profile)
+        document = _document(planned, result, curves)
+        if as_json:
+            click.echo(json.dumps(_flat(document["results"]), indent=1, sort_keys=True))
+        else:
+            print_scores(document)
+        if document["results"].get("score", {}).get("vi", 0) is None:
+            click.echo("volflow: the truth is 0 everywhere, so there is nothing to score", err=True)
+            sys.exit(2)
+        if out:
+            _leave(out, document, quiet=as_json)
+    if result.unmet:
+        print_unmet(result.unmet)
+        sys.exit(UNMET)
 
 
-def pipeline(run: str, segmentation: str, truth: str) -> dict[str, Any]:
-    """A pipeline of one step that scores."""
-    return {
-        "run": run,
-        "volumes": {"segmentation": {"path": segmentation}, "truth": {"path": truth}},
-        "block": [BLOCK] * 3,
-        "steps": [{"use": "score"}],
-    }
+def _plan(
+    request: Request, folder: str, sweep: str | None, profile: Profile
+) -> tuple[Plan, dict[str, Any]]:
+    """The plan and the scores of a sweep; all mistakes that can be known are told at once."""
+    from volflow.cli.score_pipeline import cut, make_pipeline
+    from volflow.engine.api import make_plan
+
+    curves, lacking = _sweep(sweep)
+    try:
+        pipeline, mistakes = make_pipeline(request, folder)
+    except PlanError as error:
+        raise PlanError(*error.mistakes, *lacking) from error
+    mistakes += lacking
+    try:
+        planned = make_plan(pipeline, profile=profile)
+    except PlanError as error:
+        raise PlanError(*mistakes, *_not_told(error.mistakes, mistakes)) from error
+    if mistakes:
+        raise PlanError(*mistakes)
+    note = "" if request.bounds else cut(pipeline)
+    if note:
+        click.echo(note, err=True)
+    return planned, curves
 
 
-def common_bounds(first: str, second: str) -> Box:
-    """Where both volumes have voxels.
-
-    Raises
-    ------
-    PlanError
-        If they do not meet.
-    """
-    from volflow.core.pipeline import VolumeSpec
-    from volflow.io.volume import Volume
-
-    one, other = (Volume.open(VolumeSpec(path=path)).bounds for path in (first, second))
-    both = one.clip(other)
-    if not both.size:
-        raise PlanError(f"{first} covers {one} and {second} covers {other}: they do not meet")
-    if both != one:
-        click.echo(f"scored where both are: {both} (of {one} and {other})", err=True)
-    return both
-
-
-def print_scores(scores: dict[str, Any]) -> None:
-    """Print the scores that papers quote; leaves with an error if there was nothing to score."""
-    from volflow.cli.text import count, output
-
-    if scores["vi"] is None:
-        click.echo("volflow: the truth is 0 everywhere, so there is nothing to score", err=True)
-        sys.exit(2)
-    lines = [
-        (
-            "VI",
-            f"{scores['vi']:.4f} bits   split {scores['vi_split']:.4f}"
-            f" + merge {scores['vi_merge']:.4f}",
-        ),
-        (
-            "ARAND",
-            f"{scores['arand']:.4f}        precision {scores['precision']:.4f}"
-            f", recall {scores['recall']:.4f}",
-        ),
-        (
-            "counted",
-            f"{count(scores['voxels'])} voxels, {count(scores['truth_labels'])} true "
-            f"and {count(scores['segments'])} found labels",
-        ),
+def _not_told(more: list[str], mistakes: list[str]) -> list[str]:
+    """Mistakes that the planner found, without those that were found in the options before."""
+    out = any(text.startswith("--out") for text in mistakes)
+    sides = any("has voxels of" in text for text in mistakes)
+    return [
+        text
+        for text in more
+        if not (out and text.startswith("run:")) and not (sides and ": resolution " in text)
     ]
-    for name, text in lines:
-        output().print(f"[bold]{name:<10}[/] {text}")
+
+
+def _sweep(run: str | None) -> tuple[dict[str, Any], list[str]]:
+    """What a run's sweep found, and what is wrong if there is nothing."""
+    from volflow.io.store import Store
+
+    if run is None:
+        return {}, []
+    found = Store(run).read_json("results/sweep.json")
+    if found is None or not found.get("thresholds"):
+        return {}, [
+            f"--sweep {run}: it holds no results/sweep.json; give its pipeline several thresholds "
+            f"(steps.agglomerate.threshold=[0.2,0.3,0.4]) and a step `sweep`, and run it"
+        ]
+    return {"sweep": found}, []
+
+
+def _run(planned: Plan, profile: Profile) -> RunResult:
+    """Run the plan; leaves with 3 or 130 if it did not finish."""
+    from volflow.cli.runs import conclude
+    from volflow.engine.api import carry_out
+
+    result = carry_out(planned, profile)
+    if not result.ok:
+        conclude(result)
+    return result
+
+
+def _document(planned: Plan, result: RunResult, curves: Mapping[str, Any]) -> dict[str, Any]:
+    from volflow.view.layers import run_layers
+    from volflow.view.score_document import make_document
+
+    return make_document(
+        {**result.results, **curves},
+        bounds=str(planned.bounds),
+        resolution=planned.resolution,
+        layers=run_layers(result.run),
+        version=__version__,
+        unmet=result.unmet,
+    )
+
+
+def _leave(out: str, document: Mapping[str, Any], quiet: bool) -> None:
+    from volflow.cli.text import output
+    from volflow.view.score_report import leave_score_report
+
+    names = leave_score_report(out, document)
+    if not quiet:
+        told = f"wrote {', '.join(names)} in {out}\nits errors in Neuroglancer: volflow view {out}"
+        output().print(told, markup=False, style="dim", soft_wrap=True)
+
+
+def _flat(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Results for programs: the scores of labels at the top, those of other steps by their name."""
+    rest = {name: found for name, found in results.items() if name != "score"}
+    return {**results.get("score", {}), **rest}
+
+
+def print_scores(document: Mapping[str, Any]) -> None:
+    """Print the scores that papers quote."""
+    from volflow.cli.text import output
+
+    console = output()
+    console.print(f"bounds     {document['bounds']}", style="dim", markup=False)
+    for result in document["results"].values():
+        for name, text in _lines(result):
+            console.print(f"[bold]{name:<10}[/] {text}")
+
+
+def _lines(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and text of each line about a result."""
+    from volflow.cli.text import count
+
+    lines = []
+    if result.get("vi") is not None:
+        split, merge = result["vi_split"], result["vi_merge"]
+        lines += [
+            ("VI", f"{result['vi']:.4f} bits   split {split:.4f} + merge {merge:.4f}"),
+            (
+                "ARAND",
+                f"{result['arand']:.4f}        precision {result['precision']:.4f}"
+                f", recall {result['recall']:.4f}",
+            ),
+            (
+                "counted",
+                f"{count(result['voxels'])} voxels, {count(result['truth_labels'])} true "
+                f"and {count(result['segments'])} found labels",
+            ),
+        ]
+    if result.get("erl") is not None:
+        share = result.get("erl_ratio")
+        of = f"   {share:.1%} of {result['erl_max']:,.0f} nm" if share is not None else ""
+        lines.append(("ERL", f"{result['erl']:,.0f} nm{of}"))
+        for key, name in (("terl", "tERL"), ("berl", "bERL"), ("nerl_norm", "nERL")):
+            if result.get(key) is not None:
+                lines.append((name, f"{result[key]:,.0f} nm"))
+    best = result.get("best")
+    if isinstance(best, Mapping) and best.get("vi") is not None:
+        number = len(result.get("thresholds", ()))
+        text = f"threshold {best['threshold']:g} of {number}: VI {best['vi']:.4f} bits"
+        lines.append(("best", text))
+    return lines
+
+
+def print_unmet(unmet: list[str]) -> None:
+    """Print the requirements that are not met, a line each."""
+    for text in unmet:
+        click.echo(click.style("not met: ", fg="red", bold=True) + text, err=True)

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,8 +32,42 @@ def _size(context: click.Context, parameter: click.Parameter, text: str) -> tupl
     return sides
 
 
+def _place(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        z, y, x = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"wanted Z,Y,X in voxels, got {text!r}") from error
+    return (z, y, x)
+
+
+def _segments(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        layer, mark, ids = text.rpartition("=")
+        numbers = ids.split(",")
+        if not all(number.isdecimal() for number in numbers) or (mark and not layer):
+            raise click.BadParameter(f"wanted ID,ID,... or LAYER=ID,ID,..., got {text!r}")
+        layer = layer or "segmentation"
+        found[layer] = found.get(layer, ()) + tuple(map(int, numbers))
+    return found
+
+
 @click.command()
 @click.argument("address", metavar="RUN")
+@click.option("--at", callback=_place, metavar="Z,Y,X", help="Look closely at this voxel.")
+@click.option(
+    "--segments",
+    multiple=True,
+    callback=_segments,
+    metavar="LAYER=ID,ID,...",
+    help="Show these in full colour, of `segmentation` where no layer is named. May be repeated.",
+)
 @click.option(
     "--port",
     default=0,
@@ -56,12 +90,19 @@ def _size(context: click.Context, parameter: click.Parameter, text: str) -> tupl
     help="Of the screenshot, in pixels.",
 )
 def view(
-    address: str, port: int, no_open: bool, screenshot: Path | None, size: tuple[int, int]
+    address: str,
+    at: tuple[float, float, float] | None,
+    segments: dict[str, tuple[int, ...]],
+    port: int,
+    no_open: bool,
+    screenshot: Path | None,
+    size: tuple[int, int],
 ) -> None:
     """Look at RUN in Neuroglancer.
 
     Its layers are served on 127.0.0.1 until Ctrl-C, to nobody but this machine. What Neuroglancer
-    does not read (HDF5, TIFF, PNG sections) is translated for it.
+    does not read (HDF5, TIFF, PNG sections) is translated for it. Where RUN was scored (`volflow
+    score --out RUN`, or a step `score`) the report is served, too, with a link to each error.
     """
     from volflow.cli.text import output
     from volflow.view.layers import run_layers
@@ -71,12 +112,33 @@ def view(
         _check_screenshot(screenshot)
     console = output()
     scene = make_scene(run_layers(address))
+    if at is not None or segments:
+        _look_at(scene, at, segments)
     with scene.serve(port) as server:
         _tell(console, scene, server)
         if screenshot is not None:
             _shoot(console, scene, server, screenshot, size)
         else:
-            _show(console, scene, server, port, not no_open)
+            _show(console, scene, server, port, not no_open, address)
+
+
+def _look_at(
+    scene: Scene, at: tuple[float, float, float] | None, segments: dict[str, tuple[int, ...]]
+) -> None:
+    """Turn a scene to a voxel and to some ids, if it has them."""
+    from volflow.view.scene import Spot
+
+    shown = {layer.name: layer.kind for layer in scene.layers}
+    labels = [name for name, kind in shown.items() if kind == "segmentation"]
+    wrong = [
+        f"--segments {name}=...: there is no segmentation of that name "
+        f"(shown: {', '.join(labels) or 'none'})"
+        for name in segments
+        if name not in labels
+    ]
+    if wrong:
+        raise PlanError(*wrong)
+    scene.spot = Spot(at, segments)
 
 
 def _check_screenshot(path: Path) -> None:
@@ -100,14 +162,18 @@ def _tell(console: Console, scene: Scene, server: LayerServer) -> None:
         console.print(note, markup=False, style="dim", soft_wrap=True)
 
 
-def _show(console: Console, scene: Scene, server: LayerServer, port: int, open_: bool) -> None:
+def _show(
+    console: Console, scene: Scene, server: LayerServer, port: int, open_: bool, run: str
+) -> None:
     """Open a browser, and go on until Ctrl-C."""
     from volflow.view.scene import public_link
-    from volflow.view.viewer import missing_package, neuroglancer_viewer
+    from volflow.view.score_document import find_document
+    from volflow.view.score_links import serve_scores
+    from volflow.view.viewer import another_viewer, missing_package, neuroglancer_viewer
 
     lacking = missing_package("neuroglancer")
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
-        url = ""
+        url = page = ""
         if lacking:
             console.print(f"\nthere is no viewer here: {lacking}", markup=False, soft_wrap=True)
         else:
@@ -115,6 +181,17 @@ def _show(console: Console, scene: Scene, server: LayerServer, port: int, open_:
             viewer = stack.enter_context(neuroglancer_viewer(state, port + 1 if port else 0))
             url = viewer.get_viewer_url()
             console.print(f"\n{url}", markup=False, soft_wrap=True, style="bold")
+        document = find_document(run)
+        if document is not None:
+            viewers: list[Any] = []
+
+            def show(state: dict[str, Any]) -> str:
+                viewers.append(another_viewer(state))
+                return str(viewers[-1].get_viewer_url())
+
+            page = serve_scores(server, scene, document, run, show if url else None)
+            told = f"the scores, with a link to each error: {page}"
+            console.print(told, markup=False, soft_wrap=True, style="bold")
         console.print(
             f"any Neuroglancer in a browser on this machine shows the same: {public_link(server)}",
             markup=False,
@@ -122,8 +199,8 @@ def _show(console: Console, scene: Scene, server: LayerServer, port: int, open_:
             style="dim",
         )
         console.print("Ctrl-C ends it", style="dim")
-        if open_ and url:
-            webbrowser.open(url)
+        if open_ and (page or url):
+            webbrowser.open(url if scene.spot else page or url)
         threading.Event().wait()
 
 

@@ -48,8 +48,8 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
     -------
     dict
         `run`, `ok`, `interrupted`, `seconds`, `finished` (UTC), `version`, `workers`, `bounds`,
-        `resolution` (nm, z y x), `results` by step, and a list each of `steps` and `failures`:
-        the numbers of `StepResult` and `Failure` under the same names.
+        `resolution` (nm, z y x), `results` by step, `unmet` (sentences), and a list each of
+        `steps` and `failures`: the numbers of `StepResult` and `Failure` under the same names.
     """
     workers = "this process" if profile.cluster == "none" else profile.cluster
     return {
@@ -76,5 +76,6 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
             for step in result.steps
         ],
         "results": result.results,
+        "unmet": result.unmet,
         "failures": [asdict(failure) for failure in result.failures],
     }

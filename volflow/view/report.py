@@ -69,7 +69,7 @@ def page(
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(f"volflow: {summary['run']}"),
         state=escape(state(summary)),
-        tone="good" if summary["ok"] else "bad",
+        tone="good" if summary["ok"] and not summary.get("unmet") else "bad",
         facts=_rows(
             ("run", summary["run"]),
             ("blocks", f"{done} of {total} done"),
@@ -96,7 +96,8 @@ def page(
 def state(summary: Mapping[str, Any]) -> str:
     """What became of the run, in a few words."""
     if summary["ok"]:
-        return "done"
+        unmet = summary.get("unmet", ())
+        return f"done, but not as required: {'; '.join(unmet)}" if unmet else "done"
     if summary["interrupted"]:
         return "interrupted; what is done stays done"
     failed = len(summary["failures"])
@@ -142,9 +143,12 @@ def _step(step: Mapping[str, Any]) -> str:
 
 
 def _result(name: str, found: Mapping[str, Any]) -> str:
-    """A step's result: its numbers as a table, whatever else it holds as text."""
-    rows = [(key, f"{v:.6g}" if isinstance(v, float) else v) for key, v in sorted(found.items())]
-    return f"<h2>{escape(name)}</h2>\n<table>{_rows(*rows)}</table>\n"
+    """A step's result: its numbers as a table, and where whatever else it holds is."""
+    plain = {key: v for key, v in sorted(found.items()) if not isinstance(v, dict | list)}
+    rows = [(key, f"{v:.6g}" if isinstance(v, float) else v) for key, v in plain.items()]
+    rest = [key for key in sorted(found) if key not in plain]
+    more = f"<p>{escape(', '.join(rest))}: in results/{escape(name)}.json</p>" if rest else ""
+    return f"<h2>{escape(name)}</h2>\n<table>{_rows(*rows)}</table>{more}\n"
 
 
 def _failures(run: str, failures: Sequence[Mapping[str, Any]]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from volflow.core.pipeline import VolumeSpec
@@ -12,12 +13,25 @@ from volflow.io.address import Address
 from volflow.io.link import PUBLIC_VIEWER, LinkLayer, Place, link, viewer_state
 from volflow.io.precomputed import SEGMENTATIONS
 from volflow.io.translated import Translated
+from volflow.io.voxels import Resolution
 from volflow.view.layers import KINDS, RunLayer, RunLayers
 from volflow.view.position import contrast, useful_place
 from volflow.view.server import Fixed, Folder, Found, LayerServer
 
 SCHEMES = {"precomputed": "precomputed", "zarr": "zarr2", "zarr3": "zarr3"}  # Neuroglancer's names
 STATE = "_state"  # no layer's name begins with `_`
+CLOSE = 0.5  # voxels per pixel around a spot: what touches there fills a panel
+
+
+@dataclass(frozen=True)
+class Spot:
+    """What is to be looked at: a voxel z y x, counted in the run's resolution, and ids by layer.
+
+    `position` None leaves the place as it is.
+    """
+
+    position: tuple[float, float, float] | None
+    segments: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -31,18 +45,47 @@ class Scene:
     layers : list of LinkLayer
         In the order in which they are drawn; `{url}` in their sources stands for the server's.
     place : Place
+    resolution : 3 float
+        Nanometres per voxel of the run, z y x.
     notes : list of str
         What is not shown, or not as it is stored, and why.
+    spot : Spot or None
+        What is looked at instead of `place`.
     """
 
     place: Place
+    resolution: Resolution
     sources: dict[str, Found] = field(default_factory=dict)
     layers: list[LinkLayer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    spot: Spot | None = None
 
-    def state(self, url: str) -> dict[str, Any]:
-        """Neuroglancer's state, with the layers at a server's address."""
-        state = viewer_state(self.layers, self.place)
+    def state(self, url: str, spot: Spot | None = None) -> dict[str, Any]:
+        """Neuroglancer's state, with the layers at a server's address.
+
+        Parameters
+        ----------
+        url : str
+            Of the server.
+        spot : Spot, optional
+            A place to be looked at closely; of its layers the ids are shown in full colour.
+            Default: `self.spot`.
+        """
+        layers, place, spot = self.layers, self.place, spot or self.spot
+        if spot is not None:
+            layers = [
+                replace(layer, segments=spot.segments[layer.name], visible=True)
+                if layer.name in spot.segments and layer.kind == "segmentation"
+                else layer
+                for layer in layers
+            ]
+        if spot is not None and spot.position is not None:
+            middle = zip(spot.position, self.resolution, strict=True)
+            z, y, x = ((voxel + 0.5) * side for voxel, side in middle)
+            place = replace(place, centre_nm=(z, y, x))
+        state = viewer_state(layers, place)
+        if spot is not None and spot.position is not None:
+            state["crossSectionScale"] = min(CLOSE, state["crossSectionScale"])
         for layer in state["layers"]:
             layer["source"] = layer["source"].replace("{url}", url)
         return state
@@ -82,7 +125,8 @@ def make_scene(run: RunLayers) -> Scene:
     front = run.first("segmentation", "segmentation")
     back = run.first("image", "em") or run.first("affinity", "affinity")
     place, segments = useful_place(run, front)
-    scene = Scene(place, {name: found for name, (found, _) in answers.items()}, notes=notes)
+    sources = {name: found for name, (found, _) in answers.items()}
+    scene = Scene(place, run.resolution, sources, notes=notes)
     for layer in sorted(shown, key=lambda layer: (KINDS.index(layer.kind), layer is front)):
         scene.layers.append(
             LinkLayer(

@@ -176,6 +176,17 @@ def parts_of(target: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def content_type(name: str) -> str:
+    """What a browser is told that it gets.
+
+    A page is one only where we made it, in a layer of our own whose name begins with `_`: no file
+    that lies below a layer's folder is ever shown as one.
+    """
+    if name.startswith("_") and name.endswith(".html"):
+        return "text/html; charset=utf-8"
+    return "application/json" if name.endswith("json") else "application/octet-stream"
+
+
 def byte_range(header: str, size: int) -> tuple[int, int] | None:
     """The half-open range that a `Range` header asks for.
 
@@ -270,8 +281,7 @@ class _Answer(BaseHTTPRequestHandler):
         self._begin(HTTPStatus.PARTIAL_CONTENT if wanted else HTTPStatus.OK, name)
         if wanted:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
-        kind = "application/json" if name.endswith("json") else "application/octet-stream"
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type(name))
         self.send_header("Content-Length", str(stop - start))
         self.end_headers()
         if with_body:

@@ -87,6 +87,18 @@ def neuroglancer_viewer(state: dict[str, Any], port: int = 0) -> Iterator[Any]:
         neuroglancer.stop()
 
 
+def another_viewer(state: dict[str, Any]) -> Any:
+    """One more viewer, on the server of the `neuroglancer_viewer` that is open; it ends with it.
+
+    The server forgets a viewer that nobody holds. Several hundred are made in a tenth of a second.
+    """
+    import neuroglancer
+
+    viewer = neuroglancer.Viewer()
+    viewer.set_state(state)
+    return viewer
+
+
 def missing_browser() -> str:
     """What a screenshot needs and this machine lacks; empty if nothing."""
     lacking = []
@@ -130,7 +142,7 @@ def screenshot(viewer: Any, size: tuple[int, int], timeout: float = DRAWN_WITHIN
         raise PlanError(f"a screenshot needs {lacking}")
     with (
         tempfile.TemporaryDirectory(prefix="volflow-browser-") as profile,
-        _browse(size, profile) as driver,
+        browse(size, profile) as driver,
     ):
         driver.set_page_load_timeout(timeout)
         # The window's own size would count the bars that a window with a frame has.
@@ -146,7 +158,8 @@ def screenshot(viewer: Any, size: tuple[int, int], timeout: float = DRAWN_WITHIN
 
 
 @contextmanager
-def _browse(size: tuple[int, int], profile: str) -> Iterator[Chrome]:
+def browse(size: tuple[int, int], profile: str) -> Iterator[Chrome]:
+    """A headless browser whose window has that size in pixels, with an empty folder for its own."""
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 

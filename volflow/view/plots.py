@@ -1,0 +1,160 @@
+"""Curves of a scoring as PNG: splits against mergers, and run length, over thresholds.
+
+matplotlib is imported when something is drawn, and draws without a screen. Colours are those of
+Okabe and Ito, which people with colour-blind eyes tell apart; shapes tell the same.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8a8a8a"
+SIZE, DOTS = (6.4, 4.2), 150  # inches; dots per inch
+EQUAL = (0.2, 0.4, 0.6, 0.8)  # of the way from the lower left corner to the upper right one
+MOST_LABELS = 12  # thresholds that are written beside their points
+
+VI, ERL = PLOTS = ("vi.png", "erl.png")
+
+Row = Mapping[str, Any]
+
+
+def curves(rows: Sequence[Row], best: Row | None) -> dict[str, bytes]:
+    """The plots that the scores of several thresholds allow, as PNG, by name.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        One per threshold: `threshold`, and whichever of `vi_split`, `vi_merge`, `vi` (bits) and
+        `erl` (nm) is known.
+    best : mapping, optional
+        The row of the threshold with the smallest `vi`.
+
+    Returns
+    -------
+    dict of str to bytes
+        Of `PLOTS` those for which there is something to draw.
+    """
+    found = {}
+    both = [row for row in rows if _known(row, "vi_split", "vi_merge")]
+    if both:
+        found[VI] = _png(split_against_merge(both, best))
+    erl = [row for row in rows if _known(row, "erl")]
+    if erl:
+        found[ERL] = _png(run_length(erl))
+    return found
+
+
+def split_against_merge(rows: Sequence[Row], best: Row | None) -> Figure:
+    """VI by splits against VI by mergers, a point per threshold, with lines of equal VI."""
+    figure, axes = _figure()
+    rows = sorted(rows, key=lambda row: row["threshold"])
+    merge = [row["vi_merge"] for row in rows]
+    split = [row["vi_split"] for row in rows]
+    axes.plot(merge, split, color=BLUE, marker="o", markersize=5, zorder=3, label="thresholds")
+    _label_points(axes, rows, "vi_merge", "vi_split")
+    if best is not None and _known(best, "vi_split", "vi_merge"):
+        total = best["vi_split"] + best["vi_merge"]
+        axes.plot(
+            best["vi_merge"], best["vi_split"], "*", color=RED, markersize=16, zorder=4,
+            markeredgecolor="white", linestyle="none",
+            label=f"best: {best['threshold']:g}, VI {total:.3f} bits",
+        )  # fmt: skip
+    _room(axes, merge, split)
+    _equal_sums(axes)
+    axes.set_xlabel("VI by mergers (bits)")
+    axes.set_ylabel("VI by splits (bits)")
+    axes.set_title("Splits against mergers over thresholds: lower left is better")
+    axes.legend(frameon=False, loc="best")
+    return figure
+
+
+def run_length(rows: Sequence[Row]) -> Figure:
+    """Expected run length over the threshold, the best marked, with what a perfect result has."""
+    figure, axes = _figure()
+    rows = sorted(rows, key=lambda row: row["threshold"])
+    threshold = [row["threshold"] for row in rows]
+    erl = [row["erl"] / 1000 for row in rows]
+    axes.plot(threshold, erl, color=BLUE, marker="o", markersize=5, zorder=3, label="ERL")
+    top = max(range(len(rows)), key=lambda at: (erl[at], -threshold[at]))
+    axes.plot(
+        threshold[top], erl[top], "*", color=RED, markersize=16, zorder=4,
+        markeredgecolor="white", linestyle="none",
+        label=f"best: {threshold[top]:g}, ERL {erl[top]:.3g} µm",
+    )  # fmt: skip
+    most = rows[top].get("erl_max")
+    if most is not None:
+        axes.axhline(
+            most / 1000, color=GREEN, linestyle="--", linewidth=1.2,
+            label=f"a perfect result: {most / 1000:.3g} µm",
+        )  # fmt: skip
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("threshold")
+    axes.set_ylabel("expected run length (µm)")
+    axes.set_title("Expected run length over thresholds: higher is better")
+    axes.legend(frameon=False, loc="best")
+    return figure
+
+
+def _figure() -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, dpi=DOTS, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    """The file, the same bytes for the same figure: nothing of the day it was drawn is in it."""
+    body = io.BytesIO()
+    figure.savefig(body, format="png", metadata={"Software": None})
+    return body.getvalue()
+
+
+def _label_points(axes: Axes, rows: Sequence[Row], across: str, up: str) -> None:
+    """The thresholds beside their points: all of few, of many some that are spread evenly."""
+    step = -(-len(rows) // MOST_LABELS)
+    for row in rows[::step]:
+        axes.annotate(
+            f"{row['threshold']:g}",
+            (row[across], row[up]),
+            xytext=(6, 4),
+            textcoords="offset points",
+            fontsize=8,
+            color="#444444",
+            zorder=5,
+        )
+
+
+def _room(axes: Axes, across: Sequence[float], up: Sequence[float]) -> None:
+    """Both axes from 0, unless all points are far from it, with a margin for the labels."""
+    for values, limit in ((across, axes.set_xlim), (up, axes.set_ylim)):
+        low, high = min(values), max(values)
+        span = max(high - low, 0.05 * high, 1e-3)
+        limit(0 if low < 3 * span else low - 0.15 * span, high + 0.15 * span)
+
+
+def _equal_sums(axes: Axes) -> None:
+    """Faint lines on which splits and mergers add up to the same."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for share in EQUAL:
+        total = left + bottom + share * (right - left + top - bottom)
+        axes.plot(
+            [total - top, total - bottom], [top, bottom],
+            color=GREY, linewidth=0.7, linestyle=":", zorder=1, scalex=False, scaley=False,
+            label="equal VI" if share == EQUAL[0] else None,
+        )  # fmt: skip
+
+
+def _known(row: Row, *names: str) -> bool:
+    return all(row.get(name) is not None for name in names)
