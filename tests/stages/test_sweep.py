@@ -15,10 +15,12 @@ from tests.stages.contract import filled
 from tests.stages.test_thresholds import segmentations, smooth
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.pipeline import VolumeSpec
+from volflow.core.skeleton import Skeleton
 from volflow.core.stage import Columns, Layer, Record
 from volflow.engine.api import make_plan
 from volflow.engine.shuffle import partition
 from volflow.errors import PlanError
+from volflow.io.skeletons import write_skeletons
 from volflow.io.volume import Volume
 from volflow.metrics.voxel import contingency, scores
 from volflow.stages.agglomerate import Agglomerate
@@ -200,3 +202,48 @@ def test_what_the_table_does_not_hold_is_told_at_planning(tmp_path: Path):
     document["steps"][1]["with"]["threshold"] = 0.3
     with pytest.raises(PlanError, match="step 'sweep': table holds segments at one threshold"):
         make_plan(document)
+
+
+# --- along skeletons -----------------------------------------------------------------------------
+
+
+def traced(folder: Path, owner: np.ndarray) -> None:
+    """A line of nodes along x through the middle of each of the largest labels, as SWC."""
+    names, sizes = np.unique(owner[owner > 0], return_counts=True)
+    lines = []
+    for name in names[np.argsort(-sizes, kind="stable")][:12]:
+        z, y, _ = np.argwhere(owner == name)[(owner == name).sum() // 2]
+        x = np.flatnonzero(owner[z, y] == name)
+        place = np.stack([np.full_like(x, z), np.full_like(x, y), x], 1) + BOUNDS.start
+        parent = np.arange(len(x)) - 1
+        lines.append(Skeleton(int(name), place * [10.0, 8.0, 8.0], parent, np.full(len(x), 9.0)))
+    write_skeletons(f"swc://{folder}/traced", lines)
+
+
+def test_run_lengths_at_each_threshold_are_those_of_its_segmentation(tmp_path: Path):
+    traced(tmp_path, TRUTH)
+    skeletons = {"path": f"swc://{tmp_path}/traced"}
+    sweep = {"use": "volflow.stages.sweep_skeletons:SweepSkeletons", "name": "swept"}
+
+    def found(wanted: Any, run: str, step: dict[str, Any]) -> Any:
+        document = pipeline(tmp_path, wanted, run, threshold=wanted[0] if sweep is step else None)
+        document["volumes"]["skeletons"] = skeletons
+        document["steps"] = [s for s in document["steps"] if s.get("name") != "sweep"]
+        document["steps"].append(step)
+        return volflow.run(document)
+
+    result = found([0.6, 0.45, 0.7], "run", sweep)
+    assert result.ok
+    many = result.results["swept"]
+    assert [entry["threshold"] for entry in many["thresholds"]] == [0.45, 0.6, 0.7]
+    for entry in many["thresholds"]:
+        one = found(entry["threshold"], "alone", {"use": "score_skeletons"})
+        own = one.results["score_skeletons"]
+        assert {n: own[n] for n in entry if n != "threshold"} == {
+            n: v for n, v in entry.items() if n != "threshold"
+        }
+        if entry["threshold"] == many["best"]["threshold"]:
+            assert {n: v for n, v in many["best"].items() if n != "threshold"} == own
+    lengths = [entry["erl"] for entry in many["thresholds"]]
+    assert len(set(lengths)) > 1
+    assert many["best"]["erl"] == max(lengths)

@@ -48,6 +48,16 @@ def thresholds_of(columns: Iterable[str]) -> list[float]:
     return [float(name.removeprefix(PREFIX)) for name in columns if name.startswith(PREFIX)]
 
 
+def not_many(columns: Iterable[str]) -> list[str]:
+    """Why the thresholds of a table of pieces cannot be compared; empty if they can."""
+    if thresholds_of(columns):
+        return []
+    return [
+        "table holds segments at one threshold only; a sweep is over a list, such as "
+        "`threshold: [0.2, 0.3, 0.4]` of agglomerate"
+    ]
+
+
 def chosen_column(columns: Iterable[str], threshold: float | None) -> str:
     """The column of segments at a threshold; at None, the only one.
 

@@ -10,7 +10,7 @@ import numpy as np
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Columns, Group, Layer, Record
 from volflow.metrics.overlaps import combined
-from volflow.segment.dendrogram import segment_column, thresholds_of
+from volflow.segment.dendrogram import not_many, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
 from volflow.stages.score import Score
 
@@ -34,13 +34,7 @@ class Sweep(Score):
     """The score that is lowest at the best threshold; `require` is asked of that one."""
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
-        columns = [name for name, _ in tables["table"].dtypes] if "table" in tables else []
-        if not columns or thresholds_of(columns):
-            return []
-        return [
-            "table holds segments at one threshold only; a sweep is over a list, such as "
-            "`threshold: [0.2, 0.3, 0.4]` of agglomerate"
-        ]
+        return [text for table in tables.values() for text in not_many(dict(table.dtypes))]
 
     def node_memory(self, shape: Triple) -> int:
         return MANY * super().node_memory(shape)

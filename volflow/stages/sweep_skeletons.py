@@ -1,0 +1,90 @@
+"""The `sweep_skeletons` stage: run lengths at each of many thresholds from one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from volflow.core.geometry import Block
+from volflow.core.stage import Columns, Layer, Previous, Record, Up
+from volflow.segment.dendrogram import not_many, segment_column, thresholds_of
+from volflow.segment.relabel import relabel
+from volflow.stages.score_skeletons import ScoreSkeletons
+
+LABEL = "label@"
+
+
+class SweepSkeletons(ScoreSkeletons):
+    """The scores of `score_skeletons` at each threshold of `table`, nothing painted.
+
+    Each block reads the pieces under its nodes once; each threshold names them anew. The scores
+    at a threshold are those that `score_skeletons` gives to what `relabel` paints at it.
+    """
+
+    wants: ClassVar[dict[str, Layer]] = {
+        **{name: layer for name, layer in ScoreSkeletons.wants.items() if name != "segmentation"},
+        "fragments": Layer("uint64", 0, "segmentation", blockwise=True),
+    }
+
+    by: Literal["erl", "terl", "berl", "nerl", "nerl_norm"] = "erl"
+    """The score that is highest at the best threshold; `require` is asked of that one."""
+
+    def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
+        return [text for table in tables.values() for text in not_many(dict(table.dtypes))]
+
+    def leaf(  # type: ignore[override]  # the inputs by name
+        self,
+        block: Block,
+        round: str,
+        previous: Previous | None,
+        *,
+        fragments: np.ndarray,
+        table: Record,
+        skeletons: Record,
+        mito: np.ndarray | None = None,
+        clefts: np.ndarray | None = None,
+        nuclei: np.ndarray | None = None,
+    ) -> Up:
+        found = super().leaf(
+            block,
+            round,
+            previous,
+            segmentation=fragments,
+            skeletons=skeletons,
+            mito=mito,
+            clefts=clefts,
+            nuclei=nuclei,
+        )
+        piece = found.passed["label"]
+        labels = {
+            f"{LABEL}{threshold!r}": relabel(
+                piece, table["piece"], table[segment_column(threshold)]
+            )
+            for threshold in thresholds_of(table)
+        }
+        return Up({**found.passed, **labels}, {})
+
+    def result(self, roots: Sequence[Record]) -> dict[str, Any]:
+        names = [name for name in roots[0] if name.startswith(LABEL)]
+        told = []
+        for threshold in sorted(float(name.removeprefix(LABEL)) for name in names):
+            chosen = [{**_plain(root), "label": root[f"{LABEL}{threshold!r}"]} for root in roots]
+            told.append({"threshold": threshold, **super().result(chosen)})
+        known = [scores for scores in told if scores[self.by] is not None]
+        best = max(known, key=lambda scores: float(scores[self.by]), default=None)
+        return {"by": self.by, "best": best, "thresholds": [_numbers(scores) for scores in told]}
+
+    def unmet(self, result: Mapping[str, Any]) -> list[str]:
+        return super().unmet(result["best"] or dict.fromkeys(self.require))
+
+
+def _plain(root: Record) -> Record:
+    """A record without the labels of the thresholds."""
+    return {name: column for name, column in root.items() if not name.startswith(LABEL)}
+
+
+def _numbers(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores without tables and lists."""
+    return {name: value for name, value in scores.items() if not isinstance(value, dict | list)}
