@@ -17,18 +17,37 @@ from tests.cli import scored
 from tests.cli.conftest import Call
 from tests.cli.scored import BOX, LEFT, MERGED, REST, RIGHT, addresses, options, skeletons, written
 from tests.cli.test_viewing import end, start
+from volflow import run
 from volflow.core.geometry import Box
+from volflow.core.skeleton import Skeleton
+from volflow.io.skeletons import write_skeletons
 from volflow.metrics.voxel import contingency, scores
 from volflow.view.score_document import errors_of, find_document
 
-SWEEP = {
-    "thresholds": [
-        {"threshold": 0.2, "vi_split": 0.1, "vi_merge": 2.0, "vi": 2.1, "arand": 0.4, "erl": 900.0},
-        {"threshold": 0.4, "vi_split": 0.5, "vi_merge": 0.5, "vi": 1.0, "arand": 0.2, "erl": 2e3},
-        {"threshold": 0.6, "vi_split": 1.5, "vi_merge": 0.2, "vi": 1.7, "arand": 0.3, "erl": 7e2},
-    ],
-    "best": {"threshold": 0.4, "vi_split": 0.5, "vi_merge": 0.5, "vi": 1.0},
-}
+THRESHOLDS = [0.2, 0.5, 0.8]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume segmented at three thresholds; `relabel` paints the middle one."""
+    folder = tmp_path_factory.mktemp("swept")
+    bounds, step = "0:32,0:64,0:64", {"use": "synth", "out": {"truth": "exact"}}
+    made = {"run": str(folder / "synth"), "bounds": bounds, "resolution": [10, 10, 10]}
+    assert run({**made, "steps": [step]}).ok
+    overrides = [
+        f"run={folder}/run", f"volumes.affinity.path=precomputed://{folder}/synth/affinity",
+        f"steps.agglomerate.threshold={THRESHOLDS}", "steps.agglomerate.min_size=0",
+        "steps.relabel.threshold=0.5", "block=[32,32,32]",
+    ]  # fmt: skip
+    assert run("segment", overrides=overrides).ok
+    return folder
+
+
+def of_sweep(folder: Path) -> list[str]:
+    return [
+        "--segmentation", f"precomputed://{folder}/run/segmentation",
+        "--truth", f"precomputed://{folder}/synth/exact", "--sweep", f"{folder}/run",
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -41,10 +60,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_everything_is_left_behind(volflow: Call, places: dict[str, str], tmp_path: Path) -> None:
-    sweep, out = tmp_path / "swept", tmp_path / "report"
-    (sweep / "results").mkdir(parents=True)
-    (sweep / "results/sweep.json").write_text(json.dumps(SWEEP))
-    more = ["--skeletons", skeletons(tmp_path), "--objects", "--sweep", sweep, "--out", out]
+    out = tmp_path / "report"
+    more = ["--skeletons", skeletons(tmp_path), "--objects", "--out", out]
     found = volflow("score", *options(places), *more)
     assert found.exit_code == 0, found.output
     arrays = scored.arrays()
@@ -53,7 +70,6 @@ def test_everything_is_left_behind(volflow: Call, places: dict[str, str], tmp_pa
     told = document["results"]["score"]
     assert {name: told[name] for name in wanted} == wanted
     assert document["results"]["score_skeletons"]["splits"] == 1
-    assert document["results"]["sweep"] == SWEEP
     assert document["bounds"] == str(BOX)
     assert document["resolution"] == [40, 8, 8]
 
@@ -63,19 +79,84 @@ def test_everything_is_left_behind(volflow: Call, places: dict[str, str], tmp_pa
         told["objects"]["true_positives"][0]
     )
     assert float(numbers["score_skeletons", "erl"]) == document["results"]["score_skeletons"]["erl"]
-    curves = rows(out / "curves.csv")
-    assert [row["threshold"] for row in curves if row["best"] == "1"] == ["0.4"]
-    assert [float(row["erl"]) for row in curves] == [900, 2000, 700]
-    for name in ("vi.png", "erl.png"):
-        assert (out / name).read_bytes().startswith(b"\x89PNG")
-
+    assert f"| {wanted['vi']:.4f} bits |" in (out / "report.md").read_text()
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64") == 2
+    assert f"{wanted['vi']:.4f}" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)  # it loads nothing, and runs nothing
     assert "<script" not in page
+
+
+def test_a_sweep_scores_each_threshold_as_a_run_of_its_own(
+    volflow: Call, swept: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    x = np.arange(4, 60, 4)
+    place = np.stack([np.full(len(x), 16), np.full(len(x), 30), x], axis=1) * 10.0
+    line = Skeleton(1, place, np.arange(len(x)) - 1, np.full(len(x), 20.0))
+    write_skeletons(f"swc://{tmp_path}/swc", [line])
+    command = ["score", *of_sweep(swept), "--skeletons", f"swc://{tmp_path}/swc", "--out", out]
+    for _ in range(2):  # the second time the steps are there
+        found = volflow(*command)
+        assert found.exit_code == 0, found.output
+    table = rows(out / "curves.csv")
+    results = json.loads((out / "scores.json").read_text())["results"]
+    assert [float(row["threshold"]) for row in table] == THRESHOLDS
+    painted = table[1]  # at 0.5, which is what --segmentation holds
+    assert float(painted["vi"]) == results["score"]["vi"]
+    assert float(painted["erl"]) == results["score_skeletons"]["erl"]
+    best = min(table, key=lambda row: float(row["vi"]))
+    assert [row["threshold"] for row in table if row["best"] == "1"] == [best["threshold"]]
+    assert len({row["vi"] for row in table}) == 3
+    for name in ("vi.png", "erl.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert (out / "report.html").read_text().count("data:image/png;base64") == 2
     text = (out / "report.md").read_text()
-    for told_once in (f"| {wanted['vi']:.4f} bits |", "![vi.png](vi.png)", "Best: 0.4"):
-        assert told_once in text
+    assert "![vi.png](vi.png)" in text
+    assert f"Best: {best['threshold']}, VI" in text
+    again = volflow("retry", swept / "run")  # the run is as good as before, its new steps included
+    assert again.exit_code == 0, again.output
+    assert "scored_sweep" in again.output
+
+
+def test_a_sweep_of_what_cannot_be_swept_is_told(
+    volflow: Call, swept: Path, places: dict[str, str], tmp_path: Path
+) -> None:
+    small = volflow("score", *options(places), "--sweep", swept / "run")
+    assert small.exit_code == 2
+    assert f"--sweep {swept / 'run'}: " in small.stderr
+    assert "reach beyond volume 'scored_truth'" in small.stderr
+    one = tmp_path / "one"
+    affinity = f"volumes.affinity.path=precomputed://{swept}/synth/affinity"
+    assert run("segment", overrides=[f"run={one}", affinity]).ok
+    found = volflow("score", *of_sweep(swept)[:4], "--sweep", one)
+    assert found.exit_code == 2
+    assert "table holds segments at one threshold only" in found.stderr
+    assert "scored_" not in (one / "pipeline.yaml").read_text()
+
+
+def test_a_sweep_of_the_runs_own_is_of_its_own_truth(
+    volflow: Call, swept: Path, places: dict[str, str], tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    file = tmp_path / "own.yaml"
+    steps = [
+        {"use": "fragments"},
+        {"use": "agglomerate", "with": {"threshold": THRESHOLDS, "min_size": 0}},
+        {"use": "sweep"},
+    ]
+    volumes = {
+        "affinity": {"path": f"precomputed://{swept}/synth/affinity"},
+        "truth": {"path": f"precomputed://{swept}/synth/exact"},
+    }
+    file.write_text(json.dumps({"run": str(own), "volumes": volumes, "steps": steps}))
+    assert volflow("run", file).exit_code == 0
+    found = volflow("score", *of_sweep(swept)[:4], "--sweep", own)
+    assert found.exit_code == 0, found.output
+    assert "of 3: VI" in found.stdout
+    assert "scored_" not in (own / "pipeline.yaml").read_text()
+    other = volflow("score", *options(places), "--sweep", own)
+    assert other.exit_code == 2
+    assert "its own step 'sweep' is scored against" in other.stderr
 
 
 def test_offenders_are_those_that_were_made(
@@ -204,7 +285,7 @@ def test_all_mistakes_are_told_at_once(
     assert "there is no metric 'vii'; did you mean 'vi'?" in told
     assert "'erl' needs --skeletons" in told
     assert told.count("wanted METRIC<=NUMBER or METRIC>=NUMBER") == 2
-    assert "it holds no results/sweep.json" in told
+    assert "nowhere: it holds no run" in told
     assert f"{tmp_path / 'file'} is a file; wanted a folder" in told
 
 
@@ -281,14 +362,14 @@ def test_an_empty_truth_leaves_no_report(
 
 
 def test_what_an_earlier_report_had_more_is_gone(
-    volflow: Call, places: dict[str, str], tmp_path: Path
+    volflow: Call, swept: Path, tmp_path: Path
 ) -> None:
-    sweep, out = tmp_path / "swept", tmp_path / "report"
-    (sweep / "results").mkdir(parents=True)
-    (sweep / "results/sweep.json").write_text(json.dumps(SWEEP))
-    command = ["score", *options(places), "--out", out]
-    assert volflow(*command, "--sweep", sweep).exit_code == 0
+    out = tmp_path / "report"
+    command = ["score", *of_sweep(swept), "--out", out]
+    assert volflow(*command).exit_code == 0
     assert (out / "vi.png").exists()
+    command.remove("--sweep")
+    command.remove(f"{swept}/run")
     assert volflow(*command).exit_code == 0
     assert not {"vi.png", "erl.png", "curves.csv"} & {path.name for path in out.iterdir()}
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--mito", metavar="ADDRESS", help="Labels of mitochondria, for bERL.")
 @click.option("--clefts", metavar="ADDRESS", help="Labels of synaptic clefts, for bERL.")
 @click.option("--nuclei", metavar="ADDRESS", help="Labels of nuclei, for nERL.")
-@click.option("--sweep", metavar="RUN", help="A run whose step `sweep` scored many thresholds.")
+@click.option("--sweep", metavar="RUN", help="A run of several thresholds: score each.")
 @click.option("--objects", is_flag=True, help="Objects found, too: precision, recall, F1, AP.")
 @click.option(
     "--border",
@@ -85,8 +85,11 @@ def score(
     volumes = {name: path for name, path in {**addresses, "em": image}.items() if path}
     request = Request(volumes, objects, border, require, bounds, out, overrides)
     with run_folder(out) as folder:
-        planned, curves = _plan(request, folder, sweep, profile)
+        planned, sweeps = _plan(request, folder, sweep, profile)
         result = _run(planned, profile)
+        curves = {
+            name: found for each in sweeps for name, found in _run(each, profile).results.items()
+        }
         document = _document(planned, result, curves)
         if as_json:
             click.echo(json.dumps(_flat(document["results"]), indent=1, sort_keys=True))
@@ -104,27 +107,30 @@ def score(
 
 def _plan(
     request: Request, folder: str, sweep: str | None, profile: Profile
-) -> tuple[Plan, dict[str, Any]]:
-    """The plan and the scores of a sweep; all mistakes that can be known are told at once."""
+) -> tuple[Plan, list[Plan]]:
+    """The plan and those of a sweep; all mistakes that can be known are told at once."""
     from volflow.cli.score_pipeline import cut, make_pipeline
+    from volflow.cli.score_sweep import plan_sweep
     from volflow.engine.api import make_plan
 
-    curves, lacking = _sweep(sweep)
+    mistakes: list[str] = []
+    planned: Plan | None = None
+    sweeps: list[Plan] = []
     try:
         pipeline, mistakes = make_pipeline(request, folder)
-    except PlanError as error:
-        raise PlanError(*error.mistakes, *lacking) from error
-    mistakes += lacking
-    try:
         planned = make_plan(pipeline, profile=profile)
     except PlanError as error:
-        raise PlanError(*mistakes, *_not_told(error.mistakes, mistakes)) from error
-    if mistakes:
+        mistakes += _not_told(error.mistakes, mistakes)
+    try:
+        sweeps = plan_sweep(sweep, request.volumes, profile) if sweep else []
+    except PlanError as error:
+        mistakes += error.mistakes
+    if mistakes or planned is None:
         raise PlanError(*mistakes)
-    note = "" if request.bounds else cut(pipeline)
+    note = "" if request.bounds else cut(planned.pipeline)
     if note:
         click.echo(note, err=True)
-    return planned, curves
+    return planned, sweeps
 
 
 def _not_told(more: list[str], mistakes: list[str]) -> list[str]:
@@ -136,21 +142,6 @@ def _not_told(more: list[str], mistakes: list[str]) -> list[str]:
         for text in more
         if not (out and text.startswith("run:")) and not (sides and ": resolution " in text)
     ]
-
-
-def _sweep(run: str | None) -> tuple[dict[str, Any], list[str]]:
-    """What a run's sweep found, and what is wrong if there is nothing."""
-    from volflow.io.store import Store
-
-    if run is None:
-        return {}, []
-    found = Store(run).read_json("results/sweep.json")
-    if found is None or not found.get("thresholds"):
-        return {}, [
-            f"--sweep {run}: it holds no results/sweep.json; give its pipeline several thresholds "
-            f"(steps.agglomerate.threshold=[0.2,0.3,0.4]) and a step `sweep`, and run it"
-        ]
-    return {"sweep": found}, []
 
 
 def _run(planned: Plan, profile: Profile) -> RunResult:

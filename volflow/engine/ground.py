@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from volflow.core.geometry import Box, Triple, triple
 from volflow.core.mistakes import Mistakes
-from volflow.core.pipeline import Pipeline
+from volflow.core.pipeline import Pipeline, VolumeSpec
 from volflow.core.wiring import Wiring
 from volflow.engine.checks import MOST_VOXELS, check_bounds, check_resolution, listed, same
 from volflow.engine.digest import digest, foreign_content
@@ -104,7 +104,8 @@ def _placed(
         text = f"step '{reader}' reads '{name}' as skeletons, so it needs a path under volumes"
         mistakes.add(("volumes", name), text)
         return None
-    for field in sorted(spec.model_fields_set - {"path"}):
+    plain = VolumeSpec(path=spec.path)  # as a run keeps its pipeline, defaults are written out
+    for field in sorted(f for f in spec.model_fields_set if getattr(spec, f) != getattr(plain, f)):
         text = f"'{name}' are skeletons; their address says how they are read, not '{field}'"
         mistakes.add(("volumes", name, field), text)
     try:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8a8a8a"
 SIZE, DOTS = (6.4, 4.2), 150  # inches; dots per inch
 EQUAL = (0.2, 0.4, 0.6, 0.8)  # of the way from the lower left corner to the upper right one
-MOST_LABELS = 12  # thresholds that are written beside their points
+FAR = 4.0  # times the best VI: worse thresholds would press the others into a corner
+LABEL = (50.0, 26.0)  # pixels that a threshold's label takes
 
 VI, ERL = PLOTS = ("vi.png", "erl.png")
 
@@ -51,13 +52,15 @@ def curves(rows: Sequence[Row], best: Row | None) -> dict[str, bytes]:
 
 
 def split_against_merge(rows: Sequence[Row], best: Row | None) -> Figure:
-    """VI by splits against VI by mergers, a point per threshold, with lines of equal VI."""
+    """VI by splits against VI by mergers, a point per threshold, with lines of equal VI.
+
+    Thresholds that are far worse than the best are left out of the frame, and told.
+    """
     figure, axes = _figure()
     rows = sorted(rows, key=lambda row: row["threshold"])
     merge = [row["vi_merge"] for row in rows]
     split = [row["vi_split"] for row in rows]
     axes.plot(merge, split, color=BLUE, marker="o", markersize=5, zorder=3, label="thresholds")
-    _label_points(axes, rows, "vi_merge", "vi_split")
     if best is not None and _known(best, "vi_split", "vi_merge"):
         total = best["vi_split"] + best["vi_merge"]
         axes.plot(
@@ -65,12 +68,17 @@ def split_against_merge(rows: Sequence[Row], best: Row | None) -> Figure:
             markeredgecolor="white", linestyle="none",
             label=f"best: {best['threshold']:g}, VI {total:.3f} bits",
         )  # fmt: skip
-    _room(axes, merge, split)
+    near = _framed(rows)
+    _frame(axes, near)
     _equal_sums(axes)
+    _label_points(axes, near, best)
+    beyond = [f"{row['threshold']:g}" for row in rows if row not in near]
     axes.set_xlabel("VI by mergers (bits)")
     axes.set_ylabel("VI by splits (bits)")
     axes.set_title("Splits against mergers over thresholds: lower left is better")
-    axes.legend(frameon=False, loc="best")
+    title = f"far worse, not shown: {', '.join(beyond)}" if beyond else None
+    legend = axes.legend(frameon=False, loc="upper right", title=title)
+    legend.get_title().set_fontsize(8)
     return figure
 
 
@@ -121,27 +129,39 @@ def _png(figure: Figure) -> bytes:
     return body.getvalue()
 
 
-def _label_points(axes: Axes, rows: Sequence[Row], across: str, up: str) -> None:
-    """The thresholds beside their points: all of few, of many some that are spread evenly."""
-    step = -(-len(rows) // MOST_LABELS)
-    for row in rows[::step]:
+def _framed(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose VI is not much larger than the smallest, but at least three."""
+    total = {id(row): row["vi_split"] + row["vi_merge"] for row in rows}
+    ranked = sorted(total.values())
+    most = max(FAR * ranked[0], ranked[:3][-1])
+    return [row for row in rows if total[id(row)] <= most]
+
+
+def _frame(axes: Axes, rows: Sequence[Row]) -> None:
+    """Both axes from 0, with room for what lies on them."""
+    for name, limit in (("vi_merge", axes.set_xlim), ("vi_split", axes.set_ylim)):
+        high = max(max(row[name] for row in rows), 1e-3)
+        limit(-0.03 * high, 1.12 * high)
+
+
+def _label_points(axes: Axes, rows: Sequence[Row], best: Row | None) -> None:
+    """The thresholds beside their points, the best one's first; none upon another."""
+    taken: list[tuple[float, float]] = []
+    chosen = None if best is None else best["threshold"]
+    for row in sorted(rows, key=lambda row: (row["threshold"] != chosen, row["threshold"])):
+        x, y = axes.transData.transform((row["vi_merge"], row["vi_split"]))
+        if any(abs(x - a) < LABEL[0] and abs(y - b) < LABEL[1] for a, b in taken):
+            continue
+        taken.append((x, y))
         axes.annotate(
             f"{row['threshold']:g}",
-            (row[across], row[up]),
-            xytext=(6, 4),
+            (row["vi_merge"], row["vi_split"]),
+            xytext=(8, 5),
             textcoords="offset points",
             fontsize=8,
             color="#444444",
             zorder=5,
         )
-
-
-def _room(axes: Axes, across: Sequence[float], up: Sequence[float]) -> None:
-    """Both axes from 0, unless all points are far from it, with a margin for the labels."""
-    for values, limit in ((across, axes.set_xlim), (up, axes.set_ylim)):
-        low, high = min(values), max(values)
-        span = max(high - low, 0.05 * high, 1e-3)
-        limit(0 if low < 3 * span else low - 0.15 * span, high + 0.15 * span)
 
 
 def _equal_sums(axes: Axes) -> None:

@@ -121,16 +121,27 @@ def errors_of(document: Mapping[str, Any]) -> list[Offender]:
 
 
 def thresholds_of(document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The scores of several thresholds and the best of them; empty where only one was scored."""
-    for result in document["results"].values():
-        rows = result.get("thresholds")
-        if isinstance(rows, list) and rows:
-            known = [row for row in rows if row.get("vi") is not None]
-            best = result.get("best")
-            if not (isinstance(best, Mapping) and best.get("vi_split") is not None):
-                best = min(known, key=lambda row: (row["vi"], row["threshold"]), default={})
-            return rows, dict(best)
-    return [], {}
+    """The scores of several thresholds, ascending, and the best of them; empty where there is one.
+
+    What the sweeps over labels and over skeletons say of a threshold is one row. The best is the
+    one that the sweep over labels names, otherwise that of the smallest `vi`, or of the largest
+    `erl` where no labels were swept.
+    """
+    rows: dict[float, dict[str, Any]] = {}
+    told: dict[str, Any] = {}
+    sweeps = [found for found in document["results"].values() if _is_sweep(found)]
+    for result in sorted(sweeps, key=lambda found: "vi" not in found["thresholds"][0]):
+        for row in result["thresholds"]:
+            rows[row["threshold"]] = {**row, **rows.get(row["threshold"], {})}
+        told = told or dict(result.get("best") or {})
+    if not told:
+        known = [row for row in rows.values() if row.get("vi") is not None]
+        told = min(known, key=lambda row: (row["vi"], row["threshold"]), default={})
+    return [rows[key] for key in sorted(rows)], rows.get(told.get("threshold", -1.0), {})
+
+
+def _is_sweep(result: Mapping[str, Any]) -> bool:
+    return isinstance(result.get("thresholds"), list) and bool(result["thresholds"])
 
 
 def _inputs(layers: RunLayers, results: Results) -> dict[str, dict[str, str]]:

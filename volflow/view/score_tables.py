@@ -33,8 +33,8 @@ METRICS: dict[str, Metric] = {
     "precision_all_pairs": Metric("precision, all pairs", "", ""),
     "recall_all_pairs": Metric("recall, all pairs", "", ""),
     "erl": Metric("ERL", "nm", "expected run length; higher is better"),
-    "erl_max": Metric("ERL, at most", "nm", "of a perfect segmentation"),
-    "erl_ratio": Metric("ERL / at most", "", "1 is perfect"),
+    "erl_max": Metric("ERL, perfect", "nm", "what a segmentation without errors has"),
+    "erl_ratio": Metric("ERL ratio", "", "of what a perfect segmentation has"),
     "terl": Metric("tERL", "nm", "small mergers are tolerated"),
     "berl": Metric("bERL", "nm", "splits at mitochondria cost more, mergers at synapses veto"),
     "nerl": Metric("nERL", "nm", "edges weighted by radius and distance from the nucleus"),
@@ -62,7 +62,7 @@ OBJECTS = {
     "false_negatives": "missed",
 }
 HEADLINES = ("vi", "vi_split", "vi_merge", "arand", "erl", "erl_ratio", "terl", "berl", "nerl_norm")
-CURVES = ("threshold", "vi_split", "vi_merge", "vi", "arand", "precision", "recall", "erl")
+CURVES = ("threshold", "vi_split", "vi_merge", "vi", "arand", "precision", "recall", "erl", "terl")
 
 
 def metric_of(key: str) -> Metric:
@@ -273,9 +273,19 @@ def curve_table(
     for key in keys:
         unit = METRICS[key].unit
         heads.append(f"{METRICS[key].label} ({unit})" if unit else METRICS[key].label)
-    cells = [[f"{row['threshold']:g}", *(written(row.get(key)) for key in keys)] for row in rows]
-    told = f"{best['threshold']:g}, VI {written(best.get('vi'))} bits" if best else ""
+    cells = [
+        [f"{row['threshold']:g}", *(_bare(row.get(key), METRICS[key].unit) for key in keys)]
+        for row in rows
+    ]
+    shown = [key for key in ("vi", "erl") if best.get(key) is not None]
+    scores = [f"{METRICS[key].label} {written(best[key], METRICS[key].unit)}" for key in shown]
+    told = ", ".join([f"{best['threshold']:g}", *scores]) if best else ""
     return (heads, cells), told
+
+
+def _bare(value: Any, unit: str) -> str:
+    """A number whose unit stands in the head of its column."""
+    return written(value, unit).removesuffix(unit).rstrip()
 
 
 def _plain(value: Any) -> bool:
