@@ -292,6 +292,17 @@ def other(folder: Path, new: bool = True):
     return CloudVolume(path, progress=False)
 
 
+@pytest.mark.parametrize("format_", ["swc", "precomputed-skeletons", "sharded"])
+def test_skeletons_in_a_store_that_is_no_file_system(format_: str) -> None:
+    every = [forest(name, 20, name) for name in (1, 2)]
+    shard = format_ == "sharded"
+    address = f"{'precomputed-skeletons' if shard else format_}://memory://skeletons/{format_}"
+    write_skeletons(address, every, shard=shard)
+    found = SkeletonSet.open(address)
+    for written, read in zip(every, found.read_all()[0], strict=True):
+        same_graph(read, written)
+
+
 def test_damaged_and_missing_precomputed_skeletons_are_told(tmp_path: Path) -> None:
     address = f"precomputed-skeletons://{tmp_path}"
     write_skeletons(address, [forest(1, 8, 1), forest(2, 8, 2)])

@@ -118,6 +118,14 @@ def way(skeleton: Skeleton, start: int) -> np.ndarray:
     return np.where(np.isfinite(found), found, -1)
 
 
+def test_smoothing_leaves_no_object() -> None:
+    labels = np.full((3, 4, 40), 2, np.uint8)
+    x = np.arange(40)
+    labels[1, 1 + x % 2, x] = 1  # a line one voxel wide that turns at each voxel
+    for one in skeletonize(labels, RESOLUTION):
+        nodes_lie_inside([one], labels)
+
+
 def test_pieces_of_a_label_are_trees_of_one_skeleton() -> None:
     labels = np.zeros((20, 40, 60), np.uint32)
     labels[5:9, 5:12, 5:50] = labels[12:16, 20:28, 5:50] = 3

@@ -16,7 +16,9 @@ from volflow.core.skeleton import Skeleton, from_edges
 from volflow.core.stage import Layer, find_stage
 from volflow.engine.api import make_plan
 from volflow.engine.api import run as run_pipeline
+from volflow.engine.planner import PROCESS
 from volflow.errors import PlanError
+from volflow.io.nodes import NODE_BYTES
 from volflow.io.skeletons import write_skeletons
 from volflow.io.volume import Volume
 from volflow.metrics.disks import synapse_nodes
@@ -306,9 +308,11 @@ def test_a_limit_that_is_not_met_is_told(brain: Brain, tmp_path: Path) -> None:
 
 def test_the_plan_knows_the_memory_of_the_nodes(brain: Brain, tmp_path: Path) -> None:
     step = make_plan(pipeline(brain, tmp_path)).steps[0]
-    bare = step.stage.memory((32, 32, 32))
-    assert min(step.memory.values()) >= 320 * sum(map(len, brain.skeletons))
-    assert bare < min(step.memory.values())
+    few = make_plan(pipeline(brain, tmp_path, inputs=("segmentation",))).steps[0]
+    assert few.memory == step.memory
+    block = step.stage.memory((32, 32, 32))
+    nodes = NODE_BYTES * sum(map(len, brain.skeletons))
+    assert step.memory["total.up.0"] == PROCESS + block + nodes
 
 
 def test_found_by_its_name() -> None:
