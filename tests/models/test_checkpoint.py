@@ -203,3 +203,28 @@ def test_the_weights_of_another_network_are_refused(path):
     save_file(load_file(path), path, {KEY: other.model_dump_json()})
     with pytest.raises(StorageError, match=r"not the weights of volflow\.models\.resunet3d"):
         load_checkpoint(path)
+
+
+def test_only_the_channels_that_are_kept_are_computed():
+    network, image = trained(), torch.randn(1, 1, 16, 16, 16)
+    whole = network(image)
+    network.keep([2, 0])
+    assert network.head.weight.shape == (2, 2, 1, 1, 1)
+    torch.testing.assert_close(network(image), whole[:, [2, 0]], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"heads": {"a": {"channels": 2}}}, "heads have 2 channels in all; out_channels says 3"),
+        ({"heads": {"a b": {"channels": 3}}}, "should match pattern"),
+        ({"heads": {"a": {"channels": 3}}, "sigmoid": False}, "are said by each of the heads"),
+        ({"heads": {"a": {"channels": 3, "odd": ["z"]}}}, "3 output channels need as many odd"),
+        ({"heads": {"a": {"channels": 3, "range": [1, 0]}}}, "range must ascend"),
+        ({"offsets": [[-1, 0, 0]]}, "3 output channels need as many offsets; got 1"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(changes, told):
+    said = HEADER.model_dump() | {"offsets": []} | changes
+    with pytest.raises(ValueError, match=told):
+        Header.model_validate(said)

@@ -82,7 +82,8 @@ def objects(shape: Triple, seed: int = 0) -> np.ndarray:
     points = rng.uniform(0, 1, (12, 3)) * shape
     places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     found = np.argmin(((places[..., None, :] - points) ** 2).sum(-1), axis=-1) - 1
-    return found.astype(np.int32)
+    labels: np.ndarray = found.astype(np.int32)
+    return labels
 
 
 @settings(max_examples=15)

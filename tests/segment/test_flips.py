@@ -48,6 +48,20 @@ def test_the_average_is_taken_over_every_set_of_axes() -> None:
     np.testing.assert_array_equal(made, np.full((1, 1, 2, 2, 2), 3.5))
 
 
+def slopes(batch: np.ndarray) -> np.ndarray:
+    """A network that tells the slope along z, the product of those along z and x, and the image."""
+    z, x = np.gradient(batch, axis=-3), np.gradient(batch, axis=-1)
+    return np.stack([3 + z, 1 - z * x, batch], axis=1)
+
+
+@pytest.mark.parametrize("axes", ["z", "x", "zx", "zyx"])
+def test_parts_of_an_arrow_turn_their_sign(axes: str) -> None:
+    odd, total = ("z", "zx", ""), (6.0, 2.0, 1.0)
+    mean = averaged(slopes, axes, (), odd, total)(IMAGE)
+    np.testing.assert_allclose(mean, slopes(IMAGE), atol=1e-5)
+    assert np.abs(averaged(slopes, axes, ())(IMAGE) - slopes(IMAGE)).max() > 0.1
+
+
 def test_no_flips_change_nothing() -> None:
     assert averaged(pairs, "", OFFSETS) is pairs
 

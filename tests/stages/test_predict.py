@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.networks import FIXED, checkpoint, network
+from tests.networks import ARGUMENTS, FIXED, OFFSETS, checkpoint, header, network
 from tests.stages.contract import Case, StageContract, run
 from volflow.core.geometry import Box, Triple
 from volflow.core.pipeline import VolumeSpec
@@ -61,6 +61,75 @@ class TestPredictBlended(StageContract):
 
     def test_inputs_are_those_of_the_case(self, case: Case) -> None:
         assert case.stage.inputs() == {"em": True, "intensity": False}
+
+
+HEADS = {
+    "affinity": {"channels": 4, "offsets": OFFSETS},
+    "shape": {"channels": 3, "odd": ("z", "yx", "")},
+    "height": {"channels": 1, "sigmoid": False, "range": (-4, 4)},
+}
+MANY = {"offsets": (), "heads": HEADS, "out_channels": 8}
+
+
+@pytest.fixture(scope="module")
+def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose network says several things at once."""
+    path = tmp_path_factory.mktemp("networks") / "headed.safetensors"
+    return checkpoint(path, **MANY, arguments={**ARGUMENTS, "out_channels": 8}, normalisation=FIXED)
+
+
+class TestPredictHeads(StageContract):
+    @pytest.fixture
+    def case(self, headed: Path) -> Case:
+        stage = Predict(model=str(headed), heads=("height", "shape", "affinity"), flips="yx")
+        return Case(stage, BOUNDS, {"em": EM}, ((16, 16, 32), (11, 40, 20)))
+
+    def test_inputs_are_those_of_the_case(self, case: Case) -> None:
+        assert case.stage.inputs() == {"em": True, "intensity": False}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_head_is_the_same_whichever_others_are_written(headed: Path, precision: str) -> None:
+    def made(**with_: Any) -> dict[str, np.ndarray]:
+        stage = Predict(model=str(headed), precision=precision, **with_)
+        return run(Case(stage, BOUNDS, {"em": EM}), (20, 24, 32))
+
+    alone = made()
+    assert alone.keys() == {"affinity@0"}
+    every = made(heads=("shape", "height", "affinity"), write={"far": (3,)})
+    assert {name: array.shape[:-3] for name, array in every.items()} == {
+        "shape@0": (3,),
+        "height@0": (),
+        "affinity@0": (3,),
+        "far@0": (),
+    }
+    np.testing.assert_array_equal(every["affinity@0"], alone["affinity@0"])
+    for name in ("shape", "height"):
+        np.testing.assert_array_equal(made(heads=(name,))[f"{name}@0"], every[f"{name}@0"])
+    np.testing.assert_array_equal(made(write={"far": (3,)})["far@0"], every["far@0"])
+
+
+def test_what_is_written_of_a_head_is_what_the_network_says(headed: Path) -> None:
+    stage = Predict(model=str(headed), heads=("shape", "height"), precision="fp32")
+    assert stage.outputs == {
+        "shape": Layer("uint8", 3, "image"),
+        "height": Layer("uint8", 0, "image"),
+    }
+    found = run(Case(stage, BOUNDS, {"em": EM}), BOUNDS.shape)
+    whole = at_once(EM, network(arguments={**ARGUMENTS, "out_channels": 8}))
+    assert np.abs(found["shape@0"] - 255 * whole[4:7]).max() < 0.51
+    logits = np.log(whole[7].astype(float) / (1 - whole[7].astype(float)))
+    expected = 255 * np.clip((logits + 4) / 8, 0, 1)
+    assert np.abs(found["height@0"] - expected).max() < 0.6
+    assert np.ptp(found["height@0"]) > 50
+
+
+def test_a_network_that_names_no_heads_has_one(fixed: Path) -> None:
+    said = Predict(model=str(fixed), heads=("affinity",))
+    assert said.outputs == Predict(model=str(fixed)).outputs
+    assert list(said.header.named) == ["affinity"]
+    assert list(header(offsets=()).named) == ["output"]
+    assert "heads" not in header().model_dump()
 
 
 def at_once(image: np.ndarray, model: torch.nn.Module, margin: int = 10) -> np.ndarray:
@@ -338,6 +407,12 @@ def test_a_constant_image_ends_the_run_before_the_network_sees_it(folder: Path) 
             r"wants channels [0, 1, 4] of a network that has 0 to 3",
         ),
         ({"write": {"far": []}}, "wants channels []"),
+        ({"heads": ["lsd"]}, "has no head 'lsd'; it has affinity"),
+        ({"heads": ["affinity", "affinity"]}, "heads: 'affinity' is named twice"),
+        (
+            {"heads": ["affinity"], "write": {"affinity": [0]}},
+            "heads: 'affinity' is named twice",
+        ),
         ({"overlap": [3, 0, 0]}, "is not a multiple of the network's stride (2, 2, 2)"),
         ({"overlap": [16, 0, 0]}, "the stride of tiles lies between 1 and"),
         ({"input_tile": [37, 36, 36]}, "is not a multiple of the network's stride"),

@@ -133,3 +133,27 @@ def test_where_the_volume_ends_it_is_reflected_as_predict_does(seed):
     assert np.all(known[volume.slices])
     expected = [_reflected(0, 20, volume, axis, augment.REFLECTED) for axis in range(3)]
     np.testing.assert_array_equal(shown.image, sample.image[np.ix_(*expected)])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("change", ["misaligned", "ended", "symmetric"])
+def test_truth_around_moves_with_the_crop(change, seed):
+    around = 3
+    truth = np.arange(14**3, dtype=np.int32).reshape(14, 14, 14) + 1
+    centre = (slice(around, -around),) * 3
+    wide = augment.Sample(truth[centre].astype(np.float32), truth)
+    rng = np.random.default_rng(seed)
+    if change == "symmetric":
+        made = augment.symmetric(wide, True, (0, 1, 2), rng)
+    elif change == "ended":
+        made = augment.ended(wide, rng)
+    else:
+        made = augment.misaligned(wide, 2, rng)
+    assert made.around == (3, 3, 3)
+    known = made.known != UNKNOWN
+    if change == "misaligned":  # the image's edge is repeated where truth comes in from around
+        known[:, :2] = known[:, -2:] = known[:, :, :2] = known[:, :, -2:] = False
+    assert known.mean() > 0.1
+    np.testing.assert_array_equal(made.image[known], made.known[known])
+    if change == "symmetric":
+        assert set(made.truth.ravel()) == set(truth.ravel())

@@ -92,3 +92,26 @@ def test_shapes_that_do_not_fit_are_named():
         ValueError, match=r"\(30, 8, 8\) does not fit in a volume of \(20, 24, 28\)"
     ):
         draw([coordinates()], (30, 8, 8), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("turned", [{}, {"rotation": 30, "scaling": 0.2}])
+def test_truth_around_a_crop_changes_nothing_in_it(turned):
+    source, around = coordinates((30, 34, 38)), (4, 0, 7)
+    for seed in range(5):
+        plain, more = (
+            draw([source], (12, 12, 12), np.random.default_rng(seed), around=a, **turned)
+            for a in ((0, 0, 0), around)
+        )
+        assert more.truth.shape == (20, 12, 26)
+        assert more.around == around
+        np.testing.assert_array_equal(more.image, plain.image)
+        # Turned, a place that lies between two voxels may fall to the other one.
+        assert (more.known == plain.truth).mean() > (0.999 if turned else 0.99999)
+        np.testing.assert_array_equal(plain.known, plain.truth)
+        beyond = more.truth == UNKNOWN
+        assert (more.truth[~beyond] > 0).all()
+    start = np.unravel_index(int(more.known[6, 6, 6]) - 1, (30, 34, 38))
+    if not turned:
+        wide = np.pad(source.truth, [(a, a) for a in around], constant_values=UNKNOWN)
+        z, y, x = (int(p) - 6 for p in start)
+        np.testing.assert_array_equal(more.truth, wide[z : z + 20, y : y + 12, x : x + 26])

@@ -9,10 +9,14 @@ import pytest
 from safetensors.torch import load_file
 
 from volflow.core.header import read_header
-from volflow.errors import StorageError
+from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import load_checkpoint
+from volflow.models.inference import Inference
+from volflow.segment.descriptors import descriptors
 from volflow.train.config import Training
+from volflow.train.sources import opened
 from volflow.train.supervised import rate, train
+from volflow.train.validation import predicted
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +95,75 @@ def test_an_interrupted_training_ends_in_the_same_bytes(volume, tmp_path):
         assert whole.keys() == parts.keys()
         for key in whole:
             np.testing.assert_array_equal(whole[key].float(), parts[key].float(), err_msg=key)
+
+
+SHAPES = {"descriptors": {"sigma_nm": 30, "weight": 20, "step": 2}}
+
+
+def test_descriptors_are_learnt_beside_affinities(volume, tmp_path):
+    rows = []
+    best = train(training(volume, tmp_path, **SHAPES), rows.append)
+    errors = [row["lsd_rms"] for row in rows if "vi" in row]
+    assert errors[-1] < 0.8 * errors[0]
+    assert rows[-1]["best"] < 0.1
+    # Along x the slabs' walls tell how far a voxel is from the middle; by chance, or by their
+    # mean, it would be told with an error as large as its spread.
+    how = training(volume, tmp_path, **SHAPES)
+    source = opened(how.sources[0], how.normalisation)
+    network, header = load_checkpoint(best.with_name("last.safetensors"))
+    along_x = header.named["lsd"][1][2]
+    made = predicted(Inference(network, header, [along_x], precision="fp32"), source.image)
+    wanted = descriptors(source.truth, 30, (10, 10, 10))[2]
+    assert np.sqrt(np.mean((made[0] / 255 - wanted) ** 2)) < 0.65 * wanted.std()
+    assert header.heads == read_header(best).heads
+    assert list(header.heads) == ["affinity", "lsd"]
+    assert header.heads["affinity"].offsets[3] == (0, 0, -4)
+    assert (header.heads["lsd"].channels, header.heads["lsd"].sigma_nm) == (10, 30)
+    assert header.out_channels == 14
+
+
+def test_an_interrupted_training_of_descriptors_ends_in_the_same_bytes(volume, tmp_path):
+    def plug(row):
+        if row["step"] >= 20:
+            raise Interrupted
+
+    short = {"steps": 26, "save_every": 7, **SHAPES}
+    short["augmentation"] = {"rotation": 20, "misaligned": 0.5, "ended": 0.5}
+    train(training(volume, tmp_path / "whole", **short), lambda row: None)
+    with pytest.raises(Interrupted):
+        train(training(volume, tmp_path / "parts", **short), plug)
+    train(training(volume, tmp_path / "parts", **short), lambda row: None)
+    whole, parts = ((tmp_path / run / "state.safetensors") for run in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_a_training_starts_from_another_ones_weights(volume, tmp_path):
+    first = train(training(volume, tmp_path / "a", steps=1), lambda row: None)
+    stored = load_file(first)
+    said = {"steps": 1, "learning_rate": 1e-30, "start": str(first), "average": 0, **SHAPES}
+    offsets = [[0, 0, -1], [-1, 0, 0], [-5, 0, 0], [0, -1, 0]]  # in another order, one is new
+    how = training(volume, tmp_path / "b", offsets=offsets, weight_decay=0, frozen=1, **said)
+    train(how, lambda row: None)
+    begun = load_file(tmp_path / "b" / "last.safetensors")
+    for name, tensor in stored.items():
+        if not name.startswith("head."):
+            np.testing.assert_allclose(begun[name], tensor, atol=1e-12, err_msg=name)
+    for name in ("head.weight", "head.bias"):
+        assert len(begun[name]) == 14
+        np.testing.assert_allclose(begun[name][[0, 1, 3]], stored[name][[2, 0, 1]], atol=1e-12)
+        assert (begun[name][[2, *range(4, 14)]] != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        ("nowhere.safetensors", "start: there is no network 'nowhere.safetensors'"),
+        ("fib25-affinity", "start: the network of 'fib25-affinity' has another shape"),
+    ],
+)
+def test_what_a_training_cannot_start_from_is_told(volume, tmp_path, start, told):
+    with pytest.raises(PlanError, match=told):
+        train(training(volume, tmp_path, start=start), lambda row: None)
 
 
 def test_a_state_of_another_training_is_refused(volume, tmp_path):

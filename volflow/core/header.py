@@ -19,9 +19,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from volflow.core.geometry import Triple
+from volflow.core.head import Head
 from volflow.errors import StorageError
 
 KEY = "volflow"  # of the metadata of a safetensors file
@@ -86,7 +95,12 @@ class Header(_Part):
     out_channels: Count
     """Channels it returns."""
     offsets: tuple[Triple, ...] = ()
-    """Affinities: channel c joins voxel v with v + offsets[c], z y x. Empty: not affinities."""
+    """Affinities: channel c joins voxel v with v + offsets[c], z y x. Empty: not affinities, or
+    `heads` say it."""
+    heads: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], Head] = Field(
+        default_factory=dict
+    )
+    """What the channels are, by name, in their order; empty: one head, see `head`."""
     voxel_size_nm: Nanometres
     """Of the volumes it was trained on, z y x."""
     receptive_field: Reach
@@ -106,7 +120,7 @@ class Header(_Part):
     normalisation: Normalisation = Normalisation()
     """How intensities become input."""
     sigmoid: bool = True
-    """The network returns logits; probabilities are their sigmoid."""
+    """The network returns logits; probabilities are their sigmoid. `heads` say it each."""
     card: str = ""
     """File name of the model card beside the checkpoint: data, licence, how it was trained."""
     weights_sha256: str = ""
@@ -114,6 +128,15 @@ class Header(_Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Header:
+        if self.heads and (self.offsets or not self.sigmoid):
+            raise ValueError(
+                "offsets and sigmoid are said by each of the heads where there are some"
+            )
+        if self.heads and sum(head.channels for head in self.heads.values()) != self.out_channels:
+            raise ValueError(
+                f"heads have {sum(head.channels for head in self.heads.values())} channels in all; "
+                f"out_channels says {self.out_channels}"
+            )
         if self.offsets and len(self.offsets) != self.out_channels:
             raise ValueError(
                 f"{self.out_channels} output channels need as many offsets; got {len(self.offsets)}"
@@ -132,6 +155,54 @@ class Header(_Part):
                     f"got {tile}, {kept}, {halo}"
                 )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_no_heads(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As before there were heads, so that such a checkpoint keeps its bytes and its digest.
+        found: dict[str, Any] = dump(self)
+        if not self.heads:
+            found.pop("heads", None)
+        return found
+
+    @property
+    def named(self) -> dict[str, tuple[Head, range]]:
+        """Every head with the channels that are its own.
+
+        A network that names none has one: `affinity` if it says offsets, else `output`.
+        """
+        heads = self.heads or {
+            "affinity" if self.offsets else "output": Head(
+                channels=self.out_channels, offsets=self.offsets, sigmoid=self.sigmoid
+            )
+        }
+        found, first = {}, 0
+        for name, head in heads.items():
+            found[name] = head, range(first, first + head.channels)
+            first += head.channels
+        return found
+
+    @property
+    def pairs(self) -> tuple[Triple, ...]:
+        """The offset of every channel, (0, 0, 0) of one that is no affinity."""
+        return tuple(o for h in self._heads() for o in h.offsets or ((0, 0, 0),) * h.channels)
+
+    @property
+    def odd(self) -> tuple[str, ...]:
+        """Of every channel the axes in which it is odd, see `Head`."""
+        return tuple(axes for h in self._heads() for axes in h.odd or ("",) * h.channels)
+
+    @property
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        """What of every channel is stored as 0 and as 255."""
+        return tuple(h.range for h in self._heads() for _ in range(h.channels))
+
+    @property
+    def logits(self) -> tuple[bool, ...]:
+        """Whether the network returns logits of every channel."""
+        return tuple(h.sigmoid for h in self._heads() for _ in range(h.channels))
+
+    def _heads(self) -> list[Head]:
+        return [head for head, _ in self.named.values()]
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:

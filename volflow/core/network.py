@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from volflow.core.geometry import Triple, triple
+from volflow.core.head import Head
 from volflow.core.header import (
     Header,
     Normalisation,
@@ -40,9 +41,11 @@ class Foreign(BaseModel):
     in_channels: Annotated[int, Field(ge=1)] = 1
     """Channels of the image it takes."""
     out_channels: Annotated[int, Field(ge=1)] | None = None
-    """Channels it returns; default: as many as offsets."""
+    """Channels it returns; default: as many as offsets, or as its heads have in all."""
     offsets: tuple[Triple, ...] = ()
     """Affinities: channel c joins voxel v with v + offsets[c], z y x. Empty: not affinities."""
+    heads: dict[str, Head] = Field(default_factory=dict)
+    """Instead of offsets, where it returns several things: the channels of each, in order."""
     voxel_size_nm: tuple[float, float, float]
     """Of the volumes it was trained on, z y x."""
     input_tile: Sides
@@ -66,7 +69,8 @@ class Foreign(BaseModel):
         ValueError
             If it does not fit together.
         """
-        if self.out_channels is None and not self.offsets:
+        told = len(self.offsets) or sum(head.channels for head in self.heads.values())
+        if self.out_channels is None and not told:
             raise ValueError("network: give offsets, or out_channels if it predicts no affinities")
         kept = triple([t - 2 * h for t, h in zip(self.input_tile, self.halo, strict=True)])
         if min(kept) < 1:
@@ -74,7 +78,7 @@ class Foreign(BaseModel):
                 f"network: halo {self.halo} on both sides leaves nothing of tile {self.input_tile}"
             )
         said = {name: getattr(self, name) for name in type(self).model_fields}
-        said |= {"out_channels": self.out_channels or len(self.offsets), "network": network}
+        said |= {"out_channels": self.out_channels or told, "network": network}
         return Header(**said, receptive_field=self.halo, output_tile=kept)
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from volflow.core.header import Header, sha256
 from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import OURS, build, load_checkpoint
+from volflow.models.resunet3d import ResUNet3D
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -31,7 +32,7 @@ class Inference:
     Parameters
     ----------
     network : nn.Module
-        In eval mode, float32.
+        In eval mode, float32; of one of ours, only the channels that are wanted are left.
     header : Header
     channels : sequence of int
         Which of the network's channels are wanted, in this order.
@@ -53,6 +54,11 @@ class Inference:
         threads: int = 1,
     ) -> None:
         self.header, self.channels, self.threads = header, list(channels), threads
+        self.logits = [header.logits[channel] for channel in self.channels]
+        self.picked: list[int] | None = self.channels
+        if isinstance(network, ResUNet3D):
+            network.keep(self.channels)
+            self.picked = None
         self.device = torch.device(device_of(device))
         self.bfloat = precision == "bf16" or (precision == "auto" and gains(self.device))
         # Our own networks hold nothing but convolutions and bear it whole, which saves a pass
@@ -65,7 +71,7 @@ class Inference:
         self.at_once = header.batch if self.device.type == "cuda" else 1
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Probabilities of a batch of tiles.
+        """What the network says of a batch of tiles.
 
         Parameters
         ----------
@@ -92,9 +98,13 @@ class Inference:
             logits = self.network(shown)
         found = []
         for tile in logits:
-            wanted = tile[self.channels]
+            wanted = tile if self.picked is None else tile[self.picked]
             values = wanted.to(torch.float32, memory_format=torch.contiguous_format)
-            found.append(values.sigmoid() if self.header.sigmoid else values)
+            if all(self.logits):
+                values = values.sigmoid()
+            elif any(self.logits):
+                values[self.logits] = values[self.logits].sigmoid()
+            found.append(values)
         return torch.stack(found).cpu().numpy()
 
 

@@ -137,6 +137,12 @@ class ResUNet3D(nn.Module):
         logits: Tensor = self.head(x)
         return logits
 
+    def keep(self, channels: Sequence[int]) -> None:
+        """Leave only these channels of the head, in this order; the others are not computed."""
+        for name, tensor in list(self.head.named_parameters()):
+            setattr(self.head, name, nn.Parameter(tensor.detach()[list(channels)], False))
+        self.head.out_channels = len(channels)
+
     @property
     def total_stride(self) -> Triple:
         """Voxels by which the input can be shifted so that the output is shifted likewise."""

@@ -1,8 +1,9 @@
-"""Channels of a network that predicts affinities: which pair each joins, whatever way it looks.
+"""Channels of a network shown an image from several sides: what each says in the image's frame.
 
 Channel c of an affinity network with offset o joins voxel v with v + o. Shown the image flipped
 along axes in which o is not zero, it joins v with v - o, so its output belongs one offset away;
-the same shift turns a channel of offset o into one of offset -o.
+the same shift turns a channel of offset o into one of offset -o. A channel that tells the part of
+an arrow along an axis turns its sign when that axis is flipped.
 """
 
 from __future__ import annotations
@@ -42,7 +43,13 @@ def unflippable(offsets: Sequence[Triple], axes: str) -> list[Triple]:
     return [offset for offset in slanted if any(offset[axis] for axis in numbers)]
 
 
-def averaged(network: Network, axes: str, offsets: Sequence[Triple]) -> Network:
+def averaged(
+    network: Network,
+    axes: str,
+    offsets: Sequence[Triple],
+    odd: Sequence[str] = (),
+    total: Sequence[float] = (),
+) -> Network:
     """The network's mean over the image and its flips along all sets of these axes.
 
     Parameters
@@ -52,7 +59,11 @@ def averaged(network: Network, axes: str, offsets: Sequence[Triple]) -> Network:
     axes : str
         Of the letters z, y, x; '' leaves the network as it is.
     offsets : sequence of Triple
-        The pair that each channel joins; () for channels that are no affinities.
+        The pair that each channel joins, (0, 0, 0) of one that is no affinity; () where none is.
+    odd : sequence of str
+        Of each channel, the axes whose flip turns v into `total` - v; () where none does.
+    total : sequence of float
+        Of each channel.
 
     Raises
     ------
@@ -66,24 +77,26 @@ def averaged(network: Network, axes: str, offsets: Sequence[Triple]) -> Network:
         return network
 
     def mean(batch: np.ndarray) -> np.ndarray:
-        total = network(batch)
-        if total.shape[-3:] != batch.shape[-3:]:
+        made = network(batch)
+        if made.shape[-3:] != batch.shape[-3:]:
             raise ValueError(
                 f"only a network whose output is as large as its input can be averaged over "
-                f"flips; it was shown {batch.shape[-3:]} and made {total.shape[-3:]}"
+                f"flips; it was shown {batch.shape[-3:]} and made {made.shape[-3:]}"
             )
-        total = total.astype("float32")
+        made = made.astype("float32")
         sets = subsets(axes)
         for flipped in sets[1:]:
             sides = tuple(axis - 3 for axis in flipped)
             found = np.flip(network(np.ascontiguousarray(np.flip(batch, sides))), sides)
-            if not offsets:
-                total += found
-            for channel, offset in enumerate(offsets):
-                turned = any(offset[axis] for axis in flipped)
-                total[:, channel] += moved(found[:, channel], offset if turned else (0, 0, 0))
-        total /= len(sets)
-        return total
+            for channel in range(made.shape[1]):
+                answer = found[:, channel]
+                if offsets and any(offsets[channel][axis] for axis in flipped):
+                    answer = moved(answer, offsets[channel])
+                if odd and sum(AXES[axis] in odd[channel] for axis in flipped) % 2:
+                    answer = np.float32(total[channel]) - answer
+                made[:, channel] += answer
+        made /= len(sets)
+        return made
 
     return mean
 

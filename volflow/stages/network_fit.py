@@ -5,7 +5,7 @@ Each function returns what is wrong, the parameter's name first; an empty list i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from volflow.core.geometry import Triple
 from volflow.core.header import Header
@@ -17,23 +17,40 @@ Resolution = tuple[float, float, float]
 
 
 def check_channels(
-    model: str, header: Header, write: Mapping[str, tuple[int, ...]], flips: str
+    model: str,
+    header: Header,
+    heads: Sequence[str],
+    write: Mapping[str, tuple[int, ...]],
+    flips: str,
 ) -> list[str]:
-    """The channels to be written are there, and flips keep their pairs."""
+    """The heads and channels to be written are there, and flips keep their pairs."""
     wrong = []
-    if not write and nearest(header.offsets) is None:
+    named = header.named
+    offsets = named["affinity"][0].offsets if "affinity" in named else ()
+    if not heads and not write and nearest(offsets) is None:
         wrong.append(
             f"write: network '{model}' has no affinities with the three neighbours (its "
-            f"offsets: {list(header.offsets) or 'none'}); say which of its "
-            f"{header.out_channels} channels are to be written, write: {{NAME: [0, ...]}}"
+            f"offsets: {list(offsets) or 'none'}); say which of its "
+            f"{header.out_channels} channels are to be written, write: {{NAME: [0, ...]}}, or "
+            f"which of its heads: {', '.join(named)}"
         )
+    wrong += [
+        f"heads: network '{model}' has no head '{name}'; it has {', '.join(named)}"
+        for name in heads
+        if name not in named
+    ]
+    named_all = [*heads, *write]
+    wrong += [
+        f"heads: '{name}' is named twice"
+        for name in dict.fromkeys(n for n in named_all if named_all.count(n) > 1)
+    ]
     for name, channels in write.items():
         if not channels or max(channels) >= header.out_channels:
             wrong.append(
                 f"write: '{name}' wants channels {list(channels)} of a network that has 0 to "
                 f"{header.out_channels - 1}"
             )
-    slanted = unflippable(header.offsets, flips)
+    slanted = unflippable(header.pairs, flips)
     if slanted:
         wrong.append(f"flips: {flips} turns offset {slanted[0]} into another pair")
     return wrong

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -38,7 +38,7 @@ IN_PLACE: Triple = (0, 0, 0)
 
 
 class Predict(Stage):
-    """Affinities (or other probabilities) that a trained network sees in `em`: `round(255 p)`.
+    """What a trained network sees in `em`, affinities or other things: `round(255 p)`.
 
     The network is shown tiles that are anchored to the bounds, so the result does not depend on
     the blocks. A network trained so has its image scaled by quantiles of the volume, which the
@@ -53,9 +53,12 @@ class Predict(Stage):
     """Of a network of your own: a safetensors file of its `state_dict()`."""
     network: Foreign | None = None
     """Of a network of your own: what a checkpoint of ours says itself."""
+    heads: tuple[str, ...] = ()
+    """Heads of the network to write, each as the volume of its name; of one with the three
+    affinities that join a voxel with the one before it along z, y and x, these. Default: the
+    head `affinity`, if `write` names nothing."""
     write: dict[str, tuple[Span, ...]] = Field(default_factory=dict)
-    """Volumes to write, and their channels of the network; default: `affinity`, the three that
-    join a voxel with the one before it along z, y and x."""
+    """Further volumes to write, and their channels of the network."""
     flips: Annotated[str, Field(pattern=r"^z?y?x?$")] = ""
     """Axes along which the image is flipped to average over; each doubles the time."""
     overlap: tuple[Span, Span, Span] = (0, 0, 0)
@@ -89,17 +92,26 @@ class Predict(Stage):
 
     @property
     def picks(self) -> dict[str, tuple[Pick, ...]]:
-        """What is written, by volume; empty if the network has no three nearest affinities."""
-        if self.write:
-            return {name: tuple((c, IN_PLACE) for c in cs) for name, cs in self.write.items()}
-        found = nearest(self.header.offsets)
-        return {"affinity": tuple(found)} if found else {}
+        """What is written, by volume; empty if that is not told and there are no affinities."""
+        found: dict[str, tuple[Pick, ...]] = {}
+        for name in self.heads if self.heads or self.write else ("affinity",):
+            if name not in self.header.named:  # told by `check`
+                continue
+            head, channels = self.header.named[name]
+            three = nearest(head.offsets)
+            if three:
+                found[name] = tuple((channels[c], move) for c, move in three)
+            elif name in self.heads:
+                found[name] = tuple((c, IN_PLACE) for c in channels)
+        written = {name: tuple((c, IN_PLACE) for c in cs) for name, cs in self.write.items()}
+        return found | written
 
     @property
     def outputs(self) -> dict[str, Layer]:  # type: ignore[override]  # no tables
-        found = {}
+        found, pairs = {}, self.header.pairs
         for name, picks in self.picks.items():
-            kind: Literal["affinity", "image"] = "affinity" if self.header.offsets else "image"
+            joins = all(any(pairs[c]) for c, _ in picks if c < len(pairs))
+            kind: Literal["affinity", "image"] = "affinity" if joins else "image"
             found[name] = Layer("uint8", len(picks) if len(picks) > 1 else 0, kind)
         return found
 
@@ -125,15 +137,14 @@ class Predict(Stage):
         return BASE + PER_TILE_VOXEL * tile + per_voxel * int(np.prod(shape))
 
     def identity(self) -> dict[str, Any]:
-        said = self.model_dump(
-            mode="json", exclude={"model", "weights", "network", "voxel_tolerance"}
-        )
+        left = {"model", "weights", "network", "voxel_tolerance"}
+        said = self.model_dump(mode="json", exclude=left if self.heads else {*left, "heads"})
         return {**said, "network": self._found.content}
 
     # --- before the first block ------------------------------------------------------------------
 
     def check(self, grid: BlockGrid) -> list[str]:
-        wrong = check_channels(self.model, self.header, self.write, self.flips)
+        wrong = check_channels(self.model, self.header, self.heads, self.write, self.flips)
         if self.input_tile is not None:
             wrong += check_stride("input_tile", self.input_tile, self.header)
         wrong += check_stride("overlap", self.overlap, self.header)
@@ -166,7 +177,9 @@ class Predict(Stage):
         image = normalise(em, *self._ends(intensity), scaled.onto, scaled.clip)
         picks = [pick for picks in self.picks.values() for pick in picks]
         channels = tuple(channel for channel, _ in picks)
-        offsets = [self.header.offsets[c] for c in channels] if self.header.offsets else []
+        pairs = [self.header.pairs[c] for c in channels]
+        odd = [self.header.odd[c] for c in channels]
+        ranges = [self.header.ranges[c] for c in channels]
         loaded = _inference(
             self.header.model_dump_json(),
             self._found.path,
@@ -176,12 +189,13 @@ class Predict(Stage):
             self.precision,
             self.threads,
         )
-        network = moving(averaged(loaded, self.flips, offsets), [move for _, move in picks])
+        mean = averaged(loaded, self.flips, pairs, odd, [sum(ends) for ends in ranges])
+        network = moving(mean, [move for _, move in picks])
         tiling, count, batch = self.tiling(block.bounds), len(picks), loaded.at_once
         made = tiled(image, block.read, block.write, tiling, network, count, batch)
         if not np.isfinite(made).all():
             raise ValueError(f"network '{self.model}' made numbers that are not finite")
-        found = iter(rounded(made))
+        found = iter(rounded(made, ranges))
         return {
             name: np.stack([next(found) for _ in picks]) if len(picks) > 1 else next(found)
             for name, picks in self.picks.items()
@@ -206,8 +220,15 @@ class Predict(Stage):
         return low, high
 
 
-def rounded(probabilities: np.ndarray) -> np.ndarray:
-    """`round(255 p)` of probabilities, uint8; in place of the given array."""
+def rounded(probabilities: np.ndarray, ranges: Sequence[tuple[float, float]] = ()) -> np.ndarray:
+    """`round(255 p)` of probabilities, uint8; in place of the given array.
+
+    Of a channel with a range of its own, p is the place between the range's ends.
+    """
+    for channel, (low, high) in enumerate(ranges):
+        if (low, high) != (0, 1):
+            probabilities[channel] -= low
+            probabilities[channel] /= high - low
     np.clip(probabilities, 0, 1, out=probabilities)
     probabilities *= 255
     found: np.ndarray = np.rint(probabilities, out=probabilities).astype("uint8")

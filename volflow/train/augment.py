@@ -97,9 +97,9 @@ def ended(sample: Sample, rng: np.random.Generator) -> Sample:
     place = (np.arange(side) - low).clip(-REFLECTED, high - low - 1 + REFLECTED)
     period = max(1, 2 * (high - low - 1))
     place = np.minimum(place % period, period - place % period) + low
-    truth = sample.truth.copy()
-    np.moveaxis(truth, axis, 0)[:low] = UNKNOWN
-    np.moveaxis(truth, axis, 0)[high:] = UNKNOWN
+    truth, before = sample.truth.copy(), sample.around[axis]
+    np.moveaxis(truth, axis, 0)[: before + low] = UNKNOWN
+    np.moveaxis(truth, axis, 0)[before + high :] = UNKNOWN
     return Sample(sample.image.take(place, axis), truth)
 
 
@@ -162,19 +162,25 @@ def shifted_sections(
 
 def misaligned(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
     """All sections from a random one on moved in their plane, image and truth alike."""
-    depth, height, width = sample.image.shape
+    depth = len(sample.image)
     cut = int(rng.integers(1, depth)) if depth > 1 else 0
     y, x = (int(by) for by in rng.integers(-most, most + 1, 2))
     image, truth = sample.image.copy(), sample.truth.copy()
-    rows = np.clip(np.arange(height) - y, 0, height - 1)
-    columns = np.clip(np.arange(width) - x, 0, width - 1)
-    image[cut:] = sample.image[cut:][:, rows][:, :, columns]
-    truth[cut:] = sample.truth[cut:][:, rows][:, :, columns]
-    outside_y = (np.arange(height) - y < 0) | (np.arange(height) - y >= height)
-    outside_x = (np.arange(width) - x < 0) | (np.arange(width) - x >= width)
-    truth[cut:, outside_y] = UNKNOWN
-    truth[cut:, :, outside_x] = UNKNOWN
+    image[cut:] = _moved(sample.image[cut:], y, x)
+    cut += sample.around[0]
+    truth[cut:] = _moved(sample.truth[cut:], y, x, UNKNOWN)
     return Sample(image, truth)
+
+
+def _moved(array: np.ndarray, by_y: int, by_x: int, beyond: int | None = None) -> np.ndarray:
+    """Sections moved in their plane; what comes in is `beyond`, or the edge repeated."""
+    _, height, width = array.shape
+    y, x = np.arange(height) - by_y, np.arange(width) - by_x
+    moved: np.ndarray = array[:, y.clip(0, height - 1)][:, :, x.clip(0, width - 1)]
+    if beyond is not None:
+        moved[:, (y < 0) | (y >= height)] = beyond
+        moved[:, :, (x < 0) | (x >= width)] = beyond
+    return moved
 
 
 def stained(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from volflow.core.geometry import Box, Triple
 from volflow.core.header import Fraction, Nanometres, Normalisation, Reach, Sides
 from volflow.core.mistakes import KeyPath, Mistakes, Where, keys_of
+from volflow.core.network import shipped_networks
 from volflow.core.overrides import Overridden, apply
 from volflow.core.pipeline import VolumeSpec, absolute
 from volflow.core.yaml_lines import read_yaml
@@ -82,6 +83,17 @@ class NetworkSpec(_Part):
     activation: Literal["relu", "elu"] = "relu"
 
 
+class Descriptors(_Part):
+    """Local shape descriptors, learnt beside affinities; see `segment.descriptors`."""
+
+    sigma_nm: Positive = 80.0
+    """Standard deviation of the window."""
+    weight: Positive = 5.0
+    """Of their squared error in the loss, beside 1 of the affinities."""
+    step: Count = 2
+    """Voxels that share a window, along each axis."""
+
+
 class Tiles(_Part):
     """How the trained network is to be laid over a volume."""
 
@@ -126,6 +138,11 @@ class Training(_Part):
     """Affinities the network learns; the first three should be the previous neighbours."""
     long_range_weight: Positive = 0.5
     """Of every channel but the first three, in the loss."""
+    descriptors: Descriptors | None = None
+    """Learnt as well, as a head `lsd` beside `affinity`; default: affinities alone."""
+    start: str | None = None
+    """Checkpoint, or name of a shipped network, whose weights are started from; heads and
+    channels that it has not start fresh."""
     network: NetworkSpec = NetworkSpec()
     tiles: Tiles = Tiles()
     normalisation: Normalisation = Normalisation()
@@ -221,9 +238,9 @@ def _keys_at(path: KeyPath) -> list[str]:
     model: type[BaseModel] = Training
     names: dict[str, type[BaseModel]] = {
         "sources": SourceSpec, "source": SourceSpec, "validation": Validation,
-        "network": NetworkSpec, "tiles": Tiles, "normalisation": Normalisation,
-        "augmentation": Augmentation, "image": VolumeSpec, "labels": VolumeSpec,
-        "synthetic": Synthetic,
+        "network": NetworkSpec, "tiles": Tiles, "descriptors": Descriptors,
+        "normalisation": Normalisation, "augmentation": Augmentation, "image": VolumeSpec,
+        "labels": VolumeSpec, "synthetic": Synthetic,
     }  # fmt: skip
     for part in path:
         if isinstance(part, str):
@@ -240,10 +257,13 @@ def _with_absolute_paths(training: Training) -> Training:
         }
         return source.model_copy(update=changed)
 
-    validation = training.validation
+    validation, start = training.validation, training.start
+    if start is not None and start not in shipped_networks():
+        start = absolute(start)
     return training.model_copy(
         update={
             "out": absolute(training.out),
+            "start": start,
             "sources": tuple(placed(source) for source in training.sources),
             "validation": validation.model_copy(update={"source": placed(validation.source)}),
         }

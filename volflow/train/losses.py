@@ -1,4 +1,4 @@
-"""Affinity targets of a truth, and how far a network's answer is from them."""
+"""Targets of a truth, and how far a network's answer is from them."""
 
 from __future__ import annotations
 
@@ -80,3 +80,20 @@ def balanced_bce(
     return binary_cross_entropy_with_logits(
         logits.contiguous(), target.float(), weight, reduction="sum"
     )
+
+
+def known_mse(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Mean squared error of the sigmoid where the truth is known.
+
+    Parameters
+    ----------
+    logits, target : float32 tensor, (B, C, Z, Y, X)
+    known : bool tensor, (B, Z, Y, X)
+
+    Returns
+    -------
+    tensor, ()
+        Mean over channels and known voxels; 0 if there is none.
+    """
+    apart = ((logits.sigmoid() - target) ** 2).mean(1)
+    return (apart * known).sum() / known.sum().clamp(min=1)

@@ -44,10 +44,26 @@ class Source:
 
 @dataclass(frozen=True)
 class Sample:
-    """A crop: image float32 (Z, Y, X), truth int32 (Z, Y, X)."""
+    """A crop: image float32 (Z, Y, X), truth int32 (Z, Y, X), or larger by the same at all sides.
+
+    What of the truth lies around the image is looked at for what its objects are, and is not
+    itself to be learnt.
+    """
 
     image: np.ndarray
     truth: np.ndarray
+
+    @property
+    def around(self) -> Triple:
+        """Voxels of truth at each side of the image."""
+        sides = zip(self.truth.shape, self.image.shape, strict=True)
+        return triple([(outer - inner) // 2 for outer, inner in sides])
+
+    @property
+    def known(self) -> np.ndarray:
+        """The truth of the image's own voxels."""
+        sides = zip(self.around, self.truth.shape, strict=True)
+        return self.truth[tuple(slice(a, n - a) for a, n in sides)]
 
 
 def as_truth(labels: np.ndarray, zero_is_background: bool) -> np.ndarray:
@@ -80,6 +96,7 @@ def draw(
     known: float = 0.5,
     rotation: float = 0.0,
     scaling: float = 0.0,
+    around: Triple = (0, 0, 0),
 ) -> Sample:
     """A random crop in which at least the fraction `known` of voxels has a known truth.
 
@@ -96,6 +113,9 @@ def draw(
         Crops are turned about a random axis by up to this many degrees.
     scaling : float
         Crops are magnified by a factor between 1 / (1 + scaling) and 1 + scaling.
+    around : Triple
+        Voxels of truth that are wanted at each side of the crop; unknown beyond the source. They
+        change nothing about which crop is drawn.
 
     Raises
     ------
@@ -110,9 +130,12 @@ def draw(
             raise ValueError(f"a crop of {shape} does not fit in a volume of {source.image.shape}")
         start = triple([int(rng.integers(0, n + 1)) for n in room])
         box = Box(start, triple([a + side for a, side in zip(start, shape, strict=True)]))
-        sample = _cut(source, box, _transform(rng, rotation, scaling))
+        matrix = _transform(rng, rotation, scaling)
+        sample = _cut(source, box, matrix)
         if np.mean(sample.truth != UNKNOWN) >= known:
             break
+    if any(around):
+        return Sample(sample.image, _truth(source, box.grow(around), matrix))
     return sample
 
 
@@ -133,18 +156,36 @@ def _cut(source: Source, box: Box, matrix: np.ndarray | None) -> Sample:
     if matrix is None:
         where = box.slices
         return Sample(source.image[where].copy(), source.truth[where].copy())
+    near, offset = _source_of(source, box, matrix)
+    image = ndimage.affine_transform(
+        source.image[near], matrix, offset, box.shape, order=1, mode="reflect"
+    )
+    return Sample(image, _truth(source, box, matrix))
+
+
+def _truth(source: Source, box: Box, matrix: np.ndarray | None) -> np.ndarray:
+    """The truth over a box that may leave the source: unknown there."""
+    if matrix is None:
+        inside = box.clip(Box((0, 0, 0), triple(source.truth.shape)))
+        truth = np.full(box.shape, UNKNOWN, np.int32)
+        truth[inside.within(box)] = source.truth[inside.slices]
+        return truth
+    near, offset = _source_of(source, box, matrix)
+    turned: np.ndarray = ndimage.affine_transform(
+        source.truth[near], matrix, offset, box.shape, order=0, mode="constant", cval=UNKNOWN
+    )
+    return turned
+
+
+def _source_of(
+    source: Source, box: Box, matrix: np.ndarray
+) -> tuple[tuple[slice, slice, slice], np.ndarray]:
+    """The part of a source that a turned box shows, and where in it the box's first voxel lies."""
     half = (np.array(box.shape) - 1) / 2
     centre = np.array(box.start) + half
     corners = np.array(np.meshgrid(*[(-h, h) for h in half], indexing="ij")).reshape(3, -1)
     reach = np.abs(matrix @ corners).max(axis=1)
     low = np.maximum(0, np.floor(centre - reach).astype(int) - 1)
     high = np.minimum(source.image.shape, np.ceil(centre + reach).astype(int) + 2)
-    near = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    offset = centre - low - matrix @ half
-    image = ndimage.affine_transform(
-        source.image[near], matrix, offset, box.shape, order=1, mode="reflect"
-    )
-    truth = ndimage.affine_transform(
-        source.truth[near], matrix, offset, box.shape, order=0, mode="constant", cval=UNKNOWN
-    )
-    return Sample(image, truth)
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return (z, y, x), centre - low - matrix @ half

@@ -1,4 +1,4 @@
-"""Training of an affinity network, in one loop.
+"""Training of a network that predicts affinities, and descriptors if wanted, in one loop.
 
 A crop is a function of the seed and its number, and all that changes from step to step is in the
 state file, so on a CPU an interrupted training ends in the same bytes as an undisturbed one.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -19,16 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from volflow.core.geometry import triple
+from volflow.core.head import Head
 from volflow.core.header import Header
 from volflow.models.checkpoint import build, fold_batchnorm, save_checkpoint
 from volflow.models.inference import Inference, device_of
 from volflow.models.resunet3d import ResUNet3D
-from volflow.train.augment import augmented
+from volflow.segment.descriptors import CHANNELS, ODD, descriptors
 from volflow.train.config import Training
-from volflow.train.losses import affinity_targets, balanced_bce
+from volflow.train.crops import Crops, batch
+from volflow.train.losses import affinity_targets, balanced_bce, known_mse
 from volflow.train.picture import draw_picture
-from volflow.train.samples import Source, draw
+from volflow.train.samples import UNKNOWN, Source
 from volflow.train.sources import opened
+from volflow.train.start import begun_from
 from volflow.train.state import State, load_state, save_state
 from volflow.train.validation import best_score, predicted
 
@@ -59,7 +62,7 @@ def train(training: Training, report: Report) -> Path:
     held_out = opened(training.validation.source, training.normalisation)
     header = header_of(training)
     torch.manual_seed(training.seed)
-    network = build(header).to(device)
+    network = begun_from(training.start, build(header), header).to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), training.learning_rate, weight_decay=training.weight_decay
@@ -71,9 +74,9 @@ def train(training: Training, report: Report) -> Path:
         upcoming = ahead.submit(batch, sources, training, state.step)
         while state.step < training.steps:
             begun = time.monotonic()
-            image, truth = upcoming.result()
+            crops = upcoming.result().to(device)
             upcoming = ahead.submit(batch, sources, training, state.step + 1)
-            loss = step(state, training, image.to(device), truth.to(device))
+            loss = step(state, training, crops)
             state.took = time.monotonic() - begun
             state.seen(loss)
             last = state.step == training.steps
@@ -86,14 +89,8 @@ def train(training: Training, report: Report) -> Path:
     return folder / "best.safetensors"
 
 
-def step(state: State, training: Training, image: Tensor, truth: Tensor) -> float:
-    """One step of the optimizer; returns the loss.
-
-    Parameters
-    ----------
-    image : float32 tensor, (B, 1, Z, Y, X)
-    truth : int32 tensor, (B, Z, Y, X)
-    """
+def step(state: State, training: Training, crops: Crops) -> float:
+    """One step of the optimizer; returns the loss."""
     for group in state.optimizer.param_groups:
         group["lr"] = training.learning_rate * rate(state.step, training)
     state.network.train()
@@ -101,10 +98,10 @@ def step(state: State, training: Training, image: Tensor, truth: Tensor) -> floa
         for module in state.network.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.eval()
-    target, valid = affinity_targets(truth, training.offsets)
+    image = crops.image.to(memory_format=torch.channels_last_3d)
     with torch.autocast(image.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        logits = state.network(image.to(memory_format=torch.channels_last_3d))
-    loss = balanced_bce(logits.float(), target, valid, channel_weights(training).to(image.device))
+        logits = state.network(image)
+    loss = loss_of(logits.float(), training, crops)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
@@ -112,6 +109,18 @@ def step(state: State, training: Training, image: Tensor, truth: Tensor) -> floa
     state.step += 1
     state.average_weights(training.average)
     return float(loss.detach())
+
+
+def loss_of(logits: Tensor, training: Training, crops: Crops) -> Tensor:
+    """How far the answer to crops, logits (B, C, Z, Y, X), is from their truth, in one number."""
+    count = len(training.offsets)
+    target, valid = affinity_targets(crops.truth, training.offsets)
+    weights = channel_weights(training).to(logits.device)
+    loss = balanced_bce(logits[:, :count], target, valid, weights)
+    if training.descriptors is not None and crops.shapes is not None:
+        apart = known_mse(logits[:, count:], crops.shapes, crops.truth != UNKNOWN)
+        loss = loss + training.descriptors.weight * apart
+    return loss
 
 
 def rate(step: int, training: Training) -> float:
@@ -127,24 +136,24 @@ def channel_weights(training: Training) -> Tensor:
     return torch.tensor([1.0] * (len(training.offsets) - far) + [training.long_range_weight] * far)
 
 
-def batch(sources: Sequence[Source], training: Training, number: int) -> tuple[Tensor, Tensor]:
-    """The crops of a step: image float32 (B, 1, Z, Y, X) and truth int32 (B, Z, Y, X)."""
-    images, truths = [], []
-    how = training.augmentation
-    for place in range(training.batch):
-        rng = np.random.default_rng([training.seed, number, place])
-        sample = draw(sources, training.crop, rng, rotation=how.rotation, scaling=how.scaling)
-        sample = augmented(sample, how, rng)
-        images.append(torch.from_numpy(sample.image))
-        truths.append(torch.from_numpy(sample.truth))
-    return torch.stack(images)[:, None], torch.stack(truths)
+def heads_of(training: Training) -> dict[str, Head]:
+    """What a training learns, by name; empty for affinities alone."""
+    if training.descriptors is None:
+        return {}
+    offsets, sigma = training.offsets, training.descriptors.sigma_nm
+    return {
+        "affinity": Head(channels=len(offsets), offsets=offsets),
+        "lsd": Head(channels=CHANNELS, odd=ODD, sigma_nm=sigma),
+    }
 
 
 def header_of(training: Training) -> Header:
     """What the checkpoint of a training will say of itself."""
+    heads = heads_of(training)
+    channels = sum(head.channels for head in heads.values()) or len(training.offsets)
     arguments = {
         "in_channels": 1,
-        "out_channels": len(training.offsets),
+        "out_channels": channels,
         **training.network.model_dump(mode="json"),
     }
     shape = ResUNet3D(**arguments)
@@ -153,8 +162,9 @@ def header_of(training: Training) -> Header:
     return Header(
         network="volflow.models.resunet3d:ResUNet3D",
         arguments=arguments,
-        out_channels=len(training.offsets),
-        offsets=training.offsets,
+        out_channels=channels,
+        offsets=() if heads else training.offsets,
+        heads=heads,
         voxel_size_nm=training.voxel_size_nm,
         receptive_field=triple([max(a, b) for a, b in zip(before, after, strict=True)]),
         halo=halo,
@@ -173,18 +183,22 @@ def validate(
     """Score the averaged weights on held-out voxels; keep them if they are the best so far."""
     network = build(header)
     network.load_state_dict(state.average)
+    count, nearest = len(training.offsets), min(3, len(training.offsets))
     shown = Inference(
         fold_batchnorm(network.eval()),
         header,
-        range(min(3, len(training.offsets))),
+        [*range(nearest), *range(count, header.out_channels)],
         training.device,
         training.precision,
         training.threads,
     )
-    affinity = predicted(shown, held_out.image)
+    made = predicted(shown, held_out.image)
+    affinity = made[:nearest]
     rules = training.validation
     found = best_score(affinity, held_out.truth, rules.thresholds, rules.min_size)
     row = {"step": state.step, "loss": state.loss, "threshold": found.threshold, **asdict(found)}
+    if training.descriptors is not None:
+        row["lsd_rms"] = shape_error(made[nearest:], held_out.truth, training)
     if found.vi < state.best:
         state.best = found.vi
         save_checkpoint(folder / "best.safetensors", state.average, header)
@@ -193,3 +207,12 @@ def validate(
     with (folder / "validation.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     return {**row, "best": state.best}
+
+
+def shape_error(made: np.ndarray, truth: np.ndarray, training: Training) -> float:
+    """Root of the mean squared error of descriptors, uint8 (10, Z, Y, X), where truth is known."""
+    learnt = training.descriptors
+    assert learnt is not None
+    wanted = descriptors(truth, learnt.sigma_nm, training.voxel_size_nm, step=learnt.step)
+    apart = (made / np.float32(255) - wanted)[:, truth != UNKNOWN]
+    return float(np.sqrt(np.mean(apart**2))) if apart.size else 0.0

@@ -59,14 +59,16 @@ def predicted(
     bounds = Box((0, 0, 0), triple(image.shape))
     tile = fitted(tile or header.input_tile, header.halo, header.total_stride, bounds)
     kept = triple([a - 2 * b for a, b in zip(tile, header.halo, strict=True)])
-    offsets = [header.offsets[channel] for channel in network.channels]
+    channels = network.channels
+    pairs, odd = [header.pairs[c] for c in channels], [header.odd[c] for c in channels]
+    total = [sum(header.ranges[c]) for c in channels]
     found = tiled(
         image,
         bounds,
         bounds,
         Tiling(bounds, tile, header.halo, kept),
-        averaged(network, flips, offsets),
-        len(offsets),
+        averaged(network, flips, pairs, odd, total),
+        len(pairs),
         header.batch,
     )
     quantised: np.ndarray = np.rint(found * 255).astype(np.uint8)
