@@ -11,6 +11,7 @@ import pytest
 
 import volflow as package
 from volflow.cli import VERBS
+from volflow.cli.demo import _lacking_viewer
 from volflow.core.shipped import find_shipped, shipped
 from volflow.engine.profile import Profile, find_profile
 from volflow.errors import PlanError
@@ -74,6 +75,33 @@ def test_doctor_finds_this_machine_well(volflow):
     for subject in ("python", "packages", "stages", "pipelines", "kernels", "machine", "volumes"):
         assert f"✓ {subject}" in result.output or f"! {subject}" in result.output
     assert "written and read back: precomputed, zarr, zarr3, n5" in result.output
+
+
+def test_doctor_tells_what_view_lacks(volflow, monkeypatch):
+    monkeypatch.setitem(sys.modules, "neuroglancer", None)
+    result = volflow("doctor")
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.output.split())
+    assert "! view `volflow view` needs the package neuroglancer" in text
+    assert "pip install 'volflow[view]'" in text
+
+
+def test_doctor_tells_of_a_missing_browser(volflow, monkeypatch):
+    pytest.importorskip("neuroglancer")
+    pytest.importorskip("selenium")
+    monkeypatch.setattr("volflow.view.viewer.BROWSERS", ("no-such-browser",))
+    result = volflow("doctor")
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.output.split())
+    assert "`volflow view --screenshot` needs a browser (no-such-browser)" in text
+    assert "apt install chromium" in text
+
+
+def test_the_demo_says_what_looking_at_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "neuroglancer", None)
+    assert "which needs the package neuroglancer" in _lacking_viewer()
+    monkeypatch.setitem(sys.modules, "neuroglancer", sys)
+    assert _lacking_viewer() == ""
 
 
 def test_doctor_warns_of_zfpy(volflow, monkeypatch):

@@ -1,6 +1,8 @@
 """`volflow train`: a file checked before anything starts, a checkpoint at the end."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from volflow.core.header import read_header
 from volflow.errors import PlanError
@@ -35,6 +37,24 @@ def test_training_ends_in_a_checkpoint(volflow, config, tmp_path):
     best = tmp_path / "training" / "best.safetensors"
     assert f"best checkpoint: {best}" in done.output.replace("\n", "")
     assert read_header(best).halo == (4, 4, 4)
+
+
+def test_the_best_checkpoint_is_exported_with_half_the_bytes(volflow, config, tmp_path):
+    copy = tmp_path / "small.safetensors"
+    done = volflow("train", config, "--set", "steps=2", "--export", copy)
+    assert done.exit_code == 0
+    assert f"copied to {copy}" in done.output.replace("\n", "")
+    best = tmp_path / "training" / "best.safetensors"
+    whole, half = load_file(best), load_file(copy)
+    assert whole.keys() == half.keys()
+    assert any(tensor.abs().sum() > 0 for tensor in whole.values())
+    for name, tensor in whole.items():
+        wanted = tensor.half() if tensor.is_floating_point() else tensor
+        assert half[name].dtype == wanted.dtype
+        assert torch.equal(half[name], wanted)
+    said, told = read_header(best).model_dump(), read_header(copy).model_dump()
+    assert said.pop("weights_sha256") != told.pop("weights_sha256")
+    assert said == told
 
 
 def test_check_trains_nothing(volflow, config, tmp_path):

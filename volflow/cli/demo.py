@@ -38,10 +38,18 @@ def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float 
         console.print(f"  precomputed://{folder / name}", markup=False)
     console.print(f"  {folder / 'overview.png'}", markup=False)
     console.print(
-        f"\nin Neuroglancer:\n  volflow view {out}\n"
+        f"\nin Neuroglancer{_lacking_viewer()}:\n  volflow view {out}\n"
         "run it again and nothing is done twice; another threshold redoes what depends on it:\n"
         f"  volflow run demo --set run={out} --bounds {box} --cluster local "
         "--set steps.agglomerate.threshold=0.5",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _lacking_viewer() -> str:
+    """What has to be installed before the demo can be looked at, in brackets; empty if nothing."""
+    from volflow.view.viewer import missing_package
+
+    lacking = missing_package("neuroglancer")
+    return f" (which needs {lacking})" if lacking else ""

@@ -198,6 +198,23 @@ def check_volume() -> Iterator[Finding]:
     yield Finding("volumes", "ok", f"written and read back: {', '.join(formats)}")
 
 
+def check_view() -> Iterator[Finding]:
+    """What `view` needs beyond the rest: the viewer, and for screenshots a browser."""
+    from volflow.view.viewer import missing_browser, missing_package
+
+    lacking = missing_package("neuroglancer")
+    if lacking:
+        yield Finding("view", "warning", f"`volflow view` needs {lacking}")
+        return
+    lacking = missing_browser()
+    if lacking:
+        remedy = "install a browser and its driver (Debian: apt install chromium chromium-driver)"
+        text = f"Neuroglancer is there; `volflow view --screenshot` needs {lacking}"
+        yield Finding("view", "warning", text, "" if "pip" in lacking else remedy)
+        return
+    yield Finding("view", "ok", "Neuroglancer, and a browser for screenshots")
+
+
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_python,
     check_packages,
@@ -207,4 +224,5 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_numba,
     check_room,
     check_volume,
+    check_view,
 )
