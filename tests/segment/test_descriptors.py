@@ -115,6 +115,13 @@ def test_the_reach_is_no_more_than_is_needed() -> None:
     assert less[9, 0] != whole[9, 15]
     same = descriptors(labels[12:19], 10.0, (10.0, 10.0, 10.0), (3, 0, 0))
     assert same[:, 0].tobytes() == whole[:, 15].tobytes()
+    # Two voxels share a window: a box of three ends within a cell, which needs a cell more.
+    assert reach(10.0, (10.0, 10.0, 10.0), 2) == (6, 6, 6)
+    whole = descriptors(labels, 10.0, (10.0, 10.0, 10.0), step=2)
+    same = descriptors(labels[6:21], 10.0, (10.0, 10.0, 10.0), (6, 0, 0), 2)
+    assert same.tobytes() == whole[:, 12:15].tobytes()
+    less = descriptors(labels[8:19], 10.0, (10.0, 10.0, 10.0), (4, 0, 0), 2)
+    assert less.tobytes() != whole[:, 12:15].tobytes()
 
 
 @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
@@ -147,6 +154,7 @@ def test_cells_of_two_voxels_are_near() -> None:
     np.testing.assert_array_equal(exact[9] > 0, near[9] > 0)
     apart = np.abs(exact - near)[:, labels > 0]
     assert apart.mean() < 0.01
+    assert apart[:3].mean() < 0.01  # half a voxel's way is 0.03
     assert np.percentile(apart, 99) < 0.06
 
 
