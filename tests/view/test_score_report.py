@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -116,15 +117,15 @@ def merger(*positions: tuple[float, float, float]) -> Offender:
 
 def test_a_bent_object_is_placed_on_itself_and_its_error_where_two_meet() -> None:
     truth = np.zeros((3, 21, 21), "uint64")
-    truth[1, 0, :] = truth[1, 20, :] = truth[1, :, 0] = 1  # open to the right
-    truth[1, 10, 5:] = 2  # its tip comes within five of 1
+    truth[1, 0, :] = truth[1, 20, :] = truth[1, :, 20] = 1  # open to the left
+    truth[1, 10, :16] = 2  # its tip, the last of its voxels, comes within five of 1
     found = np.where(truth > 0, 7, 0).astype("uint64")
     volumes: Any = {"segmentation": Labels(found), "truth": Labels(truth)}
-    (each,) = placed([merger((1, 10, 7.7), (1, 10, 12.5))], volumes)
+    (each,) = placed([merger((1, 10, 12.3), (1, 10, 7.5))], volumes)
     one, other = (part.position for part in each.parts)
-    assert one == (1, 10, 0)
-    assert other in ((1, 10, 12), (1, 10, 13))
-    assert each.place == (1, 10, 5)
+    assert one == (1, 10, 20)
+    assert other in ((1, 10, 7), (1, 10, 8))
+    assert each.place == (1, 10, 15)
 
 
 def test_parts_that_are_far_apart_are_shown_where_the_smaller_is() -> None:
@@ -294,7 +295,9 @@ def test_a_state_shows_both_labels_at_the_place(run: Path) -> None:
         for name, ids in segments.items():
             assert shown[name]["segments"] == [str(label) for label in ids]
             assert shown[name]["visible"]
-        assert state["crossSectionScale"] <= 0.5
+        assert state["crossSectionScale"] == scene.state("http://here")["crossSectionScale"] < 0.5
+    scene.place = replace(scene.place, extent_nm=(1e6, 1e6, 1e6))
+    assert scene.state("http://here", spot(found, scene, split))["crossSectionScale"] == 0.5
     part = spot(found, scene, split, 1)
     assert part.segments == {"labels": (RIGHT,), "right": (3,)}
 
