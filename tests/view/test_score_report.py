@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import urllib.request
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -36,6 +37,7 @@ from volflow.view.score_tables import (
     scores_csv,
     written,
 )
+from volflow.view.server import Fixed, Folder, Found, LayerServer
 
 SKELETONS = {
     "erl": 124.0,
@@ -296,6 +298,9 @@ def test_a_state_shows_both_labels_at_the_place(run: Path) -> None:
             assert shown[name]["segments"] == [str(label) for label in ids]
             assert shown[name]["visible"]
         assert state["crossSectionScale"] == scene.state("http://here")["crossSectionScale"] < 0.5
+    background = replace(merged.parts[0], ids={"segmentation": 0, "truth": 1})
+    alone = replace(merged, parts=(background,))
+    assert spot(found, scene, alone).segments == {"labels": (), "right": (1,)}
     scene.place = replace(scene.place, extent_nm=(1e6, 1e6, 1e6))
     assert scene.state("http://here", spot(found, scene, split))["crossSectionScale"] == 0.5
     part = spot(found, scene, split, 1)
@@ -328,3 +333,16 @@ def test_the_page_has_a_link_for_every_name(run: Path) -> None:
     assert {unescape(link) for link in re.findall(r'href="([^"]+)"', text)} == set(links.values())
     assert "volflow view" not in text
     assert "href" not in page(found, "run", {})
+
+
+def test_only_a_page_of_our_own_is_shown_as_one(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("<script>")
+    sources: dict[str, Found] = {
+        "layer": Folder(tmp_path), "_scores": Fixed({"report.html": b"<h1>"}),
+    }  # fmt: skip
+    wanted = {"layer/page.html": "application/octet-stream", "_scores/report.html": "text/html"}
+    with LayerServer(sources) as server:
+        for key, kind in wanted.items():
+            with urllib.request.urlopen(f"{server.url}/{key}") as answer:
+                assert answer.headers.get_content_type() == kind
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
