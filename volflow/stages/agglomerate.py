@@ -181,7 +181,7 @@ class Agglomerate(Reduction):
         kept = {
             "before": np.concatenate(gathered.passed),
             "after": np.concatenate([names[nodes].ravel() for nodes in gathered.stands]),
-            "counts": np.array([len(names) for names in gathered.passed], np.int64),
+            "counts": np.array([len(passed) for passed in gathered.passed], np.int64),
         }
         return Up(_with_box(step.passed, block.write), kept)
 
