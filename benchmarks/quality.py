@@ -1,11 +1,12 @@
 """How good the shipped networks are: thresholds chosen on one part, the score taken on another.
 
-    python -m benchmarks.quality [--write] [--network fib25-affinity|synth-affinity]
+    python -m benchmarks.quality [--write] [--network NAME ...] [--weights FILE]
 
 FIB-25: trained on sections 0 to 120, chosen on 120 to 135, reported on 135 to 165, each part
-segmented alone (image, intensities and all). Synthetic: chosen on the volume of validation,
-reported on another seed. --write puts the tables into docs/training.md. The segmentation is the
-exact road in memory, which the tests hold equal to the pipeline.
+segmented alone; the network is shown the part alone (image, intensities and all), or the image
+around it too, as it is when the part is cut from a prediction of the whole. Synthetic: chosen on
+the volume of validation, reported on another seed. --write puts the tables into docs/training.md.
+The segmentation is the exact road in memory, which the tests hold equal to the pipeline.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from volflow.io.volume import Volume
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.train.config import SourceSpec
-from volflow.train.samples import Source
 from volflow.train.sources import opened
 from volflow.train.validation import Road, Score, predicted, score
 
@@ -40,10 +40,22 @@ MIN_SIZES = (0, 500, 1000, 2000)
 FLIPS = ("", "zyx")
 
 
+AROUND = 32  # sections of the image on both sides of a part, where the network is shown them
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a volume, and the sections of it that are scored."""
+
+    shown: SourceSpec
+    scored: slice = slice(None)
+
+
 @dataclass(frozen=True)
 class Trial:
     """One way to segment a volume, and how it went."""
 
+    image: str
     flips: str
     min_size: int
     score: Score
@@ -58,25 +70,37 @@ def synthetic(bounds: str, seed: int) -> SourceSpec:
     return SourceSpec.model_validate({"synthetic": {"bounds": bounds, "seed": seed}})
 
 
+def sections(first: int, last: int) -> dict[str, Part]:
+    """Sections alone, and with the image around them; the public slab has 165."""
+    low, high = max(0, first - AROUND), min(165, last + AROUND)
+    return {
+        "alone": Part(fib25(f"{first}:{last}")),
+        "around": Part(fib25(f"{low}:{high}"), slice(first - low, last - low)),
+    }
+
+
+FIB25 = {"sections 120-135": sections(120, 135), "sections 135-165": sections(135, 165)}
 PARTS = {
-    "fib25-affinity": {
-        "sections 120-135": fib25("120:135"),
-        "sections 135-165": fib25("135:165"),
-    },
+    "fib25-affinity": FIB25,
     "synth-affinity": {
-        "seed 103, 96 x 128 x 128 voxels": synthetic("0:96,0:128,0:128", 103),
-        "seed 7, 128 x 160 x 160 voxels": synthetic("0:128,0:160,0:160", 7),
+        "seed 103, 96 x 128 x 128 voxels": {"alone": Part(synthetic("0:96,0:128,0:128", 103))},
+        "seed 7, 128 x 160 x 160 voxels": {"alone": Part(synthetic("0:128,0:160,0:160", 7))},
     },
 }
 
 
-def sweep(network: Inference, part: Source) -> Iterator[Trial]:
-    for flips in FLIPS:
-        road = Road(predicted(network, part.image, flips))
-        for min_size in MIN_SIZES:
-            for threshold in THRESHOLDS:
-                segmentation = road.segmentation(threshold, min_size)
-                yield Trial(flips, min_size, score(segmentation, part.truth, threshold))
+def sweep(network: Inference, header: Header, parts: dict[str, Part]) -> Iterator[Trial]:
+    for image, part in parts.items():
+        source = opened(part.shown, header.normalisation)
+        truth = source.truth[part.scored]
+        for flips in FLIPS:
+            road = Road(
+                np.ascontiguousarray(predicted(network, source.image, flips)[:, part.scored])
+            )
+            for min_size in MIN_SIZES:
+                for threshold in THRESHOLDS:
+                    segmentation = road.segmentation(threshold, min_size)
+                    yield Trial(image, flips, min_size, score(segmentation, truth, threshold))
 
 
 def best(trials: Sequence[Trial]) -> Trial:
@@ -88,67 +112,77 @@ def best(trials: Sequence[Trial]) -> Trial:
 
 def same(trials: Sequence[Trial], wanted: Trial) -> Trial:
     """What the settings of another part's trial gave here."""
-    key = (wanted.flips, wanted.min_size, wanted.score.threshold)
-    return next(t for t in trials if (t.flips, t.min_size, t.score.threshold) == key)
+    key = (wanted.image, wanted.flips, wanted.min_size, wanted.score.threshold)
+    return next(t for t in trials if (t.image, t.flips, t.min_size, t.score.threshold) == key)
+
+
+def ways(trials: Sequence[Trial]) -> list[tuple[str, str]]:
+    """The ways an image was shown, in order: what of it, and the flips averaged over."""
+    return list(dict.fromkeys((trial.image, trial.flips) for trial in trials))
 
 
 def table(trials: Sequence[Trial], chosen: Trial) -> list[str]:
     """VI of all trials: a row per flips and min_size, a column per threshold."""
-    lines = ["| flips | `min_size` | " + " | ".join(f"{t:g}" for t in THRESHOLDS) + " |"]
-    lines.append("|---|---|" + "---|" * len(THRESHOLDS))
-    for flips in FLIPS:
+    lines = ["| image | flips | `min_size` | " + " | ".join(f"{t:g}" for t in THRESHOLDS) + " |"]
+    lines.append("|---|---|---|" + "---|" * len(THRESHOLDS))
+    for image, flips in ways(trials):
         for min_size in MIN_SIZES:
-            row = [t for t in trials if (t.flips, t.min_size) == (flips, min_size)]
+            row = [t for t in trials if (t.image, t.flips, t.min_size) == (image, flips, min_size)]
             cells = [f"**{t.score.vi:.3f}**" if t == chosen else f"{t.score.vi:.3f}" for t in row]
-            lines.append(f"| {flips or 'none'} | {min_size} | " + " | ".join(cells) + " |")
+            lines.append(
+                f"| {image} | {flips or 'none'} | {min_size} | " + " | ".join(cells) + " |"
+            )
     return lines
 
 
-def flood_filling(sections: str, truth: np.ndarray) -> Score:
-    """The published flood-filling result on the same voxels."""
-    volume = Volume.open(VolumeSpec(path=f"{SLAB}?dataset=ffn"))
-    return score(volume.read(Box.parse(f"{sections},0:250,0:250")), truth, 0)
+def flood_filling(sections: str) -> Score:
+    """The published flood-filling result, made on the whole volume, on the same voxels."""
+    box = Box.parse(f"{sections},0:250,0:250")
+    found, truth = (
+        Volume.open(VolumeSpec(path=f"{SLAB}?dataset={name}")).read(box)
+        for name in ("ffn", "neuron_ids")
+    )
+    return score(found, truth.astype(np.int64), 0)
 
 
-def shown(name: str, found: Score) -> str:
+def shown(name: str, found: Score, theirs: Score | None) -> str:
+    ratio = f" {found.vi / theirs.vi:.3f} |" if theirs else ""
     return (
         f"| {name} | {found.vi_split:.3f} | {found.vi_merge:.3f} | {found.vi:.3f} | "
-        f"{found.arand:.3f} |"
+        f"{found.arand:.3f} |{ratio}"
     )
 
 
-def report(name: str) -> list[str]:
+def report(name: str, weights: Path) -> list[str]:
     """The section of the page about one network."""
-    network, header = loaded(name)
-    parts = {title: opened(spec, header.normalisation) for title, spec in PARTS[name].items()}
-    trials = {title: list(sweep(network, part)) for title, part in parts.items()}
+    checkpoint, header = load_checkpoint(weights)
+    network = Inference(checkpoint, header, (0, 1, 2), "cpu")
+    parts = PARTS[name]
+    trials = {title: list(sweep(network, header, part)) for title, part in parts.items()}
     first, second = parts
-    summary = ["| | VI split | VI merge | VI | ARAND |", "|---|---|---|---|---|"]
-    tables = []
-    for flips in FLIPS:
-        chosen = best([t for t in trials[first] if t.flips == flips])
-        how = (
-            f"{'averaged over flips' if flips else 'one look'}, threshold "
-            f"{chosen.score.threshold:g}, `min_size` {chosen.min_size}"
-        )
-        summary.append(shown(f"{second}: {how}", same(trials[second], chosen).score))
+    theirs = flood_filling("135:165") if name.startswith("fib25") else None
+    against = " | of flood filling's" if theirs else ""
+    summary = [f"| | VI split | VI merge | VI | ARAND{against} |"]
+    summary.append("|---" * (6 if theirs else 5) + "|")
+    for image, flips in ways(trials[first]):
+        chosen = best([t for t in trials[first] if (t.image, t.flips) == (image, flips)])
+        how = [
+            "the image around shown too" if image == "around" else "shown alone",
+            "averaged over flips" if flips else "one look",
+            f"threshold {chosen.score.threshold:g}",
+            f"`min_size` {chosen.min_size}",
+        ]
+        found = same(trials[second], chosen).score
+        summary.append(shown(f"{second}: {', '.join(how)}", found, theirs))
+    if theirs:
+        summary.append(shown(f"{second}: flood filling (published)", theirs, theirs))
     chosen = best(trials[first])
-    if name.startswith("fib25"):
-        theirs = flood_filling("135:165", parts[second].truth)
-        summary.append(shown(f"{second}: flood filling (published)", theirs))
-        ratio = same(trials[second], chosen).score.vi / theirs.vi
-        summary.append(f"\nVI is {ratio:.2f} of flood filling's on the same voxels.")
+    tables = []
     for title in parts:
         bold = chosen if title == first else same(trials[second], chosen)
         tables += ["", f"VI on {title}; bold: the setting chosen on {first}.", ""]
         tables += table(trials[title], bold)
     return [f"### {name}", "", *summary, *tables, ""]
-
-
-def loaded(name: str) -> tuple[Inference, Header]:
-    path = WEIGHTS / f"{name}.safetensors"
-    network, header = load_checkpoint(path)
-    return Inference(network, header, (0, 1, 2), "cpu"), header
 
 
 def write(name: str, lines: list[str]) -> None:
@@ -162,9 +196,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--write", action="store_true", help="into docs/training.md")
     parser.add_argument("--network", choices=list(PARTS), action="append")
+    parser.add_argument("--weights", type=Path, help="a checkpoint in place of the shipped one")
     arguments = parser.parse_args()
     for name in arguments.network or list(PARTS):
-        lines = report(name)
+        lines = report(name, arguments.weights or WEIGHTS / f"{name}.safetensors")
         print("\n".join(lines))
         if arguments.write:
             write(name, lines)
