@@ -34,7 +34,7 @@ class Request:
     """What the user asked to be scored, as the options of `volflow score` say it.
 
     `volumes` holds the addresses that were given: segmentation, truth, skeletons, mito, clefts,
-    nuclei, em.
+    nuclei, em. With `partners` tables of synaptic partners are compared, too.
     """
 
     volumes: Mapping[str, str]
@@ -44,10 +44,13 @@ class Request:
     bounds: str | None = None
     out: str | None = None
     overrides: tuple[str, ...] = ()
+    partners: bool = False
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The stages that are needed."""
+        """The stages that are needed; none where only tables are compared."""
+        if "segmentation" not in self.volumes:
+            return ()
         wanted = {VOXELS: "truth", NODES: "skeletons"}
         return tuple(step for step, volume in wanted.items() if volume in self.volumes)
 
@@ -82,7 +85,7 @@ def make_pipeline(request: Request, run: str) -> tuple[Pipeline, list[str]]:
         box = _common_bounds(opened["segmentation"], opened["truth"], mistakes)
         pipeline = from_dict(document, request.overrides, str(box)) if box else pipeline
     complete = all(name in opened for name in pipeline.volumes if name not in ("skeletons",))
-    if mistakes and (not complete or pipeline.bounds is None):
+    if mistakes and (not complete or (pipeline.bounds is None and request.steps)):
         raise PlanError(*mistakes)
     return pipeline, mistakes
 
@@ -101,6 +104,8 @@ def _document(
         if limits.get(name):
             chosen["require"] = limits[name]
         steps.append({"use": name, "with": chosen})
+    if not steps:  # never planned: this reads overrides and bounds as a run would
+        steps.append({"use": VOXELS})
     volumes = {name: {"path": path} for name, path in request.volumes.items()}
     return {"run": run, "volumes": volumes, "block": [BLOCK] * 3, "steps": steps}
 
@@ -109,14 +114,33 @@ def _combinations(request: Request) -> list[str]:
     """Options that need one another."""
     found = []
     given = request.volumes
-    if not request.steps:
+    if "segmentation" not in given:
+        needed = [name for name in ("truth", "skeletons", "em") if name in given]
+        if "truth" in needed and request.partners:
+            needed.remove("truth")  # neurons are looked up in it
+        if not request.partners and not needed:
+            raise PlanError("nothing to score: give --segmentation, or --partners")
+        found += [f"--{_option(name)} needs --segmentation" for name in needed]
+    elif not request.steps:
         raise PlanError("nothing to score against: give --truth, --skeletons or both")
     if "skeletons" not in given:
         found += [f"--{name} needs --skeletons" for name in ORGANELLES if name in given]
-    if "truth" not in given:
+    if not {"segmentation", "truth"} <= set(given):
+        lacking = "--truth" if "segmentation" in given else "--segmentation"
         asked = {"--objects": request.objects, "--border": bool(request.border)}
-        found += [f"{name} needs --truth" for name, wanted in asked.items() if wanted]
+        found += [f"{name} needs {lacking}" for name, wanted in asked.items() if wanted]
+    if request.bounds and not given:
+        found.append("--bounds needs a volume")
+    if not request.steps and request.out and _holds_run(request.out):
+        found.append(f"--out {request.out}: volumes were scored there; give a folder of its own")
     return found
+
+
+def _holds_run(out: str) -> bool:
+    try:
+        return Store(out).read("outline.json") is not None
+    except (StorageError, OSError):
+        return False  # told by `_unwritable`
 
 
 def _limits(
@@ -141,6 +165,7 @@ def _limits(
             )
         elif step not in request.steps:
             option = "--truth" if step == VOXELS else "--skeletons"
+            option = option if "segmentation" in request.volumes else "--segmentation"
             mistakes.append(f"--require {text!r}: '{name}' needs {option}")
         else:
             side = "max" if parts[2] == "<=" else "min"

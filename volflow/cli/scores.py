@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,18 +14,30 @@ from volflow.cli import UNMET, options
 from volflow.errors import PlanError
 
 if TYPE_CHECKING:
+    from volflow.cli.score_partners import Pairing, PartnerTables
     from volflow.cli.score_pipeline import Request
+    from volflow.core.pipeline import Pipeline
     from volflow.engine.job import Plan, RunResult
     from volflow.engine.profile import Profile
 
 
 @click.command()
-@click.option("--segmentation", metavar="ADDRESS", required=True, help="Labels to be judged.")
+@click.option("--segmentation", metavar="ADDRESS", help="Labels to be judged.")
 @click.option("--truth", metavar="ADDRESS", help="Labels taken as right; 0 is not counted.")
 @click.option("--skeletons", metavar="ADDRESS", help="Skeletons taken as right (SWC, ...): ERL.")
 @click.option("--mito", metavar="ADDRESS", help="Labels of mitochondria, for bERL.")
 @click.option("--clefts", metavar="ADDRESS", help="Labels of synaptic clefts, for bERL.")
 @click.option("--nuclei", metavar="ADDRESS", help="Labels of nuclei, for nERL.")
+@click.option("--partners", metavar="FILE.csv", help="Synaptic partners found, to be judged.")
+@click.option("--true-partners", metavar="FILE.csv", help="Synaptic partners taken as right.")
+@click.option(
+    "--partner-distance",
+    metavar="NM",
+    type=click.FloatRange(0, min_open=True, max=1e9),
+    default=400.0,
+    show_default=True,
+    help="How near each end of a found pair must be.",
+)
 @click.option("--sweep", metavar="RUN", help="A run of several thresholds: score each.")
 @click.option("--objects", is_flag=True, help="Objects found, too: precision, recall, F1, AP.")
 @click.option(
@@ -56,6 +68,9 @@ if TYPE_CHECKING:
 )
 @options.workers
 def score(
+    partners: str | None,
+    true_partners: str | None,
+    partner_distance: float,
     sweep: str | None,
     objects: bool,
     border: float,
@@ -70,10 +85,12 @@ def score(
     timeout: float | None,
     **addresses: str | None,
 ) -> None:
-    """Score a segmentation against labels, skeletons, or both.
+    """Score a segmentation or synaptic partners against the truth.
 
     Against labels: variation of information in bits (split + merge) and adapted Rand error, and
-    the worst errors with their places. Against skeletons: expected run lengths.
+    the worst errors with their places. Against skeletons: expected run lengths. Partners: pairs
+    of sites in nm (columns pre_z, pre_y, pre_x, post_z, ...), with or without volumes; their
+    neurons are looked up in --truth.
 
     Blocks do not change the result. With --out: report.html, report.md, scores.json and tables.
     """
@@ -83,14 +100,21 @@ def score(
 
     profile = find_profile(cluster, workers, timeout)
     volumes = {name: path for name, path in {**addresses, "em": image}.items() if path}
-    request = Request(volumes, objects, border, require, bounds, out, overrides)
+    tables = _tables(partners, true_partners, partner_distance)
+    request = Request(
+        volumes, objects, border, require, bounds, out, overrides, partners=tables is not None
+    )
     with run_folder(out) as folder:
-        planned, sweeps = _plan(request, folder, sweep, profile)
-        result = _run(planned, profile)
-        curves = {
-            name: found for each in sweeps for name, found in _run(each, profile).results.items()
+        work = _plan(request, folder, sweep, tables, profile)
+        result = None if work.plan is None else _run(work.plan, profile)
+        more = {
+            name: found
+            for each in work.sweeps
+            for name, found in _run(each, profile).results.items()
         }
-        document = _document(planned, result, curves)
+        if work.pairing is not None:
+            more["partners"] = work.pairing.result()
+        document = _document(work, result, more)
         if as_json:
             click.echo(json.dumps(_flat(document["results"]), indent=1, sort_keys=True))
         else:
@@ -100,37 +124,68 @@ def score(
             sys.exit(2)
         if out:
             _leave(out, document, quiet=as_json)
-    if result.unmet:
+    if result is not None and result.unmet:
         print_unmet(result.unmet)
         sys.exit(UNMET)
 
 
+class Work(NamedTuple):
+    """What is to be done: a plan (none where only tables are compared), sweeps, and tables."""
+
+    plan: Plan | None
+    sweeps: list[Plan]
+    pairing: Pairing | None
+
+
+def _tables(found: str | None, truth: str | None, distance: float) -> PartnerTables | None:
+    """Both tables, or none."""
+    if found is None and truth is None:
+        return None
+    if found is None or truth is None:
+        given, needed = ("--partners", "--true-partners")[:: 1 if truth is None else -1]
+        raise PlanError(f"{given} needs {needed}")
+    from volflow.cli.score_partners import PartnerTables
+
+    return PartnerTables(found, truth, distance)
+
+
 def _plan(
-    request: Request, folder: str, sweep: str | None, profile: Profile
-) -> tuple[Plan, list[Plan]]:
-    """The plan and those of a sweep; all mistakes that can be known are told at once."""
+    request: Request,
+    folder: str,
+    sweep: str | None,
+    tables: PartnerTables | None,
+    profile: Profile,
+) -> Work:
+    """The plans and tables; all mistakes that can be known are told at once."""
     from volflow.cli.score_pipeline import cut, make_pipeline
     from volflow.cli.score_sweep import plan_sweep
     from volflow.engine.api import make_plan
 
     mistakes: list[str] = []
+    pipeline: Pipeline | None = None
     planned: Plan | None = None
     sweeps: list[Plan] = []
+    pairing: Pairing | None = None
     try:
         pipeline, mistakes = make_pipeline(request, folder)
-        planned = make_plan(pipeline, profile=profile)
+        if request.steps:
+            planned = make_plan(pipeline, profile=profile)
     except PlanError as error:
         mistakes += _not_told(error.mistakes, mistakes)
     try:
         sweeps = plan_sweep(sweep, request.volumes, profile) if sweep else []
     except PlanError as error:
         mistakes += error.mistakes
-    if mistakes or planned is None:
+    if tables is not None:
+        from volflow.cli.score_partners import make_pairing
+
+        pairing = make_pairing(tables, request.volumes, pipeline, planned, mistakes)
+    if mistakes:
         raise PlanError(*mistakes)
-    note = "" if request.bounds else cut(planned.pipeline)
+    note = "" if request.bounds or planned is None else cut(planned.pipeline)
     if note:
         click.echo(note, err=True)
-    return planned, sweeps
+    return Work(planned, sweeps, pairing)
 
 
 def _not_told(more: list[str], mistakes: list[str]) -> list[str]:
@@ -155,27 +210,43 @@ def _run(planned: Plan, profile: Profile) -> RunResult:
     return result
 
 
-def _document(planned: Plan, result: RunResult, curves: Mapping[str, Any]) -> dict[str, Any]:
+def _document(work: Work, result: RunResult | None, more: Mapping[str, Any]) -> dict[str, Any]:
     from volflow.view.layers import run_layers
     from volflow.view.score_document import make_document
 
+    pairing = work.pairing
+    read = {} if pairing is None else pairing.addresses()
+    if work.plan is not None and result is not None:
+        return make_document(
+            {**result.results, **more},
+            bounds=str(work.plan.bounds),
+            resolution=work.plan.resolution,
+            layers=run_layers(result.run),
+            version=__version__,
+            unmet=result.unmet,
+            tables=read,
+        )
+    assert pairing is not None
     return make_document(
-        {**result.results, **curves},
-        bounds=str(planned.bounds),
-        resolution=planned.resolution,
-        layers=run_layers(result.run),
+        more,
+        bounds="" if pairing.bounds is None else str(pairing.bounds),
+        resolution=pairing.resolution,
+        layers=None,
         version=__version__,
-        unmet=result.unmet,
+        tables=read,
     )
 
 
 def _leave(out: str, document: Mapping[str, Any], quiet: bool) -> None:
     from volflow.cli.text import output
+    from volflow.view.score_document import can_be_viewed
     from volflow.view.score_report import leave_score_report
 
     names = leave_score_report(out, document)
     if not quiet:
-        told = f"wrote {', '.join(names)} in {out}\nits errors in Neuroglancer: volflow view {out}"
+        told = f"wrote {', '.join(names)} in {out}"
+        if can_be_viewed(document):
+            told += f"\nits errors in Neuroglancer: volflow view {out}"
         output().print(told, markup=False, style="dim", soft_wrap=True)
 
 
@@ -190,7 +261,8 @@ def print_scores(document: Mapping[str, Any]) -> None:
     from volflow.cli.text import output
 
     console = output()
-    console.print(f"bounds     {document['bounds']}", style="dim", markup=False)
+    if document["bounds"]:
+        console.print(f"bounds     {document['bounds']}", style="dim", markup=False)
     for result in document["results"].values():
         for name, text in _lines(result):
             console.print(f"[bold]{name:<10}[/] {text}")
@@ -199,6 +271,7 @@ def print_scores(document: Mapping[str, Any]) -> None:
 def _lines(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and text of each line about a result."""
     from volflow.cli.text import count
+    from volflow.view.detections import detections
 
     lines = []
     if result.get("vi") is not None:
@@ -223,6 +296,8 @@ def _lines(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         for key, name in (("terl", "tERL"), ("berl", "bERL"), ("nerl_norm", "nERL")):
             if result.get(key) is not None:
                 lines.append((name, f"{result[key]:,.0f} nm"))
+    for found in detections(result):
+        lines.append((found.short, found.sentence()))
     best = result.get("best")
     if isinstance(best, Mapping) and best.get("vi") is not None:
         number = len(result.get("thresholds", ()))

@@ -4,6 +4,7 @@
     zarr:///data/em.zarr              format:///absolute path
     hdf5://volumes.h5?dataset=raw     format://relative path ? query
     swc://traced?unit_nm=8            skeletons: a folder of files, and the unit of their numbers
+    csv://partners.csv?unit_nm=8      a table, and the same
     /data/sections                    a plain path: the format is found by looking
 
 This is the only place where a location becomes a tensorstore key-value store.
@@ -24,7 +25,8 @@ import tensorstore as ts
 from volflow.errors import StorageError
 
 SKELETONS = ("swc", "precomputed-skeletons")
-FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5", *SKELETONS)
+TABLES = ("csv",)
+FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5", *SKELETONS, *TABLES)
 CHUNKED = ("precomputed", "zarr", "zarr3", "n5")
 REMOTE = ("gs", "s3", "http", "https", "memory")
 RETRIES = {"max_retries": 4, "initial_delay": "250ms", "max_delay": "2s"}

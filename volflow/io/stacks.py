@@ -24,7 +24,7 @@ import tifffile
 
 from volflow.core.geometry import Box, triple
 from volflow.errors import StorageError
-from volflow.io.address import Address
+from volflow.io.address import TABLES, Address
 from volflow.io.hdf5 import Hdf5
 from volflow.io.voxels import Voxels, stored_layout
 
@@ -58,6 +58,8 @@ def open_stack(address: Address, level: int) -> Voxels:
     StorageError
         If it is not there, not readable, or not of axes that make a volume.
     """
+    if address.format in TABLES:
+        raise StorageError(f"volume {address}: {address.format} holds a table, no volume")
     if level:
         raise StorageError(f"volume {address}: {address.format} has one scale, not scale {level}")
     path = address.local

@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from volflow.core.geometry import Box, triple
 from volflow.errors import StorageError
 from volflow.io.volume import Volume
+from volflow.view.detections import detections
 
 Point = tuple[float, float, float]
 Results = Mapping[str, Mapping[str, Any]]
@@ -27,7 +28,8 @@ class Part:
     Attributes
     ----------
     ids : mapping of str to int
-        Its labels, by the volume (`segmentation`, `truth`, `skeletons`) in which they are.
+        Its labels, by the volume (`segmentation`, `truth`, `skeletons`, `found_clefts`,
+        `true_clefts`) in which they are; none where they are not known.
     size : float
         In `unit`: voxels or nm; 0 where it has none.
     position : 3 float
@@ -51,9 +53,9 @@ class Offender:
     rank : int
         1: the worst of its kind.
     label : int
-        The segment, truth label or skeleton that is wrong.
+        The segment, truth label, skeleton, cleft or line of a table that is wrong.
     size : float
-        What it costs, in `unit`: bits of VI, or nm of run length.
+        What it costs, in `unit`: bits of VI, nm of run length, or voxels.
     others : int
         How many parts it has, also those that are not told.
     parts : tuple of Part
@@ -94,7 +96,12 @@ KINDS = {
     "split": "Objects that are split",
     "skeleton merger": "Segments that merge skeletons",
     "skeleton split": "Skeletons that are split",
+    "missed partners": "Synaptic partners that were missed",
+    "spurious partners": "Synaptic partners that are not there",
+    "missed cleft": "Clefts that were missed",
+    "spurious cleft": "Clefts that are not there",
 }
+SIDES = {"false_negatives": "missed", "false_positives": "spurious"}  # in results, and here
 
 
 def offenders(results: Results, resolution: Point) -> list[Offender]:
@@ -116,6 +123,11 @@ def offenders(results: Results, resolution: Point) -> list[Offender]:
         if "erl" in result:
             found += _merged_skeletons(result.get("worst_merges", ()), resolution)
             found += _split_skeletons(result.get("worst_splits", ()), resolution)
+        for detected in detections(result):
+            if detected.key == "":
+                found += _partners(result.get("errors", {}), resolution)
+            elif detected.key == "overlap":
+                found += _clefts(result.get("errors", {}), resolution)
     return found
 
 
@@ -175,6 +187,41 @@ def _split_skeletons(rows: Sequence[Mapping[str, Any]], resolution: Point) -> It
             for segment in row["labels"]
         )
         yield Offender("skeleton split", rank, name, size, "nm", len(parts), parts, place)
+
+
+def _partners(
+    errors: Mapping[str, Sequence[Mapping[str, Any]]], resolution: Point
+) -> Iterator[Offender]:
+    """Pairs of one table without a counterpart in the other, with both of their sites."""
+    for side, word in SIDES.items():
+        for rank, row in enumerate(errors.get(side, ()), 1):
+            parts = tuple(
+                Part(
+                    {"truth": int(row[f"{end}_neuron"])} if f"{end}_neuron" in row else {},
+                    0.0,
+                    "nm",
+                    _voxels(row[end], resolution),
+                )
+                for end in ("pre", "post")
+            )
+            length = float(np.linalg.norm(np.subtract(row["pre"], row["post"])))
+            note, line = f"{length:,.0f} nm from end to end", int(row["line"])
+            kind, place = f"{word} partners", parts[0].position
+            yield Offender(kind, rank, line, 0.0, "", len(parts), parts, place, note)
+
+
+def _clefts(
+    errors: Mapping[str, Sequence[Mapping[str, Any]]], resolution: Point
+) -> Iterator[Offender]:
+    """Clefts of one volume that share no voxel with their own one of the other."""
+    volumes = {"false_negatives": "true_clefts", "false_positives": "found_clefts"}
+    for side, word in SIDES.items():
+        for rank, row in enumerate(errors.get(side, ()), 1):
+            label, size = int(row["label"]), float(row["voxels"])
+            middle = zip(row["position"], resolution, strict=True)
+            place = _point([nm / side_nm - 0.5 for nm, side_nm in middle])
+            part = Part({volumes[side]: label}, size, "voxels", place)
+            yield Offender(f"{word} cleft", rank, label, size, "voxels", 1, (part,), place)
 
 
 def _point(values: Sequence[float]) -> Point:

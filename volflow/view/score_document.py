@@ -10,17 +10,22 @@ from volflow.core.stage import find_stage
 from volflow.errors import StorageError, VolflowError
 from volflow.io.store import Store
 from volflow.io.volume import Volume
+from volflow.view.detections import detections
 from volflow.view.layers import RunLayers, run_layers
 from volflow.view.offenders import Offender, Part, Point, Results, offenders, placed
 
 DOCUMENT = "scores.json"
-SCORED = ("segmentation", "truth", "skeletons", "mito", "clefts", "nuclei")
+SCORED = (
+    "segmentation", "truth", "skeletons", "mito", "clefts", "nuclei", "found_clefts", "true_clefts",
+)  # fmt: skip
+LABELS = ("segmentation", "truth", "found_clefts", "true_clefts")  # in which errors have their ids
 Document = dict[str, Any]
 
 
 def is_score(result: Mapping[str, Any]) -> bool:
     """Whether the result of a step is one that a report can show."""
-    return "vi" in result or "erl" in result or isinstance(result.get("thresholds"), list)
+    known = "vi" in result or "erl" in result or isinstance(result.get("thresholds"), list)
+    return known or bool(detections(result))
 
 
 def make_document(
@@ -28,9 +33,10 @@ def make_document(
     *,
     bounds: str,
     resolution: Sequence[float],
-    layers: RunLayers,
+    layers: RunLayers | None,
     version: str,
     unmet: Sequence[str] = (),
+    tables: Mapping[str, str] | None = None,
 ) -> Document:
     """The document of a run's results; the same whatever the blocks, and at any time.
 
@@ -39,15 +45,17 @@ def make_document(
     results : mapping
         JSON results by step; those that are no scores are left out.
     bounds : str
-        Voxels, z y x.
+        Voxels, z y x; empty where no volume was scored.
     resolution : 3 float
         Nanometres per voxel, z y x.
-    layers : RunLayers
-        Of the run: the places of errors are looked for in its volumes.
+    layers : RunLayers or None
+        Of the run: the places of errors are looked for in its volumes. None where nothing was run.
     version : str
         Of the volflow that scored.
     unmet : sequence of str
         Requirements that are not met.
+    tables : mapping of str to str, optional
+        Addresses of what was compared beside volumes, by what it is.
 
     Returns
     -------
@@ -58,13 +66,17 @@ def make_document(
     """
     told = {name: dict(result) for name, result in results.items() if is_score(result)}
     z, y, x = (float(side) for side in resolution)
-    inputs = _inputs(layers, told)
-    found = placed(offenders(told, (z, y, x)), _volumes(layers, inputs))
+    inputs = {} if layers is None else _inputs(layers, told)
+    found = offenders(told, (z, y, x))
+    if layers is not None:
+        found = placed(found, _volumes(layers, inputs))
+    for name, path in (tables or {}).items():
+        inputs.setdefault(name, {"volume": "", "path": path})
     return {
         "bounds": bounds,
         "resolution": [z, y, x],
         "inputs": inputs,
-        "parameters": _parameters(layers.pipeline, told),
+        "parameters": {} if layers is None else _parameters(layers.pipeline, told),
         "results": told,
         "unmet": list(unmet),
         "errors": [_json(each) for each in found],
@@ -97,6 +109,11 @@ def find_document(run: str) -> Document | None:
         version=summary["version"],
         unmet=summary.get("unmet", ()),
     )
+
+
+def can_be_viewed(document: Mapping[str, Any]) -> bool:
+    """Whether there are volumes in which the errors can be looked at."""
+    return any(each["volume"] for each in document["inputs"].values())
 
 
 def errors_of(document: Mapping[str, Any]) -> list[Offender]:
@@ -191,7 +208,7 @@ def _volumes(
     by_name = {layer.name: layer for layer in layers.layers}
     return {
         place: by_name[inputs[place]["volume"]].scales[0]
-        for place in ("segmentation", "truth")
+        for place in LABELS
         if place in inputs and inputs[place]["volume"] in by_name
     }
 

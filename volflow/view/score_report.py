@@ -18,9 +18,10 @@ from string import Template
 from typing import Any
 
 from volflow.io.store import Store
+from volflow.view.detections import detection_table
 from volflow.view.offenders import KINDS, Offender
 from volflow.view.plots import PLOTS, curves
-from volflow.view.score_document import DOCUMENT, thresholds_of
+from volflow.view.score_document import DOCUMENT, can_be_viewed, thresholds_of
 from volflow.view.score_tables import (
     HEADLINES,
     SHOWN,
@@ -37,6 +38,7 @@ from volflow.view.score_tables import (
     object_table,
     offenders_csv,
     part_text,
+    place_text,
     scores_csv,
     written,
 )
@@ -49,12 +51,20 @@ WHOLE = {
     "split": "object",
     "skeleton merger": "segment",
     "skeleton split": "skeleton",
+    "missed partners": "line",
+    "spurious partners": "line",
+    "missed cleft": "cleft",
+    "spurious cleft": "cleft",
 }
 PARTS = {
     "merger": "objects in it, the largest first",
     "split": "segments in it, the largest first",
     "skeleton merger": "skeletons in it, the longest run first",
     "skeleton split": "segments on both sides",
+    "missed partners": "neurons",
+    "spurious partners": "neurons",
+    "missed cleft": "voxels",
+    "spurious cleft": "voxels",
 }
 BEST = ' class="best"'
 _TEMPLATE = Path(__file__).with_name("score_report.template.html")
@@ -182,11 +192,15 @@ def _curves(document: Mapping[str, Any], plots: Mapping[str, bytes]) -> str:
 
 
 def _objects(result: Mapping[str, Any]) -> str:
-    if not object_rows(result):
-        return ""
-    heads, rows = object_table(result)
-    lines = "".join(map(_line, rows))
-    return f'<h2>Objects</h2>\n<table class="ruled">{_head(heads)}{lines}</table>\n'
+    tables = {"Found one by one": detection_table(result)}
+    if object_rows(result):
+        tables["Objects"] = object_table(result)
+    return "".join(
+        f'<h2>{title}</h2>\n<table class="ruled">{_head(heads)}'
+        f"{''.join(map(_line, rows))}</table>\n"
+        for title, (heads, rows) in tables.items()
+        if rows
+    )
 
 
 def _head(heads: list[str]) -> str:
@@ -204,14 +218,15 @@ def _errors(document: Mapping[str, Any], run: str, links: Mapping[str, str] | No
     if not kinds:
         return ""
     parts = []
-    if links is None:
+    viewed = can_be_viewed(document)
+    if links is None and viewed:
         serve = escape(f"volflow view {run}")
         parts.append(
             f'<p class="note">With <code>{serve}</code> this page is served with a link to each '
             f"place in Neuroglancer; or give a place's own command.</p>"
         )
     for kind, rows in kinds.items():
-        lines = "".join(_error(each, run, links) for each in rows[:SHOWN])
+        lines = "".join(_error(each, run if viewed else "", links) for each in rows[:SHOWN])
         rest = len(rows) - SHOWN
         note = f'<p class="note">and {rest} more, in offenders.csv</p>' if rest > 0 else ""
         heads = {
@@ -230,20 +245,19 @@ def _errors(document: Mapping[str, Any], run: str, links: Mapping[str, str] | No
 
 
 def _error(each: Offender, run: str, links: Mapping[str, str] | None) -> str:
-    """A row; where there are no links, the command stands in it."""
+    """A row; where there are no links, the command stands in it, if there is a run to look at."""
     found = links or {}
     parts = []
     for number, part in enumerate(each.parts, 1):
         text = _linked(part_text(each, part), found.get(f"{each.name}.{number}"))
         parts.append(f'<span class="part">{text}</span>')
-    told = "" if links else f"<br><code>{escape(command(run, each))}</code>"
-    place = ", ".join(f"{value:g}" for value in each.place)
+    told = "" if links or not run else f"<br><code>{escape(command(run, each))}</code>"
     cells = [
         ("number", str(each.rank)),
         ("number", _linked(str(each.label), found.get(each.name))),
         ("number", escape(cost(each))),
         ("", ", ".join(parts) + escape(more(each)) + told),
-        ("part", _linked(place, found.get(each.name))),
+        ("part", _linked(place_text(each), found.get(each.name))),
     ]
     inside = "".join(f'<td class="{kind}">{text}</td>' for kind, text in cells)
     return f"<tr>{inside}</tr>\n"

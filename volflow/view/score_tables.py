@@ -8,9 +8,16 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from volflow.view.detections import LABELS, RATES, detection_table, detections
 from volflow.view.offenders import KINDS, Offender, Part
-from volflow.view.score_document import errors_of, thresholds_of
+from volflow.view.score_document import can_be_viewed, errors_of, thresholds_of
 
+OWN = {
+    "merger": "truth",
+    "skeleton merger": "skeletons",
+    "missed cleft": "true_clefts",
+    "spurious cleft": "found_clefts",
+}  # the volume in which a part of an error has its own label, if it is not the segmentation
 SHOWN = 20  # errors of a kind on the page and in the Markdown; the CSV has all
 
 
@@ -49,6 +56,15 @@ METRICS: dict[str, Metric] = {
     "merges_classic": Metric("mergers, none tolerated", "", "as plain ERL counts them"),
     "omitted_length_nm": Metric("length on background", "nm", "belongs to no run"),
     "border": Metric("border left out", "voxels", "around the objects of the truth"),
+    "distance_nm": Metric("distance of a match", "nm", "how near is near enough"),
+    "mean_distance_nm": Metric("mean distance", "nm", "of the ends of matched pairs"),
+    "truth_partners": Metric("partners in the truth", "", "that were counted"),
+    "found_partners": Metric("partners found", "", "that were counted"),
+    "truth_outside": Metric("partners outside, truth", "", "of the bounds, not counted"),
+    "found_outside": Metric("partners outside, found", "", "of the bounds, not counted"),
+    "truth_clefts": Metric("clefts in the truth", "", ""),
+    "found_clefts": Metric("clefts found", "", ""),
+    "min_size": Metric("least size", "voxels", "smaller ones do not exist"),
 }
 OBJECTS = {
     "precision": "precision",
@@ -61,7 +77,10 @@ OBJECTS = {
     "false_positives": "not in the truth",
     "false_negatives": "missed",
 }
-HEADLINES = ("vi", "vi_split", "vi_merge", "arand", "erl", "erl_ratio", "terl", "berl", "nerl_norm")
+HEADLINES = (
+    "vi", "vi_split", "vi_merge", "arand", "erl", "erl_ratio", "terl", "berl", "nerl_norm", "f1",
+    "distance.f1", "overlap.f1",
+)  # fmt: skip
 CURVES = ("threshold", "vi_split", "vi_merge", "vi", "arand", "precision", "recall", "erl", "terl")
 
 
@@ -103,7 +122,13 @@ def numbers(document: Mapping[str, Any]) -> Iterator[Number]:
     order = {name: place for place, name in enumerate(METRICS)}
     for step, result in document["results"].items():
         missing = result.get("not_computed", {})
-        keys = [key for key, value in result.items() if _plain(value)]
+        detected = detections(result)
+        for found in detected:
+            for key, value in found.rates.items():
+                metric = Metric(f"{found.name}: {LABELS[key]}", "", RATES[key])
+                yield Number(step, found.path(key), value, metric)
+        rates = {found.path(key) for found in detected for key in RATES}
+        keys = [key for key, value in result.items() if _plain(value) and key not in rates]
         for key in sorted(keys, key=lambda key: (order.get(key, len(order)), key)):
             metric = metric_of(key)
             if result[key] is None and key.endswith(("_max", "_ratio")):
@@ -117,7 +142,8 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was scored, and how."""
     found = [(place, str(each["path"])) for place, each in document["inputs"].items()]
     sides = ", ".join(f"{side:g}" for side in document["resolution"])
-    found.append(("bounds", f"{document['bounds']} voxels z, y, x of {sides} nm"))
+    if document["bounds"]:
+        found.append(("bounds", f"{document['bounds']} voxels z, y, x of {sides} nm"))
     for step, given in document["parameters"].items():
         if given:
             found.append((step, ", ".join(f"{key} {value}" for key, value in given.items())))
@@ -181,16 +207,20 @@ def markdown(document: Mapping[str, Any], run: str, plots: Iterable[str]) -> str
     for result in document["results"].values():
         if object_rows(result):
             lines += ["## Objects", "", *_grid(*object_table(result))]
+        heads, detected = detection_table(result)
+        if detected:
+            lines += ["## Found one by one", "", *_grid(heads, detected)]
     table, best = curve_table(document)
     if table:
         lines += ["## Thresholds", "", *(f"![{name}]({name})" for name in plots), ""]
         lines += [*_grid(*table), f"Best: {best}", ""] if best else _grid(*table)
+    viewed = can_be_viewed(document)
     for kind, found in by_kind(document).items():
         lines += [f"## {KINDS[kind]}", ""]
-        lines += _grid(["rank", "label", "cost", "parts", "look at it"], [
+        lines += _grid(["rank", "label", "cost", "parts", "look at it" if viewed else "z, y, x"], [
             [str(each.rank), str(each.label), cost(each),
              "; ".join(part_text(each, part) for part in each.parts) + more(each),
-             f"`{command(run, each)}`"]
+             f"`{command(run, each)}`" if viewed else place_text(each)]
             for each in found[:SHOWN]
         ])  # fmt: skip
     return "\n".join(lines)
@@ -208,16 +238,26 @@ def by_kind(document: Mapping[str, Any]) -> dict[str, list[Offender]]:
 
 
 def cost(each: Offender) -> str:
-    """What an error costs."""
+    """What an error costs, or what else is to be known of one that simply counts."""
+    if not each.unit:
+        return each.note
     text = written(each.size, each.unit)
     return f"{text}, {each.note}" if each.note else text
 
 
 def part_text(each: Offender, part: Part) -> str:
     """A part: its label, and how large it is."""
-    own = {"merger": "truth", "skeleton merger": "skeletons"}.get(each.kind, "segmentation")
+    if each.kind.endswith(" partners"):
+        end = "pre" if part is each.parts[0] else "post"
+        return f"{end} {part.ids['truth']}" if "truth" in part.ids else end
+    own = OWN.get(each.kind, "segmentation")
     size = written(int(part.size) if part.unit == "voxels" else part.size, part.unit)
     return f"{part.ids[own]} ({size})" if part.size else str(part.ids[own])
+
+
+def place_text(each: Offender) -> str:
+    """Where an error is, in voxels."""
+    return ", ".join(f"{value:g}" for value in each.place)
 
 
 def more(each: Offender) -> str:
