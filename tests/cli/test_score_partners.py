@@ -228,7 +228,7 @@ def test_all_mistakes_of_tables_are_told_at_once(
         (["BOTH", "--truth", "TRUTH", "--require", "vi<=1"], "'vi' needs --segmentation"),
         (["BOTH", "--segmentation", "TRUTH"], "nothing to score against"),
         (["--truth", "TRUTH"], "--truth needs --segmentation"),
-        ([], "nothing to score: give --segmentation, or --partners"),
+        ([], "nothing to score: give --segmentation, --found-clefts or --partners"),
     ],
 )
 def test_what_does_not_go_together_is_told(

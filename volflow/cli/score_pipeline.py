@@ -22,9 +22,14 @@ from volflow.io.volume import Volume
 from volflow.metrics.objects import THRESHOLDS
 
 BLOCK = 256  # voxels along each side of a block: nothing is written, so no chunk has a say
-VOXELS, NODES = "score", "score_skeletons"
+VOXELS, NODES, CLEFTS = "score", "score_skeletons", "score_clefts"
 ORGANELLES = ("mito", "clefts", "nuclei")
-STEPS = {VOXELS, NODES}
+NEEDED = {
+    VOXELS: ("segmentation", "truth"),
+    NODES: ("segmentation", "skeletons"),
+    CLEFTS: ("found_clefts", "true_clefts"),
+}  # stages, and the volumes that each compares
+STEPS = set(NEEDED)
 UNPLACED = ("tiff", "hdf5")  # formats that do not say where a volume lies
 _LIMIT = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=)\s*(\S+)\s*")
 
@@ -34,7 +39,8 @@ class Request:
     """What the user asked to be scored, as the options of `volflow score` say it.
 
     `volumes` holds the addresses that were given: segmentation, truth, skeletons, mito, clefts,
-    nuclei, em. With `partners` tables of synaptic partners are compared, too.
+    nuclei, found_clefts, true_clefts, em. With `partners` tables of synaptic partners are
+    compared, too.
     """
 
     volumes: Mapping[str, str]
@@ -49,17 +55,14 @@ class Request:
     @property
     def steps(self) -> tuple[str, ...]:
         """The stages that are needed; none where only tables are compared."""
-        if "segmentation" not in self.volumes:
-            return ()
-        wanted = {VOXELS: "truth", NODES: "skeletons"}
-        return tuple(step for step, volume in wanted.items() if volume in self.volumes)
+        return tuple(step for step, names in NEEDED.items() if set(names) <= set(self.volumes))
 
 
 def make_pipeline(request: Request, run: str) -> tuple[Pipeline, list[str]]:
     """The pipeline of a request, and what is wrong with it so far, one sentence each.
 
-    The bounds are where segmentation and truth both are, unless they are given. Nothing is
-    written, and no voxel is read.
+    The bounds are where segmentation and truth (or both volumes of clefts) are, unless they are
+    given. Nothing is written, and no voxel is read.
 
     Parameters
     ----------
@@ -81,9 +84,13 @@ def make_pipeline(request: Request, run: str) -> tuple[Pipeline, list[str]]:
         raise PlanError(*mistakes, *error.mistakes) from error
     opened = _opened(pipeline, mistakes)
     _same_resolution(opened, mistakes)
-    if pipeline.bounds is None and {"segmentation", "truth"} <= set(opened):
-        box = _common_bounds(opened["segmentation"], opened["truth"], mistakes)
-        pipeline = from_dict(document, request.overrides, str(box)) if box else pipeline
+    _tell_resolution(document, pipeline, opened, mistakes)
+    pair = next((NEEDED[name] for name in (VOXELS, CLEFTS) if name in request.steps), ())
+    bounds = request.bounds
+    if pipeline.bounds is None and pair and set(pair) <= set(opened):
+        box = _common_bounds(pair, opened, mistakes)
+        bounds = str(box) if box else None
+    pipeline = from_dict(document, request.overrides, bounds)
     complete = all(name in opened for name in pipeline.volumes if name not in ("skeletons",))
     if mistakes and (not complete or (pipeline.bounds is None and request.steps)):
         raise PlanError(*mistakes)
@@ -114,14 +121,20 @@ def _combinations(request: Request) -> list[str]:
     """Options that need one another."""
     found = []
     given = request.volumes
+    clefts = [name for name in NEEDED[CLEFTS] if name in given]
+    if len(clefts) == 1:
+        (other,) = set(NEEDED[CLEFTS]) - set(clefts)
+        found.append(f"--{_option(clefts[0])} needs --{_option(other)}")
     if "segmentation" not in given:
-        needed = [name for name in ("truth", "skeletons", "em") if name in given]
+        needed = [name for name in ("truth", "skeletons") if name in given]
         if "truth" in needed and request.partners:
             needed.remove("truth")  # neurons are looked up in it
-        if not request.partners and not needed:
-            raise PlanError("nothing to score: give --segmentation, or --partners")
+        if "em" in given and not request.steps:
+            needed.append("em")
+        if not (request.partners or needed or clefts):
+            raise PlanError("nothing to score: give --segmentation, --found-clefts or --partners")
         found += [f"--{_option(name)} needs --segmentation" for name in needed]
-    elif not request.steps:
+    elif not {VOXELS, NODES} & set(request.steps):
         raise PlanError("nothing to score against: give --truth, --skeletons or both")
     if "skeletons" not in given:
         found += [f"--{name} needs --skeletons" for name in ORGANELLES if name in given]
@@ -164,8 +177,8 @@ def _limits(
                 f"{', '.join(known)})"
             )
         elif step not in request.steps:
-            option = "--truth" if step == VOXELS else "--skeletons"
-            option = option if "segmentation" in request.volumes else "--segmentation"
+            lacking = next(name for name in NEEDED[step] if name not in request.volumes)
+            option = f"--{_option(lacking)}"
             mistakes.append(f"--require {text!r}: '{name}' needs {option}")
         else:
             side = "max" if parts[2] == "<=" else "min"
@@ -175,11 +188,12 @@ def _limits(
 
 def metrics() -> dict[str, str]:
     """What a limit can be set for, and the step that finds it."""
-    from volflow.stages import score, score_skeletons
+    from volflow.stages import score, score_clefts, score_skeletons
 
     return {
         **dict.fromkeys(score.METRICS, VOXELS),
         **dict.fromkeys(score_skeletons.METRICS, NODES),
+        **dict.fromkeys(score_clefts.METRICS, CLEFTS),
     }
 
 
@@ -239,7 +253,28 @@ def _opened(pipeline: Pipeline, mistakes: list[str]) -> dict[str, Volume]:
 
 
 def _option(volume: str) -> str:
-    return "image" if volume == "em" else volume
+    return "image" if volume == "em" else volume.replace("_", "-")
+
+
+def _tell_resolution(
+    document: dict[str, Any],
+    pipeline: Pipeline,
+    opened: Mapping[str, Volume],
+    mistakes: list[str],
+) -> None:
+    """Give the step that compares clefts the sides of their voxels."""
+    for step in document["steps"]:
+        volume = opened.get(NEEDED[CLEFTS][0])
+        if step["use"] != CLEFTS or volume is None:
+            continue
+        known = pipeline.resolution or volume.resolution
+        if known is None:
+            mistakes.append(
+                f"--found-clefts {volume.address} does not say how large its voxels are: give "
+                f"--set resolution=[z,y,x], in nm"
+            )
+        else:
+            step["with"] = {"resolution": list(known), **step["with"]}
 
 
 def _same_resolution(opened: Mapping[str, Volume], mistakes: list[str]) -> None:
@@ -249,8 +284,9 @@ def _same_resolution(opened: Mapping[str, Volume], mistakes: list[str]) -> None:
             continue  # an image is only looked at
         if not np.allclose(one.resolution, two.resolution, rtol=1e-3):
             mistakes.append(
-                f"--{name} {one.address} has voxels of {_nm(one)} and --{other} {two.address} of "
-                f"{_nm(two)}; another level may have the same (--set volumes.{other}.level=1)"
+                f"--{_option(name)} {one.address} has voxels of {_nm(one)} and --{_option(other)} "
+                f"{two.address} of {_nm(two)}; another level may have the same "
+                f"(--set volumes.{other}.level=1)"
             )
 
 
@@ -258,8 +294,11 @@ def _nm(volume: Volume) -> str:
     return ", ".join(f"{side:g}" for side in volume.resolution or ()) + " nm (z, y, x)"
 
 
-def _common_bounds(one: Volume, two: Volume, mistakes: list[str]) -> Box | None:
+def _common_bounds(
+    names: tuple[str, ...], opened: Mapping[str, Volume], mistakes: list[str]
+) -> Box | None:
     """Where both volumes have voxels; None, and why, where that cannot be said."""
+    one, two = (opened[name] for name in names)
     both = one.bounds.clip(two.bounds)
     if not both.size:
         mistakes.append(
@@ -271,9 +310,10 @@ def _common_bounds(one: Volume, two: Volume, mistakes: list[str]) -> Box | None:
         for volume in (one, two):
             if volume.format in UNPLACED and volume.spec.offset is None:
                 mistakes.append(
-                    f"--segmentation {one.address} has {_sides(one)} voxels and --truth "
-                    f"{two.address} {_sides(two)}, and {volume.format} does not say where a "
-                    f"volume lies: give --bounds, or --set volumes.NAME.offset=[z,y,x]"
+                    f"--{_option(names[0])} {one.address} has {_sides(one)} voxels and "
+                    f"--{_option(names[1])} {two.address} {_sides(two)}, and {volume.format} does "
+                    f"not say where a volume lies: give --bounds, or "
+                    f"--set volumes.NAME.offset=[z,y,x]"
                 )
                 return None
     return both
@@ -291,6 +331,6 @@ def cut(pipeline: Pipeline) -> str:
     parts = [
         f"{name} has {volume.bounds}"
         for name, volume in _opened(pipeline, []).items()
-        if name in ("segmentation", "truth") and volume.bounds != wanted
+        if name in (*NEEDED[VOXELS], *NEEDED[CLEFTS]) and volume.bounds != wanted
     ]
     return f"scored where both are: {wanted} ({'; '.join(parts)})" if parts else ""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 @click.option("--mito", metavar="ADDRESS", help="Labels of mitochondria, for bERL.")
 @click.option("--clefts", metavar="ADDRESS", help="Labels of synaptic clefts, for bERL.")
 @click.option("--nuclei", metavar="ADDRESS", help="Labels of nuclei, for nERL.")
+@click.option("--found-clefts", metavar="ADDRESS", help="Labels of clefts to be judged.")
+@click.option("--true-clefts", metavar="ADDRESS", help="Labels of clefts taken as right.")
 @click.option("--partners", metavar="FILE.csv", help="Synaptic partners found, to be judged.")
 @click.option("--true-partners", metavar="FILE.csv", help="Synaptic partners taken as right.")
 @click.option(
@@ -88,9 +90,9 @@ def score(
     """Score a segmentation or synaptic partners against the truth.
 
     Against labels: variation of information in bits (split + merge) and adapted Rand error, and
-    the worst errors with their places. Against skeletons: expected run lengths. Partners: pairs
-    of sites in nm (columns pre_z, pre_y, pre_x, post_z, ...), with or without volumes; their
-    neurons are looked up in --truth.
+    the worst errors with their places. Against skeletons: expected run lengths. Clefts and
+    partners: precision, recall, F1. Partners are pairs of sites in nm (columns pre_z, pre_y,
+    pre_x, post_z, ...), with or without volumes; their neurons are looked up in --truth.
 
     Blocks do not change the result. With --out: report.html, report.md, scores.json and tables.
     """

@@ -1,0 +1,131 @@
+"""The `score_clefts` stage: which synaptic clefts are found, cleft by cleft."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from volflow.core.geometry import Block, Triple
+from volflow.core.stage import Layer, Previous, Record, Reduction, Up
+from volflow.metrics.clefts import (
+    CLEFT_DISTANCE,
+    Clefts,
+    cleft_errors,
+    match_by_distance,
+    match_by_overlap,
+)
+from volflow.metrics.overlaps import combined, tally
+from volflow.stages.score import Require
+
+VIEWS = ("distance", "overlap")
+METRICS = tuple(f"{view}_{rate}" for view in VIEWS for rate in ("precision", "recall", "f1"))
+VOXELS_PER_BYTE = 512  # of a table of clefts at its peak; a synapse has some 500,000 around it
+
+Side = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class ScoreClefts(Reduction):
+    """Precision, recall and F1 of `found_clefts` against `true_clefts`, both with a label to each.
+
+    Clefts are paired one to one in two ways: by the distance of their centres (`distance`), and
+    by sharing voxels (`overlap`); those that share none are told with their places. Blocks pass
+    up counts and sums of coordinates of each pair of labels, in integers, so the result is the
+    same whatever the blocks. Voxels outside the mask are of no cleft.
+    """
+
+    wants: ClassVar[dict[str, Layer]] = {
+        "found_clefts": Layer(kind="segmentation", channels=0),
+        "true_clefts": Layer(kind="segmentation", channels=0),
+    }
+
+    resolution: tuple[Side, Side, Side]
+    """Nanometres per voxel z y x, as the volumes have it: centres are compared in nanometres."""
+    distance: Side = CLEFT_DISTANCE
+    """Nanometres within which the centres of two clefts count as one."""
+    min_size: Annotated[int, Field(ge=1)] = 1
+    """Voxels; clefts of fewer, of either side, do not exist."""
+    worst: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """How many of the largest missed and spurious clefts are told, with their places."""
+    require: Require
+    """Limits, `{overlap_f1: {min: 0.8}}`; a run beyond one ends with a failing exit code."""
+
+    @model_validator(mode="after")
+    def _requires_what_there_is(self) -> ScoreClefts:
+        for name in self.require:
+            if name not in METRICS:
+                close = difflib.get_close_matches(name, METRICS, n=1)
+                hint = f"; did you mean '{close[0]}'?" if close else ""
+                raise ValueError(
+                    f"require: there is no score '{name}'{hint} (scores: {', '.join(METRICS)})"
+                )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"require"})  # a verdict, not a result
+
+    def check_inputs(
+        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
+    ) -> list[str]:
+        if np.allclose(self.resolution, resolution, rtol=1e-3, atol=0):
+            return []
+        return [
+            f"resolution: wanted that of the run, {list(resolution)} nm (z, y, x); "
+            f"got {list(self.resolution)}"
+        ]
+
+    def memory(self, shape: Triple) -> int:
+        return 48 * int(np.prod(shape))
+
+    def node_memory(self, shape: Triple) -> int:
+        return (64 << 20) + int(np.prod(shape)) // VOXELS_PER_BYTE
+
+    def leaf(  # type: ignore[override]  # the inputs by name
+        self,
+        block: Block,
+        round: str,
+        previous: Previous | None,
+        *,
+        found_clefts: np.ndarray,
+        true_clefts: np.ndarray,
+        mask: np.ndarray | None = None,
+    ) -> Up:
+        met = tally(true_clefts, found_clefts, mask, block.write.start, unlabelled=True).record()
+        some = (met["truth"] != 0) | (met["segment"] != 0)
+        return Up({name: column[some] for name, column in met.items()}, {})
+
+    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+        return Up(_together(children), {})
+
+    def result(self, roots: Sequence[Record]) -> dict[str, Any]:
+        met = _together(roots)
+        truth, found = (
+            Clefts.of({**met, "label": met[side]}, self.resolution, self.min_size)
+            for side in ("truth", "segment")
+        )
+        overlap = match_by_overlap(truth, found, met)
+        return {
+            "distance": match_by_distance(truth, found, self.distance).scores(),
+            "overlap": overlap.scores(),
+            "distance_nm": self.distance,
+            "min_size": self.min_size,
+            "truth_clefts": len(truth),
+            "found_clefts": len(found),
+            "errors": cleft_errors(truth, found, overlap, self.worst),
+        }
+
+    def unmet(self, result: Mapping[str, Any]) -> list[str]:
+        told = []
+        for name, limit in self.require.items():
+            view, _, rate = name.partition("_")
+            told += limit.unmet(name, result[view][rate])
+        return told
+
+
+def _together(parts: Sequence[Record]) -> Record:
+    """Rows of several boxes, those of one pair of labels added up."""
+    names = parts[0]
+    return combined({n: np.concatenate([part[n] for part in parts]) for n in names}).record()
