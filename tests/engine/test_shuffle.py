@@ -82,12 +82,11 @@ def test_a_partition_that_lost_what_was_sent_to_it_fails_and_a_repeated_run_of_i
     assert again.results["digits"] == expected()
 
 
-def test_a_requirement_that_is_not_met_is_told_and_every_block_is_done(tmp_path):
-    result = execute(
-        planned(tmp_path / "run", toy("Index"), toy("Digits", **{"with": {"base": 8}}))
-    )
+def test_requirements_that_are_not_met_are_all_told_and_every_block_is_done(tmp_path):
+    steps = [toy("Digits", **{"with": {"base": 8}}) | {"name": name} for name in ("one", "other")]
+    result = execute(planned(tmp_path / "run", toy("Index"), *steps))
     assert result.ok
-    assert result.unmet == ["step 'digits': too many"]
+    assert result.unmet == ["step 'one': too many", "step 'other': too many"]
     assert all(step.left == 0 for step in status(str(tmp_path / "run")))
 
 

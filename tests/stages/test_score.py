@@ -83,6 +83,8 @@ def test_objects_are_the_same_whatever_the_blocks(shape, parts, least) -> None:
     found = run(shape, parts, volumes, objects=(0.5, 0.75), min_object=least)
     expected = score_objects(*volumes[:2], (0.5, 0.75), MASK, least, least)
     assert found["objects"] == expected
+    plain = run(shape, parts, volumes)  # unlabelled voxels count for objects only
+    assert {name: found[name] for name in plain} == plain
     assert sum(expected["f1"][:1]) > 0 or least == 40
 
 
