@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from volflow.core.geometry import BlockGrid, Box, Triple
+from volflow.core.geometry import Block, BlockGrid, Box, Triple
 from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Stage
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.fragments import Fragments
@@ -136,10 +136,25 @@ def _inputs(stage, sweep, memory, wires, block, mask) -> dict[str, object]:
         elif (source, block.index) in memory.records:
             found[name] = copied(memory.records[source, block.index])
         else:
-            array = memory.read(source, block.read)
+            around = stage.wants.get(name, Layer()).around
+            array = memory.read(source, block.write if around == "nothing" else block.read)
+            if around == "faces":
+                array = array * on_faces(block)
             if mask is not None and not stage.takes_mask():
-                array = array * mask.astype(array.dtype)
+                array = array * (block.crop(mask) if around == "nothing" else mask).astype(
+                    array.dtype
+                )
             found[name] = array
+    return found
+
+
+def on_faces(block: Block) -> np.ndarray:
+    """Where the block is, and what lies before its faces; uint8 over the read box."""
+    found = np.zeros(block.read.shape, np.uint8)
+    for axis in range(3):
+        place = list(block.write.within(block.read))
+        place[axis] = slice(None)
+        found[tuple(place)] = 1
     return found
 
 

@@ -99,6 +99,20 @@ def test_reads_are_the_writes_and_a_halo_that_bounds_do_not_cut(grid):
         assert block.crop(array).all()
 
 
+@given(grids(halo=3))
+def test_a_star_is_the_reads_voxels_that_leave_the_write_box_along_one_axis(grid):
+    for block in itertools.islice(grid, 27):
+        count = np.zeros(block.read.shape, int)
+        for part in block.star():
+            count[part.within(block.read)] += 1
+        sides = zip(np.indices(block.read.shape), block.read.start, strict=True)
+        outside = sum(
+            ((n + first < a) | (n + first >= b)).astype(int)
+            for (n, first), a, b in zip(sides, block.write.start, block.write.stop, strict=True)
+        )
+        assert_array_equal(count, outside <= 1)
+
+
 @given(grids())
 def test_numbers_and_indices_of_blocks_are_one_to_one(grid):
     assert [grid.number(grid.index(n)) for n in range(len(grid))] == list(range(len(grid)))

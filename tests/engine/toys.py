@@ -88,6 +88,40 @@ class Blur(Stage):
         return {"blur": total}
 
 
+class Cross(Stage):
+    """What is read around the block's faces and of the block alone, as it is given."""
+
+    wants: ClassVar[dict[str, Layer]] = {
+        "faces": Layer(around="faces"),
+        "alone": Layer(around="nothing"),
+    }
+
+    @property
+    def halo(self) -> Triple:
+        return (2, 1, 3)
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"cross": Layer("uint32", 0, "segmentation")}
+
+    def run(self, block: Block, *, faces: np.ndarray, alone: np.ndarray) -> dict[str, Any]:
+        assert faces.shape == block.read.shape
+        assert alone.shape == block.write.shape
+        reach = 2 * np.array(self.halo) + 1
+        total = np.zeros_like(alone)
+        for axis in range(3):
+            for step in range(reach[axis]):
+                place = list(block.write.within(block.read))
+                length = block.write.shape[axis]
+                place[axis] = slice(step, step + length)
+                total += faces[tuple(place)]
+        corners = faces.copy()
+        for part in block.star():
+            corners[part.within(block.read)] = 0
+        assert not corners.any()
+        return {"cross": total + 7 * alone}
+
+
 class Poison(Stage):
     """Ends badly, in one of many ways, at the blocks it is told."""
 
@@ -191,6 +225,16 @@ class Total(Reduction):
 
     def result(self, roots: Any) -> dict[str, Any]:
         return {"sum": int(roots[0]["sum"][0])}
+
+
+class Alone(Total):
+    """The same, with a halo that its input is not read over."""
+
+    wants: ClassVar[dict[str, Layer]] = {"index": Layer(kind="segmentation", around="nothing")}
+
+    @property
+    def halo(self) -> Triple:
+        return (1, 2, 3)
 
 
 class Digits(Grouping):

@@ -80,7 +80,6 @@ def test_edges_by_block_sum_to_edges_of_the_whole(draw: random.Random):
         inside = block.write.within(bounds)
         pieces[inside] = np.where(labels[inside] > 0, labels[inside] % 2**40 + number * 2**40, 0)
     around = np.pad(pieces, 1)
-    values = np.pad(affinity, [(0, 0), (1, 1), (1, 1), (1, 1)])
     found: dict[tuple[int, int], list[int]] = {}
     for block in grid:
         inside = tuple(slice(s.start, s.stop + 2) for s in block.write.within(bounds))
@@ -90,7 +89,8 @@ def test_edges_by_block_sum_to_edges_of_the_whole(draw: random.Random):
             for axis in range(3)
         )
         links = unpack_links(np.zeros(0, np.uint8), block.write.shape)
-        graph = block_graph(around[inside], values[(slice(None), *inside)], links, open)
+        values = affinity[(slice(None), *block.write.within(bounds))]
+        graph = block_graph(around[inside], values, links, open)
         edges = [graph.id[graph.a], graph.id[graph.b], graph.affinity_sum, graph.contact]
         pending = [
             graph.id[graph.pending_node],

@@ -105,7 +105,9 @@ def _sweep(
         arguments: dict[str, Any] = dict.fromkeys(case.stage.inputs())
         box = block.read.zoom_in(sweep.zoom)
         for name, (array, bounds) in read.items():
-            arguments[name] = filled(array, bounds, box)
+            arguments[name] = filled(
+                array, bounds, box_read(case.stage, name, block).zoom_in(sweep.zoom)
+            )
             if case.stage.takes_mask():
                 arguments["mask"] = filled(np.ones(bounds.shape, bool), bounds, box)
         for name, part in case.stage.run(block, **arguments).items():
@@ -123,7 +125,8 @@ def _leaves(case: Case, stage: Reduction | Grouping, shape: Triple) -> dict[str,
     found = {}
     for block in BlockGrid(case.bounds, shape, stage.halo_on(case.bounds, shape)):
         inputs = {
-            name: filled(array, case.bounds, block.read) for name, array in case.volumes.items()
+            name: filled(array, case.bounds, box_read(stage, name, block))
+            for name, array in case.volumes.items()
         }
         if isinstance(stage, Reduction):
             record = stage.leaf(block, stage.rounds[0], None, **inputs).passed
@@ -132,6 +135,12 @@ def _leaves(case: Case, stage: Reduction | Grouping, shape: Triple) -> dict[str,
         for name, column in record.items():
             found[f"{block.index} {name}"] = column
     return found
+
+
+def box_read(stage: Stage, name: str, block: Block) -> Box:
+    """Where an input is read for a block."""
+    around = stage.wants.get(name, Layer()).around
+    return block.write if around == "nothing" else block.read
 
 
 def _written(block: Block, part: np.ndarray) -> np.ndarray:

@@ -130,6 +130,27 @@ class Block:
         """The part of an array over the read box that the block writes."""
         return array[(..., *self.write.within(self.read))]  # type: ignore[return-value]
 
+    def star(self) -> list[Box]:
+        """The write box, and what of the read box lies straight before its faces.
+
+        ```
+        . h .
+        h w h        without the corners: they lie in other blocks still
+        . h .
+        ```
+        """
+        found = [self.write]
+        for axis in range(3):
+            ends = (
+                (self.read.start[axis], self.write.start[axis]),
+                (self.write.stop[axis], self.read.stop[axis]),
+            )
+            for first, last in ends:
+                start, stop = list(self.write.start), list(self.write.stop)
+                start[axis], stop[axis] = first, last
+                found.append(Box(triple(start), triple(stop)))
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class BlockGrid:

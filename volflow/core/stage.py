@@ -29,6 +29,8 @@ Record: TypeAlias = dict[str, np.ndarray]
 
 PassKind = Literal["map", "leaf", "join", "split", "finish", "rows", "gather", "group"]
 
+Around: TypeAlias = Literal["box", "faces", "nothing"]
+
 GATHERED: Triple = (8, 8, 8)  # blocks whose rows are gathered in one place before they part by key
 
 
@@ -39,13 +41,16 @@ class Layer:
     `dtype` empty and `channels` None mean *any* (for what a stage reads). `channels` 0 is an
     array without a channel axis. `blockwise` says that the bytes depend on the cut into blocks,
     so that whatever reads the layer is laid on the same blocks. Of an input of kind `skeletons` a
-    block is given a record of the nodes in its read box (`Nodes.near` in `io/nodes.py`).
+    block is given a record of the nodes in its read box (`Nodes.near` in `io/nodes.py`). `around`
+    says of an input how much of the halo is read: the `box`, the `faces` of the block (edges and
+    corners stay 0), or `nothing`, and the array is over the write box. Of 27 chunks, 7 or 1.
     """
 
     dtype: str = ""
     channels: int | None = None
     kind: Literal["", "image", "affinity", "segmentation", "skeletons"] = ""
     blockwise: bool = False
+    around: Around = "box"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Columns, Grouping, Layer, Previous, Record, Reduction
+from volflow.core.stage import Around, Columns, Grouping, Layer, Previous, Record, Reduction
 from volflow.engine import shuffle
 from volflow.engine.job import Job, RecordSource, SkeletonSource, Source, Target
 from volflow.errors import BlockError
@@ -96,9 +96,10 @@ def _masked(job: Job, block: Block) -> tuple[dict[str, Any], bool]:
     if job.stage.takes_mask():
         arguments["mask"] = mask
     elif mask is not None:
-        for array in arguments.values():
+        for name, array in arguments.items():
             if isinstance(array, np.ndarray):
-                array *= mask.astype(array.dtype)
+                inside = block.crop(mask) if _around(job, name) == "nothing" else mask
+                array *= inside.astype(array.dtype)
     return arguments, empty
 
 
@@ -152,10 +153,11 @@ _WORK: dict[str, Callable[[Job, Block], dict[str, int]]] = {
 def _inputs(job: Job, block: Block, blank: bool = False) -> dict[str, Any]:
     """The stage's inputs by name; those that the pass does not read are None."""
     wanted = job.stage.reads(job.sweep)
-    box = block.read.zoom_in(job.sweep.zoom)
     found: dict[str, Any] = {}
     for name, required in job.stage.inputs().items():
         source = job.sources.get(name)
+        around = _around(job, name)
+        box = (block.write if around == "nothing" else block.read).zoom_in(job.sweep.zoom)
         if source is None or name not in wanted:
             if source is not None or not required:
                 found[name] = None
@@ -169,8 +171,26 @@ def _inputs(job: Job, block: Block, blank: bool = False) -> dict[str, Any]:
             volume = _open(source)
             leading = (volume.channels,) if volume.channels else ()
             found[name] = np.zeros((*leading, *box.shape), volume.dtype)
+        elif around == "faces" and job.sweep.zoom == (1, 1, 1):
+            found[name] = _with_faces(_open(source), block)
         else:
             found[name] = _open(source).read(box)
+    return found
+
+
+def _around(job: Job, name: str) -> Around:
+    """How much of the halo of an input is read."""
+    return job.stage.wants.get(name, Layer()).around
+
+
+def _with_faces(volume: Volume, block: Block) -> np.ndarray:
+    """An array over the read box: the block and what lies before its faces; 0 elsewhere."""
+    leading = (volume.channels,) if volume.channels else ()
+    found = np.zeros((*leading, *block.read.shape), volume.dtype)
+    for part in block.star():
+        part = part.clip(volume.bounds)
+        if part.size:
+            found[(..., *part.within(block.read))] = volume.read(part)
     return found
 
 

@@ -22,8 +22,9 @@ def block_graph(labels: np.ndarray, affinity: np.ndarray, links: Links, open: in
     ----------
     labels : uint64, (Z + 2, Y + 2, X + 2)
         Pieces of the block and of one voxel around it; 0 is none.
-    affinity : uint8, (3, Z + 2, Y + 2, X + 2)
-        `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
+    affinity : uint8, (3, Z, Y, X)
+        Of the block alone; `affinity[c, z, y, x]` joins a voxel with the one before it along
+        axis c.
     links : bool arrays (Y, X), (Z, X), (Z, Y)
         For the low face of each axis, where the voxels on both sides are of one fragment.
     open : int
@@ -31,8 +32,7 @@ def block_graph(labels: np.ndarray, affinity: np.ndarray, links: Links, open: in
     """
     inner = (slice(1, -1), slice(1, -1), slice(1, -1))
     id, size, numbers = number_labels(np.ascontiguousarray(labels[inner]))
-    within = np.ascontiguousarray(affinity[(slice(None), *inner)])
-    edges = count_contacts(numbers, within, len(id))
+    edges = count_contacts(numbers, np.ascontiguousarray(affinity), len(id))
     faces = np.zeros(len(id), np.uint8)
     pending = [_no_contacts()]
     for axis in range(3):
@@ -41,7 +41,7 @@ def block_graph(labels: np.ndarray, affinity: np.ndarray, links: Links, open: in
             touching = (own[0] >= 0) & (around[0] > 0)
             node = own[0][touching]
             faces[node] |= np.uint8(1 << 2 * axis)
-            across = np.moveaxis(within[axis], axis, 0)[0][touching]
+            across = np.moveaxis(affinity[axis], axis, 0)[0][touching]
             kind = np.where(links[axis][touching], LINK, 0) | np.uint8(axis)
             pending.append(_pooled(node, around[0][touching], across, kind))
         if open & (2 << 2 * axis):

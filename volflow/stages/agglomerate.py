@@ -51,8 +51,8 @@ class Agglomerate(Reduction):
     """
 
     wants: ClassVar[dict[str, Layer]] = {
-        "fragments": Layer("uint64", 0, "segmentation", blockwise=True),
-        "affinity": Layer("uint8", 3, "affinity"),
+        "fragments": Layer("uint64", 0, "segmentation", blockwise=True, around="faces"),
+        "affinity": Layer("uint8", 3, "affinity", around="nothing"),
     }
 
     threshold: Score | tuple[Score, ...]

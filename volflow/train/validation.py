@@ -88,12 +88,9 @@ class Road:
 
     def __init__(self, affinity: np.ndarray, join_rounds: int = 1) -> None:
         self.pieces = fragments(affinity)
-        around = [(1, 1)] * 3
         z, y, x = self.pieces.shape
         none = np.zeros((y, x), bool), np.zeros((z, x), bool), np.zeros((z, y), bool)
-        graph = block_graph(
-            np.pad(self.pieces, around), np.pad(affinity, [(0, 0), *around]), none, 0
-        )
+        graph = block_graph(np.pad(self.pieces, [(1, 1)] * 3), affinity, none, 0)
         # No block beyond asks for pieces.
         graph = graph.with_pieces(np.zeros(len(graph.piece), bool))
         self.names = graph.id
