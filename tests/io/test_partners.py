@@ -131,17 +131,17 @@ def test_labels_are_those_of_the_voxels(
 
 
 def test_each_chunk_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    box = Box((0, 0, 0), (8, 8, 32))
+    box = Box((3, 3, 3), (11, 11, 35))  # chunks count from where the volume begins
     volume, _ = Volume.create(
         VolumeSpec(path=f"zarr://{tmp_path}/labels"), Layer("uint64", 0), box, (1, 1, 1), (8, 8, 8)
     )
     volume.write(box, np.ones(box.shape, np.uint64))
     read, real = [], Volume.read
     monkeypatch.setattr(Volume, "read", lambda self, box: read.append(box) or real(self, box))
-    voxel = np.array([[1, 1, 1], [7, 7, 30], [2, 5, 3], [0, 0, 31], [1, 1, 1]])
-    assert labels_at(volume, voxel).tolist() == [1] * 5
+    voxel = np.array([[1, 1, 1], [7, 7, 30], [2, 5, 6], [0, 0, 31], [1, 1, 1]])
+    assert labels_at(volume, voxel + 3).tolist() == [1] * 5
     assert sorted(map(str, read)) == sorted(
-        map(str, [Box((1, 1, 1), (3, 6, 4)), Box((0, 0, 30), (8, 8, 32))])
+        map(str, [Box((4, 4, 4), (6, 9, 10)), Box((3, 3, 33), (11, 11, 35))])
     )
 
 
