@@ -15,6 +15,7 @@ import yaml
 
 import volflow
 from volflow.core.pipeline import from_dict
+from volflow.core.stage import find_stage
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -76,10 +77,13 @@ def test_the_stage_of_the_page_is_that_of_the_example():
 
 
 def test_the_pipeline_of_the_readme_is_a_pipeline():
-    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    steps = [step.use for step in from_dict(yaml.safe_load(text)).steps]
+    text, step = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    document = yaml.safe_load(text)
+    steps = [step.use for step in from_dict(document).steps]
     shipped = yaml.safe_load((ROOT / "pipelines/segment.yaml").read_text())
     assert steps == [step["use"] for step in shipped["steps"]]
+    (more,) = from_dict({**document, "steps": yaml.safe_load(step)}).steps
+    assert find_stage(more.use).model_validate(more.with_).require["vi"].max == 1.0
 
 
 def python_blocks(page: str) -> list[str]:
