@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Group, Grouping, Layer, Record
@@ -24,6 +23,7 @@ from volflow.metrics.grouped import (
 from volflow.metrics.objects import Matches, matches, object_scores, total
 from volflow.metrics.overlaps import combined, tally
 from volflow.metrics.voxel import Groups, scores
+from volflow.stages.limits import Limited
 
 MOST_PARTITIONS = 1024
 VOXELS_PER_PARTITION = 1 << 26
@@ -36,32 +36,11 @@ METRICS = (
 )  # fmt: skip
 
 
-class Limit(BaseModel):
-    """What a score must be for a run to be called good."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    min: float | None = None
-    max: float | None = None
-
-    def unmet(self, name: str, value: float | None) -> list[str]:
-        """What a value lacks, one sentence each."""
-        if value is None:
-            return [f"{name} could not be computed, and a limit is set for it"]
-        found = []
-        if self.min is not None and value < self.min:
-            found.append(f"{name} is {value:.4g}, and at least {self.min:g} is required")
-        if self.max is not None and value > self.max:
-            found.append(f"{name} is {value:.4g}, and at most {self.max:g} is required")
-        return found
-
-
 Overlap = Annotated[float, Field(ge=0.5, le=1)]
 Side = Annotated[float, Field(gt=0)]
-Require = Annotated[dict[str, Limit], Field(default_factory=dict)]
 
 
-class Score(Grouping):
+class Score(Limited, Grouping):
     """Variation of information (bits) and adapted Rand error of `segmentation` against `truth`.
 
     Voxels of truth label 0 and voxels outside the mask are ignored; segment 0 is a segment like
@@ -70,6 +49,7 @@ class Score(Grouping):
     """
 
     version: ClassVar[int] = 2
+    metrics: ClassVar[tuple[str, ...]] = METRICS
     wants: ClassVar[dict[str, Layer]] = {
         "segmentation": Layer(kind="segmentation", channels=0),
         "truth": Layer(kind="segmentation", channels=0),
@@ -86,8 +66,6 @@ class Score(Grouping):
     """Voxels; objects of fewer are neither to be found nor found."""
     worst: Annotated[int, Field(ge=0, le=10_000)] = 20
     """How many of the worst splits and mergers are told, with their places."""
-    require: Require
-    """Limits, `{vi: {max: 1.0}}`; a run whose score is beyond one ends with a failing exit code."""
 
     @field_validator("objects")
     @classmethod
@@ -96,17 +74,6 @@ class Score(Grouping):
             raise ValueError(f"wanted ascending overlaps, each once; got {list(given)}")
         return given
 
-    @model_validator(mode="after")
-    def _requires_what_there_is(self) -> Score:
-        for name in self.require:
-            if name not in METRICS:
-                close = difflib.get_close_matches(name, METRICS, n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
-                raise ValueError(
-                    f"require: there is no score '{name}'{hint} (scores: {', '.join(METRICS)})"
-                )
-        return self
-
     @property
     def halo(self) -> Triple:
         return reach(self.border, self.border_spacing)
@@ -114,9 +81,6 @@ class Score(Grouping):
     @property
     def rounds(self) -> tuple[str, ...]:
         return ("truth", "segment")
-
-    def identity(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"require"})  # a verdict, not a result
 
     def key(self, round: str) -> tuple[str, ...]:
         return (round,)
@@ -192,10 +156,3 @@ class Score(Grouping):
         truths = totals.truth.at_least(self.min_object)
         found = sizes(segments, "object").at_least(self.min_object)
         return {"objects": object_scores(total([none, *parts]), truths, found)}
-
-    def unmet(self, result: Mapping[str, Any]) -> list[str]:
-        return [
-            sentence
-            for name, limit in self.require.items()
-            for sentence in limit.unmet(name, result[name])
-        ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Layer, Previous, Record, Reduction, Up
@@ -19,7 +18,7 @@ from volflow.metrics.clefts import (
     match_by_overlap,
 )
 from volflow.metrics.overlaps import combined, tally
-from volflow.stages.score import Require
+from volflow.stages.limits import Limited
 
 VIEWS = ("distance", "overlap")
 METRICS = tuple(f"{view}_{rate}" for view in VIEWS for rate in ("precision", "recall", "f1"))
@@ -28,7 +27,7 @@ VOXELS_PER_BYTE = 512  # of a table of clefts at its peak; a synapse has some 50
 Side = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class ScoreClefts(Reduction):
+class ScoreClefts(Limited, Reduction):
     """Precision, recall and F1 of `found_clefts` against `true_clefts`, both with a label to each.
 
     Clefts are paired one to one in two ways: by the distance of their centres (`distance`), and
@@ -37,6 +36,7 @@ class ScoreClefts(Reduction):
     same whatever the blocks. Voxels outside the mask are of no cleft.
     """
 
+    metrics: ClassVar[tuple[str, ...]] = METRICS
     wants: ClassVar[dict[str, Layer]] = {
         "found_clefts": Layer(kind="segmentation", channels=0),
         "true_clefts": Layer(kind="segmentation", channels=0),
@@ -50,22 +50,6 @@ class ScoreClefts(Reduction):
     """Voxels; clefts of fewer, of either side, do not exist."""
     worst: Annotated[int, Field(ge=0, le=10_000)] = 100
     """How many of the largest missed and spurious clefts are told, with their places."""
-    require: Require
-    """Limits, `{overlap_f1: {min: 0.8}}`; a run beyond one ends with a failing exit code."""
-
-    @model_validator(mode="after")
-    def _requires_what_there_is(self) -> ScoreClefts:
-        for name in self.require:
-            if name not in METRICS:
-                close = difflib.get_close_matches(name, METRICS, n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
-                raise ValueError(
-                    f"require: there is no score '{name}'{hint} (scores: {', '.join(METRICS)})"
-                )
-        return self
-
-    def identity(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"require"})  # a verdict, not a result
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
@@ -117,12 +101,10 @@ class ScoreClefts(Reduction):
             "errors": cleft_errors(truth, found, overlap, self.worst),
         }
 
-    def unmet(self, result: Mapping[str, Any]) -> list[str]:
-        told = []
-        for name, limit in self.require.items():
-            view, _, rate = name.partition("_")
-            told += limit.unmet(name, result[view][rate])
-        return told
+    def value(self, result: Mapping[str, Any], name: str) -> float | None:
+        view, _, rate = name.partition("_")
+        found: float | None = result[view][rate]
+        return found
 
 
 def _together(parts: Sequence[Record]) -> Record:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from volflow.core.geometry import Block, Triple, triple
 from volflow.core.stage import Layer, Previous, Record, Reduction, Up
@@ -25,7 +24,7 @@ from volflow.metrics.node_tables import (
 )
 from volflow.metrics.skeleton import MergeRule
 from volflow.metrics.skeleton_scores import TAU_NM, SkeletonOptions, skeleton_scores
-from volflow.stages.score import Require
+from volflow.stages.limits import Limited
 
 SCORES = ("erl", "terl", "berl", "nerl", "nerl_norm")
 METRICS = (
@@ -38,7 +37,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-class ScoreSkeletons(Reduction):
+class ScoreSkeletons(Limited, Reduction):
     """ERL, tERL, bERL and nERL of `segmentation` along `skeletons`, splits and mergers with places.
 
     With `mito` (labels, any but 0 is a mitochondrion) and `clefts` (a label to each) there is
@@ -47,6 +46,7 @@ class ScoreSkeletons(Reduction):
     is on background.
     """
 
+    metrics: ClassVar[tuple[str, ...]] = METRICS
     wants: ClassVar[dict[str, Layer]] = {
         "segmentation": Layer(kind="segmentation", channels=0),
         "skeletons": Layer(kind="skeletons"),
@@ -79,22 +79,6 @@ class ScoreSkeletons(Reduction):
     """Of so many voxels of clefts one is kept, chosen by a hash of its place; 1: all of them."""
     worst: Annotated[int, Field(ge=0, le=10_000)] = 100
     """How many of the worst splits and mergers are told, with their places."""
-    require: Require
-    """Limits, `{erl_ratio: {min: 0.8}}`; a run beyond one ends with a failing exit code."""
-
-    @model_validator(mode="after")
-    def _requires_what_there_is(self) -> ScoreSkeletons:
-        for name in self.require:
-            if name not in METRICS:
-                close = difflib.get_close_matches(name, METRICS, n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
-                raise ValueError(
-                    f"require: there is no score '{name}'{hint} (scores: {', '.join(METRICS)})"
-                )
-        return self
-
-    def identity(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"require"})  # a verdict, not a result
 
     def memory(self, shape: Triple) -> int:
         return 64 * int(np.prod(shape))
@@ -168,13 +152,6 @@ class ScoreSkeletons(Reduction):
         if not radii and {"mito_node", "cleft"} & record.keys():
             found["not_computed"]["berl"] = NO_RADII
         return found | {"outside_nodes": int(record["outside"].sum())}
-
-    def unmet(self, result: Mapping[str, Any]) -> list[str]:
-        return [
-            sentence
-            for name, limit in self.require.items()
-            for sentence in limit.unmet(name, result[name])
-        ]
 
 
 def _nm(record: Record) -> tuple[float, float, float]:
