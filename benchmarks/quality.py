@@ -48,7 +48,8 @@ class Part:
     """A part of a volume, and the sections of it that are scored."""
 
     shown: SourceSpec
-    scored: slice = slice(None)
+    scored: tuple[int, int | None] = (0, None)
+    """First and last but one section."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def sections(first: int, last: int) -> dict[str, Part]:
     low, high = max(0, first - AROUND), min(165, last + AROUND)
     return {
         "alone": Part(fib25(f"{first}:{last}")),
-        "around": Part(fib25(f"{low}:{high}"), slice(first - low, last - low)),
+        "around": Part(fib25(f"{low}:{high}"), (first - low, last - low)),
     }
 
 
@@ -92,11 +93,10 @@ PARTS = {
 def sweep(network: Inference, header: Header, parts: dict[str, Part]) -> Iterator[Trial]:
     for image, part in parts.items():
         source = opened(part.shown, header.normalisation)
-        truth = source.truth[part.scored]
+        scored = slice(*part.scored)
+        truth = source.truth[scored]
         for flips in FLIPS:
-            road = Road(
-                np.ascontiguousarray(predicted(network, source.image, flips)[:, part.scored])
-            )
+            road = Road(np.ascontiguousarray(predicted(network, source.image, flips)[:, scored]))
             for min_size in MIN_SIZES:
                 for threshold in THRESHOLDS:
                     segmentation = road.segmentation(threshold, min_size)
