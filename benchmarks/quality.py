@@ -83,6 +83,7 @@ def sections(first: int, last: int) -> dict[str, Part]:
 FIB25 = {"sections 120-135": sections(120, 135), "sections 135-165": sections(135, 165)}
 PARTS = {
     "fib25-affinity": FIB25,
+    "fib25-lsd": FIB25,
     "synth-affinity": {
         "seed 103, 96 x 128 x 128 voxels": {"alone": Part(synthetic("0:96,0:128,0:128", 103))},
         "seed 7, 128 x 160 x 160 voxels": {"alone": Part(synthetic("0:128,0:160,0:160", 7))},
