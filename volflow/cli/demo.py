@@ -32,7 +32,7 @@ def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float 
     planned = make_plan("demo", profile=profile, overrides=[f"run={folder}"], bounds=box)
     result = show(planned, profile)
     console.print("\n[bold]against the truth[/], which is exact")
-    print_scores(result.results["score"])
+    print_scores(result.results)
     console.print("\nwhat there is to look at")
     for name in ("em", "truth", "affinity", "segmentation"):
         console.print(f"  precomputed://{folder / name}", markup=False)

@@ -120,7 +120,7 @@ def score(
         if as_json:
             click.echo(json.dumps(_flat(document["results"]), indent=1, sort_keys=True))
         else:
-            print_scores(document)
+            print_scores(document["results"], document["bounds"])
         if document["results"].get("score", {}).get("vi", 0) is None:
             click.echo("volflow: the truth is 0 everywhere, so there is nothing to score", err=True)
             sys.exit(2)
@@ -258,14 +258,14 @@ def _flat(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {**results.get("score", {}), **rest}
 
 
-def print_scores(document: Mapping[str, Any]) -> None:
-    """Print the scores that papers quote."""
+def print_scores(results: Mapping[str, Mapping[str, Any]], bounds: str = "") -> None:
+    """Print the scores that papers quote, from the results of steps."""
     from volflow.cli.text import output
 
     console = output()
-    if document["bounds"]:
-        console.print(f"bounds     {document['bounds']}", style="dim", markup=False)
-    for result in document["results"].values():
+    if bounds:
+        console.print(f"bounds     {bounds}", style="dim", markup=False)
+    for result in results.values():
         for name, text in _lines(result):
             console.print(f"[bold]{name:<10}[/] {text}")
 
