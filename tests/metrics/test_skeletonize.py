@@ -122,7 +122,9 @@ def test_smoothing_leaves_no_object() -> None:
     labels = np.full((3, 4, 40), 2, np.uint8)
     x = np.arange(40)
     labels[1, 1 + x % 2, x] = 1  # a line one voxel wide that turns at each voxel
-    for one in skeletonize(labels, RESOLUTION):
+    found = skeletonize(labels, RESOLUTION)
+    assert [one.name for one in found] == [1, 2]
+    for one in found:
         nodes_lie_inside([one], labels)
 
 

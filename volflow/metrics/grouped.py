@@ -36,11 +36,8 @@ def by_truth(rows: Record, worst: int) -> dict[str, np.ndarray]:
         `joint.size`, `joint.times`, `truth.size`, `truth.times` and those of `offenders`.
     """
     known = _rows(rows, rows["truth"] != 0)
-    starts = _starts(known["truth"])
-    sizes = Sizes.of(np.add.reduceat(known["count"], starts) if len(starts) else known["count"])
     joint = Sizes.of(known["count"])
-    found = {"joint.size": joint.size, "joint.times": joint.times}
-    found |= {"truth.size": sizes.size, "truth.times": sizes.times}
+    found = {"joint.size": joint.size, "joint.times": joint.times, **_sizes_of(known, "truth")}
     return found | offenders(known["truth"], known["segment"], known, worst)
 
 
@@ -59,10 +56,7 @@ def by_segment(rows: Record, worst: int) -> dict[str, np.ndarray]:
         `segment.size`, `segment.times` and those of `offenders`.
     """
     known = _rows(rows, rows["truth"] != 0)
-    starts = _starts(known["segment"])
-    sizes = Sizes.of(np.add.reduceat(known["count"], starts) if len(starts) else known["count"])
-    found = {"segment.size": sizes.size, "segment.times": sizes.times}
-    return found | offenders(known["segment"], known["truth"], known, worst)
+    return _sizes_of(known, "segment") | offenders(known["segment"], known["truth"], known, worst)
 
 
 def with_sizes(rows: Record, name: str) -> dict[str, np.ndarray]:
@@ -195,6 +189,13 @@ def worst(
 
 def _rows(rows: Record, chosen: np.ndarray) -> dict[str, np.ndarray]:
     return {name: column[chosen] for name, column in rows.items()}
+
+
+def _sizes_of(rows: Record, name: str) -> dict[str, np.ndarray]:
+    """The sizes of the labels of a column by which the rows are sorted."""
+    starts = _starts(rows[name])
+    found = Sizes.of(np.add.reduceat(rows["count"], starts) if len(starts) else rows["count"])
+    return {f"{name}.size": found.size, f"{name}.times": found.times}
 
 
 def _starts(label: np.ndarray) -> np.ndarray:
