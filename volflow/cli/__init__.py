@@ -37,6 +37,7 @@ VERBS = {
     "view": "volflow.cli.viewing",
     "score": "volflow.cli.scores",
     "train": "volflow.cli.training",
+    "models": "volflow.cli.models",
     "convert": "volflow.cli.conversions",
     "doctor": "volflow.cli.doctor",
     "schema": "volflow.cli.plans",
