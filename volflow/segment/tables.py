@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from volflow.core.geometry import Box
+from volflow.core.geometry import Box, triple
 from volflow.segment.agglomerate import pool_edges
 from volflow.segment.contacts import EdgeTable
 from volflow.segment.pairs import first_of_groups, group_pairs, sum_groups
@@ -198,6 +198,17 @@ class Gathered:
     graph: BlockGraph
     passed: tuple[np.ndarray, ...]
     stands: tuple[np.ndarray, ...]
+
+
+def with_box(record: dict[str, np.ndarray], box: Box) -> dict[str, np.ndarray]:
+    """The record and the box that it speaks of."""
+    return {**record, "box": np.array([*box.start, *box.stop], np.int64)}
+
+
+def box_of(record: dict[str, np.ndarray]) -> Box:
+    """The box of a record made by `with_box`."""
+    corners = record["box"].tolist()
+    return Box(triple(corners[:3]), triple(corners[3:]))
 
 
 def shared_faces(inner: Box, outer: Box) -> int:

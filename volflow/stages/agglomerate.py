@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
+from volflow.core.geometry import Block, BlockGrid, Triple, triple
 from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up, pyramid
 from volflow.segment.block_graph import block_graph, unpack_links
 from volflow.segment.dendrogram import Cuts, segment_column
@@ -25,7 +25,7 @@ from volflow.segment.rounds import (
     merge_down_once,
     stitch_boxes,
 )
-from volflow.segment.tables import BlockGraph, Renaming, gather
+from volflow.segment.tables import BlockGraph, Renaming, box_of, gather, with_box
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1)]
@@ -166,7 +166,7 @@ class Agglomerate(Reduction):
         else:
             seen = facing(graph, near, near, with_edges=kind != "link")
         step = self._step(round, links_only(seen) if kind == "link" else seen, block)
-        passed = _with_box(step.passed, block.write)
+        passed = with_box(step.passed.record(), block.write)
         if cuts is not None:
             return Up(passed, cuts.joined(self._column(round), step.component).record())
         if step.cuts is not None:
@@ -174,7 +174,7 @@ class Agglomerate(Reduction):
         return Up(passed, replace(graph, component=step.component).record())
 
     def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
-        parts = [(BlockGraph.from_record(child), _box(child)) for child in children]
+        parts = [(BlockGraph.from_record(child), box_of(child)) for child in children]
         gathered = gather(parts, block.write)
         step = self._step(round, gathered.graph, block)
         names = step.component if step.cuts is None else step.cuts
@@ -183,7 +183,7 @@ class Agglomerate(Reduction):
             "after": np.concatenate([names[nodes].ravel() for nodes in gathered.stands]),
             "counts": np.array([len(passed) for passed in gathered.passed], np.int64),
         }
-        return Up(_with_box(step.passed, block.write), kept)
+        return Up(with_box(step.passed.record(), block.write), kept)
 
     def split(
         self, block: Block, round: str, kept: Record, received: Record | None
@@ -252,12 +252,3 @@ def _settled(previous: Previous) -> BlockGraph:
     graph = BlockGraph.from_record(previous.kept)
     renaming = Renaming.from_record(previous.received)
     return replace(graph, component=renaming(graph.component))
-
-
-def _with_box(graph: BlockGraph, box: Box) -> Record:
-    return {**graph.record(), "box": np.array([*box.start, *box.stop], np.int64)}
-
-
-def _box(record: Record) -> Box:
-    corners = record["box"].tolist()
-    return Box(triple(corners[:3]), triple(corners[3:]))
