@@ -41,9 +41,11 @@ def test_the_next_block_is_read_beside_this_one(always):
         where[number] = threading.current_thread().name
         return number * 10
 
-    reader = ReadAhead(read, 4)
+    begun: list[int] = []
+    reader = ReadAhead(read, 4, begun.append)
     assert [reader.take(number) for number in range(4)] == [0, 10, 20, 30]
     reader.close()
+    assert begun == [1, 2, 3]  # nothing beyond the range is so much as begun
     assert where[0] == threading.current_thread().name
     assert all(where[number].startswith("read-ahead") for number in (1, 2, 3))
     assert sorted(where) == [0, 1, 2, 3]  # nothing beyond the range
@@ -90,6 +92,29 @@ def test_an_exception_of_reading_belongs_to_its_block(always):
     assert reader.take(3) == 3
     assert reader.take(2 + 2) == 4
     reader.close()
+
+
+def test_behind_a_block_that_cannot_be_read_the_next_one_is_read_ahead(monkeypatch):
+    monkeypatch.setattr(ahead_module, "WORTH", 10.0)  # nothing is worth it by the time it took
+
+    def read(number):
+        raise StorageError("gone")
+
+    begun: list[int] = []
+    reader = ReadAhead(read, 5, begun.append)
+    with pytest.raises(StorageError):
+        reader.take(2)
+    reader.close()
+    assert begun == [3]
+
+
+def test_closing_ends_the_thread(always):
+    before = threading.active_count()
+    reader = ReadAhead(lambda number: number, 9)
+    reader.take(0)
+    assert threading.active_count() == before + 1
+    reader.close()
+    assert threading.active_count() == before
 
 
 def test_a_block_that_was_not_read_ahead_is_read_when_asked_for(always):
