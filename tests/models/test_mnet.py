@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.networks import header
 from volflow.models.checkpoint import build, fold_batchnorm, load_checkpoint, save_checkpoint
-from volflow.models.mnet import FAR, MNet, halvings
+from volflow.models.mnet import FAR, InstanceNorm, MNet, halvings
 
 NARROW = (8, 12, 16, 24, 32)
 TINY = (2, 3, 3, 4, 4)
@@ -176,6 +176,18 @@ def test_with_instance_normalisation_a_voxel_sees_all_of_its_tile():
     other[..., -1, -1] += 5
     with torch.no_grad():
         assert network(image)[0, 0, 0, 0, 0] != network(other)[0, 0, 0, 0, 0]
+
+
+def test_instances_are_normalised_as_torch_does():
+    torch.manual_seed(9)
+    x = torch.randn(3, 4, 2, 5, 6) * 3 + 1
+    ours, theirs = InstanceNorm(4), nn.InstanceNorm3d(4, affine=True)
+    with torch.no_grad():
+        ours.weight.normal_()
+        ours.bias.normal_()
+    theirs.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.eval()(x), theirs(x))
 
 
 @torch.no_grad()

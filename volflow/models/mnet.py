@@ -26,7 +26,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, interpolate, max_pool3d
+from torch.nn.functional import batch_norm, conv3d, interpolate, max_pool3d
 
 from volflow.models.mnet_sight import Sight
 
@@ -39,6 +39,25 @@ FAR = 1_000_000  # voxels; farther than any tile reaches
 NORMS = ("instance", "batch")
 
 
+class InstanceNorm(nn.Module):
+    """Every channel of every volume brought to mean 0 and variance 1, then scaled and shifted.
+
+    As that of torch, but by batches of one, which leaves the layout in memory as it is: twice as
+    fast a step on a processor.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, Z, Y, X) to the same."""
+        volumes = [x[n : n + 1] for n in range(len(x))]
+        made = [batch_norm(one, None, None, self.weight, self.bias, True) for one in volumes]
+        return made[0] if len(made) == 1 else torch.cat(made)
+
+
 class Block(nn.Sequential):
     """Two convolutions, each with normalisation and activation; the shape stays."""
 
@@ -48,8 +67,7 @@ class Block(nn.Sequential):
         for channels in (inputs, outputs):
             layers += [
                 nn.Conv3d(channels, outputs, kernel, padding=padding, bias=False),
-                # Groups of one channel are instance normalisation, in any memory format.
-                nn.GroupNorm(outputs, outputs)
+                InstanceNorm(outputs)
                 if norm == "instance"
                 else nn.BatchNorm3d(outputs, momentum=0.03),
                 nn.LeakyReLU(0.01, inplace=True),
