@@ -26,7 +26,7 @@ from volflow.errors import PlanError
     help="Then copy the best checkpoint there, with half the bytes.",
 )
 def train(config: str, overrides: tuple[str, ...], check: bool, export: str | None) -> None:
-    """Train an affinity network as CONFIG says.
+    """Train a network as CONFIG says.
 
     CONFIG is a YAML file, or the name of one that travels with volflow (fib25, synth). A
     training that was interrupted goes on when it is started again; the best checkpoint by
@@ -72,12 +72,16 @@ class Progress:
     def __call__(self, row: dict[str, Any]) -> None:
         """Show what the training tells."""
         place = f"step {row['step']:>6}/{self.steps}  loss {row['loss']:.4f}"
-        if "vi" in row:
-            mark = "  best so far" if row["vi"] == row["best"] else ""
-            click.echo(
-                f"{place}  VI {row['vi']:.3f} = {row['vi_split']:.3f} split + "
-                f"{row['vi_merge']:.3f} merge at {row['threshold']:g}{mark}"
-            )
+        if "scores" in row:
+            mark = "  best so far" if row["score"] == row["best"] else ""
+            if len(row["scores"]) == 1 and "vi" in row:
+                click.echo(
+                    f"{place}  VI {row['vi']:.3f} = {row['vi_split']:.3f} split + "
+                    f"{row['vi_merge']:.3f} merge at {row['threshold']:g}{mark}"
+                )
+                return
+            each = "  ".join(f"{name} {error:.3f}" for name, error in row["scores"].items())
+            click.echo(f"{place}  mean {row['score']:.3f}: {each}{mark}")
         elif row["step"] % 100 == 0:
             left = (self.steps - row["step"]) * row["seconds"] / 60
             click.echo(f"{place}  {row['seconds']:.2f} s a step, {left:.0f} min left")

@@ -48,13 +48,19 @@ class Residual(nn.Module):
     """One unit that sets the width, then `depth` more around which the first's answer is led."""
 
     def __init__(
-        self, inputs: int, outputs: int, first: Triple, depth: int, activation: Activation
+        self,
+        inputs: int,
+        outputs: int,
+        first: Triple,
+        depth: int,
+        activation: Activation,
+        kernel: Triple = CUBE,
     ) -> None:
         super().__init__()
         self.enter = Unit(inputs, outputs, first, activation)
         between = [activation] * (depth - 1)
         self.inner = nn.Sequential(
-            *(Unit(outputs, outputs, CUBE, active) for active in (*between, None))
+            *(Unit(outputs, outputs, kernel, active) for active in (*between, None))
         )
         self.activation = activation()
 
@@ -83,6 +89,9 @@ class ResUNet3D(nn.Module):
         Kernel of the very first convolution, odd; (1, 5, 5) for thick sections.
     activation : "relu" or "elu"
         elu is what the field's U-Nets use; relu costs an eighth less time on a CPU.
+    kernels : sequence of 3 int, optional
+        Kernel of each level, odd, z y x; (1, 3, 3) on the finest for thick sections. Default:
+        (3, 3, 3) on all. It leaves `first_kernel` as it is.
 
     Raises
     ------
@@ -99,6 +108,7 @@ class ResUNet3D(nn.Module):
         depth: int = 1,
         first_kernel: Sequence[int] = CUBE,
         activation: str = "relu",
+        kernels: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
@@ -108,16 +118,21 @@ class ResUNet3D(nn.Module):
         active = ACTIVATIONS[activation]
         self.pools = [_triple(pool, "pools") for pool in pools]
         self.first_kernel = _triple(first_kernel, "first_kernel")
+        self.kernels = [_triple(k, "kernels") for k in kernels or [CUBE] * len(widths)]
         self.depth = depth
-        _check((in_channels, out_channels), widths, self.pools, depth, self.first_kernel)
-        entry = Residual(in_channels, widths[0], self.first_kernel, depth, active)
+        _check((in_channels, out_channels), widths, self.pools, depth)
+        _check_kernels(len(widths), self.kernels, self.first_kernel)
+        finest = self.kernels[0]
+        entry = Residual(in_channels, widths[0], self.first_kernel, depth, active, finest)
         self.down = nn.ModuleList([entry])
         self.lift = nn.ModuleList()
         self.up = nn.ModuleList()
-        for fine, coarse in pairwise(widths):
-            self.down.append(Residual(fine, coarse, CUBE, depth, active))
+        for (fine, coarse), (near, far) in zip(
+            pairwise(widths), pairwise(self.kernels), strict=True
+        ):
+            self.down.append(Residual(fine, coarse, far, depth, active, far))
             self.lift.append(Unit(coarse, fine, (1, 1, 1)))
-            self.up.append(Residual(fine, fine, CUBE, depth, active))
+            self.up.append(Residual(fine, fine, near, depth, active, near))
         self.head = nn.Conv3d(widths[0], out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -164,10 +179,11 @@ class ResUNet3D(nn.Module):
 
     def _seen(self, span: Span, level: int, axis: int) -> Span:
         """What of the network's input the output of the decoder at this level depends on."""
-        entered = (self.first_kernel[axis] // 2 if level == 0 else 1) + self.depth
+        reach = self.kernels[level][axis] // 2
+        entered = (self.first_kernel[axis] // 2 if level == 0 else reach) + reach * self.depth
         if level == len(self.pools):
             return self._entered(_grown(span, entered), level, axis)
-        span = _grown(span, 1 + self.depth)
+        span = _grown(span, reach * (1 + self.depth))
         pool = self.pools[level][axis]
         skipped = self._entered(_grown(span, entered), level, axis)
         deeper = self._seen((span[0] // pool, span[1] // pool), level + 1, axis)
@@ -178,8 +194,9 @@ class ResUNet3D(nn.Module):
         for above in reversed(range(level)):
             pool = self.pools[above][axis]
             span = (span[0] * pool, span[1] * pool + pool - 1)
-            first = self.first_kernel[axis] // 2 if above == 0 else 1
-            span = _grown(span, first + self.depth)
+            reach = self.kernels[above][axis] // 2
+            first = self.first_kernel[axis] // 2 if above == 0 else reach
+            span = _grown(span, first + reach * self.depth)
         return span
 
 
@@ -205,7 +222,6 @@ def _check(
     widths: Sequence[int],
     pools: Sequence[Triple],
     depth: int,
-    first_kernel: Triple,
 ) -> None:
     if min((*channels, *widths, depth), default=0) < 1 or not widths:
         raise ValueError(
@@ -213,5 +229,11 @@ def _check(
         )
     if len(pools) != len(widths) - 1:
         raise ValueError(f"{len(widths)} widths need {len(widths) - 1} pools; got {len(pools)}")
-    if any(side % 2 == 0 for side in first_kernel):
-        raise ValueError(f"first_kernel must be odd; got {first_kernel}")
+
+
+def _check_kernels(levels: int, kernels: Sequence[Triple], first_kernel: Triple) -> None:
+    if len(kernels) != levels:
+        raise ValueError(f"{levels} widths need as many kernels; got {len(kernels)}")
+    for name, kernel in [("first_kernel", first_kernel), *(("kernels", k) for k in kernels)]:
+        if any(side % 2 == 0 for side in kernel):
+            raise ValueError(f"{name} must be odd; got {kernel}")

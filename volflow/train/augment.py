@@ -8,13 +8,14 @@ network shall still find.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
-from volflow.train.samples import UNKNOWN, Sample
+from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -33,6 +34,8 @@ class Augmentation(BaseModel):
     """Axes exchanged at random; (1, 2) for thick sections, () for none."""
     rotation: Amount = 0.0
     """Degrees, about a random axis."""
+    planar: bool = False
+    """Turned and magnified within sections only: for thick sections."""
     scaling: Amount = 0.0
     """0.1: up to 10 % larger or smaller."""
     contrast: Amount = 0.3
@@ -67,7 +70,7 @@ def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sa
     """The crop, changed in all ways at random; its axes may be exchanged, but keep their names."""
     if rng.random() < how.misaligned:
         sample = misaligned(sample, how.shift, rng)
-    image, truth = sample.image, sample.truth
+    image = sample.image
     image = shifted_sections(image, how.shifted, how.shift, rng)
     image = uneven_sections(image, how.section_contrast, rng)
     if rng.random() < how.defects:
@@ -77,7 +80,7 @@ def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sa
         image = ndimage.gaussian_filter(image, rng.uniform(0, how.blur))
     image = recoloured(image, how, rng)
     image = image + rng.uniform(0, how.noise) * rng.standard_normal(image.shape, np.float32)
-    sample = Sample(image.astype(np.float32), truth)
+    sample = sample.showing(image.astype(np.float32))
     if rng.random() < how.ended:
         sample = ended(sample, rng)
     return symmetric(sample, how.flips, how.transposed_axes, rng)
@@ -100,15 +103,22 @@ def ended(sample: Sample, rng: np.random.Generator) -> Sample:
     truth, before = sample.truth.copy(), sample.around[axis]
     np.moveaxis(truth, axis, 0)[: before + low] = UNKNOWN
     np.moveaxis(truth, axis, 0)[before + high :] = UNKNOWN
-    return Sample(sample.image.take(place, axis), truth)
+    marks = sample.marks.copy()
+    np.moveaxis(marks, axis + 1, 0)[:low] = UNKNOWN_MARK
+    np.moveaxis(marks, axis + 1, 0)[high:] = UNKNOWN_MARK
+    return replace(sample, image=sample.image.take(place, axis), truth=truth, marks=marks)
 
 
 def symmetric(
     sample: Sample, flips: bool, transposed_axes: Sequence[int], rng: np.random.Generator
 ) -> Sample:
-    """The crop, flipped and with axes exchanged; axes of different length stay as they are."""
+    """The crop, flipped and with axes exchanged; axes of different length stay as they are.
+
+    Of a planar crop the sections stay sections.
+    """
     shape = sample.image.shape
     order = list(range(3))
+    transposed_axes = [axis for axis in transposed_axes if axis > 0 or not sample.planar]
     alike = [a for a in transposed_axes if all(shape[a] == shape[b] for b in transposed_axes)]
     for axis, source in zip(alike, rng.permutation(alike), strict=True):
         order[axis] = int(source)
@@ -117,7 +127,9 @@ def symmetric(
         np.ascontiguousarray(np.flip(part.transpose(order), turned))
         for part in (sample.image, sample.truth)
     )
-    return Sample(image, truth)
+    lead = sample.marks.transpose(0, *(axis + 1 for axis in order))
+    marks = np.ascontiguousarray(np.flip(lead, tuple(axis + 1 for axis in turned)))
+    return replace(sample, image=image, truth=truth, marks=marks)
 
 
 def recoloured(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
@@ -169,17 +181,19 @@ def misaligned(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
     image[cut:] = _moved(sample.image[cut:], y, x)
     cut += sample.around[0]
     truth[cut:] = _moved(sample.truth[cut:], y, x, UNKNOWN)
-    return Sample(image, truth)
+    marks, cut = sample.marks.copy(), cut - sample.around[0]
+    marks[:, cut:] = _moved(sample.marks[:, cut:], y, x, UNKNOWN_MARK)
+    return replace(sample, image=image, truth=truth, marks=marks)
 
 
 def _moved(array: np.ndarray, by_y: int, by_x: int, beyond: int | None = None) -> np.ndarray:
     """Sections moved in their plane; what comes in is `beyond`, or the edge repeated."""
-    _, height, width = array.shape
+    height, width = array.shape[-2:]
     y, x = np.arange(height) - by_y, np.arange(width) - by_x
-    moved: np.ndarray = array[:, y.clip(0, height - 1)][:, :, x.clip(0, width - 1)]
+    moved: np.ndarray = array[..., y.clip(0, height - 1), :][..., x.clip(0, width - 1)]
     if beyond is not None:
-        moved[:, (y < 0) | (y >= height)] = beyond
-        moved[:, :, (x < 0) | (x >= width)] = beyond
+        moved[..., (y < 0) | (y >= height), :] = beyond
+        moved[..., (x < 0) | (x >= width)] = beyond
     return moved
 
 

@@ -6,84 +6,35 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from volflow.core.geometry import Box, Triple
+from volflow.core.geometry import Triple
 from volflow.core.header import Fraction, Nanometres, Normalisation, Reach, Sides
-from volflow.core.mistakes import KeyPath, Mistakes, Where, keys_of
+from volflow.core.mistakes import KeyPath, Mistakes, Where, closest, keys_of
 from volflow.core.network import shipped_networks
 from volflow.core.overrides import Overridden, apply
 from volflow.core.pipeline import VolumeSpec, absolute
 from volflow.core.yaml_lines import read_yaml
 from volflow.errors import PlanError
 from volflow.train.augment import Augmentation
+from volflow.train.network_config import NetworkSpec
+from volflow.train.source_config import Count, MaskSpec, Part, Positive, SourceSpec, Synthetic
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+__all__ = ["NetworkSpec", "SourceSpec", "Synthetic", "Training", "load"]
 
 NEAREST: tuple[Triple, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+CONTOUR = ".contour"  # ends the name of a channel that is the border of a mask's objects
+TAKEN = ("affinity", "lsd", "foreground")  # names of heads that are not masks
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+def _some(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    # Not `min_length`: that would also complain where an item is wrong.
+    if not given:
+        raise ValueError("wanted at least one")
+    return given
 
 
-class Synthetic(_Part):
-    """A synthetic volume, made when training starts."""
-
-    bounds: str
-    """z0:z1,y0:y1,x0:x1 in voxels."""
-    seed: int = 0
-    """Another seed is another volume."""
-    cell: Count = 14
-    """Voxels: how wide a neurite is."""
-    noise: Annotated[float, Field(ge=0)] = 14.0
-    """Grey values."""
-
-
-class SourceSpec(_Part):
-    """A volume with truth: stored, or synthetic."""
-
-    image: VolumeSpec | None = None
-    """uint8 or uint16."""
-    labels: VolumeSpec | None = None
-    """Objects, over at least the same voxels."""
-    synthetic: Synthetic | None = None
-    """Instead of image and labels."""
-    bounds: str | None = None
-    """z0:z1,y0:y1,x0:x1 of the part that is used; default: all of the image."""
-    zero: Literal["unknown", "background"] = "unknown"
-    """What label 0 is: a voxel nobody labelled, or one that is part of nothing."""
-    weight: Positive = 1.0
-    """How often crops come from here, relative to the other sources."""
-
-    @model_validator(mode="after")
-    def _is_one_of_both(self) -> SourceSpec:
-        stored = self.image is not None and self.labels is not None
-        if stored == (self.synthetic is not None) or (self.image is None) != (self.labels is None):
-            raise ValueError("wanted either image and labels, or synthetic")
-        if self.bounds is not None:
-            Box.parse(self.bounds)
-        if self.synthetic is not None:
-            Box.parse(self.synthetic.bounds)
-        return self
-
-
-class NetworkSpec(_Part):
-    """The shape of the network; see `models.resunet3d`."""
-
-    widths: tuple[Count, ...] = (16, 32, 64, 96)
-    """Channels of each level, finest first."""
-    pools: tuple[Sides, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
-    """Pooling from level to level."""
-    depth: Count = 1
-    """Convolutions inside a residual connection."""
-    first_kernel: Sides = (3, 3, 3)
-    """(1, 5, 5) for thick sections."""
-    activation: Literal["relu", "elu"] = "relu"
-
-
-class Descriptors(_Part):
+class Descriptors(Part):
     """Local shape descriptors, learnt beside affinities; see `segment.descriptors`."""
 
     sigma_nm: Positive = 80.0
@@ -94,7 +45,40 @@ class Descriptors(_Part):
     """Voxels that share a window, along each axis."""
 
 
-class Tiles(_Part):
+class Foreground(Part):
+    """What is part of an object, learnt from sources whose label 0 is background."""
+
+    weight: Positive = 1.0
+    """Of its cross entropy in the loss."""
+
+
+class MaskHead(Part):
+    """Masks that are learnt together, as one head of the network."""
+
+    channels: Annotated[tuple[str, ...], AfterValidator(_some)]
+    """Names of masks of the sources; `NAME.contour` is the border of the objects in mask NAME."""
+    weight: Positive = 1.0
+    """Of its cross entropy and Dice error in the loss."""
+    contour: Reach = (1, 1, 1)
+    """Voxels z y x that a contour reaches to each side; of sources with `flat`, 0 along z."""
+
+
+class Mixing(Part):
+    """Sources shown with one another's looks, and mixed in one crop; see `train.mixing`."""
+
+    frequency: Fraction = 0.0
+    """Chance that a crop's low frequencies are given the strengths of another source's."""
+    beta: Annotated[float, Field(ge=0, lt=0.5)] = 0.01
+    """How many of them, as a part of the crop's side; 0: brightness alone."""
+    cutmix: Fraction = 0.0
+    """Chance that a window through all sections shows another crop, truth included."""
+    window: Count = 70
+    """Voxels: its side along y and x, cut to the crop's."""
+    other: Fraction = 0.5
+    """Chance that the other crop is of another source."""
+
+
+class Tiles(Part):
     """How the trained network is to be laid over a volume."""
 
     input_tile: Sides = (96, 96, 96)
@@ -105,26 +89,39 @@ class Tiles(_Part):
     """Tiles given at once."""
 
 
-class Validation(_Part):
+class Validation(Part):
     """Voxels the network never trains on, on which the best checkpoint is chosen."""
 
-    source: SourceSpec
+    source: SourceSpec | None = None
+    """What is looked at."""
+    sources: tuple[SourceSpec, ...] = ()
+    """Instead of source: several. The best checkpoint has the least mean of all their scores."""
     every: Count = 250
     """Steps."""
     thresholds: tuple[Fraction, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
     """Of the agglomeration: the best one counts."""
     min_size: Annotated[int, Field(ge=0)] = 1000
     """Voxels; of the agglomeration."""
+    flat_min_size: Annotated[int, Field(ge=0)] = 100
+    """The same of a section alone, where labels are flat."""
+    mask_thresholds: tuple[Fraction, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    """Of masks and foreground: the best one counts."""
+
+    @model_validator(mode="after")
+    def _has_sources(self) -> Validation:
+        if (self.source is None) == (not self.sources):
+            raise ValueError("wanted either source or sources")
+        if len({source.title for source in self.held_out}) < len(self.sources):
+            raise ValueError("sources of a validation need names that differ: name: NAME")
+        return self
+
+    @property
+    def held_out(self) -> tuple[SourceSpec, ...]:
+        """The sources, however they were given."""
+        return self.sources if self.source is None else (self.source,)
 
 
-def _some(given: tuple[Any, ...]) -> tuple[Any, ...]:
-    # Not `min_length`: that would also complain where an item is wrong.
-    if not given:
-        raise ValueError("wanted at least one")
-    return given
-
-
-class Training(_Part):
+class Training(Part):
     """A whole training file."""
 
     out: Annotated[str, Field(min_length=1)]
@@ -133,20 +130,30 @@ class Training(_Part):
     """What is learnt from."""
     validation: Validation
     voxel_size_nm: Nanometres
-    """Of all sources, z y x."""
-    offsets: Annotated[tuple[Triple, ...], AfterValidator(_some)] = NEAREST
-    """Affinities the network learns; the first three should be the previous neighbours."""
+    """That the network learns, z y x; sources that have another are brought to it."""
+    offsets: tuple[Triple, ...] = NEAREST
+    """Affinities the network learns; the first three should be the previous neighbours. []: none,
+    where something else is learnt."""
     long_range_weight: Positive = 0.5
     """Of every channel but the first three, in the loss."""
     descriptors: Descriptors | None = None
     """Learnt as well, as a head `lsd` beside `affinity`; default: affinities alone."""
+    foreground: Foreground | None = None
+    """Learnt as well, as a head `foreground`: which voxels are part of an object."""
+    masks: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], MaskHead] = Field(
+        default_factory=dict
+    )
+    """Learnt as well, as heads of these names."""
     start: str | None = None
     """Checkpoint, or name of a shipped network, whose weights are started from; heads and
     channels that it has not start fresh."""
+    start_encoder: str | None = None
+    """A checkpoint of a pretraining, whose tensors the network begins with; the rest is fresh."""
     network: NetworkSpec = NetworkSpec()
     tiles: Tiles = Tiles()
     normalisation: Normalisation = Normalisation()
     augmentation: Augmentation = Augmentation()
+    mixing: Mixing = Mixing()
     crop: Sides = (64, 64, 64)
     """Voxels of a training crop."""
     batch: Count = 1
@@ -175,15 +182,11 @@ class Training(_Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Training:
-        pools = self.network.pools
-        if len(pools) != len(self.network.widths) - 1:
-            raise ValueError(
-                f"network: {len(self.network.widths)} widths need one pool fewer; got {len(pools)}"
-            )
+        wrong = "; ".join(_strange(self))
+        if wrong:
+            raise ValueError(wrong)
         for axis, name in enumerate("zyx"):
-            stride = 1
-            for pool in pools:
-                stride *= pool[axis]
+            stride = self.network.stride[axis]
             kept = self.tiles.input_tile[axis] - 2 * self.tiles.halo[axis]
             for what, side in (
                 ("crop", self.crop[axis]),
@@ -198,6 +201,33 @@ class Training(_Part):
             if kept < 1:
                 raise ValueError(f"tiles.halo leaves nothing of tiles.input_tile along {name}")
         return self
+
+
+def _strange(training: Training) -> list[str]:
+    """What is to be learnt and cannot be, because no source knows it."""
+    wrong, sources = [], training.sources
+    if not (training.offsets or training.descriptors or training.foreground or training.masks):
+        return ["nothing is learnt: wanted offsets, descriptors, foreground or masks"]
+    if (training.offsets or training.descriptors) and not any(s.has_labels for s in sources):
+        wrong.append("affinities and descriptors are learnt from labels; no source has any")
+    if training.foreground and not any(s.has_labels and s.zero == "background" for s in sources):
+        wrong.append(
+            "foreground is learnt from labels with zero: background; no source has any such"
+        )
+    if training.start is not None and training.start_encoder is not None:
+        wrong.append("start and start_encoder: wanted one of them")
+    known = sorted({mask for source in sources for mask in source.known_masks})
+    for head, learnt in training.masks.items():
+        if head in TAKEN:
+            wrong.append(f"masks.{head}: a head of masks cannot be called {' or '.join(TAKEN)}")
+        for channel in learnt.channels:
+            mask = channel.removesuffix(CONTOUR)
+            if mask not in known:
+                wrong.append(
+                    f"masks.{head}: no source knows a mask '{mask}'{closest(mask, known)} (known: "
+                    f"{', '.join(known) or 'none'}; '.contour' of one is its border)"
+                )
+    return wrong
 
 
 def load(path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) -> Training:
@@ -235,36 +265,36 @@ def load(path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) -> Train
 
 def _keys_at(path: KeyPath) -> list[str]:
     """The keys that a mapping at this path may have."""
-    model: type[BaseModel] = Training
     names: dict[str, type[BaseModel]] = {
         "sources": SourceSpec, "source": SourceSpec, "validation": Validation,
         "network": NetworkSpec, "tiles": Tiles, "descriptors": Descriptors,
         "normalisation": Normalisation, "augmentation": Augmentation, "image": VolumeSpec,
-        "labels": VolumeSpec, "synthetic": Synthetic,
+        "labels": VolumeSpec, "synthetic": Synthetic, "foreground": Foreground, "known": MaskSpec,
+        "mixing": Mixing,
     }  # fmt: skip
+    model: type[BaseModel] = Training
     for part in path:
-        if isinstance(part, str):
+        if part == "masks":
+            model = MaskSpec if model is SourceSpec else MaskHead
+        elif isinstance(part, str):
             model = names.get(part, model)
     return keys_of(model)
 
 
 def _with_absolute_paths(training: Training) -> Training:
-    def placed(source: SourceSpec) -> SourceSpec:
-        changed = {
-            name: spec.model_copy(update={"path": absolute(spec.path)})
-            for name, spec in (("image", source.image), ("labels", source.labels))
-            if spec is not None
-        }
-        return source.model_copy(update=changed)
-
-    validation, start = training.validation, training.start
+    validation, start, encoder = training.validation, training.start, training.start_encoder
     if start is not None and start not in shipped_networks():
         start = absolute(start)
+    held_out = {
+        "source": validation.source and validation.source.placed(),
+        "sources": tuple(source.placed() for source in validation.sources),
+    }
     return training.model_copy(
         update={
             "out": absolute(training.out),
             "start": start,
-            "sources": tuple(placed(source) for source in training.sources),
-            "validation": validation.model_copy(update={"source": placed(validation.source)}),
+            "start_encoder": None if encoder is None else absolute(encoder),
+            "sources": tuple(source.placed() for source in training.sources),
+            "validation": validation.model_copy(update=held_out),
         }
     )

@@ -14,7 +14,9 @@ from volflow.train.samples import UNKNOWN
 RAREST = 0.02  # fraction below which a class gains no more weight: a crop may hold almost none
 
 
-def affinity_targets(truth: Tensor, offsets: Sequence[Triple]) -> tuple[Tensor, Tensor]:
+def affinity_targets(
+    truth: Tensor, offsets: Sequence[Triple], flat: bool = False
+) -> tuple[Tensor, Tensor]:
     """Which voxels belong with their partner, and where that is known.
 
     Parameters
@@ -23,6 +25,8 @@ def affinity_targets(truth: Tensor, offsets: Sequence[Triple]) -> tuple[Tensor, 
         Above 0 an object, 0 background, -1 unknown.
     offsets : sequence of Triple
         Channel c compares voxel v with v + offsets[c].
+    flat : bool
+        Objects are of each section alone: of pairs along z nothing is known.
 
     Returns
     -------
@@ -36,6 +40,8 @@ def affinity_targets(truth: Tensor, offsets: Sequence[Triple]) -> tuple[Tensor, 
     valid = torch.zeros_like(target)
     for channel, offset in enumerate(offsets):
         if any(abs(step) >= side for step, side in zip(offset, shape, strict=True)):
+            continue
+        if flat and offset[0]:
             continue
         here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, shape, strict=True))
         there = tuple(slice(max(0, o), n + min(0, o)) for o, n in zip(offset, shape, strict=True))
@@ -80,6 +86,32 @@ def balanced_bce(
     return binary_cross_entropy_with_logits(
         logits.contiguous(), target.float(), weight, reduction="sum"
     )
+
+
+def dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """One less twice what answer and truth share, relative to both: seen as wholes, not voxels.
+
+    Parameters
+    ----------
+    logits : float32 tensor, (B, C, Z, Y, X)
+    target, valid : bool tensor, (B, C, Z, Y, X)
+        Where not valid, nothing is asked.
+
+    Returns
+    -------
+    tensor, ()
+        Mean over channels that have a valid voxel; 0 if there is none.
+
+    References
+    ----------
+    Milletari et al., V-Net, 3DV 2016, with sums in the denominator instead of squares, and 1 added
+    to both sides so that a crop without any of a mask asks for none of it.
+    """
+    axes = (0, 2, 3, 4)
+    found, wanted = logits.sigmoid() * valid, (target & valid).float()
+    shared = (2 * (found * wanted).sum(axes) + 1) / (found.sum(axes) + wanted.sum(axes) + 1)
+    there = (valid.sum(axes) > 0).float()
+    return ((1 - shared) * there).sum() / there.sum().clamp(min=1)
 
 
 def known_mse(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""A picture of a prediction beside the truth: one section, three panels."""
+"""A picture of predictions beside the truth: one section of each source, a row of panels each."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import imagecodecs
@@ -9,27 +10,53 @@ import numpy as np
 
 from volflow.train.samples import Source
 
+GAP = 4  # pixels of white between panels
 
-def draw_picture(path: Path, source: Source, affinity: np.ndarray) -> None:
-    """Write a PNG of the middle section: image, affinities z y x as red green blue, truth.
+
+def draw_picture(
+    path: Path, sources: Sequence[Source], predictions: Sequence[dict[str, np.ndarray]]
+) -> None:
+    """Write a PNG of middle sections: image, each head as red green blue, labels, marks.
+
+    Of a head the first three channels are shown (affinities z y x), one or two in grey.
 
     Parameters
     ----------
     path : Path
-    source : Source
-    affinity : uint8, (at least 3, Z, Y, X)
+    sources : sequence of Source
+    predictions : sequence of dict of str to uint8 array, (C, Z, Y, X)
+        Of each source, by head.
     """
+    rows = [_row(*pair) for pair in zip(sources, predictions, strict=True)]
+    width = max(row.shape[1] for row in rows)
+    parts = []
+    for row in rows:
+        parts.append(np.pad(row, [(0, 0), (0, width - row.shape[1]), (0, 0)], constant_values=255))
+        parts.append(np.full((GAP, width, 3), 255, np.uint8))
+    path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(np.concatenate(parts[:-1]))))
+
+
+def _row(source: Source, heads: dict[str, np.ndarray]) -> np.ndarray:
+    """The panels of one source, uint8 (Y, X', 3)."""
     middle = source.image.shape[0] // 2
     grey = np.clip((source.image[middle] + 1) * 127.5, 0, 255).astype(np.uint8)
-    image = np.repeat(grey[..., None], 3, axis=2)
-    predicted = np.moveaxis(affinity[:3, middle], 0, -1)
-    truth = _colours(source.truth[middle])
-    gap = np.full((grey.shape[0], 4, 3), 255, np.uint8)
-    panels = np.concatenate([image, gap, predicted, gap, truth], axis=1)
-    path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(panels)))
+    panels = [_coloured(grey[None]), *(_coloured(made[:, middle]) for made in heads.values())]
+    if (source.truth > 0).any():
+        panels.append(_labels(source.truth[middle]))
+    if len(source.marks):
+        known = np.where(source.marks[:, middle] == 1, 255, 0) * (source.marks[:, middle] <= 1)
+        panels.append(_coloured(known.astype(np.uint8)))
+    gap = np.full((grey.shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
 
 
-def _colours(labels: np.ndarray) -> np.ndarray:
+def _coloured(channels: np.ndarray) -> np.ndarray:
+    """The first three channels, uint8 (C, Y, X), as red green blue; the first in grey if fewer."""
+    shown = channels[:3] if len(channels) > 2 else np.repeat(channels[:1], 3, axis=0)
+    return np.moveaxis(shown, 0, -1)
+
+
+def _labels(labels: np.ndarray) -> np.ndarray:
     """A colour for each label, the same in every picture; what is no object is black."""
     mixed = labels.astype(np.uint32) * np.uint32(2654435761)
     channels = [(mixed >> np.uint32(shift)) & np.uint32(0xFF) for shift in (8, 16, 24)]

@@ -16,9 +16,11 @@ HEAD = "head."  # the last layer, whose rows are the channels
 def begun_from(start: str | None, network: nn.Module, header: Header) -> nn.Module:
     """The network with a checkpoint's weights in place of its own, as far as that has them.
 
-    All but the last layer has to be alike. Of the last layer a channel is taken over where the
-    checkpoint has one that says the same: of a head of that name, the one of the same offset, or
-    the one of the same place where it is no affinity. The others stay as they are: fresh.
+    All but the last layer has to be alike, or wider: the channels that a wider layer has more begin
+    fresh, and what is taken over does not listen to them yet, so that the network begins by saying
+    what the checkpoint's says. Of the last layer a channel is taken over where the checkpoint has
+    one that says the same: of a head of that name, the one of the same offset, or the one of the
+    same place where it is no affinity. The others stay as they are: fresh.
 
     Parameters
     ----------
@@ -32,7 +34,7 @@ def begun_from(start: str | None, network: nn.Module, header: Header) -> nn.Modu
     Raises
     ------
     PlanError
-        If there is no such checkpoint, or its network has another shape.
+        If there is no such checkpoint, or its network has another shape or a wider layer.
     """
     if start is None:
         return network
@@ -43,20 +45,21 @@ def begun_from(start: str | None, network: nn.Module, header: Header) -> nn.Modu
     if found.path is None:
         raise PlanError(f"start: wanted a checkpoint of volflow; got '{start}'")
     stored, own = load_file(found.path), network.state_dict()
-    unlike = [n for n, t in own.items() if not n.startswith(HEAD) and not _alike(t, stored.get(n))]
+    unlike = [n for n, t in own.items() if not n.startswith(HEAD) and not _holds(t, stored.get(n))]
     unlike += [name for name in stored if name not in own]
     if unlike:
         raise PlanError(
-            f"start: the network of '{start}' has another shape than the one to be trained (first "
-            f"difference: '{unlike[0]}'); its arguments are {found.header.arguments}"
+            f"start: the network of '{start}' has another shape than the one to be trained and "
+            f"does not fit into it (first difference: '{unlike[0]}'); its arguments are "
+            f"{found.header.arguments}"
         )
     rows = [(here, there) for here, there in taken(header, found.header).items()]
     for name, tensor in own.items():
         if not name.startswith(HEAD):
-            tensor.copy_(stored[name])
+            _put(tensor, stored[name])
             continue
         for here, there in rows:
-            tensor[here].copy_(stored[name][there])
+            _put(tensor[here : here + 1], stored[name][there : there + 1])
     return network
 
 
@@ -74,5 +77,21 @@ def _meanings(header: Header) -> list[tuple[str, int | Triple]]:
     return found
 
 
-def _alike(own: Tensor, stored: Tensor | None) -> bool:
-    return stored is not None and stored.shape == own.shape
+def _holds(own: Tensor, stored: Tensor | None) -> bool:
+    """Whether a tensor is like another one, or has more channels (axes 0 and 1)."""
+    if stored is None or own.ndim != stored.ndim or own.shape[2:] != stored.shape[2:]:
+        return False
+    return all(mine >= theirs for mine, theirs in zip(own.shape, stored.shape, strict=True))
+
+
+def _put(own: Tensor, stored: Tensor) -> None:
+    """Write a tensor over the first channels of one that has as many or more.
+
+    Rows that are taken over give no weight to inputs that are not.
+    """
+    if own.ndim < 2:
+        (own[: len(stored)] if own.ndim else own).copy_(stored)
+        return
+    rows, columns = stored.shape[:2]
+    own[:rows, columns:].zero_()
+    own[:rows, :columns].copy_(stored)
