@@ -319,6 +319,15 @@ def test_the_weights_decide_what_is_done_again_and_not_where_they_lie(folder: Pa
     assert content(flips="x") != first
 
 
+def test_to_compile_is_part_of_the_digest_only_when_it_is_asked_for(folder: Path) -> None:
+    def said(**with_: Any) -> dict[str, Any]:
+        return Predict(model="net.safetensors", **with_).identity()
+
+    assert "compile" not in said(compile=False)
+    assert said() == said(compile=False)
+    assert said(compile=True) == {**said(), "compile": True}
+
+
 # --- mistakes, all of them before the first block ------------------------------------------------
 
 
@@ -426,6 +435,13 @@ def test_a_constant_image_ends_the_run_before_the_network_sees_it(folder: Path) 
 )
 def test_parameters_that_do_not_fit(folder: Path, with_: dict[str, Any], told: str) -> None:
     assert told in mistakes(pipeline(**with_))
+
+
+def test_to_compile_without_a_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-c++ -O3")
+    told = mistakes(pipeline(compile=True))
+    assert "compile: torch needs a C++ compiler for it, and there is no 'no-such-c++' here" in told
+    make_plan(pipeline())
 
 
 def test_offsets_that_flips_break(folder: Path) -> None:

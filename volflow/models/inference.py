@@ -2,11 +2,17 @@
 
 One tile at a time on a processor: what a tile makes then cannot depend on its neighbours in a
 batch, nor on its place there. Threads are as many as told, because sums are cut at threads.
+
+On a GPU as many tiles are computed at once as the header says. A batch that does not fit into its
+memory is halved, down to one tile: what is made of a tile is the same, as far as the device's
+library does not choose its way of multiplying by the batch. Where one tile does not fit nothing is
+chosen, because another tile gives another result: the error tells which one would fit.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -15,14 +21,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from volflow.core.geometry import Triple, triple
 from volflow.core.header import Header, sha256
 from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import OURS, build, load_checkpoint
 from volflow.models.resunet3d import ResUNet3D
 
+log = logging.getLogger(__name__)
+
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
+PARTS = 8  # of what a tile keeps: how finely a tile is sought that fits into memory
 GAINS = ("amx_bf16", "avx512_bf16")  # processors that multiply bfloat16 faster than float32
 
 
@@ -42,6 +52,8 @@ class Inference:
         auto: bf16 where the device gains by it.
     threads : int
         Threads of a processor that one tile is computed with.
+    compiled : bool
+        Have torch compile the network for the shape of its tiles, at the first of them.
     """
 
     def __init__(
@@ -52,6 +64,7 @@ class Inference:
         device: Device = "auto",
         precision: Precision = "auto",
         threads: int = 1,
+        compiled: bool = False,
     ) -> None:
         self.header, self.channels, self.threads = header, list(channels), threads
         self.logits = [header.logits[channel] for channel in self.channels]
@@ -68,6 +81,8 @@ class Inference:
         self.network = network.to(self.device, self.dtype)
         if all(tensor.dim() != 4 for tensor in network.parameters()):  # no layers of two axes
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        if compiled:
+            self.network.compile(dynamic=False)
         self.at_once = header.batch if self.device.type == "cuda" else 1
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
@@ -83,12 +98,75 @@ class Inference:
         """
         if batch.ndim == 4:
             batch = batch[:, None]
-        with torch.inference_mode(), reproducible(self.threads):
-            made = [
-                self._forward(batch[first : first + self.at_once])
-                for first in range(0, len(batch), self.at_once)
-            ]
+        made: list[np.ndarray] = []
+        done = 0
+        while done < len(batch):
+            shown = batch[done : done + self.at_once]
+            answer = self._answer(shown, of=min(self.at_once, len(batch)))
+            if answer is None:
+                self._take_fewer(triple(batch.shape[-3:]))
+                continue
+            made.append(answer)
+            done += len(shown)
         return made[0] if len(made) == 1 else np.concatenate(made)
+
+    def _answer(self, shown: np.ndarray, of: int) -> np.ndarray | None:
+        """The answer to tiles that are computed at once; None if memory does not suffice.
+
+        A last batch is filled up to as many as there are `of` in the others.
+        """
+        lacking = of - len(shown)
+        if lacking:
+            shown = np.pad(shown, [(0, lacking)] + [(0, 0)] * (shown.ndim - 1))
+        try:
+            with torch.inference_mode(), reproducible(self.threads):
+                return self._forward(shown)[: of - lacking]
+        except torch.OutOfMemoryError:  # what failed holds its tensors until this is left
+            return None
+
+    def _take_fewer(self, tile: Triple) -> None:
+        """Halve the batch, from now on.
+
+        Raises
+        ------
+        MemoryError
+            If one tile is already too many; it says which tile would fit.
+        """
+        torch.cuda.empty_cache()
+        if self.at_once > 1:
+            self.at_once //= 2
+            log.warning(
+                "a batch of tiles does not fit into the memory of %s; from now on %d at once",
+                self.device,
+                self.at_once,
+            )
+            return
+        fits = self._fitting(tile)
+        advice = (
+            f"a tile of {list(fits)} would: set input_tile: {list(fits)} of the step `predict`. It "
+            "is not chosen for you, because with another tile the result is another"
+            if fits
+            else "no smaller one would: free the device, or set device: cpu"
+        )
+        raise MemoryError(
+            f"one tile of {list(tile)} does not fit into the memory of {self.device}; {advice}"
+        )
+
+    def _fitting(self, tile: Triple) -> Triple | None:
+        """The largest of some smaller tiles that the device has memory for, found by trying."""
+        halo, stride = self.header.halo, self.header.total_stride
+        for part in range(PARTS - 1, 0, -1):
+            sides = zip(tile, halo, stride, strict=True)
+            found = triple(
+                [2 * h + max(s, (t - 2 * h) * part // PARTS // s * s) for t, h, s in sides]
+            )
+            if found == tile:
+                continue
+            shown = np.zeros((1, self.header.in_channels, *found), "float32")
+            if self._answer(shown, of=1) is not None:
+                return found
+            torch.cuda.empty_cache()
+        return None
 
     def _forward(self, batch: np.ndarray) -> np.ndarray:
         """The answer to tiles that are computed at once; the sigmoid is taken tile by tile."""

@@ -5,6 +5,9 @@ Each function returns what is wrong, the parameter's name first; an empty list i
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 
 from volflow.core.geometry import Triple
@@ -105,3 +108,14 @@ def check_scaling(
 
 def _listed(values: Resolution) -> str:
     return " x ".join(f"{value:g}" for value in values)
+
+
+def check_compiler() -> list[str]:
+    """There is a C++ compiler, the one that torch would call, where a network is to be compiled."""
+    told = shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    if shutil.which(told[0]):
+        return []
+    return [
+        f"compile: torch needs a C++ compiler for it, and there is no '{told[0]}' here; install "
+        "one (Debian: apt install g++), name one in the variable CXX, or leave compile out"
+    ]

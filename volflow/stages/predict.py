@@ -19,6 +19,7 @@ from volflow.segment.tiling import Tiling, fitted, tiled
 from volflow.stages.intensity import PARTS
 from volflow.stages.network_fit import (
     check_channels,
+    check_compiler,
     check_em,
     check_scaling,
     check_stride,
@@ -75,6 +76,8 @@ class Predict(Stage):
     """auto: bf16 where the device gains by it; workers of several kinds need fp32 or bf16."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of one worker; more are of use where memory allows fewer workers than cores."""
+    compile: bool = False
+    """Have torch compile the network, once in each worker, which takes a minute; other bytes."""
 
     _found: FoundNetwork = PrivateAttr()
 
@@ -139,6 +142,8 @@ class Predict(Stage):
     def identity(self) -> dict[str, Any]:
         left = {"model", "weights", "network", "voxel_tolerance"}
         said = self.model_dump(mode="json", exclude=left if self.heads else {*left, "heads"})
+        if not self.compile:  # as before there was the choice, so that what is done stays done
+            del said["compile"]
         return {**said, "network": self._found.content}
 
     # --- before the first block ------------------------------------------------------------------
@@ -157,7 +162,7 @@ class Predict(Stage):
 
             told = rehearse(self.header, self._found.path)
             wrong += [f"model: {told}"] if told else []
-        return wrong
+        return wrong + (check_compiler() if self.compile else [])
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
@@ -188,6 +193,7 @@ class Predict(Stage):
             self.device,
             self.precision,
             self.threads,
+            self.compile,
         )
         mean = averaged(loaded, self.flips, pairs, odd, [sum(ends) for ends in ranges])
         network = moving(mean, [move for _, move in picks])
@@ -244,9 +250,11 @@ def _inference(
     device: Literal["auto", "cpu", "cuda"],
     precision: Literal["auto", "fp32", "bf16"],
     threads: int,
+    compiled: bool,
 ) -> Inference:
     """The network, loaded once per process; torch is first imported here."""
     from volflow.models.inference import Inference, loaded
 
     told = Header.model_validate_json(header)
-    return Inference(loaded(told, path, foreign), told, channels, device, precision, threads)
+    network = loaded(told, path, foreign)
+    return Inference(network, told, channels, device, precision, threads, compiled)
