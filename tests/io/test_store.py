@@ -2,14 +2,17 @@ import os
 
 import pytest
 
+from tests.io.conftest import STORES, place_on
 from volflow.errors import StorageError
 from volflow.io.address import Address, kvstore_spec
 from volflow.io.store import Store
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["memory", *STORES])
 def place(request, tmp_path):
-    return str(tmp_path / "store") if request.param == "file" else f"memory://{tmp_path.name}/a"
+    if request.param == "memory":
+        return f"memory://{tmp_path.name}/a"
+    return place_on(request, request.param, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
     precomputed://gs://bucket/em      format://location
     zarr:///data/em.zarr              format:///absolute path
+    zarr://s3://bucket/em?profile=us  its store's options: `remote.OPTIONS`
     hdf5://volumes.h5?dataset=raw     format://relative path ? query
     swc://traced?unit_nm=8            skeletons: a folder of files, and the unit of their numbers
     csv://partners.csv?unit_nm=8      a table, and the same
@@ -23,15 +24,13 @@ from urllib.parse import parse_qsl
 import tensorstore as ts
 
 from volflow.errors import StorageError
+from volflow.io import remote
 
 SKELETONS = ("swc", "precomputed-skeletons")
 TABLES = ("csv",)
 FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5", *SKELETONS, *TABLES)
 CHUNKED = ("precomputed", "zarr", "zarr3", "n5")
 REMOTE = ("gs", "s3", "http", "https", "memory")
-RETRIES = {"max_retries": 4, "initial_delay": "250ms", "max_delay": "2s"}
-"""Enough for a hiccup of the network; wrong credentials fail within seconds, not minutes."""
-
 SYNC = "VOLFLOW_SYNC"
 """Environment variable: 1 has every file on disk before it counts as written (fsync).
 
@@ -89,6 +88,15 @@ class Address:
         """The path on this file system; None for a location elsewhere."""
         return None if _scheme(self.location) else Path(self.location)
 
+    def unknown_options(self) -> str:
+        """Why the query is none of its store's; empty if it is, or the store has none."""
+        scheme = _scheme(self.location)
+        known = remote.OPTIONS.get(scheme)
+        strange = [name for name, _ in self.query if known is not None and name not in known]
+        if not strange or known is None:
+            return ""
+        return f"no option '{strange[0]}' of {scheme}:// (known: {', '.join(known)})"
+
     def __str__(self) -> str:
         query = "&".join(f"{name}={value}" for name, value in self.query)
         start = f"{self.format}://" if self.format else ""
@@ -100,8 +108,16 @@ def _scheme(text: str) -> str:
     return found.group(1) if found else ""
 
 
-def kvstore_spec(location: str) -> dict[str, Any]:
-    """Specify the tensorstore key-value store of a folder, bucket path or URL."""
+def kvstore_spec(location: str, query: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
+    """Specify the tensorstore key-value store of a folder, bucket path or URL.
+
+    Parameters
+    ----------
+    location : str
+        As `Address` has it.
+    query : pairs of str
+        Of an address; the options of its store are taken out of it.
+    """
     scheme = _scheme(location)
     if not scheme:
         return {"driver": "file", "path": location.rstrip("/") + "/"}
@@ -110,28 +126,11 @@ def kvstore_spec(location: str) -> dict[str, Any]:
     folder = path + "/" if path else ""
     if scheme == "memory":
         return {"driver": "memory", "path": f"{bucket}/{folder}"}
-    if scheme == "gs":
-        return {"driver": "gcs", "bucket": bucket, "path": folder}
-    if scheme == "s3":
-        return {"driver": "s3", "bucket": bucket, "path": folder, **_s3_settings()}
+    if scheme in ("s3", "gs"):
+        known = {name: value for name, value in query if name in remote.OPTIONS[scheme]}
+        spec: dict[str, Any] = remote.bucket_spec(scheme, bucket, folder, known)
+        return spec
     return {"driver": "http", "base_url": f"{scheme}://{bucket}", "path": f"/{folder}"}
-
-
-def _s3_settings() -> dict[str, Any]:
-    """Region, endpoint and credentials, which tensorstore does not take from the environment."""
-    settings: dict[str, Any] = {}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if endpoint:
-        settings["endpoint"] = endpoint
-        region = region or "us-east-1"
-    if region:
-        settings["aws_region"] = region
-    if os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "yes", "true"):
-        settings["aws_credentials"] = {"type": "anonymous"}
-    elif "AWS_ACCESS_KEY_ID" in os.environ:
-        settings["aws_credentials"] = {"type": "environment"}
-    return settings
 
 
 # One root, so that memory:// is the same store whatever limits are set.
@@ -151,15 +150,16 @@ def set_limits(cache_bytes: int = 0, threads: int = 4) -> None:
         Chunks coded at the same time; twice as many files are read at the same time.
     """
     global _context
+    remote.be_patient()
     _context = ts.Context(
         {
             "cache_pool": {"total_bytes_limit": cache_bytes},
             "data_copy_concurrency": {"limit": threads},
             "file_io_concurrency": {"limit": 2 * threads},
             "file_io_sync": os.environ.get(SYNC, "0") == "1",
-            "s3_request_retries": RETRIES,
-            "gcs_request_retries": RETRIES,
-            "http_request_retries": RETRIES,
+            "s3_request_retries": remote.RETRIES,
+            "gcs_request_retries": remote.RETRIES,
+            "http_request_retries": remote.RETRIES,
         },
         _ROOT,
     )
@@ -175,9 +175,9 @@ def context() -> ts.Context:
 
 
 @lru_cache(maxsize=256)
-def open_kvstore(location: str) -> ts.KvStore:
+def open_kvstore(location: str, query: tuple[tuple[str, str], ...] = ()) -> ts.KvStore:
     """Open the key-value store of a folder, bucket path or URL."""
     try:
-        return ts.KvStore.open(kvstore_spec(location), context=context()).result()
+        return ts.KvStore.open(kvstore_spec(location, query), context=context()).result()
     except (ValueError, OSError) as error:
-        raise StorageError(f"{location}: {error}") from error
+        raise StorageError(f"{location}: {remote.told(error, location)}") from error

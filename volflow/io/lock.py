@@ -84,6 +84,13 @@ class RunLock:
         """Who holds the run, None if nobody does."""
         return _parse(self._store.find(KEY).value)
 
+    def living(self) -> dict[str, Any] | None:
+        """Who holds the run, None if nobody does or the holder is known to be gone."""
+        who = self.holder()
+        if who is None or who.get("place") == self._body["place"]:
+            return who if who is not None and _alive(who) else None
+        return who if abs(time.time() - float(who.get("beat", 0))) <= self.stale else None
+
     def _take(self) -> bytes:
         found = self._store.find(KEY)
         if found.value is not None:
@@ -91,10 +98,28 @@ class RunLock:
             who = _parse(found.value) or {}
             log.warning("run %s: taking over from %s, which is gone", self.run, _describe(who))
         generation = self._store.write_if(KEY, self._stamped(), found.generation)
-        if generation is None:
-            who = self.holder() or {}
-            raise RunHeld(f"run {self.run} was just taken by {_describe(who)}")
+        if (
+            generation is None
+        ):  # ours all the same, if the answer to it was lost and it was repeated
+            found = self._store.find(KEY)
+            who = _parse(found.value) or {}
+            if who.get("token") != self._body["token"]:
+                raise RunHeld(f"run {self.run} was just taken by {_describe(who)}")
+            generation = found.generation
+        if self._store.remote:
+            self._require_conditions()
         return generation
+
+    def _require_conditions(self) -> None:
+        """Raise if the store writes whatever the condition, for then nobody is kept out."""
+        if self._store.write_if_absent(KEY, self._stamped()) is None:
+            return
+        self._store.delete(KEY)
+        raise StorageError(
+            f"run {self.run}: its store writes over what is there when it is told not to "
+            f"(If-None-Match, ifGenerationMatch), so two drivers could not be kept apart; give "
+            f"`run` a folder or another store, volumes may stay where they are"
+        )
 
     def _require_gone(self, found: Found) -> None:
         who = _parse(found.value)

@@ -56,7 +56,7 @@ class Records:
             If it is missing or damaged.
         """
         key = self._key(index)
-        body = self._store.read(key)
+        body = self._store.find(key).value  # its checksum tells whether it is whole
         if body is None:
             raise StorageError(f"record {self._store.location}/{key} is missing")
         try:

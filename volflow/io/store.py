@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import tensorstore as ts
 
 from volflow.errors import StorageError
+from volflow.io import remote
 from volflow.io.address import Address, open_kvstore
 
 TIMEOUT = 120.0  # seconds; a store that does not answer is an error, not a hanging run
@@ -33,24 +35,36 @@ class Store:
     """
 
     def __init__(self, address: str) -> None:
-        self.location = Address.parse(address).location
-        self._objects = open_kvstore(self.location)
+        place = Address.parse(address)
+        self.location = place.location
+        self.remote = place.location.startswith(("s3://", "gs://"))
+        self._objects = open_kvstore(place.location, place.query)
 
     def __repr__(self) -> str:
         return f"Store({self.location!r})"
 
     def read(self, key: str) -> bytes | None:
-        """The bytes of an object, None if there is none."""
-        return self.find(key).value
+        """The bytes of an object, None if there is none.
+
+        Raises
+        ------
+        StorageError
+            Also if it came cut short, which HTTP alone does not always tell: text that ends early
+            may still be text.
+        """
+        value, generation = self.find(key)
+        if value is not None and self.remote and not self._is_whole(key, value, generation):
+            raise StorageError(f"{self.location}/{key} came cut short, {len(value)} bytes of it")
+        return value
 
     def find(self, key: str) -> Found:
-        """An object with its generation, for a conditional write."""
+        """An object with its generation, for a conditional write; nobody asks if it is whole."""
         found = self._wait(self._objects.read(key), key)
         value = bytes(found.value) if found.state == "value" else None
         return Found(value, bytes(found.stamp.generation))
 
     def read_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """The objects that exist of these, by key; read at the same time."""
+        """The objects that exist of these, by key; read at the same time, taken as they come."""
         reading = [(key, self._objects.read(key)) for key in keys]
         found = [(key, self._wait(future, key)) for key, future in reading]
         return {key: bytes(each.value) for key, each in found if each.state == "value"}
@@ -93,7 +107,7 @@ class Store:
         StorageError
             If it is not JSON.
         """
-        body = self.read(key)
+        body = self.find(key).value  # JSON that is cut short is none
         if body is None:
             return None
         try:
@@ -120,6 +134,35 @@ class Store:
         """Delete all objects whose keys begin with a prefix."""
         self._wait(self._objects.delete_range(_range(prefix)), prefix)
 
+    def require_bucket(self) -> None:
+        """Raise if there is no such bucket, or we may not look into it; reads alone do not tell.
+
+        Raises
+        ------
+        StorageError
+        """
+        if self.remote:
+            few = ts.KvStore.KeyRange("volflow.none", "volflow.none/")  # no name of ours
+            self._wait(self._objects.list(few), "")
+
+    def _is_whole(self, key: str, value: bytes, generation: bytes) -> bool:
+        """Whether an object goes no further than these bytes of it.
+
+        S3 names most objects' generations by their MD5, which settles it; else one byte more is
+        asked for.
+        """
+        if hashlib.md5(value, usedforsecurity=False).hexdigest().encode() in generation:
+            return True
+        following = slice(len(value), len(value) + 1)
+        try:
+            found = self._objects.read(key, byte_range=following).result(timeout=TIMEOUT)
+        except (ValueError, OSError, RuntimeError) as error:
+            if "OUT_OF_RANGE" in str(error):
+                return True
+            message = f"{self.location}/{key}: {remote.told(error, self.location)}"
+            raise StorageError(message) from error
+        return found.state != "value"
+
     def _wait(self, future: Any, key: str) -> Any:
         try:
             return future.result(timeout=TIMEOUT)
@@ -127,7 +170,8 @@ class Store:
             message = f"{self.location}/{key}: no answer within {TIMEOUT:.0f} s"
             raise StorageError(message) from error
         except (ValueError, OSError, RuntimeError) as error:
-            raise StorageError(f"{self.location}/{key}: {error}") from error
+            message = f"{self.location}/{key}: {remote.told(error, self.location)}"
+            raise StorageError(message) from error
 
 
 def _range(prefix: str) -> ts.KvStore.KeyRange:

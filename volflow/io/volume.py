@@ -90,7 +90,7 @@ class Volume:
         """
         address = _with_format(spec)
         if address.format in CHUNKED:
-            voxels = _FORMATS[address.format].open_scale(address, spec.level, own)
+            voxels = _opened(address, spec.level, own)
         elif own:
             raise StorageError(f"volume {address}: {address.format} is only read, never written")
         else:
@@ -331,9 +331,22 @@ def _scales_of_ours(module: ModuleType, address: Address) -> Scales | None:
     return there
 
 
+def _opened(address: Address, level: int, own: bool) -> Voxels:
+    try:
+        voxels: Voxels = _FORMATS[address.format].open_scale(address, level, own)
+    except StorageError:
+        Store(str(address)).require_bucket()  # which is told before what it does not hold
+        raise
+    return voxels
+
+
 def _with_format(spec: VolumeSpec, new: bool = False) -> Address:
     """The address with its format: told, or found by looking at what is there."""
     address = Address.parse(spec.path)
+    if address.format in CHUNKED or not address.format:
+        unknown = address.unknown_options()
+        if unknown:
+            raise StorageError(f"volume {spec.path}: {unknown}")
     if address.format:
         return address
     found = stacks.sniff(address) or _sniff(address)
@@ -341,6 +354,7 @@ def _with_format(spec: VolumeSpec, new: bool = False) -> Address:
         suffix = "." + address.location.rpartition(".")[2]
         found = _SUFFIXES.get(suffix, "precomputed")
     if not found:
+        Store(str(address)).require_bucket()
         raise StorageError(
             f"volume {spec.path}: nothing there looks like a volume (precomputed info, zarr, n5, "
             f"TIFF, PNG sections or HDF5)"
@@ -351,6 +365,6 @@ def _with_format(spec: VolumeSpec, new: bool = False) -> Address:
 def _sniff(address: Address) -> str:
     """The chunked format that is there; empty if none is."""
     for name in CHUNKED:
-        if _FORMATS[name].scales(Address(name, address.location)) is not None:
+        if _FORMATS[name].scales(Address(name, address.location, address.query)) is not None:
             return name
     return ""

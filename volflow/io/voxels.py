@@ -12,6 +12,7 @@ import tensorstore as ts
 
 from volflow.core.geometry import Box, Triple, triple
 from volflow.errors import StorageError
+from volflow.io import remote
 from volflow.io.address import Address, context, kvstore_spec
 
 Resolution: TypeAlias = tuple[float, float, float]
@@ -106,7 +107,9 @@ class Chunked:
             return np.asarray(reading.result())
         except (ValueError, OSError, RuntimeError) as error:
             what = "a chunk is missing" if "NOT_FOUND" in str(error) else "cannot be read"
-            raise StorageError(f"volume {self.address}, box {box}: {what}: {error}") from error
+            raise StorageError(
+                f"volume {self.address}, box {box}: {what}: {self._told(error)}"
+            ) from error
 
     def write(self, box: Box, array: np.ndarray) -> None:
         """Write a box of whole chunks; of a sharded volume whole shards, each in one go."""
@@ -120,8 +123,11 @@ class Chunked:
                     view = self._array.with_transaction(transaction)[(..., *part.slices)]
                     view.write(array[(..., *part.within(box))]).result()
         except (ValueError, OSError, RuntimeError) as error:
-            message = f"volume {self.address}, box {box}: cannot be written: {error}"
+            message = f"volume {self.address}, box {box}: cannot be written: {self._told(error)}"
             raise StorageError(message) from error
+
+    def _told(self, error: Exception) -> str:
+        return remote.told(error, self.address.location)
 
 
 def tiles(box: Box, shape: Triple, origin: Triple) -> Iterator[Box]:
@@ -144,11 +150,17 @@ def open_array(
         If there is none or its metadata makes no sense.
     """
     location = f"{address.location}/{folder}".rstrip("/")
-    spec = {"driver": driver, "kvstore": kvstore_spec(location), **(_OWN if own else {}), **more}
+    spec = {
+        "driver": driver,
+        "kvstore": kvstore_spec(location, address.query),
+        **(_OWN if own else {}),
+        **more,
+    }
     try:
         return ts.open(spec, context=context(), open=True, read=True, write=own).result()
     except (ValueError, OSError, RuntimeError) as error:
-        raise StorageError(f"volume {address}: cannot be opened: {error}") from error
+        told = remote.told(error, address.location)
+        raise StorageError(f"volume {address}: cannot be opened: {told}") from error
 
 
 def create_array(address: Address, driver: str, folder: str, **more: object) -> None:
@@ -159,11 +171,13 @@ def create_array(address: Address, driver: str, folder: str, **more: object) -> 
     StorageError
         If it cannot be: for its dtype, its shape, or because the store refuses.
     """
-    spec = {"driver": driver, "kvstore": kvstore_spec(f"{address.location}/{folder}"), **more}
+    store = kvstore_spec(f"{address.location}/{folder}", address.query)
+    spec = {"driver": driver, "kvstore": store, **more}
     try:
         ts.open(spec, context=context(), open=True, create=True).result()
     except (ValueError, OSError, RuntimeError) as error:
-        raise StorageError(f"volume {address}: cannot be created: {error}") from error
+        told = remote.told(error, address.location)
+        raise StorageError(f"volume {address}: cannot be created: {told}") from error
 
 
 def spatial_chunks(array: ts.TensorStore) -> tuple[Triple, Triple | None]:

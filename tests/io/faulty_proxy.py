@@ -1,0 +1,183 @@
+"""An HTTP proxy before a store that now and then fails, on purpose and by a seed.
+
+A fault is one of `KINDS`; the next one is drawn for each request while `faults` are left. What was
+done is in `log`. It listens on this machine only, and ends with its context.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import threading
+import time
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+KINDS = (
+    "503",  # not handed on
+    "503 after",  # handed on, and yet told to have failed
+    "500",
+    "delay",
+    "drop",  # the connection ends without an answer, nothing was handed on
+    "drop after",
+    "short",  # half of the body, under the length of the whole, then the connection ends
+    "short unsaid",  # half of the body, its length not told: nothing in HTTP gives it away
+    "empty unsaid",
+)
+_LONG = 0.3  # seconds of a delay
+_OWN = ("connection", "transfer-encoding", "content-length", "keep-alive")
+
+
+class Seen(NamedTuple):
+    """A request, and what was done to it: `fault` is empty for most."""
+
+    method: str
+    path: str
+    fault: str
+
+
+class FaultyProxy:
+    """A proxy while the context lasts.
+
+    Parameters
+    ----------
+    upstream : str
+        The endpoint of the store.
+    seed : int
+        Of the faults.
+    faults : int
+        At most so many; none without.
+    often : float
+        The chance of a request to meet a fault.
+    kinds : sequence of str
+        Those that are drawn.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        seed: int = 0,
+        faults: int = 0,
+        often: float = 1.0,
+        kinds: Sequence[str] = KINDS,
+    ) -> None:
+        self.upstream = urlsplit(upstream)
+        self.faults, self.often, self.kinds = faults, often, kinds
+        self.log: list[Seen] = []
+        self._draw, self._lock = random.Random(seed), threading.Lock()
+        proxy = self
+
+        class Handler(_Handler):
+            owner = proxy
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> FaultyProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def injected(self) -> list[str]:
+        """The faults so far, in order."""
+        return [seen.fault for seen in self.log if seen.fault]
+
+    def next_fault(self, method: str, path: str) -> str:
+        """Draw what happens to a request, and note it."""
+        with self._lock:
+            fault = ""
+            if self.faults > 0 and self._draw.random() < self.often:
+                fault = self._draw.choice(list(self.kinds))
+                if "short" in fault or "empty" in fault:
+                    fault = fault if method == "GET" else "drop after"
+                self.faults -= 1
+            self.log.append(Seen(method, path, fault))
+            return fault
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
+class _Handler(BaseHTTPRequestHandler):
+    owner: FaultyProxy
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
+    timeout = 20  # seconds that a connection may be idle
+
+    def handle_any(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        fault = self.owner.next_fault(self.command, self.path)
+        if fault in ("503", "500"):
+            return self._answer(int(fault), {}, b"")
+        if fault == "drop":
+            return self._drop()
+        if fault == "delay":
+            time.sleep(_LONG)
+        status, headers, found = self._asked(body)
+        if fault == "503 after":
+            return self._answer(503, {}, b"")
+        if fault == "drop after":
+            return self._drop()
+        part = {"short": found[: len(found) // 2], "short unsaid": found[: len(found) // 2]}
+        if fault == "short" and found:
+            self._answer(status, headers, part["short"], len(found))
+            return self._drop()
+        if fault in ("short unsaid", "empty unsaid") and found:
+            self._answer(status, headers, part.get(fault, b""), None)
+            return self._drop()
+        return self._answer(status, headers, found)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
+
+    def _asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """What the store answers."""
+        connection = http.client.HTTPConnection(self.owner.upstream.netloc, timeout=30)
+        try:
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in _OWN}
+            connection.request(self.command, self.path, body or None, headers)
+            answer = connection.getresponse()
+            found = answer.read()
+            kept = {k: v for k, v in answer.getheaders() if k.lower() not in _OWN}
+            if self.command == "HEAD":
+                kept["Content-Length"] = answer.getheader("Content-Length") or "0"
+            return answer.status, kept, found
+        finally:
+            connection.close()
+
+    def _answer(
+        self, status: int, headers: dict[str, str], body: bytes, length: int | None = -1
+    ) -> None:
+        """Answer; `length` is what the body is said to have, None if nothing is said."""
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if length is None:
+            self.send_header("Connection", "close")
+        elif "Content-Length" not in headers:
+            self.send_header("Content-Length", str(len(body) if length < 0 else length))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def _drop(self) -> None:
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
