@@ -37,6 +37,7 @@ VERBS = {
     "view": "volflow.cli.viewing",
     "score": "volflow.cli.scores",
     "train": "volflow.cli.training",
+    "pretrain": "volflow.cli.pretraining",
     "models": "volflow.cli.models",
     "convert": "volflow.cli.conversions",
     "doctor": "volflow.cli.doctor",

@@ -1,0 +1,53 @@
+"""`volflow pretrain`: a file checked before anything starts, an encoder at the end."""
+
+import pytest
+
+TINY = """
+out: {out}
+voxel_size_nm: [10, 10, 10]
+sources:
+  - synthetic: {{bounds: "0:8,0:32,0:32", seed: 5}}
+validation:
+  source: {{synthetic: {{bounds: "0:8,0:32,0:32", seed: 6}}}}
+  every: 1
+  crops: 1
+network: {{widths: [2, 2, 2, 2, 2]}}
+crop: [4, 16, 32]
+batch: 1
+steps: 2
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.format(out=tmp_path / "pretraining"))
+    return path
+
+
+def test_pretraining_ends_in_an_encoder(volflow, config, tmp_path):
+    done = volflow("pretrain", config)
+    assert done.exit_code == 0
+    assert done.output.count("held out") == 2
+    assert "best so far" in done.output
+    made = tmp_path / "pretraining" / "encoder.safetensors"
+    assert f"encoder: {made}" in done.output.replace("\n", "")
+    assert made.exists()
+
+
+def test_check_trains_nothing(volflow, config, tmp_path):
+    done = volflow("pretrain", config, "--check", "--set", "steps=9")
+    assert done.exit_code == 0
+    assert "9 steps, nothing wrong" in done.output
+    assert not (tmp_path / "pretraining").exists()
+
+
+def test_all_mistakes_are_told_before_anything_starts(volflow, config, tmp_path):
+    done = volflow("pretrain", config, "--set", "steps=0", "--set", "batches=2")
+    assert done.exit_code == 2
+    assert "2 mistakes; nothing was started" in done.output
+    assert "did you mean 'batch'?" in done.output
+    done = volflow("pretrain", config, "--set", "crop=[20,128,128]")
+    assert done.exit_code == 2
+    assert "sources[0]: 0:8,0:32,0:32 is smaller than" in done.output
+    assert not (tmp_path / "pretraining").exists()
