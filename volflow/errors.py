@@ -3,7 +3,9 @@
 VolflowError
 ├── PlanError (also ValueError)   the pipeline cannot run as written; nothing was started
 ├── BlockError                    one block failed; carries the block and the reason
+├── ClusterError                  the cluster gives no workers, or not the right ones
 └── StorageError                  a store answered wrongly, a chunk is missing, a file is broken
+    ├── StorageFull               there is no room left where the run is written
     └── RunHeld                   another driver holds the run
 """
 
@@ -29,8 +31,16 @@ class BlockError(VolflowError):
     """One block of a step failed."""
 
 
+class ClusterError(VolflowError):
+    """The cluster gives no workers, or workers that cannot do the work."""
+
+
 class StorageError(VolflowError):
     """A store answered wrongly, a chunk is missing or a file is broken."""
+
+
+class StorageFull(StorageError):
+    """There is no room left where the run is written, or a quota is used up."""
 
 
 class RunHeld(StorageError):

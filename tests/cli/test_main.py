@@ -170,10 +170,10 @@ def test_a_profile_says_who_works_and_options_come_first(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cluster: local\nworker: 3\n", "worker: Extra inputs"),
-        ("cluster: local\nworkers: 0\n", "workers: Input should be greater"),
+        ("cluster: local\nworker: 3\n", r"mine.yaml:2: worker: unknown key 'worker'"),
+        ("cluster: local\nworkers: 0\n", r"mine.yaml:2: workers: wanted greater than"),
         ("cluster: [\n", "not YAML"),
-        ("", "valid dictionary"),
+        ("", "wanted keys and values"),
     ],
 )
 def test_a_wrong_profile_is_told(tmp_path, text, message):

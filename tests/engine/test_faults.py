@@ -188,5 +188,5 @@ def test_what_the_ledger_says_of_a_lost_range(tmp_path):
 def test_an_unknown_cluster_is_refused():
     from volflow.errors import PlanError
 
-    with pytest.raises(PlanError, match="there is no cluster 'lokal'"), connect("lokal"):
+    with pytest.raises(PlanError, match="there is no cluster profile 'lokal'; did you mean 'local'"), connect("lokal"):
         pass

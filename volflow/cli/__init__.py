@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from volflow import __version__
-from volflow.errors import PlanError, RunHeld, StorageError
+from volflow.errors import ClusterError, PlanError, RunHeld, StorageError
 
 OUR_BUG, BAD_PLAN, BLOCKS_FAILED, BAD_STORE, UNMET, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -73,7 +73,7 @@ class Verbs(click.Group):
                 f"{error}\nwait for it, or end it; a run whose driver died is taken over by itself"
             )
             ctx.exit(BAD_STORE)
-        except StorageError as error:
+        except (StorageError, ClusterError) as error:
             _say(str(error))
             ctx.exit(BAD_STORE)
         except KeyboardInterrupt:

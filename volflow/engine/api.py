@@ -134,7 +134,7 @@ def with_stage_folders(plan: Plan) -> Plan:
 
 def memory_per_worker(profile: Profile) -> int | None:
     """Bytes that a worker on this machine may use at most; None for workers elsewhere."""
-    if "://" in profile.cluster:
+    if profile.kind in ("address", "slurm"):
         return None
     return Room.here().memory * 9 // 10 // (profile.workers or 1)
 
@@ -144,7 +144,7 @@ def carry_out(plan: Plan, profile: Profile, watcher: Watcher | None = None) -> R
     begun = time.monotonic()
     result = execute(
         plan,
-        cluster=profile.cluster,
+        cluster=profile,
         workers=profile.workers,
         timeout=profile.timeout,
         watcher=watcher,

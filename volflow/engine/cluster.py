@@ -1,4 +1,4 @@
-"""Workers: a plain loop in this process, a local Dask cluster, or one that runs elsewhere."""
+"""Workers: a plain loop in this process, or Dask workers wherever they run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import logging
 import os
 import pickle
+import queue
 import signal
-import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ import psutil
 
 from volflow.engine.child import Limits, run_in_child
 from volflow.engine.job import Job
+from volflow.engine.profile import Profile, find_profile
 from volflow.engine.ranges import Outcome, contiguous, job_path, recorded_failures, run_range
-from volflow.errors import PlanError, StorageError
+from volflow.engine.scratch import scratch
+from volflow.errors import StorageError
 from volflow.io.ledger import Ledger
 
 TASK_SECONDS = 2.0  # a task costs 3 ms whatever is in it, so it is given seconds of work
@@ -28,6 +31,7 @@ AHEAD = 4  # slow blocks in a task: the next one is read beside one, but not acr
 AHEAD_SECONDS = 20.0  # and not for their sake more than this between two reports
 WINDOW = 3  # tasks per worker that the scheduler holds
 LIVES = 8  # times that a range may lose its worker without any of its blocks done
+GLANCE = 1.0  # seconds between two looks at who works
 
 Report = Callable[[Outcome], None]
 Range = tuple[int, int]
@@ -40,6 +44,15 @@ class Crew(Protocol):
 
     def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
         """Do these ranges of a job, reporting what became of each piece of them."""
+
+    def under_way(self) -> dict[Range, str]:
+        """The ranges that are handed out, and to which worker; asked from another thread."""
+
+    def workers(self) -> list[str]:
+        """The names of the workers there are; asked from another thread."""
+
+    def restart(self) -> None:
+        """Start the workers anew that are at work; their ranges are handed out again."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +73,13 @@ class Room:
 
 @dataclass(frozen=True)
 class Need:
-    """What a pass needs: bytes for each of its blocks, and how many there are."""
+    """What a pass needs: bytes for each of its blocks, how many there are, and which workers."""
 
     memory: int
     blocks: int
+    step: str = ""
+    pool: str = ""
+    """Name of the pool of the profile that does the step."""
 
 
 class Pieces:
@@ -107,46 +123,89 @@ class Pieces:
 class Inline:
     """A plain loop in this process: the debugger's door."""
 
+    def __init__(self) -> None:
+        self._piece: Range | None = None
+
     def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
         """Do the ranges one after another."""
         pieces = Pieces(todo, 1)
         while pieces:
-            outcome = run_range(job, *pieces.take())
+            self._piece = pieces.take()
+            outcome = run_range(job, *self._piece)
+            self._piece = None
             pieces.measured(outcome)
             report(outcome)
+
+    def under_way(self) -> dict[Range, str]:
+        """The range that is being done."""
+        piece = self._piece
+        return {} if piece is None else {piece: "this process"}
+
+    def workers(self) -> list[str]:
+        """None beside this process."""
+        return []
+
+    def restart(self) -> None:
+        """Nothing that could be restarted."""
 
 
 class Workers:
     """Dask workers, each with a child process; a bounded window of tasks in flight.
 
-    `memory` bytes are shared by the children that are at work: a pass of one node, the root of a
-    reduction, may use all of it. 0 is no limit.
+    Parameters
+    ----------
+    client : distributed.Client
+    search_path : tuple of str
+        Folders of the user's own stages.
+    timeout : float
+        Seconds that a block may take; 0 is no limit.
+    memory : int
+        Bytes that are shared by the children at work: a pass of one node, the root of a
+        reduction, may use all of it. 0 is no limit.
+    each : int
+        Bytes for each child instead, where they do not share a machine.
+    glance : callable
+        Called about every second; what it raises ends the run.
     """
 
     def __init__(
-        self, client: Any, search_path: tuple[str, ...], timeout: float, memory: int
+        self,
+        client: Any,
+        search_path: tuple[str, ...],
+        timeout: float,
+        memory: int,
+        *,
+        each: int = 0,
+        glance: Callable[[], None] = lambda: None,
     ) -> None:
         self.client, self.search_path = client, search_path
-        self.timeout, self.memory = timeout, memory
+        self.timeout, self.memory, self.each = timeout, memory, each
+        self.glance = glance
+        self._inside: dict[Any, Range] = {}
 
     def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
         """Spread the ranges over the workers; what a lost worker left is done again."""
-        from distributed import as_completed
-
-        count = max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        count, looked = self._count(), time.monotonic()
         pieces, payload = Pieces(todo, count), pickle.dumps(job)
-        limits = Limits(self.timeout, self.memory // min(count, len(job.sweep.grid)))
-        inside: dict[Any, Range] = {}
+        inside = self._inside = {}
         lives: dict[int, int] = {}
-        finished = as_completed()
+        finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             while pieces or inside:
                 while pieces and len(inside) < WINDOW * count:
                     piece = pieces.take()
+                    limits = self._limits(count, job)
                     future = self._submit(job, payload, piece, limits, lives)
                     inside[future] = piece
-                    finished.add(future)
-                future = next(finished)
+                    future.add_done_callback(finished.put)
+                if time.monotonic() - looked > GLANCE:
+                    self.glance()
+                    count = pieces.workers = self._count()  # jobs begin and end at any time
+                    looked = time.monotonic()
+                try:
+                    future = finished.get(timeout=GLANCE)
+                except queue.Empty:
+                    continue
                 piece = inside.pop(future)
                 outcome = self._outcome(job, future, piece, pieces, lives)
                 future.release()
@@ -155,6 +214,30 @@ class Workers:
         finally:
             for future in inside:
                 future.cancel()
+
+    def under_way(self) -> dict[Range, str]:
+        """The ranges that are handed out; those that no worker has begun come with ''."""
+        handed = dict(self._inside)  # a copy in one step: the driver goes on meanwhile
+        processing = self.client.processing().items()
+        where = {str(key): worker for worker, keys in processing for key in keys}
+        return {piece: where.get(str(future.key), "") for future, piece in handed.items()}
+
+    def workers(self) -> list[str]:
+        """Addresses of the workers that the scheduler knows."""
+        return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def restart(self) -> None:
+        """Have the nannies of the workers at work start them anew."""
+        busy = sorted({worker for worker in self.under_way().values() if worker})
+        if busy:
+            self.client.restart_workers(busy, timeout=30, raise_for_error=False)
+
+    def _count(self) -> int:
+        return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+
+    def _limits(self, count: int, job: Job) -> Limits:
+        shared = self.memory // min(count, len(job.sweep.grid))
+        return Limits(self.timeout, self.each or shared)
 
     def _submit(
         self, job: Job, payload: bytes, piece: Range, limits: Limits, lives: dict[int, int]
@@ -185,6 +268,7 @@ class Workers:
                         f"{job.sweep.grid.index(start)} of pass '{job.sweep.name}'; the "
                         f"workers' logs tell why. Run again to resume"
                     ) from error
+            outcome.again = missing
             pieces.give_back(missing)
         return outcome
 
@@ -200,13 +284,15 @@ def what_became_of(job: Job, piece: Range) -> tuple[Outcome, list[Range]]:
         done += len(inside)
         settled.update(inside)
     missing = [number for number in range(start, stop) if number not in settled]
-    return Outcome(done=done, failures=failures), list(contiguous(missing))
+    outcome = Outcome(done=done, failures=failures, start=start, stop=stop)
+    return outcome, list(contiguous(missing))
 
 
 @contextlib.contextmanager
 def connect(
-    cluster: str,
+    cluster: str | Profile,
     *,
+    run: str = "",
     needs: Sequence[Need] = (),
     workers: int | None = None,
     search_path: tuple[str, ...] = (),
@@ -217,11 +303,14 @@ def connect(
 
     Parameters
     ----------
-    cluster : str
-        `none` (this process), `local` (one process per core), or `tcp://HOST:PORT` of a Dask
-        scheduler that runs.
+    cluster : str or Profile
+        `none` (this process), `local` (one process per core), another shipped profile, a profile
+        file, or the address of a Dask scheduler that runs.
+    run : str
+        Address of the run: workers on other machines have to see it.
     needs : sequence of Need
-        What the passes to be run are expected to need; bounds the number of local workers.
+        What the passes to be run are expected to need, in their order; bounds the number of local
+        workers, and says which pools are opened, and until when.
     workers : int, optional
         Number of local workers; default: as many as cores and memory allow.
     search_path : tuple of str
@@ -229,31 +318,42 @@ def connect(
     timeout : float
         Seconds that a block may take; 0 is no limit.
     note : callable
-        Told the dashboard's address.
+        Told the dashboard's address, and what is being waited for.
 
     Raises
     ------
     PlanError
         If there is no such cluster.
+    ClusterError
+        If it gives no workers.
     """
-    if cluster == "none":
+    profile = cluster if isinstance(cluster, Profile) else find_profile(cluster)
+    workers, timeout = workers or profile.workers, timeout or profile.timeout
+    if profile.kind == "none":
         yield Inline()
-    elif cluster == "local":
+    elif profile.kind == "local":
         room = Room.here()
-        with _local(crowd(room, needs, workers)) as client:
+        with local_cluster(crowd(room, needs, workers), profile.dashboard or 0) as client:
             note(f"dashboard {client.dashboard_link}")
             yield Workers(client, search_path, timeout, room.memory * 9 // 10)
-    elif "://" in cluster:
-        from distributed import Client
+    elif profile.kind == "cuda":
+        from volflow.engine.gpus import gpu_cluster
 
-        with Client(cluster, timeout=30) as client:
+        room = Room.here()
+        with gpu_cluster(profile, crowd(room, needs, workers), workers, note) as client:
+            note(f"dashboard {client.dashboard_link}")
+            yield Workers(client, search_path, timeout, room.memory * 9 // 10)
+    elif profile.kind == "slurm":
+        from volflow.engine.pools import Pools
+
+        with Pools(profile, run, needs, search_path, timeout, note) as pools:
+            yield pools
+    else:
+        from volflow.engine.elsewhere import scheduler_at
+
+        with scheduler_at(profile, run, note) as client:
             note(f"dashboard {client.dashboard_link}")
             yield Workers(client, search_path, timeout, 0)
-    else:
-        raise PlanError(
-            f"there is no cluster '{cluster}' (known: none, local, or the address of a Dask "
-            f"scheduler such as tcp://127.0.0.1:8786)"
-        )
 
 
 def crowd(room: Room, needs: Sequence[Need], workers: int | None = None) -> int:
@@ -268,22 +368,25 @@ def crowd(room: Room, needs: Sequence[Need], workers: int | None = None) -> int:
     return max(1, count)
 
 
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,  # the ledger knows what is left
+    "distributed.scheduler.work-stealing": False,
+    "distributed.worker.daemon": True,
+    "distributed.admin.log-format": "%(asctime)s %(name)s %(levelname)s %(message)s",
+}
+"""What a scheduler of ours is told."""
+
+
 @contextlib.contextmanager
-def _local(count: int) -> Iterator[Any]:
+def local_cluster(count: int, dashboard: int = 0) -> Iterator[Any]:
     """A client of a cluster of this many workers on this machine."""
     import dask
     from distributed import Client, LocalCluster
 
-    settings = {
-        "distributed.scheduler.allowed-failures": 0,  # the ledger knows what is left
-        "distributed.scheduler.work-stealing": False,
-        "distributed.worker.daemon": True,
-        "distributed.admin.log-format": "%(asctime)s %(name)s %(levelname)s %(message)s",
-    }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(settings))
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="volflow-"))
-        with _deaf_to_interrupts():
+        folder = stack.enter_context(scratch())
+        stack.enter_context(dask.config.set({**SETTINGS, "temporary-directory": folder}))
+        with deaf_to_interrupts():
             hosts = stack.enter_context(
                 LocalCluster(
                     n_workers=count,
@@ -291,8 +394,8 @@ def _local(count: int) -> Iterator[Any]:
                     processes=True,
                     memory_limit=0,  # the child's memory is watched by its worker
                     host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",
-                    local_directory=scratch,
+                    dashboard_address=f"127.0.0.1:{dashboard}",
+                    local_directory=folder,
                     silence_logs=logging.CRITICAL,
                 )
             )
@@ -301,7 +404,7 @@ def _local(count: int) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def deaf_to_interrupts() -> Iterator[None]:
     """Block SIGINT for the threads and processes that are started here, for good.
 
     A terminal sends Ctrl-C to every process of a run. The driver alone answers it, once this

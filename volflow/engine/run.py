@@ -68,7 +68,7 @@ def execute(
         for step in plan.chosen:
             prepare(run, step)
         needs = [
-            Need(step.memory[job.sweep.name], len(job.sweep.grid))
+            Need(step.memory[job.sweep.name], len(job.sweep.grid), step.name, step.pool)
             for step in plan.chosen
             for job in step.jobs
         ]
