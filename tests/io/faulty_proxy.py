@@ -53,7 +53,7 @@ class FaultyProxy:
     often : float
         The chance of a request to meet a fault.
     kinds : sequence of str
-        Those that are drawn.
+        Those that are drawn; beside `KINDS` any status, answered without a body.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class FaultyProxy:
         self.upstream = urlsplit(upstream)
         self.faults, self.often, self.kinds = faults, often, kinds
         self.log: list[Seen] = []
+        self.instead: dict[str, tuple[int, bytes]] = {}  # answers, by how a request begins
         self._draw, self._lock = random.Random(seed), threading.Lock()
         proxy = self
 
@@ -123,8 +124,12 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
+        asked = f"{self.command} {self.path}"
+        for begin, (status, answer) in self.owner.instead.items():
+            if asked.startswith(begin):
+                return self._answer(status, {}, answer)
         fault = self.owner.next_fault(self.command, self.path)
-        if fault in ("503", "500"):
+        if fault.isdecimal():
             return self._answer(int(fault), {}, b"")
         if fault == "drop":
             return self._drop()

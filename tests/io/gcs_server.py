@@ -72,12 +72,12 @@ def get(request: Any, response: Any, storage: Any) -> None:
 
 def ls(request: Any, response: Any, storage: Any) -> None:
     objects.ls(request, response, storage)
-    if response.status != HTTPStatus.OK:
-        return
+    if response.status == HTTPStatus.NOT_FOUND:
+        return response.json({"error": {"code": 404, "message": "No such bucket"}})
     start, end = (request.query.get(key, [""])[0] for key in ("startOffset", "endOffset"))
     found = json.loads(response._content)
     items = [item for item in found["items"] if start <= item["name"] < (end or "\U0010ffff")]
-    response.json({**found, "items": sorted(items, key=lambda item: str(item["name"]))})
+    return response.json({**found, "items": sorted(items, key=lambda item: str(item["name"]))})
 
 
 def main() -> None:

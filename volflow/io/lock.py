@@ -103,18 +103,30 @@ class RunLock:
         ):  # ours all the same, if the answer to it was lost and it was repeated
             found = self._store.find(KEY)
             who = _parse(found.value) or {}
+            if found.value is None:
+                self._store.require_bucket()
             if who.get("token") != self._body["token"]:
                 raise RunHeld(f"run {self.run} was just taken by {_describe(who)}")
             generation = found.generation
         if self._store.remote:
-            self._require_conditions()
+            self._require_honest_store()
         return generation
 
-    def _require_conditions(self) -> None:
-        """Raise if the store writes whatever the condition, for then nobody is kept out."""
-        if self._store.write_if_absent(KEY, self._stamped()) is None:
+    def _require_honest_store(self) -> None:
+        """Raise if the store heeds no conditions, or lists nothing: it says neither by itself.
+
+        Without conditions nobody is kept out. Where listing is forbidden, Google's store as
+        tensorstore reads it lists nothing, so that nothing would seem to be done.
+        """
+        heeds = self._store.write_if_absent(KEY, self._stamped()) is None
+        if heeds and self._store.list(KEY) == [""]:
             return
         self._store.delete(KEY)
+        if heeds:
+            raise StorageError(
+                f"run {self.run}: its store does not list what was written there a moment ago; "
+                f"the credentials need the right to list, not only to read and write"
+            )
         raise StorageError(
             f"run {self.run}: its store writes over what is there when it is told not to "
             f"(If-None-Match, ifGenerationMatch), so two drivers could not be kept apart; give "

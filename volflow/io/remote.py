@@ -100,10 +100,13 @@ def told(error: BaseException, location: str) -> str:
     location : str
         Of the store, as `Address` has it.
     """
+    status = re.search(r"http_response_code='(\d+)'", str(error))
     text = re.sub(r"\s*\[[\w-]+='.*", "", str(error), flags=re.DOTALL).strip()
+    text += f", HTTP {status[1]}" if status else ""
     text = re.sub(
         r"^(ABORTED: )?All (\d+) retry attempts failed: ", r"asked again \2 times: ", text
     )
+    text = text.replace("Unknown, HTTP", "HTTP")
     scheme, _, rest = location.partition("://")
     if scheme not in _PUT_RIGHT:
         return text
