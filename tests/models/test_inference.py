@@ -73,6 +73,12 @@ def test_a_tile_that_memory_does_not_hold_names_one_that_fits():
     assert made(TILES[:, :32, :32, :32]).shape == (5, 2, 32, 32, 32)
 
 
+def test_a_tile_that_fits_is_a_multiple_of_the_stride():
+    made = at_work(Short(voxels=27**3), 1)  # 34 keeps 14, half of that is 7
+    with pytest.raises(MemoryError, match=r"input_tile: \[26, 26, 26\]"):
+        made(TILES[:, :34, :34, :34])
+
+
 def test_where_no_tile_fits_another_device_is_advised():
     with pytest.raises(MemoryError, match="no smaller one would: free the device, or set device"):
         at_work(Short(voxels=0), 1)(TILES)
