@@ -71,6 +71,27 @@ def test_a_seed_is_the_middle_of_a_room():
     assert found == pytest.approx([10, 39], abs=1)
 
 
+def test_what_is_above_the_level_is_a_wall_and_nothing_else():
+    faint = 0.5 * rooms(19)
+    for level, wall in ((0.4, True), (0.5, False), (0.6, False)):
+        found = smooth_distance(faint, Flooding(level=level))
+        wanted = smooth_distance(rooms(19), Flooding()) if wall else np.zeros(faint.shape)
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_without_a_share_of_boundary_only_distances_are_flooded():
+    height = rooms(24)
+    height[:, 20:24] = 0.4  # a wall of columns 20 to 25, highest in the last two
+    noise = np.random.default_rng(8).uniform(0, 0.2, height.shape)
+    plain, noisy = (section_fragments(h, Flooding(share=0)) for h in (height, height + noise))
+    np.testing.assert_array_equal(noisy, plain)
+    assert len(np.unique(plain)) == 2
+    assert len(np.unique(plain[:, :20])) == len(np.unique(plain[:, 26:])) == 1
+    with_boundary = section_fragments(height, Flooding())
+    ends = [np.count_nonzero(labels[20] == labels[20, 0]) for labels in (plain, with_boundary)]
+    assert 20 < ends[0] < ends[1] <= 26  # the middle of the wall, and its highest part
+
+
 def test_a_wall_parts_two_fragments_and_nothing_else_does():
     labels = section_fragments(rooms(25), Flooding())
     assert sorted(np.unique(labels).tolist()) == [1, 2]

@@ -83,10 +83,15 @@ def test_outside_the_mask_is_nothing_and_pairs_with_it_do_not_exist():
     block = BlockGrid(BOUNDS, BOUNDS.shape)[0]
     mask = np.ones(BOUNDS.shape, bool)
     mask[:, :, 18:21] = False  # through the middle room
-    found = Multicut().run(block, affinity=rooms(), mask=mask)["segmentation"]
+    affinity = rooms()
+    found = Multicut().run(block, affinity=affinity, mask=mask)["segmentation"]
     assert isinstance(found, np.ndarray)
     np.testing.assert_array_equal(found > 0, mask)
     assert not np.intersect1d(found[:, :, :18], found[:, :, 21:]).any()
+    affinity[:, ~mask] = 0
+    affinity[2, :, :, 21] = 0  # joins with what is outside
+    again = Multicut().run(block, affinity=affinity, mask=mask)["segmentation"]
+    np.testing.assert_array_equal(again, found)
 
 
 # --- what is told before anything starts ---------------------------------------------------------

@@ -14,7 +14,7 @@ from volflow.segment.multicut import contacts, edge_costs, library, multicut, na
 from volflow.segment.restrict import in_foreground
 from volflow.segment.section_watershed import Flooding, boundaries, stack_fragments
 
-BYTES_PER_VOXEL = 60
+BYTES_PER_VOXEL = 60  # measured: 53 to 57, affinities and foreground that were read included
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
