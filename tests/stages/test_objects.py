@@ -317,6 +317,27 @@ def test_mistakes_are_told_before_anything_starts() -> None:
             Objects(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("inside", "contour", "affinity"),
+    [
+        (230, 203, 255),  # a core: 0.9 of 255 is 229.5, 0.8 is 204
+        (229, 203, 52),
+        (230, 204, 51),
+        (128, 0, 128),
+        (127, 0, 0),  # 0.5 is 127.5
+        (128, 255, 1),
+        (229, 0, 229),
+    ],
+)
+def test_levels_count_from_just_their_share_on(inside: int, contour: int, affinity: int) -> None:
+    values = np.zeros((2, 1, 1, 2), np.uint8)
+    values[0], values[1] = inside, contour
+    memory = Memory({"probability": (values, (0, 0, 0))})
+    grid = BlockGrid(Box((0, 0, 0), (1, 1, 2)), (1, 1, 1))
+    run_stage(ObjectAffinities(contours=1), grid, memory, {})
+    assert memory.arrays["affinity"][0].tolist() == [[[[0, 0]]], [[[0, 0]]], [[[0, affinity]]]]
+
+
 def test_a_volume_without_channels_is_the_inside_itself() -> None:
     sample, _ = touching(contours=False)
     grid = BlockGrid(sample.bounds, (6, 6, 6))

@@ -352,6 +352,10 @@ class Grouping(Stage):
         """The step's result as JSON, from what the partitions of each round found."""
         return {}
 
+    def table(self, found: Mapping[str, Sequence[Record]]) -> Record:
+        """A table that the run leaves as `results/STEP.csv`, columns by name; none if empty."""
+        return {}
+
 
 def pyramid(grid: BlockGrid, factor: Triple = (2, 2, 2)) -> tuple[BlockGrid, ...]:
     """The grid without its halo and the grids above it, up to a single block."""

@@ -15,7 +15,9 @@ from volflow.core.geometry import Block
 from volflow.core.stage import Grouping, Pass, Record
 from volflow.engine.job import Job
 from volflow.errors import BlockError
+from volflow.io.columns import csv_of
 from volflow.io.records import Records
+from volflow.io.store import Store
 
 AT_ONCE = 1 << 20  # rows that are read before they are combined
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -46,15 +48,20 @@ def group(job: Job, block: Block) -> dict[str, int]:
 
 
 def result(jobs: Sequence[Job]) -> dict[str, Any]:
-    """The result of a finished step, from what its partitions found."""
+    """The result of a finished step, from what its partitions found.
+
+    A table that the stage makes of it is written to `results/STEP.csv`.
+    """
     stage = _grouping(jobs[0])
-    return stage.result(
-        {
-            job.sweep.round: [_found(job, job.sweep).read(b.index) for b in job.sweep.grid]
-            for job in jobs
-            if job.sweep.kind == "group"
-        }
-    )
+    found = {
+        job.sweep.round: [_found(job, job.sweep).read(b.index) for b in job.sweep.grid]
+        for job in jobs
+        if job.sweep.kind == "group"
+    }
+    table = stage.table(found)
+    if table:
+        Store(jobs[0].run).write(f"results/{jobs[0].step}.csv", csv_of(table).encode())
+    return stage.result(found)
 
 
 def partition(rows: Record, key: Sequence[str], count: int) -> np.ndarray:
