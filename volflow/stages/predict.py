@@ -46,6 +46,7 @@ class Predict(Stage):
     step `intensity` finds.
     """
 
+    pool: ClassVar[str] = "gpu"
     wants: ClassVar[dict[str, Layer]] = {"em": Layer(kind="image")}
 
     model: str
@@ -77,7 +78,7 @@ class Predict(Stage):
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of one worker; more are of use where memory allows fewer workers than cores."""
     compile: bool = False
-    """Have torch compile the network, once in each worker, which takes a minute; other bytes."""
+    """Have torch compile the network, once in each worker; the bytes become others."""
 
     _found: FoundNetwork = PrivateAttr()
 
