@@ -39,8 +39,8 @@ def workers(function: Function, cluster: str = "none") -> Function:
             "--cluster",
             default=cluster,
             show_default=True,
-            help="none: this process; local: one worker per core; tcp://HOST:PORT of a Dask "
-            "scheduler; or a profile file.",
+            help="none: this process; local: one worker per core; cuda: one per GPU; slurm: jobs; "
+            "tls://HOST:PORT of a Dask scheduler; or a profile file.",
         ),
     ):
         function = option(function)

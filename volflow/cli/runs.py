@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 @options.workers
 @options.selection
 def run(
-    pipeline: str, cluster: str, workers: int | None, timeout: float | None, **chosen: Any
+    pipeline: str,
+    dry_run: bool,
+    cluster: str,
+    workers: int | None,
+    timeout: float | None,
+    **chosen: Any,
 ) -> None:
     """Run PIPELINE, or what is left of it.
 
@@ -37,7 +42,11 @@ def run(
     from volflow.engine.profile import find_profile
 
     profile = find_profile(cluster, workers, timeout)
-    show(make_plan(pipeline, profile=profile, **chosen), profile)
+    planned = make_plan(pipeline, profile=profile, **chosen)
+    if dry_run:
+        rehearse(planned, profile)
+    else:
+        show(planned, profile)
 
 
 @click.command()
@@ -107,16 +116,31 @@ def status(address: str) -> None:
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for run.")
 @click.option("--bounds", metavar="Z0:Z1,Y0:Y1,X0:X1", help="As for run.")
 @click.option("--pdb", "debugger", is_flag=True, help="Open a debugger where it raises.")
+def rehearse(plan: Plan, profile: Profile) -> None:
+    """Check a plan and its workers, and print what would be submitted."""
+    from volflow.engine.preflight import preflight, scripts
+
+    preflight(plan, profile)
+    jobs = scripts(plan, profile) if profile.kind == "slurm" else {}
+    for name, script in jobs.items():
+        click.echo(f"# pool {name}: {profile.pools[name].jobs} at a time\n{script}")
+    if not jobs:
+        click.echo(f"cluster '{profile.cluster}' has no job scripts; nothing was started")
+
+
 def block(
     source: str,
     step: str,
     index: tuple[int, int, int],
     sweep: str,
+    from volflow.engine.preflight import logs
     overrides: tuple[str, ...],
     bounds: str | None,
     debugger: bool,
 ) -> None:
     """Run one block alone, in this process.
+    if not result.ok and (folder := logs(plan, profile)):
+        errors().print(f"the workers' logs are in {folder}", markup=False)
 
     It is run whether it is done or not, and what it raises is shown in full.
     """

@@ -16,6 +16,7 @@ from volflow.core.shipped import find_shipped
 from volflow.engine.cluster import Room
 from volflow.engine.job import Plan, RunResult
 from volflow.engine.plan import plan_draft
+from volflow.engine.preflight import preflight
 from volflow.engine.profile import Profile, find_profile
 from volflow.engine.report import summary
 from volflow.engine.run import execute
@@ -47,9 +48,10 @@ def run(
     pipeline : path, str or dict
         A pipeline file, the name of a shipped one (`segment`), or what such a file would say.
     cluster : str
-        `none` (this process), `local` (Dask workers on this machine), tcp://HOST:PORT of a Dask
-        scheduler, or a profile file. A script that asks for `local` keeps its calls behind
-        `if __name__ == "__main__":`, because Dask starts its workers by importing it.
+        `none` (this process), `local` (Dask workers on this machine), `cuda` (one for each of its
+        GPUs), `slurm`, tls://HOST:PORT of a Dask scheduler, or a profile file. A script that asks
+        for `local` keeps its calls behind `if __name__ == "__main__":`, because Dask starts its
+        workers by importing it.
     workers : int, optional
         Number of local workers; default: as many as cores and memory allow.
     timeout : float, optional
@@ -141,6 +143,7 @@ def memory_per_worker(profile: Profile) -> int | None:
 
 def carry_out(plan: Plan, profile: Profile, watcher: Watcher | None = None) -> RunResult:
     """Execute a plan on the workers of a profile; the run is left with a report and a picture."""
+    preflight(plan, profile)
     begun = time.monotonic()
     result = execute(
         plan,

@@ -6,10 +6,12 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType, TracebackType
 
 from volflow.engine import cluster, tls
 from volflow.engine.job import Job
@@ -57,6 +59,7 @@ class Pools:
         self._security: object = None
 
     def __enter__(self) -> Pools:
+        self._stack.enter_context(termination_interrupts())
         folder = self.place.shared
         self._security = self._stack.enter_context(tls.security_in(folder, self.profile.tls))
         self.place.logs.mkdir(parents=True, exist_ok=True)
@@ -163,6 +166,27 @@ class Glance:
             jobs = f"; {self.keeper.waiting}" if self.keeper.waiting else ""
             self.note(f"pool '{self.keeper.pool}' has no workers yet{jobs}")
             self.due = time.monotonic() + SAY_AGAIN
+
+
+@contextlib.contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Have SIGTERM interrupt this process as Ctrl-C does, so that it ends its jobs.
+
+    `scancel` sends it to a driver that is a job itself. Without it the jobs would go after a
+    minute, and those that wait would stay in the queue.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def cancel_jobs(name: str) -> None:

@@ -90,12 +90,17 @@ class Pool(Spec):
 
     @property
     def margin(self) -> int:
-        """Seconds by which lifetimes are spread, and kept away from the walltime."""
+        """Seconds by which lifetimes are kept away from the walltime."""
         return max(1, min(300, self.walltime // 10))
 
     @property
+    def spread(self) -> int:
+        """Seconds by which lifetimes differ at most, so that workers do not end all at once."""
+        return min(self.margin, self.life // 4)
+
+    @property
     def life(self) -> int:
-        """Seconds after which a worker ends itself, give or take `margin`."""
+        """Seconds after which a worker ends itself, give or take `spread`."""
         return self.lifetime or max(1, self.walltime - 2 * self.margin)
 
     @property

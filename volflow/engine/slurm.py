@@ -133,13 +133,13 @@ def job_options(name: str, profile: Profile, place: Place) -> dict[str, Any]:
     place : Place
     """
     pool = profile.pools[name]
-    directives = [*pool.directives]
+    directives = ["--no-requeue", *pool.directives]  # a job that ended is replaced by a new one
     if pool.qos:
         directives.insert(0, f"--qos={pool.qos}")
     if pool.resources:
         directives.insert(0, f"--gres={pool.resources}")
     arguments = ["--memory-limit", "0"]  # the child's memory is watched by its worker
-    arguments += ["--lifetime", f"{pool.life}s", "--lifetime-stagger", f"{pool.margin}s"]
+    arguments += ["--lifetime", f"{pool.life}s", "--lifetime-stagger", f"{pool.spread}s"]
     arguments += ["--preload", "volflow.engine.joining", "--no-dashboard"]
     if profile.ports:
         ports = f"{profile.ports[0]}:{profile.ports[1]}"
