@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("pipeline")
+@click.option("--dry-run", is_flag=True, help="Check all, print the job scripts, start nothing.")
 @options.workers
 @options.selection
 def run(
