@@ -1,6 +1,7 @@
 """Pretraining: the loss falls, only the encoder is kept, what was interrupted ends in the same."""
 
 import json
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from volflow.core.geometry import Box
 from volflow.errors import PlanError
 from volflow.models.mnet import MNet
+from volflow.train.config import load
 from volflow.train.images import Image, drawn, image_refusals, mirrored, opened_image
 from volflow.train.pretrain import batch, begun, pretrain, step
 from volflow.train.pretrain_config import Pretraining, load_pretraining
@@ -146,6 +149,41 @@ def test_sources_that_cannot_be_used_are_named(tmp_path):
         "sources[1]: 0:2,0:40,0:40 is smaller than (3, 17, 17), from which a crop of (4, 32, 32) "
         "could be mirrored"
     )
+
+
+SHIPPED = Path(__file__).parents[2] / "pipelines" / "pretrain" / "generalist.yaml"
+
+TESTED = {  # what no file may look at: sections of volumes, by their file
+    "ts2_z000-165.h5": (120, 165),
+    "train_50x100x200.h5": (35, 50),
+    "stack1_s00-14.h5": (9, 15),
+    "train_s00-23.h5": (16, 24),
+    "wide_z000-087.h5": (56, 87),
+    "inner_z000-100.h5": (69, 100),
+}
+
+
+def test_the_shipped_file_is_right_and_looks_at_nothing_that_is_tested_on():
+    config = load_pretraining(SHIPPED)
+    found = set()
+    for source in config.sources:
+        name = "" if source.image is None else source.image.path.partition("?")[0].split("/")[-1]
+        if name in TESTED:
+            assert source.bounds is not None
+            used = Box.parse(source.bounds)
+            assert used.stop[0] <= TESTED[name][0]
+            found.add(name)
+    assert found == set(TESTED)
+
+
+def test_the_shipped_encoder_is_that_of_the_shipped_training():
+    pretraining = load_pretraining(SHIPPED)
+    training = load(SHIPPED.parents[1] / "train" / "generalist.yaml")
+    assert training.network.kind == pretraining.network.kind
+    assert training.network.shape == pretraining.network.widths
+    assert training.network.normalisation == pretraining.network.normalisation
+    assert training.normalisation == pretraining.normalisation
+    assert training.voxel_size_nm == pretraining.voxel_size_nm
 
 
 def written(tmp_path, text):

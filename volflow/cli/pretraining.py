@@ -20,9 +20,9 @@ from volflow.errors import PlanError
 )
 @click.option("--check", is_flag=True, help="Check the file and the volumes; train nothing.")
 def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
-    """Pretrain the encoder of a network on images alone, as CONFIG says.
+    """Pretrain a network as CONFIG says, without labels.
 
-    CONFIG is a YAML file, or the name of one that travels with volflow (pretrain). What was
+    CONFIG is a YAML file, or the name of one that travels with volflow (generalist). What was
     interrupted goes on when it is started again. The best encoder by validation,
     encoder.safetensors, lies in its folder `out`: a training begins with it where its file says
     `start_encoder`.
@@ -36,7 +36,7 @@ def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
     from volflow.train.images import image_refusals
     from volflow.train.pretrain_config import load_pretraining
 
-    path = find_shipped(config, "pipelines/train", "pretraining file")
+    path = find_shipped(config, "pipelines/pretrain", "pretraining file")
     wanted = load_pretraining(path, overrides)
     wrong = image_refusals(wanted)
     if wrong:
