@@ -1,0 +1,73 @@
+"""A whole run on each kind of store: undisturbed, killed and resumed, and through a bad network."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.io.faulty_proxy import FaultyProxy
+from tests.io.remote_runs import objects, run_to_the_end, small_run, wrongly_marked
+from volflow.engine.run import execute
+from volflow.io import address
+from volflow.io.store import Store
+
+DRIVER = """
+import sys
+from tests.io.remote_runs import small_run
+from volflow.engine.run import execute
+execute(small_run(sys.argv[1], trace=sys.argv[2], seconds=0.1))
+"""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What the run leaves on a disk."""
+    run = str(tmp_path_factory.mktemp("undisturbed") / "run")
+    assert execute(small_run(run)).ok
+    found = objects(run)
+    assert len(found) > 50
+    return found
+
+
+def test_a_run_leaves_the_same_objects_on_every_store(anywhere, undisturbed):
+    assert execute(small_run(anywhere)).ok
+    assert objects(anywhere) == undisturbed
+    again = execute(small_run(anywhere))
+    assert again.ok
+    assert all(step.already == step.total for step in again.steps)
+
+
+def test_a_killed_run_is_resumed_to_the_same_objects(anywhere, undisturbed, tmp_path):
+    trace = tmp_path / "trace"
+    trace.mkdir()
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", DRIVER, anywhere, str(trace)]
+    driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(trace.iterdir())) < 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert driver.poll() is None
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert execute(small_run(anywhere, trace=str(trace), seconds=0.0)).ok
+    assert objects(anywhere) == undisturbed
+    assert wrongly_marked(small_run(anywhere)) == []
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_nothing_wrong_comes_of_a_store_that_fails_now_and_then(
+    s3, s3_endpoint, undisturbed, seed, monkeypatch
+):
+    run = f"{s3}/faulty_{seed}"
+    with FaultyProxy(s3_endpoint, seed, faults=15, often=0.1) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        address.open_kvstore.cache_clear()
+        run_to_the_end(small_run(run))
+        proxy.faults = 0
+        assert len(proxy.injected()) == 15
+        assert objects(run) == undisturbed
+        assert Store(run).read("volflow.lock.json") is None
+        assert wrongly_marked(small_run(run)) == []
