@@ -26,9 +26,12 @@ def layer(address: object) -> Volume:
 
 
 def numbers(status: str) -> dict[str, list[int]]:
-    """Blocks, done, failed and left by step, as `status` prints them."""
-    rows = re.findall(r"^(\w+) +(\d+) +(\d+) +(\d+) +(\d+) ", status, re.MULTILINE)
-    return {row[0]: [int(cell) for cell in row[1:]] for row in rows}
+    """Blocks, done, failed, running, blocked and left by step, as `status` prints them."""
+    rows = re.findall(r"^(\w+)" + 6 * r" +(\d+)" + " ", status, re.MULTILINE)
+    found = {row[0]: [int(cell) for cell in row[1:]] for row in rows}
+    assert found
+    assert all(total == sum(parts) for total, *parts in found.values())
+    return found
 
 
 def test_a_run_that_is_done_ends_with_0_and_is_not_done_again(volflow, toy, tmp_path):
@@ -73,7 +76,7 @@ def test_failed_blocks_are_named_with_the_command_that_reruns_them(volflow, toy,
     cure.touch()
     assert volflow(*shlex.split(commands[0])).exit_code == 0
     state = volflow("status", tmp_path / "run")
-    assert numbers(state.output) == {"index": [48, 47, 1, 0], "double": [48, 0, 0, 48]}
+    assert numbers(state.output) == {"index": [48, 47, 1, 0, 0, 0], "double": [48, 0, 0, 0, 48, 0]}
 
 
 def test_retry_does_what_is_left_with_the_pipeline_of_the_run(volflow, toy, tmp_path):
@@ -82,7 +85,7 @@ def test_retry_does_what_is_left_with_the_pipeline_of_the_run(volflow, toy, tmp_
     assert volflow("run", pipeline, "--set", "steps.double.times=3").exit_code == 3
     state = volflow("status", tmp_path / "run")
     assert state.exit_code == 0
-    assert numbers(state.output) == {"index": [48, 46, 2, 0], "double": [48, 0, 0, 48]}
+    assert numbers(state.output) == {"index": [48, 46, 2, 0, 0, 0], "double": [48, 0, 0, 0, 48, 0]}
     assert "block 3 2 3: exception" in state.output
     assert f"resume with: volflow retry {tmp_path}/run" in state.output
 
@@ -94,7 +97,7 @@ def test_retry_does_what_is_left_with_the_pipeline_of_the_run(volflow, toy, tmp_
     rest = volflow("retry", tmp_path / "run")
     assert "done: 96 blocks, 48 of them done before" in rest.output
     state = volflow("status", tmp_path / "run")
-    assert numbers(state.output) == {"index": [48, 48, 0, 0], "double": [48, 48, 0, 0]}
+    assert numbers(state.output) == {"index": [48, 48, 0, 0, 0, 0], "double": [48, 48, 0, 0, 0, 0]}
     assert "resume" not in state.output
     index, double = layer(tmp_path / "run/index"), layer(tmp_path / "run/double")
     np.testing.assert_array_equal(double.read(index.bounds), 3 * index.read(index.bounds))
@@ -218,9 +221,10 @@ def test_control_c_ends_with_130_and_what_is_done_stays_done(volflow, toy, tmp_p
     assert process.returncode == 130
     assert f"resume with: volflow retry {tmp_path}/run" in stderr
     assert "Traceback" not in stderr, stderr
-    blocks, done, failed, left = numbers(volflow("status", tmp_path / "run").output)["index"]
+    state = numbers(volflow("status", tmp_path / "run").output)["index"]
+    blocks, done, failed, running, blocked, left = state
     assert done > 0
-    assert failed == 0
+    assert (failed, running, blocked) == (0, 0, 0)
     assert done + left == blocks
     rest = volflow("retry", tmp_path / "run")
     assert f"done: 96 blocks, {done} of them done before" in rest.output

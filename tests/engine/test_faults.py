@@ -12,7 +12,8 @@ import pytest
 
 from tests.engine.runs import expected_index, files, layer, planned, toy
 from volflow.engine.cluster import connect, what_became_of
-from volflow.engine.run import execute, status
+from volflow.engine.run import execute
+from volflow.engine.status import status
 from volflow.engine.watch import Watcher
 
 pytestmark = pytest.mark.cluster
@@ -50,7 +51,10 @@ def test_each_poison_block_is_named_with_its_reason_and_the_others_are_done(tmp_
     assert result.steps[0].done == 43
     assert result.steps[0].left == 0
     assert not result.steps[1].started
-    assert [(s.done, s.failed, s.left) for s in status(str(tmp_path))] == [(43, 5, 0), (0, 0, 48)]
+    assert [(s.done, s.failed, s.blocked + s.left) for s in status(str(tmp_path)).steps] == [
+        (43, 5, 0),
+        (0, 0, 48),
+    ]
     assert children_of_blocks() == []
 
 
@@ -188,5 +192,8 @@ def test_what_the_ledger_says_of_a_lost_range(tmp_path):
 def test_an_unknown_cluster_is_refused():
     from volflow.errors import PlanError
 
-    with pytest.raises(PlanError, match="there is no cluster profile 'lokal'; did you mean 'local'"), connect("lokal"):
+    with (
+        pytest.raises(PlanError, match="there is no cluster profile 'lokal'; did you mean 'local'"),
+        connect("lokal"),
+    ):
         pass

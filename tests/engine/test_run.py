@@ -13,7 +13,8 @@ from tests.engine.runs import BOUNDS, expected_index, files, layer, planned, toy
 from volflow.core.geometry import Box
 from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
-from volflow.engine.run import execute, failures, gaps, run_one, status
+from volflow.engine.run import execute, failures, gaps, run_one
+from volflow.engine.status import status
 from volflow.engine.watch import Watcher
 from volflow.errors import BlockError, PlanError
 from volflow.io.volume import Volume
@@ -56,8 +57,8 @@ def test_finished_blocks_are_not_run_again(tmp_path):
     assert again.steps[0].already == 48
     assert len(list(trace.iterdir())) == 48
     after = files(tmp_path / "run")
-    assert {k: v for k, v in after.items() if "lock" not in k} == {
-        k: v for k, v in before.items() if "lock" not in k
+    assert {k: v for k, v in after.items() if not k.startswith("events/")} == {
+        k: v for k, v in before.items() if not k.startswith("events/")
     }
 
 
@@ -89,7 +90,7 @@ def test_a_second_parameter_that_was_interrupted_does_not_shine_through(tmp_path
     three = planned(tmp_path, toy("Index"), toy("Double", **{"with": {"times": 3}}))
     result = execute(three, watcher=Impatient())
     assert result.interrupted
-    assert 0 < status(str(tmp_path))[1].done < 48
+    assert 0 < status(str(tmp_path)).steps[1].done < 48
     assert (layer(tmp_path, "double") != wanted).any()
     assert execute(two).ok
     np.testing.assert_array_equal(layer(tmp_path, "double"), wanted)
@@ -104,7 +105,10 @@ def test_a_block_that_raises_is_named_and_later_steps_do_not_start(tmp_path):
     assert sorted(failure.index for failure in result.failures) == [(0, 0, 1), (1, 2, 3)]
     assert "block (1, 2, 3) is poison" in result.failures[1].error
     assert "misbehave" in result.failures[0].traceback
-    assert [(s.done, s.failed, s.left) for s in status(str(tmp_path))] == [(46, 2, 0), (0, 0, 48)]
+    assert [(s.done, s.failed, s.blocked + s.left) for s in status(str(tmp_path)).steps] == [
+        (46, 2, 0),
+        (0, 0, 48),
+    ]
 
 
 def test_a_failed_block_is_tried_again_by_the_next_run_and_forgotten_when_done(tmp_path):

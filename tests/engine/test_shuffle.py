@@ -11,8 +11,9 @@ import pytest
 from tests.engine.runs import expected_index, planned, toy
 from volflow.core.stage import Grouping
 from volflow.engine import shuffle
-from volflow.engine.run import execute, status
+from volflow.engine.run import execute
 from volflow.engine.shuffle import partition
+from volflow.engine.status import status
 from volflow.errors import StorageError
 from volflow.io.store import Store
 
@@ -87,7 +88,7 @@ def test_requirements_that_are_not_met_are_all_told_and_every_block_is_done(tmp_
     result = execute(planned(tmp_path / "run", toy("Index"), *steps))
     assert result.ok
     assert result.unmet == ["step 'one': too many", "step 'other': too many"]
-    assert all(step.left == 0 for step in status(str(tmp_path / "run")))
+    assert all(step.left == 0 for step in status(str(tmp_path / "run")).steps)
 
 
 def test_rows_with_the_same_key_go_to_the_same_partition_and_keys_spread():

@@ -15,7 +15,7 @@ import click
 from volflow import __version__
 from volflow.errors import ClusterError, PlanError, RunHeld, StorageError
 
-OUR_BUG, BAD_PLAN, BLOCKS_FAILED, BAD_STORE, UNMET, INTERRUPTED = 1, 2, 3, 4, 5, 130
+OUR_BUG, BAD_PLAN, BLOCKS_FAILED, BAD_STORE, UNMET, STALLED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 
 EXIT_CODES = """\b
 Exit codes:
@@ -23,16 +23,18 @@ Exit codes:
   1    a bug of volflow's, with its traceback
   2    the pipeline or the command is wrong; nothing was started
   3    blocks failed; each is named, with the command that runs it alone
-  4    a store answered wrongly, or another driver holds the run
+  4    a store or the cluster failed, or another driver holds the run
   5    all is done, but a score is beyond a limit that was required
+  6    nothing was finished for so long that the run was ended
   130  interrupted; run again to resume
 """
 
 VERBS = {
     "run": "volflow.cli.runs",
     "plan": "volflow.cli.plans",
-    "status": "volflow.cli.runs",
+    "status": "volflow.cli.standing",
     "retry": "volflow.cli.runs",
+    "invalidate": "volflow.cli.standing",
     "block": "volflow.cli.runs",
     "view": "volflow.cli.viewing",
     "score": "volflow.cli.scores",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -66,6 +66,14 @@ class Lines(Watcher):
         place = f"block {index_text(failure.index)} of pass {failure.sweep}"
         self.note(f"{failure.step}: {place} failed: {_first_line(failure.error)}")
 
+    def stalls(self, step: str, seconds: float, under_way: Sequence[str]) -> None:
+        for line in _stall(step, seconds, under_way):
+            self.note(line)
+
+    def workers_change(self, joined: Sequence[str], lost: Sequence[str]) -> None:
+        if lost:
+            self.note(f"{plural(len(lost), 'worker')} lost: {', '.join(lost)}")
+
     def step_ends(self, step: PlannedStep, result: StepResult) -> None:
         if result.already == result.total:
             return  # said when it began
@@ -99,6 +107,14 @@ class Board(Watcher):
     def block_failed(self, failure: Failure) -> None:
         place = f"{failure.step} {index_text(failure.index)} ({failure.sweep})"
         self.console.print(f"[red]✗[/] {escape(place)}  {escape(_first_line(failure.error))}")
+
+    def stalls(self, step: str, seconds: float, under_way: Sequence[str]) -> None:
+        for line in _stall(step, seconds, under_way):
+            self.console.print(line, markup=False, style="yellow")
+
+    def workers_change(self, joined: Sequence[str], lost: Sequence[str]) -> None:
+        if lost:
+            self.note(f"{plural(len(lost), 'worker')} lost: {', '.join(lost)}")
 
     def step_ends(self, step: PlannedStep, result: StepResult) -> None:
         self.under_way, self.sweep = "", ""
@@ -162,6 +178,12 @@ def _counts(result: StepResult) -> str:
         f"{count(result.done)} done, {count(len(result.failures))} failed, "
         f"{count(result.left)} left of {plural(result.total, 'block')}"
     )
+
+
+def _stall(step: str, seconds: float, under_way: Sequence[str]) -> list[str]:
+    """What is said when nothing is finished."""
+    head = f"{step}: nothing was finished for {duration(seconds)}; under way:"
+    return [head, *(f"  {line}" for line in under_way or ["nothing is handed out"])]
 
 
 def _first_line(error: str) -> str:

@@ -17,6 +17,7 @@ import mmap
 import os
 import pickle
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from volflow.engine.ranges import (
     recorded_failures,
     run_range,
 )
+from volflow.errors import StorageError
 from volflow.io.ledger import Ledger
 
 POLL = 0.25  # seconds between looks at deadline and memory
@@ -101,7 +103,8 @@ class Child:
     def run(self, job: Job, start: int, stop: int, limits: Limits = Limits()) -> Outcome:
         """Run a range; blocks that end the child are recorded as failed, the others go on."""
         self.limits = limits
-        total = Outcome()
+        begun = time.monotonic()
+        total = Outcome(start=start, stop=stop, worker=f"{socket.gethostname()}:{os.getpid()}")
         kills: dict[int, int] = {}
         ahead = True
         while start < stop:
@@ -115,6 +118,7 @@ class Child:
             ahead = ahead and not shared
             number, unmarked, _ = self.progress.read()
             start = self._bury(job, total, start, number, unmarked, reason, kills, not shared)
+        total.wall = time.monotonic() - begun
         return total
 
     def close(self) -> None:
@@ -301,7 +305,9 @@ def main(arguments: list[str]) -> None:
             job, start, stop, ahead = pickle.loads(message)
             progress.next = start
             answer = run_range(job, start, stop, progress, ahead=ahead)
-        except Exception as error:  # the store of the ledger fails, or the job does not load
+        except StorageError as error:  # no room, or the ledger cannot be written
+            answer = error
+        except Exception as error:  # the job does not load
             answer = RuntimeError(f"{type(error).__name__}: {error}")
         progress.rest()
         pipe.send_bytes(pickle.dumps(answer))

@@ -209,6 +209,8 @@ class RunResult:
     unmet: list[str] = field(default_factory=list)
     """What the pipeline requires of results and they do not give; every block may be done."""
     interrupted: bool = False
+    stalled: str = ""
+    """Why the watchdog ended the run, which counts as interrupted; empty if it did not."""
 
     @property
     def ok(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import time
 import traceback
@@ -12,9 +13,10 @@ from pathlib import Path
 from volflow.engine.ahead import ReadAhead
 from volflow.engine.job import Failure, Job
 from volflow.engine.work import Given, read_block, run_block
-from volflow.errors import StorageError
+from volflow.errors import StorageError, StorageFull
 from volflow.io.ledger import Ledger
 
+FULL = ("No space left on device", "Disk quota exceeded")  # as tensorstore passes it on
 MARK_EVERY = 2.0  # seconds of work that a killed worker may have to do again
 
 
@@ -28,6 +30,15 @@ class Outcome:
     seconds: float = 0.0
     peak: int = 0
     failures: list[Failure] = field(default_factory=list)
+    start: int = 0
+    stop: int = 0
+    """The range that was handed out; `add` leaves it alone."""
+    wall: float = 0.0
+    """Seconds from the first block to the last marker, on the worker."""
+    worker: str = ""
+    """Host and process; empty in the driver's own."""
+    again: list[tuple[int, int]] = field(default_factory=list)
+    """Ranges that have to be handed out again, because their worker was lost."""
 
     def add(self, other: Outcome) -> None:
         """Count another range's outcome in."""
@@ -68,12 +79,34 @@ def run_range(
     """Do the blocks `start` to `stop` of a job, marking runs of finished ones as it goes.
 
     A block that raises is tried `job.attempts` times, then recorded as failed, and the others
-    go on; with `tolerate` False the exception leaves instead (for a debugger). A map reads the
-    next block while it computes one, unless `ahead` is False or memory is short.
+    go on, unless there is no room left: no other block could be written either. With `tolerate`
+    False the exception leaves instead (for a debugger). A map reads the next block while it
+    computes one, unless `ahead` is False or memory is short.
+
+    Raises
+    ------
+    StorageFull
+        If there is no room left where the run is written.
+    StorageError
+        If a marker cannot be written.
     """
-    progress = progress or Progress()
+    try:
+        return _run_range(job, start, stop, progress or Progress(), tolerate, ahead)
+    except (OSError, StorageError) as error:
+        if not is_full(error):
+            raise
+        raise StorageFull(
+            f"step '{job.step}', pass '{job.sweep.name}': there is no room left: {error}\n"
+            f"make room and run again, or: volflow retry {job.run}"
+        ) from error
+
+
+def _run_range(
+    job: Job, start: int, stop: int, progress: Progress, tolerate: bool, ahead: bool
+) -> Outcome:
+    begun = time.monotonic()
     marks = _Marks(job, start, progress)
-    outcome = Outcome()
+    outcome = Outcome(start=start, stop=stop)
     ahead = ahead and job.read_ahead and bool(job.sources)
     reader = ReadAhead(lambda number: read_block(job, number), stop, progress.reads_ahead, ahead)
     try:
@@ -93,6 +126,7 @@ def run_range(
     total = marks.total
     outcome.voxels, outcome.empty = int(total["voxels"]), int(total["empty"])
     outcome.seconds, outcome.peak = float(total["seconds"]), int(total["peak"])
+    outcome.wall = time.monotonic() - begun
     return outcome
 
 
@@ -105,7 +139,7 @@ def _attempt(
         try:
             cost = run_block(job, number, reader.take)
         except Exception as error:
-            if not tolerate:
+            if not tolerate or is_full(error):
                 raise
             if attempt == job.attempts:
                 return _failure(job, number, error)
@@ -117,6 +151,17 @@ def _attempt(
                     costs[f"max.{name}"] = max(costs.get(f"max.{name}", 0), value)
             return None
     raise AssertionError("unreachable: attempts is at least one")
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, says that a disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(error, StorageError) and any(text in str(error) for text in FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _failure(job: Job, number: int, error: Exception) -> Failure:

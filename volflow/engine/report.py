@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from volflow import __version__
-from volflow.core.geometry import triple
-from volflow.engine.job import Failure, Plan, RunResult
+from volflow.engine.job import Plan, RunResult
 from volflow.engine.profile import Profile
-from volflow.io.ledger import Ledger
-from volflow.io.store import Store
-
-
-def failures(run: str) -> list[Failure]:
-    """The failed blocks of a run, from its ledger alone: no volume is opened."""
-    outline, ledger, found = Store(run).read("outline.json"), Ledger(run), []
-    for step in json.loads(outline or b'{"steps": []}')["steps"]:
-        for sweep, _ in step["passes"]:
-            bodies = ledger.failed(f"{step['name']}/{step['digest']}/{sweep}")
-            found += [
-                Failure(
-                    step["name"],
-                    sweep,
-                    triple(body["index"]),
-                    body["reason"],
-                    body["error"],
-                    body["traceback"],
-                )
-                for _, body in sorted(bodies.items())
-            ]
-    return found
 
 
 def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> dict[str, Any]:

@@ -6,25 +6,32 @@ again; what it lacks is, whoever died before.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from volflow.core.pipeline import dump
 from volflow.core.stage import Grouping, Layer, Reduction
 from volflow.engine import shuffle
 from volflow.engine.cluster import Crew, Need, connect
+from volflow.engine.events import EventLog, Recorder
 from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
+from volflow.engine.profile import Profile
 from volflow.engine.ranges import Outcome, job_path, recorded_failures, run_range
+from volflow.engine.scratch import remove_abandoned
 from volflow.engine.watch import Watcher
+from volflow.engine.watchdog import OnStall, Watchdog
 from volflow.errors import PlanError
 from volflow.io.ledger import Ledger, owner, set_owner
 from volflow.io.lock import RunLock
 from volflow.io.records import Records
 from volflow.io.store import Store
+from volflow.io.torn import remove_torn
 from volflow.io.volume import Volume, open_cached
+
+STALL = 600.0  # seconds without a block done: longer than most blocks, shorter than a night
 
 Range = tuple[int, int]
 
@@ -32,9 +39,11 @@ Range = tuple[int, int]
 def execute(
     plan: Plan,
     *,
-    cluster: str = "none",
+    cluster: str | Profile = "none",
     workers: int | None = None,
     timeout: float = 0.0,
+    stall: float = STALL,
+    on_stall: OnStall = "say",
     watcher: Watcher | None = None,
 ) -> RunResult:
     """Run the selected steps of a plan, resuming whatever an earlier run left.
@@ -42,12 +51,16 @@ def execute(
     Parameters
     ----------
     plan : Plan
-    cluster : str
+    cluster : str or Profile
         See `volflow.engine.cluster.connect`.
     workers : int, optional
         Number of local workers.
     timeout : float
         Seconds that one block may take; 0 is no limit.
+    stall : float
+        Seconds without anything finished after which the watchdog barks; 0 is never.
+    on_stall : OnStall
+        What is done then, beside saying it.
     watcher : Watcher, optional
         Told what happens.
 
@@ -58,13 +71,15 @@ def execute(
     PlanError
         If a step that is not selected, but needed, is not done.
     """
-    watcher = watcher or Watcher()
     run = plan.pipeline.run
     result = RunResult(run)
     open_cached.cache_clear()  # this process may have read the volumes before they changed
-    with RunLock(run):
+    with RunLock(run), _recorded(run, watcher or Watcher(), result) as recorder:
+        remove_abandoned()  # what drivers left that were killed
+        remove_torn(run)
         _require_earlier_steps(plan)
         _remember(plan)
+        recorder.run_begins(plan)
         for step in plan.chosen:
             prepare(run, step)
         needs = [
@@ -74,23 +89,41 @@ def execute(
         ]
         with connect(
             cluster,
+            run=run,
             needs=needs,
             workers=workers,
             search_path=plan.search_path,
             timeout=timeout,
-            note=watcher.note,
+            note=recorder.note,
         ) as crew:
+            dog = Watchdog(run, crew, recorder, recorder.log, stall, on_stall)
             try:
-                _run_steps(plan, crew, watcher, result)
+                with dog:
+                    _run_steps(plan, crew, recorder, result, dog)
             except KeyboardInterrupt:
-                result.interrupted = True
+                result.interrupted, result.stalled = True, dog.ended
+        remove_torn(run)
     return result
 
 
-def _run_steps(plan: Plan, crew: Crew, watcher: Watcher, result: RunResult) -> None:
+@contextlib.contextmanager
+def _recorded(run: str, watcher: Watcher, result: RunResult) -> Iterator[Recorder]:
+    """Whoever writes the event log, down to how the run ended."""
+    recorder = Recorder(EventLog(run), watcher)
+    try:
+        yield recorder
+    except BaseException as error:
+        recorder.run_ends(result, f"{type(error).__name__}: {error}")
+        raise
+    recorder.run_ends(result, result.stalled)
+
+
+def _run_steps(
+    plan: Plan, crew: Crew, watcher: Watcher, result: RunResult, dog: Watchdog | None = None
+) -> None:
     result.steps = [StepResult(step.name, step.blocks) for step in plan.chosen]
     for step, outcome in zip(plan.chosen, result.steps, strict=True):
-        run_step(step, outcome, crew, watcher)
+        run_step(step, outcome, crew, watcher, dog)
         if not outcome.ok:
             return  # later steps would read what is not there
         report = step_result(plan.pipeline.run, step)
@@ -100,7 +133,13 @@ def _run_steps(plan: Plan, crew: Crew, watcher: Watcher, result: RunResult) -> N
             result.unmet += [f"step '{step.name}': {sentence}" for sentence in unmet]
 
 
-def run_step(step: PlannedStep, result: StepResult, crew: Crew, watcher: Watcher) -> None:
+def run_step(
+    step: PlannedStep,
+    result: StepResult,
+    crew: Crew,
+    watcher: Watcher,
+    dog: Watchdog | None = None,
+) -> None:
     """Run the passes of a step in order, up to the first with a block that failed."""
     begun = time.monotonic()
     todo = [_todo(job) for job in step.jobs]
@@ -122,14 +161,21 @@ def run_step(step: PlannedStep, result: StepResult, crew: Crew, watcher: Watcher
                 result.voxels = extent * fresh // result.total  # of the volume, once
                 result.failures += outcome.failures
                 result.seconds = time.monotonic() - begun
+                if dog is not None:
+                    dog.finished(outcome)
+                watcher.range_ends(job, outcome)
                 for failure in outcome.failures:
                     watcher.block_failed(failure)
                 watcher.progress(step, result, job.sweep.name)
 
+            if dog is not None:
+                dog.begins(job)
             crew.run(job, ranges, report)
             if result.failures:
                 break
     finally:
+        if dog is not None:
+            dog.begins(None)
         result.seconds = time.monotonic() - begun
         watcher.step_ends(step, result)
 
@@ -213,6 +259,7 @@ def _remember(plan: Plan) -> None:
         {
             "name": step.name,
             "digest": step.digest,
+            "after": list(step.after),
             "passes": [[job.sweep.name, len(job.sweep.grid)] for job in step.jobs],
         }
         for step in plan.steps
@@ -241,7 +288,7 @@ def layers(plan: Plan) -> list[dict[str, Any]]:
     return [{"name": name, **entry} for name, entry in found.items()]
 
 
-# --- afterwards, and from other shells ------------------------------------------------------------
+# --- afterwards ----------------------------------------------------------------------------------
 
 
 def step_result(run: str, step: PlannedStep) -> dict[str, Any]:
@@ -263,47 +310,6 @@ def _found_result(run: str, step: PlannedStep) -> dict[str, Any]:
     sweep = last.sweep
     records = Records(run, f"records/{step.name}/{step.digest}/{sweep.round}.up.{sweep.level}")
     return stage.result([records.read(block.index) for block in sweep.grid])
-
-
-@dataclass(frozen=True)
-class StepStatus:
-    """Blocks of a step in a run: `done + failed + left == total`."""
-
-    name: str
-    total: int
-    done: int
-    failed: int
-    seconds: float
-
-    @property
-    def left(self) -> int:
-        """Blocks neither done nor failed."""
-        return self.total - self.done - self.failed
-
-
-def status(run: str) -> list[StepStatus]:
-    """Where a run stands, from its ledger alone, during it and afterwards.
-
-    Raises
-    ------
-    PlanError
-        If nothing was ever run there.
-    """
-    outline = Store(run).read("outline.json")
-    if outline is None:
-        raise PlanError(f"{run} holds no run (it has no outline.json)")
-    ledger, found = Ledger(run), []
-    for step in json.loads(outline)["steps"]:
-        total = done = failed = 0
-        seconds = 0.0
-        for name, count in step["passes"]:
-            path = f"{step['name']}/{step['digest']}/{name}"
-            total += count
-            done += sum(stop - start for start, stop in ledger.done(path))
-            failed += len(ledger.failed(path))
-            seconds += sum(cost.get("seconds", 0) for cost in ledger.costs(path))
-        found.append(StepStatus(step["name"], total, done, failed, seconds))
-    return found
 
 
 def run_one(plan: Plan, step_name: str, index: tuple[int, int, int], sweep: str = "") -> Outcome:

@@ -1,0 +1,71 @@
+"""A disk that is full: told at once and clearly, nothing marked that is not there, resumed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engine.runs import expected_index, layer, planned, toy
+from volflow.engine.child import Child
+from volflow.engine.ranges import is_full
+from volflow.engine.run import execute, prepare
+from volflow.engine.status import status
+from volflow.errors import StorageError, StorageFull
+
+
+def mount(*arguments: str) -> bool:
+    done = subprocess.run(["mount", *arguments], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that `index` does not fit on."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not mount("-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)):
+        pytest.skip("a small disk can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_the_run_marks_nothing_that_is_lost_and_is_resumed(small_disk):
+    plan = planned(small_disk / "run", toy("Index"))
+    with pytest.raises(
+        StorageFull, match=r"(?s)step 'index', pass 'map': there is no room left.*volflow retry"
+    ):
+        execute(plan)
+    (step,) = status(plan.pipeline.run).steps
+    assert (step.failed, step.blocked) == (0, 0), "no block is to blame"
+    assert 0 < step.done < 48
+    assert mount("-o", "remount,size=8m", str(small_disk))
+    again = execute(plan)
+    assert again.ok
+    assert again.steps[0].already == step.done
+    np.testing.assert_array_equal(layer(small_disk / "run", "index"), expected_index())
+    assert not list(small_disk.rglob("*lock*"))
+
+
+def test_a_child_tells_its_worker_that_the_disk_is_full(small_disk):
+    plan = planned(small_disk / "run", toy("Index"))
+    prepare(plan.pipeline.run, plan.steps[0])
+    child = Child(plan.search_path)
+    try:
+        with pytest.raises(StorageFull, match="no room left"):
+            child.run(plan.steps[0].jobs[0], 0, 48)
+    finally:
+        child.close()
+
+
+def test_what_counts_as_full():
+    for full in (OSError(28, "no"), OSError(122, "no"), StorageError("x: No space left on device")):
+        assert is_full(full)
+    wrapped = StorageError("cannot be written")
+    wrapped.__cause__ = OSError(28, "no")
+    assert is_full(wrapped)
+    for other in (OSError(2, "no"), ValueError("No space left on device"), StorageError("503")):
+        assert not is_full(other)

@@ -1,0 +1,113 @@
+"""Where a run stands, told from beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+import pytest
+
+from tests.engine.runs import planned, toy
+from volflow.engine.invalidate import invalidate, with_dependents
+from volflow.engine.run import execute
+from volflow.engine.status import as_json, status
+from volflow.engine.watchdog import PROGRESS
+from volflow.errors import PlanError, RunHeld
+from volflow.io.lock import RunLock
+from volflow.io.store import Store
+
+STEPS = (toy("Index"), toy("Double"), toy("Blur"), toy("Total"))
+
+
+def parts(step):
+    return step.done, step.failed, step.running, step.blocked, step.left
+
+
+def test_what_is_behind_a_failed_block_is_blocked(tmp_path):
+    poison = toy("Poison", **{"with": {"raises": [[0, 0, 1], [3, 2, 3]]}})
+    execute(planned(tmp_path, poison, toy("Double")))
+    found = status(str(tmp_path))
+    assert [parts(step) for step in found.steps] == [(46, 2, 0, 0, 0), (0, 0, 0, 48, 0)]
+    assert [step.causes for step in found.steps] == [{"exception": 2}, {}]
+    assert not found.finished
+    assert found.holder is None
+    told = as_json(found)
+    assert [each["index"] for each in told["failures"]] == [[0, 0, 1], [3, 2, 3]]
+    for step in told["steps"]:
+        counted = ("done", "failed", "running", "blocked", "left")
+        assert sum(step[name] for name in counted) == step["total"]
+
+
+def test_a_run_that_was_never_started_is_left_not_blocked(tmp_path):
+    execute(planned(tmp_path, *STEPS, only="index"))
+    steps = status(str(tmp_path)).steps
+    assert parts(steps[0]) == (48, 0, 0, 0, 0)
+    assert all(parts(step) == (0, 0, 0, 0, step.total) for step in steps[1:])
+
+
+@pytest.mark.cluster
+def test_during_a_run_handed_out_blocks_are_running_and_all_add_up(tmp_path):
+    seen, over = [], threading.Event()
+
+    def ask():
+        while not over.wait(0.2):
+            with contextlib.suppress(PlanError):  # not yet begun
+                seen.append(status(str(tmp_path)))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        plan = planned(tmp_path, toy("Index", **{"with": {"seconds": 0.4}}))
+        assert execute(plan, cluster="local", workers=2).ok
+    finally:
+        over.set()
+        asking.join()
+    assert any(found.steps[0].running > 0 for found in seen)
+    assert any(found.blocks_per_second > 0 and found.seconds_left for found in seen)
+    for found in seen:
+        assert found.steps[0].left >= 0
+        assert sum(parts(found.steps[0])) == found.steps[0].total
+    after = status(str(tmp_path))
+    assert after.finished
+    assert Store(str(tmp_path)).read(PROGRESS) is None
+
+
+def test_what_a_dead_driver_last_said_counts_no_more(tmp_path):
+    execute(planned(tmp_path, *STEPS, only="index"))
+    store = Store(str(tmp_path))
+    path = f"double/{planned(tmp_path, *STEPS).step('double').digest}/map"
+    body = {"time": time.time(), "job": path, "step": "double", "under_way": [[0, 8]]}
+    store.write_json(PROGRESS, body)
+    assert parts(status(str(tmp_path)).steps[1]) == (0, 0, 0, 0, 48)
+    with RunLock(str(tmp_path)):
+        assert parts(status(str(tmp_path)).steps[1]) == (0, 0, 8, 0, 40)
+        store.write_json(PROGRESS, {**body, "time": time.time() - 600})
+        assert parts(status(str(tmp_path)).steps[1]) == (0, 0, 0, 0, 48)
+
+
+def test_an_invalidated_step_and_what_reads_it_are_done_again_and_nothing_else(tmp_path):
+    assert execute(planned(tmp_path, *STEPS)).ok
+    assert with_dependents(str(tmp_path), "double") == ["double"]
+    assert with_dependents(str(tmp_path), "index") == ["index", "double", "blur", "total"]
+    invalidate(str(tmp_path), "blur")
+    done = {step.name: step.done for step in status(str(tmp_path)).steps}
+    assert done["index"] == 48
+    assert done["double"] == 48
+    assert done["blur"] == 0
+    assert (tmp_path / "blur").exists()
+    again = execute(planned(tmp_path, *STEPS))
+    assert again.ok
+    already = {step.name: step.already for step in again.steps}
+    assert already == {**already, "index": 48, "double": 48, "blur": 0}
+    invalidate(str(tmp_path), "index")
+    assert all(step.done == 0 for step in status(str(tmp_path)).steps)
+
+
+def test_a_run_that_is_held_is_not_invalidated(tmp_path):
+    execute(planned(tmp_path, toy("Index")))
+    with RunLock(str(tmp_path)), pytest.raises(RunHeld):
+        invalidate(str(tmp_path), "index")
+    assert status(str(tmp_path)).finished
+    with pytest.raises(PlanError, match=r"there is no step 'indx'.*did you mean 'index'"):
+        invalidate(str(tmp_path), "indx")

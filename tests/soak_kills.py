@@ -1,0 +1,41 @@
+"""Runs hit by SIGKILL at random, each resumed: `python -m tests.soak_kills [COUNT [SEED]]`.
+
+A seed says who is hit and when, as far as a machine lets that be repeated.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.kills import kill, reference
+
+
+def main() -> int:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    hit: Counter[str] = Counter()
+    bad = 0
+    with tempfile.TemporaryDirectory(prefix="volflow-soak-") as folder:
+        wanted = reference(Path(folder) / "reference")
+        for seed in range(first, first + count):
+            begun = time.monotonic()
+            case = kill(seed, Path(folder) / str(seed), wanted)
+            print(f"{case} ({time.monotonic() - begun:.0f} s)", flush=True)
+            hit[case.victim] += bool(case.at)
+            bad += bool(case.complaints)
+            if not case.complaints:
+                shutil.rmtree(Path(folder) / str(seed))
+            else:
+                print((Path(folder) / str(seed) / "log").read_text()[-3000:], flush=True)
+    told = ", ".join(f"{number} {victim}" for victim, number in sorted(hit.items()))
+    print(f"{sum(hit.values())} killed ({told}), {bad} of {count} went wrong", flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

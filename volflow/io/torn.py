@@ -1,0 +1,35 @@
+"""Files that a killed process was about to write: removed, so that none stays in a run.
+
+On a file system tensorstore writes `KEY.__lock` and renames it. What belongs to a block is written
+again under the same name; a marker or an event may not be, so those folders are looked through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from volflow.io.address import Address
+
+SUFFIX = ".__lock"
+FOLDERS = ("ledger", "events", "results")
+
+
+def remove_torn(run: str) -> int:
+    """Remove unfinished markers and events of a run in a local folder; how many there were."""
+    place = Address.parse(run).local
+    if place is None:
+        return 0
+    return sum(_removed(place / name) for name in FOLDERS)
+
+
+def _removed(folder: Path) -> int:
+    count = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(SUFFIX):
+                with contextlib.suppress(OSError):  # its writer lives and was faster
+                    os.unlink(os.path.join(parent, name))
+                    count += 1
+    return count
