@@ -6,6 +6,7 @@ from torch import nn
 
 from tests.networks import header
 from volflow.models.checkpoint import build, fold_batchnorm, load_checkpoint, save_checkpoint
+from volflow.models.inference import Inference
 from volflow.models.mnet import FAR, InstanceNorm, MNet, halvings
 
 NARROW = (8, 12, 16, 24, 32)
@@ -205,6 +206,23 @@ def test_a_decoder_that_is_not_wanted_is_not_computed():
     network.keep([3])
     network.decoders[0] = None
     assert network(torch.randn(1, 1, 8, 16, 16)).shape == (1, 1, 8, 16, 16)
+
+
+def test_at_work_it_is_asked_for_the_channels_that_are_wanted(tmp_path):
+    said = described(
+        {"out_channels": [3, 1], "widths": list(TINY), "normalisation": "batch"},
+        input_tile=(12, 64, 64),
+        output_tile=(4, 32, 32),
+    )
+    network, image = lively(10), torch.randn(1, 1, 12, 64, 64)
+    with torch.no_grad():
+        wanted = network(image).sigmoid()[:, [3, 0]]
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, network.state_dict(), said)
+    at_work = Inference(load_checkpoint(path)[0], said, [3, 0], "cpu", "fp32")
+    assert at_work.network.head.out_channels == 2  # the others are not computed
+    made = at_work(image[:, 0].numpy())
+    torch.testing.assert_close(torch.from_numpy(made), wanted, rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()

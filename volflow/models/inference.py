@@ -25,6 +25,7 @@ from volflow.core.geometry import Triple, triple
 from volflow.core.header import Header, sha256
 from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import OURS, build, load_checkpoint
+from volflow.models.mnet import MNet
 from volflow.models.resunet3d import ResUNet3D
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Inference:
         self.header, self.channels, self.threads = header, list(channels), threads
         self.logits = [header.logits[channel] for channel in self.channels]
         self.picked: list[int] | None = self.channels
-        if isinstance(network, ResUNet3D):
+        if isinstance(network, ResUNet3D | MNet):
             network.keep(self.channels)
             self.picked = None
         self.device = torch.device(device_of(device))
