@@ -70,10 +70,10 @@ def synapse_rows(
     inside = block.read.clip(block.bounds).within(block.read)
     known = np.zeros(clefts.shape, bool)
     known[inside] = True
-    clefts = np.where(known, clefts, 0).astype(np.uint64)
+    clefts = np.where(known, clefts, 0).astype(np.uint64, copy=False)
     parts = [_of_clefts(block, clefts, probability[0])]
     if segmentation is not None:
-        neurons = np.where(known, segmentation, 0).astype(np.uint64)
+        neurons = np.where(known, segmentation, 0).astype(np.uint64, copy=False)
         parts.append(_of_neurons(block, clefts, probability[1:], neurons, resolution, reach_nm))
     return pooled({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 

@@ -19,10 +19,10 @@ from volflow.segment.synapses import (
     synapses_of,
 )
 
-BYTES_PER_VOXEL = 72  # measured: 60
+BYTES_PER_VOXEL = 88  # measured: 81, with what was read
 MOST_PARTITIONS = 1024
 VOXELS_PER_PARTITION = 1 << 30
-VOXELS_PER_ROW = 1 << 12  # at the least: a synapse has some 500,000 around it, and ten neurons
+VOXELS_PER_ROW = 1 << 11  # at the least; measured where synapses are too dense: 3100
 BYTES_PER_ROW = 640
 DECIMALS = 3  # of positions, areas and scores in the table
 
