@@ -148,7 +148,8 @@ class Training(Part):
     """Checkpoint, or name of a shipped network, whose weights are started from; heads and
     channels that it has not start fresh."""
     start_encoder: str | None = None
-    """A checkpoint of a pretraining, whose tensors the network begins with; the rest is fresh."""
+    """What `volflow pretrain` wrote, `encoder.safetensors`: the network begins with it; the rest is
+    fresh."""
     network: NetworkSpec = NetworkSpec()
     tiles: Tiles = Tiles()
     normalisation: Normalisation = Normalisation()

@@ -18,7 +18,7 @@ CLASSES = {
 }
 OWN = {
     "resunet3d": ("widths", "pools", "depth", "first_kernel", "kernels", "activation"),
-    "mnet": ("widths", "normalisation"),
+    "mnet": ("widths", "normalisation", "sections"),
 }
 """Keys that each kind has."""
 
@@ -42,6 +42,9 @@ class NetworkSpec(Part):
     """resunet3d."""
     normalisation: Literal["instance", "batch"] = "instance"
     """mnet: by the tile, as published, or by constants, so that tiles do not matter."""
+    sections: Count = 20
+    """mnet: how deep tiles are; z is halved while 8 sections or more are left, of the tile where
+    that has fewer."""
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> NetworkSpec:
@@ -71,7 +74,10 @@ class NetworkSpec(Part):
     def stride(self) -> Triple:
         """How much it pools along each axis."""
         if self.kind == "mnet":
-            return (1, 16, 16)
+            left, along_z = self.sections, 1
+            while along_z < 16 and left >= 8:
+                left, along_z = left // 2, along_z * 2
+            return (along_z, 16, 16)
         z, y, x = (prod(pool[axis] for pool in self.pools) for axis in range(3))
         return z, y, x
 

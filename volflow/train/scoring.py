@@ -123,8 +123,8 @@ def best_f1(made: np.ndarray, mark: np.ndarray, thresholds: Sequence[float]) -> 
     best = 0.0
     for threshold in thresholds:
         found = values > threshold * 255
-        shared = np.count_nonzero(found & there)
-        best = max(best, 2 * shared / (np.count_nonzero(found) + np.count_nonzero(there)))
+        shared, said = (int(np.count_nonzero(part)) for part in (found & there, found))
+        best = max(best, 2 * shared / (said + int(np.count_nonzero(there))))
     return best
 
 

@@ -1,16 +1,18 @@
-"""A training that begins with another checkpoint's weights."""
+"""A training that begins with another checkpoint's weights, or with a pretrained encoder."""
 
 from __future__ import annotations
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from volflow.core.geometry import Triple
-from volflow.core.header import Header
+from volflow.core.header import Header, read_entries
 from volflow.core.network import find_network
-from volflow.errors import PlanError
+from volflow.errors import PlanError, StorageError
 
 HEAD = "head."  # the last layer, whose rows are the channels
+PRETRAINING = "pretraining"  # the key of what `volflow pretrain` says in its file
 
 
 def begun_from(start: str | None, network: nn.Module, header: Header) -> nn.Module:
@@ -60,6 +62,45 @@ def begun_from(start: str | None, network: nn.Module, header: Header) -> nn.Modu
             continue
         for here, there in rows:
             _put(tensor[here : here + 1], stored[name][there : there + 1])
+    return network
+
+
+def encoded_from(path: str | None, network: nn.Module) -> nn.Module:
+    """The network with a pretrained encoder in place of its own; the rest stays fresh.
+
+    Parameters
+    ----------
+    path : str or None
+        What `volflow pretrain` wrote; None: nothing is done.
+    network : nn.Module
+        One of ours, changed in place.
+
+    Raises
+    ------
+    PlanError
+        If there is no such file, it is of no pretraining, or the network lacks one of its tensors
+        or has it in another shape.
+    """
+    if path is None:
+        return network
+    try:
+        read_entries(path)
+        with safe_open(path, "pt") as file:
+            told = file.metadata() or {}
+        stored = load_file(path)
+    except (StorageError, SafetensorError, OSError) as error:
+        raise PlanError(f"start_encoder: {error}") from error
+    if PRETRAINING not in told:
+        raise PlanError(f"start_encoder: wanted what `volflow pretrain` wrote; got '{path}'")
+    own = network.state_dict()
+    for name, tensor in stored.items():
+        if name not in own or own[name].shape != tensor.shape:
+            here = f"it has {tuple(own[name].shape)}" if name in own else "it has none"
+            raise PlanError(
+                f"start_encoder: '{path}' holds '{name}' of shape {tuple(tensor.shape)}, which the "
+                f"network to be trained would have to have as well; {here}"
+            )
+        own[name].copy_(tensor)
     return network
 
 

@@ -20,6 +20,7 @@ from volflow.core.header import Header
 from volflow.errors import PlanError
 from volflow.models.checkpoint import build, fold_batchnorm, save_checkpoint
 from volflow.models.inference import Inference, device_of
+from volflow.train.board import curves
 from volflow.train.config import Training
 from volflow.train.crops import Crops, batch
 from volflow.train.learnt import header_of
@@ -28,7 +29,7 @@ from volflow.train.picture import draw_picture
 from volflow.train.samples import Source
 from volflow.train.scoring import asked, judgeable, judged, mean_score
 from volflow.train.sources import Wanted, opened
-from volflow.train.start import begun_from
+from volflow.train.start import begun_from, encoded_from
 from volflow.train.state import State, load_state, save_state
 
 Report = Callable[[dict[str, Any]], None]
@@ -54,25 +55,21 @@ def train(training: Training, report: Report) -> Path:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow
     folder = Path(training.out)
     folder.mkdir(parents=True, exist_ok=True)
-    wanted, rule = Wanted.by(training), training.normalisation
-    sources = [opened(source, rule, wanted) for source in training.sources]
-    held_out = [opened(source, rule, wanted) for source in training.validation.held_out]
-    for source in held_out:
-        if not judgeable(source, training):
-            raise PlanError(
-                f"validation: of what is learnt, source '{source.name}' knows nothing that could "
-                "be scored"
-            )
     header = header_of(training)
-    torch.manual_seed(training.seed)
-    network = begun_from(training.start, build(header), header).to(device)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network = _begun(training, header, device)
+    sources, held_out = _volumes(training)
     optimizer = torch.optim.AdamW(
         network.parameters(), training.learning_rate, weight_decay=training.weight_decay
     )
     state = State(network, optimizer)
     if (folder / "state.safetensors").exists():
         load_state(folder / "state.safetensors", state)
+    drawn = curves(folder / "tensorboard", state.step)
+
+    def tell(row: dict[str, Any]) -> None:
+        drawn({**row, "learning_rate": training.learning_rate * rate(state.step - 1, training)})
+        report(row)
+
     with ThreadPoolExecutor(1) as ahead:
         upcoming = ahead.submit(batch, sources, training, state.step)
         while state.step < training.steps:
@@ -84,12 +81,35 @@ def train(training: Training, report: Report) -> Path:
             state.seen(loss)
             last = state.step == training.steps
             if state.step % 25 == 0:
-                report({"step": state.step, "loss": state.loss, "seconds": state.took})
+                tell({"step": state.step, "loss": state.loss, "seconds": state.took})
             if state.step % training.validation.every == 0 or last:
-                report(validate(state, training, held_out, header, folder))
+                tell(validate(state, training, held_out, header, folder))
             if state.step % training.save_every == 0 or last:
                 save_state(folder / "state.safetensors", state)
     return folder / "best.safetensors"
+
+
+def _begun(training: Training, header: Header, device: str) -> nn.Module:
+    """The network before its first step."""
+    torch.manual_seed(training.seed)
+    network = begun_from(training.start, build(header), header)
+    network = encoded_from(training.start_encoder, network).to(device)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network
+
+
+def _volumes(training: Training) -> tuple[list[Source], list[Source]]:
+    """What is learnt from, and what is held out."""
+    wanted, rule = Wanted.by(training), training.normalisation
+    sources = [opened(source, rule, wanted) for source in training.sources]
+    held_out = [opened(source, rule, wanted) for source in training.validation.held_out]
+    for source in held_out:
+        if not judgeable(source, training):
+            raise PlanError(
+                f"validation: of what is learnt, source '{source.name}' knows nothing that could "
+                "be scored"
+            )
+    return sources, held_out
 
 
 def step(state: State, training: Training, crops: Crops) -> float:
