@@ -90,7 +90,7 @@ SlurmdParameters=config_overrides
 DefMemPerCPU=500
 ReturnToService=2
 KillWait=5
-MinJobAge=60
+MinJobAge=900
 InactiveLimit=0
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=5
