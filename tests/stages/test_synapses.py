@@ -88,7 +88,7 @@ def brute(least: float = 1.0) -> dict[int, dict[str, Any]]:
     """Each cleft's sums, voxel by voxel: by neuron, what is pre and post, and how much of each."""
     side = np.array(RESOLUTION)
     places = {int(c): np.argwhere(c == CLEFTS) for c in np.unique(CLEFTS[CLEFTS > 0])}
-    found = {c: {"size": len(p), "sums": defaultdict(lambda: [0, 0])} for c, p in places.items()}
+    found = {c: {"size": len(p), "sums": defaultdict(lambda: [0, 0, 0])} for c, p in places.items()}
     for voxel in np.ndindex(BOUNDS.shape):
         away = {c: np.linalg.norm((p - voxel) * side, axis=1).min() for c, p in places.items()}
         nearest = min(away, key=lambda c: (round(away[c], 6), c))
@@ -96,6 +96,7 @@ def brute(least: float = 1.0) -> dict[int, dict[str, Any]]:
             sums = found[nearest]["sums"][int(NEURONS[voxel])]
             sums[0] += int(PROBABILITY[1][voxel])
             sums[1] += int(PROBABILITY[2][voxel])
+            sums[2] += int(PROBABILITY[1][voxel]) * (np.array(voxel) + BOUNDS.start)
     for entry in found.values():
         able = [
             (entry["sums"][i][0] + entry["sums"][j][1], i, j)
@@ -129,6 +130,8 @@ def test_partners_and_sums_are_those_of_all_voxels_counted_one_by_one() -> None:
         np.testing.assert_allclose(at, middle, atol=1e-3)
         low = np.argwhere(cleft == CLEFTS).min(axis=0) + BOUNDS.start
         assert [table[f"{axis}0"][row] for axis in "zyx"] == low.tolist()
+        high = np.argwhere(CLEFTS == cleft).max(axis=0) + BOUNDS.start
+        assert [table[f"{axis}1"][row] for axis in "zyx"] == (high + 1).tolist()
         mean = PROBABILITY[0][cleft == CLEFTS].mean() / 255
         assert table["score"][row] == pytest.approx(mean, abs=5.1e-4)
 
