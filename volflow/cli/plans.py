@@ -12,8 +12,9 @@ from volflow.cli import options
 
 @click.command()
 @click.argument("pipeline")
+@click.option("--offline", is_flag=True, help="Open nothing: volumes are taken as declared.")
 @options.selection
-def plan(pipeline: str, **chosen: Any) -> None:
+def plan(pipeline: str, offline: bool, **chosen: Any) -> None:
     """Check PIPELINE and tell what it would do.
 
     Nothing is started or written.
@@ -21,7 +22,7 @@ def plan(pipeline: str, **chosen: Any) -> None:
     from volflow.cli.text import count, output, print_table, size
     from volflow.engine.api import make_plan
 
-    planned = make_plan(pipeline, **chosen)
+    planned = make_plan(pipeline, offline=offline, **chosen)
     console = output()
     nm = "x".join(f"{side:g}" for side in planned.resolution)
     shape = "x".join(count(side) for side in planned.bounds.shape)

@@ -103,8 +103,11 @@ def make_plan(
     only: str | None = None,
     from_: str | None = None,
     until: str | None = None,
+    offline: bool = False,
 ) -> Plan:
     """Check a pipeline and make every decision of its run; see `run` for the parameters.
+
+    With `offline` nothing that is read is opened; such a plan cannot be run.
 
     Raises
     ------
@@ -118,7 +121,8 @@ def make_plan(
     else:
         draft = read(find_shipped(pipeline, "pipelines", "pipeline"), overrides, bounds)
     memory = memory_per_worker(profile) if profile else None
-    planned = plan_draft(draft, only=only, from_=from_, until=until, memory=memory)
+    steps = {"only": only, "from_": from_, "until": until}
+    planned = plan_draft(draft, **steps, memory=memory, offline=offline)
     return with_stage_folders(planned)
 
 
@@ -150,6 +154,8 @@ def carry_out(plan: Plan, profile: Profile, watcher: Watcher | None = None) -> R
         cluster=profile,
         workers=profile.workers,
         timeout=profile.timeout,
+        stall=profile.stall,
+        on_stall=profile.on_stall,
         watcher=watcher,
     )
     told = summary(plan, profile, result, time.monotonic() - begun)

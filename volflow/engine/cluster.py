@@ -230,7 +230,7 @@ class Workers:
         """Have the nannies of the workers at work start them anew."""
         busy = sorted({worker for worker in self.under_way().values() if worker})
         if busy:
-            self.client.restart_workers(busy, timeout=30, raise_for_error=False)
+            self.client.run(kill_worker, workers=busy, nanny=True, on_error="ignore")
 
     def _count(self) -> int:
         return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
@@ -271,6 +271,14 @@ class Workers:
             outcome.again = missing
             pieces.give_back(missing)
         return outcome
+
+
+def kill_worker(dask_worker: Any) -> None:
+    """Kill the worker of a nanny, which starts another; run on the nanny, by Dask.
+
+    Dask's own way to restart a worker asks it to close first, which a frozen one never does.
+    """
+    os.kill(dask_worker.process.pid, signal.SIGKILL)
 
 
 def what_became_of(job: Job, piece: Range) -> tuple[Outcome, list[Range]]:

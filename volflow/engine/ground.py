@@ -12,6 +12,7 @@ from volflow.core.wiring import Wiring
 from volflow.engine.checks import MOST_VOXELS, check_bounds, check_resolution, listed, same
 from volflow.engine.digest import digest, foreign_content
 from volflow.engine.job import Mask, Resolution, SkeletonSource
+from volflow.engine.offline import Assumed, assumed
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, SKELETONS, Address
 from volflow.io.ledger import owner
@@ -31,20 +32,34 @@ class Ground:
 
     bounds: Box
     resolution: Resolution
-    volumes: Mapping[str, Volume]
+    volumes: Mapping[str, Volume | Assumed]
     contents: Mapping[str, str]
     mask: Mask | None
     mask_content: str
     skeletons: Mapping[str, SkeletonSource]
 
 
-def survey(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Ground | None:
-    """Open what the steps read and find the bounds; None if they cannot be known."""
+def survey(
+    pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes, offline: bool = False
+) -> Ground | None:
+    """Open what the steps read and find the bounds; None if they cannot be known.
+
+    `offline`, nothing is opened: volumes are taken as they are declared.
+    """
+    if offline and wiring.skeletons:
+        names = ", ".join(wiring.skeletons)
+        mistakes.add((), f"skeletons have to be read to be planned with, so not offline: {names}")
+        return None
     read = {name: None for step in wiring.steps for name in step.inputs.values()}
     names = [n for n in read if n not in wiring.writers and n not in wiring.skeletons]
-    volumes = {name: _opened(pipeline, name, mistakes) for name in names}
+    volumes: dict[str, Volume | Assumed | None] = {
+        name: assumed(pipeline, wiring, name, mistakes)
+        if offline
+        else _opened(pipeline, name, mistakes)
+        for name in names
+    }
     found = {name: volume for name, volume in volumes.items() if volume is not None}
-    coarse = _mask_volume(pipeline, wiring, mistakes)
+    coarse = _mask_volume(pipeline, wiring, mistakes, offline)
     _check_unused(pipeline, wiring, mistakes)
     complete = len(found) == len(volumes)
     bounds = _bounds(pipeline, found, mistakes, complete)
@@ -120,7 +135,7 @@ def _placed(
     return SkeletonSource(spec.path, content, bounds, resolution, len(nodes))
 
 
-def _content(volume: Volume) -> str:
+def _content(volume: Volume | Assumed) -> str:
     """Digest of a foreign volume; of one that another run wrote, whose voxels it holds, too."""
     chunked = volume.format in CHUNKED
     made_by = owner(volume.address, volume.spec.level) if chunked else None
@@ -128,7 +143,7 @@ def _content(volume: Volume) -> str:
 
 
 def _bounds(
-    pipeline: Pipeline, volumes: Mapping[str, Volume], mistakes: Mistakes, complete: bool
+    pipeline: Pipeline, volumes: Mapping[str, Volume | Assumed], mistakes: Mistakes, complete: bool
 ) -> Box | None:
     if pipeline.bounds is not None:
         bounds = Box.parse(pipeline.bounds)
@@ -148,7 +163,7 @@ def _bounds(
 
 
 def _resolution(
-    pipeline: Pipeline, volumes: Mapping[str, Volume], mistakes: Mistakes, complete: bool
+    pipeline: Pipeline, volumes: Mapping[str, Volume | Assumed], mistakes: Mistakes, complete: bool
 ) -> Resolution | None:
     given = [pipeline.resolution, *(volume.resolution for volume in volumes.values())]
     given += [spec.resolution for spec in pipeline.volumes.values()]
@@ -166,7 +181,9 @@ def _resolution(
 # --- mask ----------------------------------------------------------------------------------------
 
 
-def _mask_volume(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Volume | None:
+def _mask_volume(
+    pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes, offline: bool
+) -> Volume | Assumed | None:
     name = pipeline.mask
     if name is None:
         return None
@@ -176,6 +193,8 @@ def _mask_volume(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Volu
     elif name not in pipeline.volumes:
         known = ", ".join(pipeline.volumes) or "none"
         mistakes.add(("mask",), f"'{name}' is not declared under volumes (declared: {known})")
+    elif offline:
+        return assumed(pipeline, wiring, name, mistakes)
     else:
         return _opened(pipeline, name, mistakes)
     return None
@@ -183,7 +202,7 @@ def _mask_volume(pipeline: Pipeline, wiring: Wiring, mistakes: Mistakes) -> Volu
 
 def _mask(
     pipeline: Pipeline,
-    coarse: Volume | None,
+    coarse: Volume | Assumed | None,
     bounds: Box,
     resolution: Resolution,
     mistakes: Mistakes,
@@ -221,7 +240,7 @@ def _zoom(coarse: Resolution | None, fine: Resolution) -> Triple | None:
     return zoom if same(coarse, [f * n for f, n in zip(fine, zoom, strict=True)]) else None
 
 
-def _mask_content(pipeline: Pipeline, mask: Mask | None, coarse: Volume | None) -> str:
+def _mask_content(pipeline: Pipeline, mask: Mask | None, coarse: Volume | Assumed | None) -> str:
     if mask is None:
         return ""
     volume = ""

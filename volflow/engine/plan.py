@@ -50,8 +50,12 @@ def plan_draft(
     from_: str | None = None,
     until: str | None = None,
     memory: int | None = None,
+    offline: bool = False,
 ) -> Plan:
     """Plan what a file says; its own mistakes and those of planning are told together.
+
+    With `offline` no volume is opened and no store asked: those that are read are taken as they
+    are declared (`engine/offline.py`). Such a plan is for reading, not for running.
 
     Raises
     ------
@@ -65,13 +69,14 @@ def plan_draft(
     mistakes.found += draft.mistakes
     wiring = wire(pipeline, mistakes)
     selected = _selected(wiring, only, from_, until, mistakes)
-    ground = survey(pipeline, wiring, mistakes)
+    ground = survey(pipeline, wiring, mistakes, offline)
     if ground is None:
         raise PlanError(*mistakes.found)
-    planner = Planner(pipeline, wiring, ground, mistakes, memory)
+    planner = Planner(pipeline, wiring, ground, mistakes, memory, offline)
     steps = tuple(planner.planned(step) for step in wiring.steps)
     planner.check_addresses()
-    checks.check_space(pipeline.run, steps, mistakes)
+    if not offline:
+        checks.check_space(pipeline.run, steps, mistakes)
     mistakes.check()
     return Plan(pipeline, ground.bounds, ground.resolution, steps, selected, pipeline.where.folders)
 

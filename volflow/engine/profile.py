@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
@@ -18,7 +18,7 @@ from volflow.errors import PlanError
 
 KINDS = ("none", "local", "cuda", "slurm")
 SCHEMES = ("tcp://", "tls://")
-GENERAL = ("cluster", "timeout")
+GENERAL = ("cluster", "timeout", "stall", "on_stall")
 OF_KIND = {
     "none": GENERAL,
     "local": (*GENERAL, "workers", "dashboard"),
@@ -30,6 +30,9 @@ OF_KIND = {
     "address": (*GENERAL, "tls"),
 }
 """The keys that a profile of a kind may have."""
+
+OnStall: TypeAlias = Literal["say", "restart", "end"]
+"""What is done when nothing is finished: say it; restart the workers at work; end the run."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1)]
@@ -119,6 +122,10 @@ class Profile(Spec):
     """local, cuda: default one per core, fewer where memory is short, or one per GPU."""
     timeout: Annotated[float, Field(ge=0)] = 0.0
     """Seconds that one block may take; 0 is no limit."""
+    stall: Annotated[float, Field(ge=0)] = 600.0
+    """Seconds without any block done after which that is said; 0 is never."""
+    on_stall: OnStall = "say"
+    """What is done then: `say`, `restart` the workers that are at work, or `end` the run."""
     pools: dict[Name, Pool] = Field(default_factory=dict)
     """Slurm: kinds of workers by name; a step says which it wants, else it gets the first."""
     interface: str | None = None

@@ -14,11 +14,12 @@ import threading
 import time
 from collections import deque
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from volflow.engine.cluster import Crew
 from volflow.engine.events import EventLog
 from volflow.engine.job import Job
+from volflow.engine.profile import OnStall
 from volflow.engine.ranges import Outcome, job_path
 from volflow.engine.watch import Watcher
 from volflow.errors import StorageError
@@ -29,9 +30,6 @@ TELL = 2.0  # seconds between two writes of the progress
 WINDOW = 120.0  # seconds over which the speed is measured
 SHOWN = 20  # ranges that are named when nothing is finished
 PROGRESS = "progress.json"
-
-OnStall: TypeAlias = Literal["say", "restart", "end"]
-"""What is done when nothing is finished: say it; restart the workers at work; end the run."""
 
 logger = logging.getLogger(__name__)
 
