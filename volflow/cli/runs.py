@@ -1,4 +1,4 @@
-"""`run`, `status`, `retry` and `block`: what moves a run on, and where it stands."""
+"""`run`, `retry` and `block`: what moves a run on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volflow.cli import BLOCKS_FAILED, INTERRUPTED, UNMET, options
+from volflow.cli import BLOCKS_FAILED, INTERRUPTED, STALLED, UNMET, options
 from volflow.errors import PlanError, RunHeld, VolflowError
 
 if TYPE_CHECKING:
@@ -68,47 +68,6 @@ def retry(
     show(make_plan(kept_pipeline(address), profile=profile, only=only), profile)
 
 
-@click.command()
-@click.argument("address", metavar="RUN")
-def status(address: str) -> None:
-    """Tell where RUN stands, and why blocks failed.
-
-    Reads the ledger alone, so it may be asked while the run goes on, from anywhere.
-    """
-    from volflow.cli.text import count, duration, output, print_failures, print_table
-    from volflow.engine.report import failures
-    from volflow.engine.run import status
-    from volflow.io.lock import RunLock
-
-    console = output()
-    steps = status(address)
-    print_table(
-        console,
-        ["step", "blocks", "done", "failed", "left", "work"],
-        [
-            [
-                s.name,
-                count(s.total),
-                count(s.done),
-                count(s.failed),
-                count(s.left),
-                duration(s.seconds),
-            ]
-            for s in steps
-        ],
-    )
-    failed = failures(address)
-    if failed:
-        console.print()
-        print_failures(console, address, failed)
-    holder = RunLock(address).holder()
-    if holder:
-        who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-        console.print(f"\nheld by {who}, since {holder.get('started', '?')}", markup=False)
-    elif any(step.left or step.failed for step in steps):
-        console.print(f"\nresume with: volflow retry {address}", markup=False)
-
-
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("source", metavar="PIPELINE_OR_RUN")
 @click.argument("step")
@@ -117,31 +76,16 @@ def status(address: str) -> None:
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for run.")
 @click.option("--bounds", metavar="Z0:Z1,Y0:Y1,X0:X1", help="As for run.")
 @click.option("--pdb", "debugger", is_flag=True, help="Open a debugger where it raises.")
-def rehearse(plan: Plan, profile: Profile) -> None:
-    """Check a plan and its workers, and print what would be submitted."""
-    from volflow.engine.preflight import preflight, scripts
-
-    preflight(plan, profile)
-    jobs = scripts(plan, profile) if profile.kind == "slurm" else {}
-    for name, script in jobs.items():
-        click.echo(f"# pool {name}: {profile.pools[name].jobs} at a time\n{script}")
-    if not jobs:
-        click.echo(f"cluster '{profile.cluster}' has no job scripts; nothing was started")
-
-
 def block(
     source: str,
     step: str,
     index: tuple[int, int, int],
     sweep: str,
-    from volflow.engine.preflight import logs
     overrides: tuple[str, ...],
     bounds: str | None,
     debugger: bool,
 ) -> None:
     """Run one block alone, in this process.
-    if not result.ok and (folder := logs(plan, profile)):
-        errors().print(f"the workers' logs are in {folder}", markup=False)
 
     It is run whether it is done or not, and what it raises is shown in full.
     """
@@ -172,22 +116,37 @@ def block(
     output().print(f"{what} in {duration(outcome.seconds)}; {outcome.voxels} voxels")
 
 
+def rehearse(plan: Plan, profile: Profile) -> None:
+    """Check a plan and its workers, and print what would be submitted."""
+    from volflow.engine.preflight import preflight, scripts
+
+    preflight(plan, profile)
+    jobs = scripts(plan, profile) if profile.kind == "slurm" else {}
+    for name, script in jobs.items():
+        click.echo(f"# pool {name}: {profile.pools[name].jobs} at a time\n{script}")
+    if not jobs:
+        click.echo(f"cluster '{profile.cluster}' has no job scripts; nothing was started")
+
+
 def show(plan: Plan, profile: Profile) -> RunResult:
     """Execute a plan before the user's eyes; leaves with what `conclude` says."""
-    from volflow.cli.text import output
+    from volflow.cli.text import errors, output
     from volflow.cli.watching import watching
     from volflow.engine.api import carry_out
+    from volflow.engine.preflight import logs
 
     console = output()
     console.print(f"run {plan.pipeline.run}", markup=False)
     with watching(plan, console) as watcher:
         result = carry_out(plan, profile, watcher)
+    if not result.ok and (folder := logs(plan, profile)):
+        errors().print(f"the workers' logs are in {folder}", markup=False)
     conclude(result)
     return result
 
 
 def conclude(result: RunResult) -> None:
-    """Print what became of a run; leaves with 3 or 130 if it did not finish, 5 if it is unmet."""
+    """Print what became of a run; leaves with 3, 6 or 130 if it did not finish, 5 if unmet."""
     from volflow.cli.scores import print_unmet
     from volflow.cli.text import errors, output, plural, print_failures
 
@@ -209,9 +168,13 @@ def conclude(result: RunResult) -> None:
         waiting = [step.name for step in result.steps if not step.started]
         if waiting:
             stderr.print(f"\nnot started: {', '.join(waiting)}", markup=False)
-    if result.interrupted:
+    if result.stalled:
+        stderr.print(f"\n{result.stalled}; the run was ended", markup=False)
+    elif result.interrupted:
         stderr.print("\ninterrupted; what is done stays done", markup=False)
     stderr.print(f"resume with: volflow retry {result.run}", markup=False)
+    if result.stalled:
+        sys.exit(STALLED)
     sys.exit(INTERRUPTED if result.interrupted else BLOCKS_FAILED)
 
 
