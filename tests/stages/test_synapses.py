@@ -125,12 +125,15 @@ def test_partners_and_sums_are_those_of_all_voxels_counted_one_by_one() -> None:
         pre, _ = entry["pair"]
         share = entry["sums"][pre][0] / sum(sums[0] for sums in entry["sums"].values())
         assert table["pre_score"][row] == pytest.approx(share, abs=5.1e-4)
+        at = [table[f"pre_{axis}"][row] for axis in "zyx"]
+        weighted = entry["sums"][pre][2] / entry["sums"][pre][0] * RESOLUTION
+        np.testing.assert_allclose(at, weighted, atol=1e-3)
         middle = (np.argwhere(cleft == CLEFTS) + BOUNDS.start).mean(axis=0) * RESOLUTION
         at = [table[f"cleft_{axis}"][row] for axis in "zyx"]
         np.testing.assert_allclose(at, middle, atol=1e-3)
         low = np.argwhere(cleft == CLEFTS).min(axis=0) + BOUNDS.start
         assert [table[f"{axis}0"][row] for axis in "zyx"] == low.tolist()
-        high = np.argwhere(CLEFTS == cleft).max(axis=0) + BOUNDS.start
+        high = np.argwhere(cleft == CLEFTS).max(axis=0) + BOUNDS.start
         assert [table[f"{axis}1"][row] for axis in "zyx"] == (high + 1).tolist()
         mean = PROBABILITY[0][cleft == CLEFTS].mean() / 255
         assert table["score"][row] == pytest.approx(mean, abs=5.1e-4)
