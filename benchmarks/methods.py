@@ -184,11 +184,11 @@ def masked(weights: Path, head: str, slab: Slab) -> np.ndarray:
 
 def f1(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Precision, recall and their harmonic mean over voxels."""
-    shared = float(np.count_nonzero(found & truth))
+    shared, founds, truths = (int(mask.sum()) for mask in (found & truth, found, truth))
     return {
-        "f1": 2 * shared / max(1, np.count_nonzero(found) + np.count_nonzero(truth)),
-        "precision": shared / max(1, np.count_nonzero(found)),
-        "recall": shared / max(1, np.count_nonzero(truth)),
+        "f1": 2 * shared / max(1, founds + truths),
+        "precision": shared / max(1, founds),
+        "recall": shared / max(1, truths),
     }
 
 
