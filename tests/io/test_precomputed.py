@@ -185,3 +185,21 @@ def test_a_broken_info_is_named(tmp_path, body, message):
     (tmp_path / "info").write_bytes(body)
     with pytest.raises(StorageError, match=message):
         Volume.open(VolumeSpec(path=f"precomputed://{tmp_path}"))
+
+
+@pytest.mark.parametrize("shard", [(8, 8, 16), (16, 16, 16)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint64"])
+def test_shards_that_are_zero_everywhere_are_stored_too(tmp_path, shard, dtype):
+    spec = VolumeSpec(path=f"precomputed://{tmp_path}/v", shard=shard)
+    bounds = Box((0, 0, 0), (16, 16, 16))
+    layer = Layer(dtype, 0, "segmentation")
+    volume, _ = Volume.create(spec, layer, bounds, (8, 8, 8), (8, 8, 8))
+    whole = np.zeros(bounds.shape, dtype)
+    whole[8, 0, 0] = 7
+    for written in (np.ones_like(whole), whole):  # the second time over what is there
+        volume.write(bounds, written)
+        np.testing.assert_array_equal(volume.read(bounds), written, strict=True)
+        expected = 16**3 // np.prod(shard)
+        assert len(list((tmp_path / "v/8_8_8").iterdir())) == expected
+    found = cloud_volume()(f"precomputed://file://{tmp_path}/v", fill_missing=True, progress=False)
+    np.testing.assert_array_equal(found[:, :, :][..., 0].T, whole)

@@ -168,6 +168,7 @@ def test_a_store_that_may_not_be_listed_holds_no_run(gs, gcs_endpoint, monkeypat
         assert Store(f"{gs}/unlisted").list() == []  # and no error: this is the trap
         with pytest.raises(StorageError, match="the credentials need the right to list"):
             RunLock(f"{gs}/unlisted").__enter__()
+        assert Store(f"{gs}/unlisted").read(KEY) is None
 
 
 def test_a_lock_whose_answer_was_lost_is_ours(proxied):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import logging
@@ -109,7 +110,12 @@ class RunLock:
                 raise RunHeld(f"run {self.run} was just taken by {_describe(who)}")
             generation = found.generation
         if self._store.remote:
-            self._require_honest_store()
+            try:
+                self._require_honest_store()
+            except StorageError:
+                with contextlib.suppress(StorageError):
+                    self._store.write_if(KEY, None, generation)
+                raise
         return generation
 
     def _require_honest_store(self) -> None:
@@ -121,12 +127,12 @@ class RunLock:
         heeds = self._store.write_if_absent(KEY, self._stamped()) is None
         if heeds and self._store.list(KEY) == [""]:
             return
-        self._store.delete(KEY)
         if heeds:
             raise StorageError(
                 f"run {self.run}: its store does not list what was written there a moment ago; "
                 f"the credentials need the right to list, not only to read and write"
             )
+        self._store.delete(KEY)
         raise StorageError(
             f"run {self.run}: its store writes over what is there when it is told not to "
             f"(If-None-Match, ifGenerationMatch), so two drivers could not be kept apart; give "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -252,7 +253,52 @@ class _OwnShards(Chunked):
                 f"volume {self.address}, box {box}: a chunk is missing: "
                 f"there is no shard {', '.join(sorted(missing))}"
             )
-        return super().read(box, channels)
+        found = super().read(box, channels)
+        if Store(str(self.address)).remote:
+            for part in tiles(box, layout.shard, layout.bounds.start):
+                if not found[(..., *part.within(box))].any():
+                    self._require_empty(part)
+        return found
+
+    def write(self, box: Box, array: np.ndarray) -> None:
+        """Write whole shards; one that is zero everywhere too, which tensorstore leaves out."""
+        super().write(box, array)
+        layout = self.layout
+        assert layout.shard is not None
+        for part in tiles(box, layout.shard, layout.bounds.start):
+            if not array[(..., *part.within(box))].any():
+                index = bytes(16 << _sharding(layout)["minishard_bits"])  # minishards of no chunks
+                Store(str(self.address)).write(_shard_key(layout, part.start), index)
+
+    def _require_empty(self, part: Box) -> None:
+        """Raise if a part of a shard that reads as zeros holds anything.
+
+        A whole shard whose answer ends before its first byte, which HTTP does not always tell, is
+        a missing one to tensorstore. So it is asked for as an object, known to be whole, and
+        decoded from memory.
+        """
+        key = _shard_key(self.layout, part.start)
+        place = f"memory://volflow.shards/{uuid.uuid4()}"
+        copy = Store(place)
+        try:
+            for name in (key, "info"):
+                body = Store(str(self.address)).read(name)
+                copy.write(name, body or b"")
+            again = open_scale(Address("precomputed", place), self._level(), False).read(part)
+        except StorageError as error:
+            raise StorageError(f"volume {self.address}, box {part}: {error}") from error
+        finally:
+            copy.delete_prefix("")
+        if again.any():
+            raise StorageError(
+                f"volume {self.address}, box {part}: cannot be read: shard {key} came empty"
+            )
+
+    def _level(self) -> int:
+        """Which scale this is."""
+        assert self.layout.resolution is not None
+        keys = [entry["key"] for entry in _info(self.address)["scales"]]
+        return keys.index(scale_key(self.layout.resolution))
 
 
 def _plan_shard(layout: Layout, address: Address) -> Triple | None:
