@@ -88,6 +88,52 @@ def test_a_decoder_learns_nothing_from_what_another_is_asked():
     assert network.head.weight.grad[3:].any()
 
 
+def by_the_book(network, image):
+    """The mesh as it is told, node by node, each stream brought up on its own."""
+
+    def up(x, like):
+        return nn.functional.interpolate(x, like.shape[2:], mode="trilinear")
+
+    levels, nodes = network.levels, network.encoder.nodes
+    made = {(1, 1): nodes["row1level1"](image)}
+    for level in range(2, levels + 1):
+        for row in range(1, level + 1):
+            met = []
+            if row < level:
+                met.append(nn.functional.max_pool3d(made[row, level - 1][0], (1, 2, 2)))
+            if row > 1:
+                down = made[row - 1, level - 1][1]
+                z = 2 if down.shape[2] >= 8 else 1
+                met.append(nn.functional.max_pool3d(down, (z, 2, 2)))
+            x = met[0] if len(met) == 1 else abs(met[0] - met[1])
+            made[row, level] = nodes[f"row{row}level{level}"](x)
+    answers = []
+    for decoder in network.decoders:
+        deeper = made
+        for level in range(levels - 1, 0, -1):
+            passed = {}
+            for row in range(1, level + 1):
+                flat, solid = made[row, level]
+                skip = abs(flat - solid)
+                below = deeper[row, level + 1][0], deeper[row + 1, level + 1][1]
+                raised = abs(up(below[0], skip) - up(below[1], skip))
+                x = torch.cat([skip, raised], 1) if network.skips else raised
+                passed[row, level] = decoder.nodes[f"row{row}level{level}"](x)
+            deeper = passed
+        answers.append(sum(deeper[1, 1]))
+    first, second = answers
+    return torch.cat([network.head(first)[:, :3], network.head(second)[:, 3:]], 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("skips", [True, False])
+@pytest.mark.parametrize("depth", [4, 9, 19])
+def test_it_computes_what_the_mesh_says(depth, skips):
+    network = lively(12, normalisation="instance", skips=skips)
+    image = torch.randn(1, 1, depth, 32, 48)
+    torch.testing.assert_close(network(image), by_the_book(network, image), rtol=1e-3, atol=1e-4)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("depth", [1, 3, 7, 8, 9, 17, 20, 33])
 def test_tiles_of_any_depth_are_answered_voxel_by_voxel(depth):

@@ -10,10 +10,15 @@ Place = tuple[int, int]
 """Row and level of a node, from 1."""
 
 
+BLOCK = 2  # voxels that the two convolutions of a block reach to each side
+
+
 class Sight:
     """What of the input, along one axis, the parts of the mesh depend on.
 
-    `halvings` of z, None along y and x, which every node pools alike.
+    `halvings` of z, None along y and x, which every node pools alike. Along z 2D convolutions reach
+    nowhere, but beside every way through them there is one through 3D convolutions: it is enough
+    to follow the mesh as if all of them reached as far.
     """
 
     def __init__(self, levels: int, halvings: int | None, skips: bool) -> None:
@@ -22,34 +27,32 @@ class Sight:
 
     def of_answer(self, span: Span) -> Span:
         """What the voxels of the answer from the span's first to its last depend on."""
-        return self._through("decoded", (1, 1), span, solid=True)
+        return self._through("decoded", (1, 1), span)
 
-    def _through(self, part: str, at: Place, span: Span, solid: bool) -> Span:
-        """By what a node of the encoder or decoder makes, through its 2D or 3D convolutions."""
-        reach = 2 if solid or self.halvings is None else 0
-        span = span[0] - reach, span[1] + reach
-        key = part, at, span
+    def _through(self, part: str, at: Place, span: Span) -> Span:
+        """What the answer of a node of the encoder or decoder depends on."""
+        key = part, at, (span[0] - BLOCK, span[1] + BLOCK)
         if key not in self.found:
             self.found[key] = self._met(*key)
         return self.found[key]
 
     def _met(self, part: str, at: Place, span: Span) -> Span:
-        """By what meets in a node."""
+        """What that depends on which meets in a node."""
         row, level = at
-        if part == "encoded":
-            spans = [span] if level == 1 else []
-            if row < level:
-                spans.append(self._through(part, (row, level - 1), self._fine(span, None), False))
-            if row > 1:
-                fine = self._fine(span, row - 1)
-                spans.append(self._through(part, (row - 1, level - 1), fine, True))
-            return _hull(spans)
         spans = []
-        if self.skips:  # 3D convolutions see whatever 2D ones see
-            spans.append(self._through("encoded", at, span, True))
+        if part == "encoded":
+            if level == 1:
+                return span
+            if row < level:
+                spans.append(self._through(part, (row, level - 1), self._fine(span, None)))
+            if row > 1:
+                spans.append(self._through(part, (row - 1, level - 1), self._fine(span, row - 1)))
+            return _hull(spans)
+        if self.skips:
+            spans.append(self._through("encoded", at, span))
         deeper = "encoded" if level + 1 == self.levels else part
-        spans.append(self._through(deeper, (row, level + 1), self._coarse(span, None), False))
-        spans.append(self._through(deeper, (row + 1, level + 1), self._coarse(span, row), True))
+        spans.append(self._through(deeper, (row, level + 1), self._coarse(span, None)))
+        spans.append(self._through(deeper, (row + 1, level + 1), self._coarse(span, row)))
         return _hull(spans)
 
     def _pooled(self, row: int | None) -> bool:
