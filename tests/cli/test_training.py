@@ -64,6 +64,15 @@ def test_check_trains_nothing(volflow, config, tmp_path):
     assert not (tmp_path / "training").exists()
 
 
+def test_a_start_that_does_not_fit_is_told_by_check(volflow, config, tmp_path):
+    done = volflow("train", config, "--check", "--set", "start=fib25-affinity")
+    assert done.exit_code == 2
+    assert "has another shape than the one to be trained" in done.output
+    done = volflow("train", config, "--check", "--set", f"start_encoder={tmp_path}/none")
+    assert done.exit_code == 2
+    assert "start_encoder: checkpoint" in done.output
+
+
 def test_all_mistakes_are_told_before_anything_starts(volflow, config, tmp_path):
     done = volflow("train", config, "--set", "steps=0", "--set", "batches=2")
     assert done.exit_code == 2

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from volflow.core.header import Normalisation
 from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, draw
-from volflow.train.source_config import SourceSpec
+from volflow.train.source_config import MaskSpec, SourceSpec
 from volflow.train.sources import Wanted, contours, opened
 
 RULE = Normalisation()
@@ -65,8 +65,10 @@ def test_masks_are_told_from_classes_and_are_unknown_elsewhere(volume):
 def test_foreground_is_known_where_background_is(volume, zero):
     held, at = volume
     spec = SourceSpec.model_validate({"image": at("raw"), "labels": at("labels"), "zero": zero})
-    wanted = Wanted(None, True, (("foreground", (0, 0, 0)),))
-    found = opened(spec, RULE, wanted).marks[0]
+    masked = spec.model_copy(update={"masks": {"foreground": MaskSpec(**at("known"))}})
+    wanted = Wanted(None, True, (("foreground", (0, 0, 0)),), foreground=True)
+    found, mask = opened(masked, RULE, wanted).marks
+    np.testing.assert_array_equal(mask, held["known"])  # though it has the same name
     there = held["labels"] != 0 if zero == "background" else np.full(found.shape, UNKNOWN_MARK)
     np.testing.assert_array_equal(found, there)
 

@@ -46,10 +46,14 @@ def train(config: str, overrides: tuple[str, ...], check: bool, export: str | No
     wrong = refusals(training)
     if wrong:
         raise PlanError(*(f"{path}: {text}" for text in wrong))
+    from volflow.train.learnt import header_of
+    from volflow.train.supervised import started
+    from volflow.train.supervised import train as run
+
+    started(training, header_of(training), "cpu")  # so that a start that does not fit is told now
     if check:
         click.echo(f"{path}: {training.steps} steps, nothing wrong")
         return
-    from volflow.train.supervised import train as run
 
     click.echo(f"training in {training.out}; interrupt it at will, it goes on when started again")
     best = run(training, Progress(training.steps, Path(training.out)))

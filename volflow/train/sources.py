@@ -31,22 +31,24 @@ class Wanted:
         That sources are brought to; default: they stay as they are.
     truth : bool
         Whether it matters which voxels belong together.
-    marks : tuple of (str, Triple)
-        Channels, and how far their contours reach, z y x; `foreground` is made of labels.
+    masks : tuple of (str, Triple)
+        Channels of masks, and how far their contours reach, z y x.
+    foreground : bool
+        Whether it matters what is part of an object; it is then the first mark.
     """
 
     voxel_size_nm: Nanometres | None = None
     truth: bool = True
-    marks: tuple[tuple[str, Triple], ...] = ()
+    masks: tuple[tuple[str, Triple], ...] = ()
+    foreground: bool = False
 
     @classmethod
     def by(cls, training: Training) -> Wanted:
         """What a training asks."""
-        marks: list[tuple[str, Triple]] = [("foreground", (0, 0, 0))] * bool(training.foreground)
-        for head in training.masks.values():
-            marks += [(channel, head.contour) for channel in head.channels]
+        heads = training.masks.values()
+        masks = tuple((name, head.contour) for head in heads for name in head.channels)
         truth = bool(training.offsets) or training.descriptors is not None
-        return cls(training.voxel_size_nm, truth, tuple(marks))
+        return cls(training.voxel_size_nm, truth, masks, training.foreground is not None)
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def _read(spec: SourceSpec, wanted: Wanted) -> _Read:
         found = _made(spec, used)
     else:
         assert spec.image is not None
-        names = {name.removesuffix(CONTOUR) for name, _ in wanted.marks}
+        names = {name.removesuffix(CONTOUR) for name, _ in wanted.masks}
         found = _Read(
             Volume.open(spec.image).read(used),
             None if spec.labels is None else Volume.open(spec.labels).read(used),
@@ -151,12 +153,11 @@ def _mask(spec: MaskSpec, used: Box) -> np.ndarray:
 
 def _marks(read: _Read, wanted: Wanted, spec: SourceSpec) -> np.ndarray:
     """What is known of each voxel but its object, uint8 (K, Z, Y, X)."""
-    marks = np.full((len(wanted.marks), *read.image.shape), UNKNOWN_MARK, np.uint8)
-    for mark, (name, reach) in zip(marks, wanted.marks, strict=True):
-        if name == "foreground":
-            if read.labels is not None and spec.zero == "background":
-                mark[...] = read.labels != 0
-            continue
+    first = int(wanted.foreground)
+    marks = np.full((first + len(wanted.masks), *read.image.shape), UNKNOWN_MARK, np.uint8)
+    if first and read.labels is not None and spec.zero == "background":
+        marks[0] = read.labels != 0
+    for mark, (name, reach) in zip(marks[first:], wanted.masks, strict=True):
         mask = read.masks.get(name.removesuffix(CONTOUR))
         if mask is None:
             continue
@@ -173,8 +174,8 @@ def _places(marks: np.ndarray, wanted: Wanted) -> np.ndarray:
     """Voxels of masks, int (N, 3)."""
     masks = [
         mark == 1
-        for mark, (name, _) in zip(marks, wanted.marks, strict=True)
-        if name != "foreground" and not name.endswith(CONTOUR)
+        for mark, (name, _) in zip(marks[int(wanted.foreground) :], wanted.masks, strict=True)
+        if not name.endswith(CONTOUR)
     ]
     return np.argwhere(np.any(masks, axis=0)) if masks else np.zeros((0, 3), np.int64)
 

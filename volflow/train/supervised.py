@@ -56,7 +56,7 @@ def train(training: Training, report: Report) -> Path:
     folder = Path(training.out)
     folder.mkdir(parents=True, exist_ok=True)
     header = header_of(training)
-    network = _begun(training, header, device)
+    network = started(training, header, device)
     sources, held_out = _volumes(training)
     optimizer = torch.optim.AdamW(
         network.parameters(), training.learning_rate, weight_decay=training.weight_decay
@@ -89,8 +89,14 @@ def train(training: Training, report: Report) -> Path:
     return folder / "best.safetensors"
 
 
-def _begun(training: Training, header: Header, device: str) -> nn.Module:
-    """The network before its first step."""
+def started(training: Training, header: Header, device: str) -> nn.Module:
+    """The network before its first step.
+
+    Raises
+    ------
+    PlanError
+        If the weights that it is to start from are not there or do not fit.
+    """
     torch.manual_seed(training.seed)
     network = begun_from(training.start, build(header), header)
     network = encoded_from(training.start_encoder, network).to(device)
