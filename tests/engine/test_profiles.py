@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +18,7 @@ from volflow.core.shipped import shipped
 from volflow.engine.job import Plan
 from volflow.engine.joining import PER_JOB, take_gpu
 from volflow.engine.preflight import preflight, scripts
-from volflow.engine.profile import Profile, find_profile
+from volflow.engine.profile import Pool, Profile, find_profile
 from volflow.engine.sites import limit_seconds, read_site
 from volflow.engine.units import parse_memory, parse_time, time_text
 from volflow.errors import PlanError
@@ -334,3 +338,33 @@ def test_a_lifetime_ends_before_the_walltime_however_long_that_is():
         pool = profile.pools["cpu"]
         assert pool.life + pool.spread < pool.walltime
         assert pool.life - pool.spread > pool.walltime // 2
+
+
+# --- what the documentation shows ----------------------------------------------------------------
+
+
+def test_the_profiles_of_the_documentation_are_right(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "keys").mkdir()
+    for name in ("ca", "cert", "key"):
+        (tmp_path / "keys" / f"{name}.pem").touch()
+    page = Path(__file__).parents[2] / "docs" / "clusters.md"
+    shown = re.findall(r"```yaml\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    kinds = [find_profile(written(tmp_path, text)).kind for text in shown if "cluster:" in text]
+    assert kinds == ["slurm", "address"]
+    (manifest,) = [text for text in shown if "apiVersion" in text]
+    documents = list(yaml.safe_load_all(manifest))
+    assert [each["kind"] for each in documents] == ["Service", "Deployment", "Deployment"]
+
+
+def test_the_keys_of_the_documentation_are_all_there_are():
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE)
+    told = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert set(Profile.model_fields) | set(Pool.model_fields) <= told
+
+
+@pytest.mark.parametrize("name", ["up.sh", "down.sh", "driver.sbatch"])
+def test_the_scripts_are_bash(name):
+    script = Path(__file__).parents[2] / "deploy" / "slurm" / name
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0

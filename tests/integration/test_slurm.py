@@ -82,8 +82,8 @@ class Weather(Watcher):
 
 def test_jobs_that_end_cost_nothing_but_time(slurm, tmp_path):
     slow = {"seconds": 0.6}
-    again = toy("Index", out={"index": "again"}, pool="gpu", **{"with": {"seconds": 0.6}})
-    steps = (toy("Index", **{"with": slow}), toy("Double", pool="gpu"), {**again, "name": "again"})
+    again = toy("Index", out={"index": "again"}, pool="gpu", **{"with": {"seconds": 0.5}})
+    steps = (toy("Index", **{"with": slow}), toy("Double"), {**again, "name": "again"})
     here, there = tmp_path / "here", tmp_path / "there"
     weather = Weather()
     try:

@@ -58,8 +58,10 @@ class Keeper:
         self.cluster.loop.add_callback(self._begin)
 
     def stop(self) -> None:
-        """No job is submitted any more."""
+        """No job is submitted any more; what was under way is waited for."""
         self._stop.set()
+        if self._task is not None:
+            self.cluster.sync(self._end)
 
     def check(self) -> None:
         """Raise what keeps the pool from having workers.
@@ -74,6 +76,10 @@ class Keeper:
 
     async def _begin(self) -> None:
         self._task = asyncio.ensure_future(self._keep())
+
+    async def _end(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
     async def _keep(self) -> None:
         while not self._stop.is_set():
@@ -104,6 +110,7 @@ class Keeper:
                     worker.address, stimulus_id=f"volflow-job-gone-{job.job_id}"
                 )
             del self.cluster.workers[name]
+            await job.close()
             if job.job_id is None:
                 continue
             self.replaced += 1
@@ -141,7 +148,7 @@ class Keeper:
             f"{self._stillborn} jobs ended before a worker came of them; the log of the last one, "
             f"{job}, says:\n{log_tail(self.logs, job)}"
         )
-        self.stop()
+        self._stop.set()
 
     async def _states(self) -> dict[str, tuple[str, str]] | None:
         """State and reason of each job of ours that Slurm has; None if it does not answer."""

@@ -51,7 +51,6 @@ class Pools:
         self.profile, self.needs = profile, list(needs)
         self.search_path, self.timeout, self.note = search_path, timeout, note
         self.place = Place.of(profile, run)
-        self.keepers: dict[str, Keeper] = {}
         self._crews: dict[str, cluster.Workers] = {}
         self._open: dict[str, contextlib.ExitStack] = {}
         self._at_work: cluster.Workers | None = None
@@ -114,8 +113,11 @@ class Pools:
 
     def _close(self, name: str) -> None:
         self._crews.pop(name, None)
-        self.keepers[name].stop()
-        self._open.pop(name).close()
+        try:
+            self._open.pop(name).close()
+        except Exception as error:  # what is done is done: no reason for the run to fail
+            logger.warning("pool '%s' did not close in order: %s", name, error)
+            cancel_jobs(job_name(name, self.place.run))
 
     def _crew(self, name: str) -> cluster.Workers:
         if name not in self._crews:
@@ -132,7 +134,7 @@ class Pools:
                 slurm_cluster(name, self.profile, self.place, self._security)
             )
             client = stack.enter_context(Client(hosts))
-            keeper = self.keepers[name] = Keeper(hosts, name, pool.jobs, self.place.logs)
+            keeper = Keeper(hosts, name, pool.jobs, self.place.logs)
             stack.callback(keeper.stop)
             self.note(f"pool '{name}': dashboard {client.dashboard_link}")
             keeper.start()

@@ -200,6 +200,19 @@ def job_script(name: str, profile: Profile, place: Place) -> str:
     return str(job.job_script())
 
 
+def job_class() -> Any:
+    """dask-jobqueue's job, which forgets to say that it was closed: then no cluster would close."""
+    from dask_jobqueue.slurm import SLURMJob
+    from distributed.core import Status
+
+    class ClosedJob(SLURMJob):
+        async def close(self) -> None:
+            await super().close()
+            self.status = Status.closed
+
+    return ClosedJob
+
+
 @contextlib.contextmanager
 def slurm_cluster(name: str, profile: Profile, place: Place, security: Any) -> Iterator[Any]:
     """The cluster of a pool, without any jobs yet: a `dask_jobqueue.SLURMCluster`.
@@ -221,6 +234,7 @@ def slurm_cluster(name: str, profile: Profile, place: Place, security: Any) -> I
             try:
                 cluster = SLURMCluster(
                     name=name,
+                    job_cls=job_class(),
                     security=security,
                     protocol="tls://",
                     silence_logs=logging.CRITICAL,
