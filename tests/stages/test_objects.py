@@ -264,7 +264,7 @@ def engine_run(folder: Path, sample: Sample, block: Triple, name: str) -> tuple[
         )
         stored.write(sample.bounds, array.astype(np.uint8))
         overrides.append(f"volumes.{volume}.path={address}")
-    result = volflow.run("mito", overrides=overrides)
+    result = volflow.run("mito_objects", overrides=overrides)
     assert result.ok
     address = f"precomputed://{folder / name}/mitochondria_ids"
     return result, Volume.open(VolumeSpec(path=address), own=True).read(sample.bounds)

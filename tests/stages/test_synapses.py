@@ -327,7 +327,7 @@ def pipeline_run(folder: Path, name: str, block: Triple, neurons: bool) -> tuple
             made.write(bounds, array)
         if neurons or volume == "synapse":
             overrides.append(f"volumes.{volume}.path={address}")
-    result = volflow.run("synapse", overrides=overrides)
+    result = volflow.run("synapse_table", overrides=overrides)
     assert result.ok
     return result.results["synapses"], folder / name / "results" / "synapses.csv"
 
