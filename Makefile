@@ -3,15 +3,16 @@
 #   make test    what CI runs
 #   make fix     let ruff put right what it can
 #   make bench   timings (minutes)
+#   make soak    50 runs hit by SIGKILL at random, each resumed (half an hour)
 
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := volflow tests examples benchmarks
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench fix clean
+.PHONY: help env demo test lint bench soak fix clean
 
 help:
-	@sed -n '2,5s/^# *//p' Makefile
+	@sed -n '2,6s/^# *//p' Makefile
 
 env: .venv/.made
 
@@ -46,6 +47,9 @@ bench: env
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test,bench]'
 	@for script in kernels overhead "memory maps" "memory reductions 320" horizon sweep share; do \
 	echo "== $$script"; $(BIN)/python -m benchmarks.$$script || exit 1; done
+
+soak: env
+	@$(BIN)/python -m tests.soak_kills 50
 
 fix: env
 	@$(BIN)/ruff check --fix $(CODE)

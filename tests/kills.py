@@ -244,7 +244,7 @@ def _cluster(victim: str, folder: Path) -> Iterator[tuple[str, list[psutil.Proce
     place = folder / "scheduler.json"
     common = ["--scheduler-file", str(place), "--no-dashboard"]
     commands = [["dask_scheduler", "--host", "127.0.0.1", "--port", "0", *common]]
-    worker = ["dask_worker", "--nthreads", "1", "--death-timeout", "10", *common]
+    worker = ["dask_worker", "--nthreads", "1", "--death-timeout", "120", *common]
     commands += [worker] * WORKERS
     hosts: list[psutil.Process] = []
     try:

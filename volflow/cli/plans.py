@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from volflow.cli import options
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from volflow.engine.job import Plan
+
 
 @click.command()
 @click.argument("pipeline")
 @click.option("--offline", is_flag=True, help="Open nothing: volumes are taken as declared.")
+@click.option("--trial", type=click.IntRange(1), help="Do so many real blocks of each step first.")
+@click.option("--workers", type=click.IntRange(1), help="For --trial: hours with so many workers.")
 @options.selection
-def plan(pipeline: str, offline: bool, **chosen: Any) -> None:
+def plan(
+    pipeline: str, offline: bool, trial: int | None, workers: int | None, **chosen: Any
+) -> None:
     """Check PIPELINE and tell what it would do.
 
-    Nothing is started or written.
+    Nothing is started or written, but for --trial: it does a few blocks from the middle of the
+    volume in a scratch folder, and predicts by them the work, storage and memory of the whole.
     """
     from volflow.cli.text import count, output, print_table, size
     from volflow.engine.api import make_plan
@@ -42,6 +52,43 @@ def plan(pipeline: str, offline: bool, **chosen: Any) -> None:
         for target in step.targets:
             if target.scale == 0:
                 console.print(f"writes  {target.spec.path}", markup=False)
+    if trial is not None and offline:
+        raise click.UsageError("--trial reads the volumes, so it does not go with --offline")
+    if trial is not None:
+        _print_trial(console, planned, trial, workers)
+
+
+def _print_trial(console: Console, planned: Plan, blocks: int, workers: int | None) -> None:
+    """What the run will take, by a few of its blocks."""
+    from volflow.cli.text import count, duration, errors, print_table, size
+    from volflow.engine.cluster import Room
+    from volflow.engine.trial import hours, try_out
+
+    say = errors()
+    found = try_out(planned, blocks, lambda text: say.print(text, markup=False, style="dim"))
+    console.print()
+    heads = ["step", "pool ", "tried", "work", "processor", "stored", "memory"]
+    rows = [
+        [
+            *(step.name, step.pool, count(step.tried), duration(step.work), duration(step.cpu)),
+            *(size(step.stored), size(step.memory)),
+        ]
+        for step in found
+    ]
+    print_table(console, heads, rows)
+    console.print()
+    for pool in sorted({step.pool for step in found}):
+        mine = [step for step in found if step.pool == pool]
+        work, stored = hours(mine, 1), sum(step.stored for step in mine)
+        unit = "GPU-hours" if pool == "gpu" else "hours of a worker"
+        console.print(f"pool {pool}: {work:,.2f} {unit}, {size(stored)} stored", markup=False)
+    several = workers or Room.here().cores
+    text = f"{hours(found, several):,.2f} hours with {several} workers, as busy as this machine is"
+    console.print(text, markup=False)
+    for step in found:
+        if step.unknown:
+            passes = ", ".join(step.unknown)
+            console.print(f"not in so few blocks: {step.name}: {passes}", markup=False)
 
 
 @click.command()

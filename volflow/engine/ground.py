@@ -47,8 +47,8 @@ def survey(
     `offline`, nothing is opened: volumes are taken as they are declared.
     """
     if offline and wiring.skeletons:
-        names = ", ".join(wiring.skeletons)
-        mistakes.add((), f"skeletons have to be read to be planned with, so not offline: {names}")
+        listed_names = ", ".join(wiring.skeletons)
+        mistakes.add((), f"skeletons have to be read, which is not done offline: {listed_names}")
         return None
     read = {name: None for step in wiring.steps for name in step.inputs.values()}
     names = [n for n in read if n not in wiring.writers and n not in wiring.skeletons]

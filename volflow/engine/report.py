@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from volflow import __version__
+from volflow.engine.history import history
 from volflow.engine.job import Plan, RunResult
 from volflow.engine.profile import Profile
 
@@ -24,8 +25,9 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
     -------
     dict
         `run`, `ok`, `interrupted`, `seconds`, `finished` (UTC), `version`, `workers`, `bounds`,
-        `resolution` (nm, z y x), `results` by step, `unmet` (sentences), and a list each of
-        `steps` and `failures`: the numbers of `StepResult` and `Failure` under the same names.
+        `resolution` (nm, z y x), `history` (see `engine/history.py`), `results` by step, `unmet`
+        (sentences), and a list each of `steps` and `failures`: the numbers of `StepResult` and
+        `Failure` under the same names.
     """
     workers = "this process" if profile.cluster == "none" else profile.cluster
     return {
@@ -51,6 +53,7 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
             }
             for step in result.steps
         ],
+        "history": history(result.run),
         "results": result.results,
         "unmet": result.unmet,
         "failures": [asdict(failure) for failure in result.failures],

@@ -105,9 +105,13 @@ class Watchdog:
         self.pet()
 
     def finished(self, outcome: Outcome) -> None:
-        """A range came back."""
-        self._finished.append((time.monotonic(), outcome.done + len(outcome.failures)))
-        self.pet()
+        """A range came back; a lost worker's empty-handed, which leaves the next bark as late."""
+        blocks = outcome.done + len(outcome.failures)
+        self._finished.append((time.monotonic(), blocks))
+        if blocks:
+            self.pet()
+        else:
+            self._last = time.monotonic()
 
     def speed(self) -> float:
         """Blocks per second of late; 0 while nothing is known."""

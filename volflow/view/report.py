@@ -16,6 +16,7 @@ from typing import Any
 from volflow.io.store import Store
 from volflow.view.layers import RunLayers, run_layers
 from volflow.view.picture import Overview, overview
+from volflow.view.timeline import timeline
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ def page(
         results="".join(_result(name, found) for name, found in summary["results"].items()),
         steps="".join(_step(step) for step in steps),
         failures=_failures(summary["run"], failures),
+        timeline=timeline(summary.get("history", {})),
         layers="".join(_layer(layer.name, layer.kind, layer.spec.path) for layer in layers.layers),
         run=escape(str(summary["run"])),
         pipeline=escape((Store(layers.address).read("pipeline.yaml") or b"").decode()),

@@ -1,0 +1,128 @@
+"""Is the plan true: what `plan --trial 3` predicts against what the run takes.
+
+    python -m benchmarks.plan_true [PIPELINE ...]     segment, scored, fib25; all by default
+
+FIB-25 affinities mirrored to 320 x 256 x 256 voxels (blocks of 64³), the same with scores, and the
+shipped network on 64 sections of the slab. Runs are on one local worker. Seconds are the work of
+the blocks by the ledger; those of processors, which do not depend on who else uses the machine, are
+of the worker's children. Bytes are those of all files but markers and events; memory is the
+largest peak of a worker.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.data import FIB25, RESOLUTION, labels, mirrored
+from volflow.engine.api import make_plan
+from volflow.engine.job import Plan
+from volflow.engine.ranges import job_path
+from volflow.engine.run import execute
+from volflow.engine.trial import stored_bytes, try_out
+from volflow.io.ledger import Ledger
+
+SHAPE = (320, 256, 256)
+BLOCK = "block=[64,64,64]"
+
+
+def plans(folder: Path) -> dict[str, Plan]:
+    """The pipelines by name, each with a run folder of its own."""
+    affinity = mirrored(folder, SHAPE)
+    segment = [BLOCK, f"volumes.affinity.path={affinity}"]
+    em = [f"volumes.em.path=hdf5://{FIB25}/ts2_z000-165.h5?dataset=raw"]
+    em += [f"volumes.em.resolution={list(RESOLUTION)}", BLOCK]
+    truth = [f"volumes.truth.path={labels('neuron_ids')}"]
+    truth += [f"volumes.truth.resolution={list(RESOLUTION)}"]
+    slab = [BLOCK, *truth, f"volumes.affinity.path={affinity}"]
+    chosen: dict[str, dict[str, Any]] = {
+        "segment": {"pipeline": "segment", "overrides": segment},
+        "scored": {
+            "pipeline": "segment_and_score",
+            "overrides": slab,
+            "bounds": "0:128,0:250,0:250",
+        },
+        "fib25": {"pipeline": "fib25", "overrides": em, "bounds": "101:165,0:250,0:250"},
+    }
+    return {
+        name: make_plan(
+            each["pipeline"],
+            overrides=[*each["overrides"], f"run={folder / name}"],
+            bounds=each.get("bounds"),
+        )
+        for name, each in chosen.items()
+    }
+
+
+class Processors(threading.Thread):
+    """Adds up what processors the children that run blocks have used."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.over, self.seen = threading.Event(), dict[int, float]()
+
+    def run(self) -> None:
+        while not self.over.wait(0.1):
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    if "volflow.engine.child" in process.cmdline():
+                        times = process.cpu_times()
+                        self.seen[process.pid] = times.user + times.system
+                except psutil.NoSuchProcess:
+                    continue
+
+
+def measured(plan: Plan) -> dict[str, float]:
+    """What a run of the plan took."""
+    processors = Processors()
+    processors.start()
+    result = execute(plan, cluster="local", workers=1)
+    processors.over.set()
+    processors.join()
+    assert result.ok, result.failures
+    ledger = Ledger(plan.pipeline.run)
+    costs = [c for step in plan.steps for job in step.jobs for c in ledger.costs(job_path(job))]
+    return {
+        "work (s)": sum(cost.get("seconds", 0) for cost in costs),
+        "processors (s)": sum(processors.seen.values()),
+        "stored (MB)": stored_bytes(plan.pipeline.run) / 1e6,
+        "memory (MiB)": max(cost.get("peak", 0) for cost in costs) / 2**20,
+    }
+
+
+def predicted(plan: Plan) -> dict[str, float]:
+    """What the trial of three blocks says."""
+    found = try_out(plan, 3)
+    return {
+        "work (s)": sum(step.work for step in found),
+        "processors (s)": sum(step.cpu for step in found),
+        "stored (MB)": sum(step.stored for step in found) / 1e6,
+        "memory (MiB)": max(step.memory for step in found) / 2**20,
+    }
+
+
+def main() -> None:
+    print(
+        "| pipeline | what | predicted | measured | predicted / measured |\n|---|---|---|---|---|"
+    )
+    with tempfile.TemporaryDirectory(prefix="volflow-") as folder:
+        for name, plan in plans(Path(folder)).items():
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
+            begun = time.monotonic()
+            told, took = predicted(plan), measured(plan)
+            for what, number in took.items():
+                ratio = told[what] / number
+                row = f"| {name} | {what} | {told[what]:.1f} | {number:.1f} | {ratio:.2f} |"
+                print(row, flush=True)
+            print(f"# {name}: {time.monotonic() - begun:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""A few real blocks of each step in a scratch folder, and what the whole run will take by them.
+
+The pipeline is run over a few blocks from the middle of the volume, each block alone in a child
+process as on a worker, the first one twice, because its first time loads and compiles. What was
+measured is scaled by what the cost of a pass grows with:
+
+    map, leaf, rows, finish    voxels that are written
+    join, split, gather        the surface of the children, where their segments touch others
+    group                      voxels of the volume
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from volflow.core.geometry import BlockGrid, Box, Triple, triple
+from volflow.core.pipeline import Pipeline
+from volflow.core.stage import Pass
+from volflow.engine.child import Child
+from volflow.engine.job import Job, Plan, PlannedStep
+from volflow.engine.plan import plan as planned
+from volflow.engine.ranges import Outcome
+from volflow.engine.run import prepare
+from volflow.errors import BlockError
+
+BLOCK_BY_BLOCK = ("map", "leaf", "rows", "finish")
+KEPT_APART = ("ledger", "events")  # of a run's files; markers are few in a run that is not tried
+
+Key = tuple[str, str, str]
+"""Step, kind of pass, round."""
+
+
+@dataclass
+class Tried:
+    """What the blocks of one kind of pass took, all together."""
+
+    blocks: int = 0
+    units: float = 0.0
+    seconds: float = 0.0
+    cpu: float = 0.0
+    """Seconds of processors: what counts on a machine that others use, too."""
+    peak: int = 0
+
+
+@dataclass
+class StepEstimate:
+    """What a step of the whole run will take: `work` and `cpu` in seconds, of all workers."""
+
+    name: str
+    pool: str
+    tried: int
+    """Blocks that were done to find out."""
+    work: float = 0.0
+    cpu: float = 0.0
+    stored: float = 0.0
+    """Bytes after compression."""
+    memory: int = 0
+    """Bytes of a worker at its peak."""
+    unknown: list[str] = field(default_factory=list)
+    """Passes that so few blocks do not have; they count as nothing."""
+
+
+def try_out(
+    plan: Plan, blocks: int = 3, note: Callable[[str], None] = lambda text: None
+) -> list[StepEstimate]:
+    """Do a few blocks of each chosen step of a plan in a scratch folder; estimate the rest.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of a pipeline whose inputs are there.
+    blocks : int
+        Blocks of the largest of the steps' block shapes, side by side.
+    note : callable
+        Told what is under way.
+
+    Raises
+    ------
+    BlockError
+        If one of the blocks fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="volflow-trial-") as folder:
+        small = planned(_cut(plan, middle(plan, blocks), folder))
+        child = Child(plan.search_path)
+        found = []
+        try:
+            for step in small.steps:
+                note(f"trial: {step.name}, {step.blocks} blocks of {small.bounds}")
+                before = stored_bytes(folder)
+                tried = _tried(child, small.pipeline.run, step)
+                stored = (stored_bytes(folder) - before) / small.bounds.size
+                if step.name in {each.name for each in plan.chosen}:
+                    found.append(_estimate(plan, plan.step(step.name), tried, stored))
+        finally:
+            child.close()
+    return found
+
+
+def middle(plan: Plan, blocks: int) -> Box:
+    """A row of whole blocks in the middle of a plan's bounds, along the axis with most blocks."""
+    shapes = [step.jobs[0].sweep.grid.shape for step in plan.steps if step.jobs]
+    shape = triple([max(sides) for sides in zip(*shapes, strict=True)])
+    grid = BlockGrid(plan.bounds, shape)
+    whole = [max(1, n // side) for n, side in zip(plan.bounds.shape, shape, strict=True)]
+    axis = whole.index(max(whole))
+    taken = [min(blocks, n) if a == axis else 1 for a, n in enumerate(whole)]
+    first = [(n - t) // 2 for n, t in zip(whole, taken, strict=True)]
+    sides = list(zip(grid.bounds.start, shape, first, taken, strict=True))
+    start = triple([begin + side * f for begin, side, f, _ in sides])
+    stop = triple([begin + side * (f + t) for begin, side, f, t in sides])
+    return Box(start, stop).clip(plan.bounds)
+
+
+def _cut(plan: Plan, bounds: Box, folder: str) -> Pipeline:
+    """The pipeline over smaller bounds, with all that it writes in a folder."""
+    written = {target.spec.path for step in plan.steps for target in step.targets}
+    volumes = {
+        name: spec.model_copy(update={"path": ""}) if spec.path in written else spec
+        for name, spec in plan.pipeline.volumes.items()
+    }
+    changed = {"run": folder, "bounds": str(bounds), "volumes": volumes}
+    inside = range(bounds.start[0], bounds.stop[0])
+    bad = tuple(section for section in plan.pipeline.bad_sections if section in inside)
+    return plan.pipeline.model_copy(update={**changed, "bad_sections": bad})
+
+
+def _tried(child: Child, run: str, step: PlannedStep) -> dict[Key, Tried]:
+    prepare(run, step)
+    found: dict[Key, Tried] = {}
+    for job in step.jobs:
+        tried = found.setdefault(_key(job), Tried())
+        if not tried.blocks:
+            _done(child, job, 0)
+        for number in range(len(job.sweep.grid)):
+            before = _cpu(child)
+            outcome = _done(child, job, number)
+            tried.blocks += 1
+            tried.seconds += outcome.seconds
+            tried.cpu += _cpu(child) - before
+            tried.peak = max(tried.peak, outcome.peak)
+        tried.units += _units(job.sweep, job.sweep.grid.bounds)
+    return found
+
+
+def _done(child: Child, job: Job, number: int) -> Outcome:
+    outcome = child.run(job, number, number + 1)
+    for failure in outcome.failures:
+        place = " ".join(map(str, failure.index))
+        raise BlockError(
+            f"trial: step '{failure.step}', pass {failure.sweep}, block {place} failed: "
+            f"{failure.error}\n{failure.traceback}"
+        )
+    return outcome
+
+
+def _cpu(child: Child) -> float:
+    """Seconds of processors that the child has used; 0 before it is there."""
+    if child.process is None:
+        return 0.0
+    times = psutil.Process(child.process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def _estimate(
+    plan: Plan, step: PlannedStep, tried: dict[Key, Tried], stored: float
+) -> StepEstimate:
+    """Scale what was tried of a step to all its passes."""
+    found = StepEstimate(step.name, step.pool, sum(each.blocks for each in tried.values()))
+    found.stored = stored * plan.bounds.size
+    for job in step.jobs:
+        known = tried.get(_key(job))
+        if known is None or not known.units:
+            found.unknown.append(job.sweep.name)
+            found.memory = max(found.memory, step.memory[job.sweep.name])
+            continue
+        share = _units(job.sweep, plan.bounds) / known.units
+        found.work += known.seconds * share
+        found.cpu += known.cpu * share
+        same = job.sweep.kind in BLOCK_BY_BLOCK
+        found.memory = max(found.memory, known.peak if same else step.memory[job.sweep.name])
+    return found
+
+
+def _key(job: Job) -> Key:
+    return job.step, job.sweep.kind, job.sweep.round
+
+
+def _units(sweep: Pass, bounds: Box) -> float:
+    """What the cost of a whole pass grows with."""
+    if sweep.kind in BLOCK_BY_BLOCK:
+        return float(sweep.grid.bounds.size)
+    if sweep.kind == "group" or sweep.below is None:
+        return float(bounds.size)
+    return float(len(sweep.below) * _surface(sweep.below.shape))
+
+
+def _surface(shape: Triple) -> int:
+    z, y, x = shape
+    return 2 * (z * y + y * x + z * x)
+
+
+def stored_bytes(folder: str) -> int:
+    """Bytes of the files of a run, but for its markers and events."""
+    return sum(
+        os.path.getsize(os.path.join(parent, name))
+        for part in Path(folder).iterdir()
+        if part.is_dir() and part.name not in KEPT_APART
+        for parent, _, names in os.walk(part)
+        for name in names
+    )
+
+
+def hours(estimates: list[StepEstimate], workers: int) -> float:
+    """Hours that steps take one after another, their blocks spread over workers."""
+    return math.fsum(each.work for each in estimates) / 3600 / max(1, workers)
