@@ -203,3 +203,17 @@ def test_shards_that_are_zero_everywhere_are_stored_too(tmp_path, shard, dtype):
         assert len(list((tmp_path / "v/8_8_8").iterdir())) == expected
     found = cloud_volume()(f"precomputed://file://{tmp_path}/v", fill_missing=True, progress=False)
     np.testing.assert_array_equal(found[:, :, :][..., 0].T, whole)
+
+
+def test_a_scale_that_names_a_place_elsewhere_deletes_nothing_there(tmp_path):
+    kept = tmp_path / "elsewhere" / "file"
+    kept.parent.mkdir()
+    kept.write_bytes(b"kept")
+    spec = VolumeSpec(path=f"precomputed://{tmp_path}/v")
+    layer, bounds = Layer("uint8", 0, "image"), Box((0, 0, 0), (8, 8, 8))
+    Volume.create(spec, layer, bounds, (8, 8, 8), (8, 8, 8))
+    info = tmp_path / "v" / "info"
+    info.write_text(info.read_text().replace('"key": "8_8_8"', '"key": "../elsewhere"'))
+    with pytest.raises(StorageError, match=r"scale '../elsewhere' was not named by volflow"):
+        Volume.create(spec, layer, bounds, (8, 8, 4), (8, 8, 8))
+    assert kept.read_bytes() == b"kept"

@@ -135,6 +135,9 @@ def test_an_object_cut_short_is_never_taken_for_whole(proxied):
         proxy.kinds, proxy.faults = [kind], 1
         with pytest.raises(StorageError, match=r"short/pipeline.yaml came cut short, \d+ bytes"):
             store.read("pipeline.yaml")
+        proxy.kinds, proxy.faults = [kind], 1
+        with pytest.raises(StorageError, match=r"short/pipeline.yaml came cut short, \d+ bytes"):
+            store.read_many(["pipeline.yaml"], whole=True)
     for empty in (b"", text):
         store.write("pipeline.yaml", empty)
         assert store.read("pipeline.yaml") == empty

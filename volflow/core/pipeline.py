@@ -51,6 +51,8 @@ def _box(text: str) -> str:
 def _run_address(text: str) -> str:
     if not text or text.partition("://")[0] in FORMATS:
         raise ValueError("wanted a folder or an address such as s3://BUCKET/KEY, without a format")
+    if "://" in text and "?" in text:
+        raise ValueError("wanted an address without '?': a run's store is told by the environment")
     return text
 
 

@@ -126,6 +126,13 @@ def delete_scales(address: Address, scale: int) -> None:
     store, info = Store(str(address)), _info(address)
     gone, info["scales"] = info["scales"][scale:], info["scales"][:scale]
     for entry in gone:
+        z, y, x = (float(side) for side in entry["resolution"][::-1])
+        if entry["key"] != scale_key((z, y, x)):  # it could name a folder elsewhere
+            raise StorageError(
+                f"volume {address}: its scale '{entry['key']}' was not named by volflow and is "
+                f"not deleted; delete the volume or choose another path"
+            )
+    for entry in gone:
         store.delete_prefix(f"{entry['key']}/")
     if scale:
         store.write_json("info", info)

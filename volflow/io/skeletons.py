@@ -247,7 +247,7 @@ def _files(address: Address) -> dict[str, bytes]:
     else:
         store = Store(address.location)
         keys = [key for key in store.list() if key.endswith(SUFFIX) and "/" not in key]
-        found = store.read_many(keys)
+        found = store.read_many(keys, whole=True)  # text that is cut short is text
     if not found:
         raise StorageError(f"skeletons {address}: there are no files {SUFFIX}")
     return dict(sorted(found.items()))

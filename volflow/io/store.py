@@ -53,8 +53,8 @@ class Store:
             may still be text.
         """
         value, generation = self.find(key)
-        if value is not None and self.remote and not self._is_whole(key, value, generation):
-            raise StorageError(f"{self.location}/{key} came cut short, {len(value)} bytes of it")
+        if value is not None:
+            self._require_whole(key, value, generation)
         return value
 
     def find(self, key: str) -> Found:
@@ -63,11 +63,19 @@ class Store:
         value = bytes(found.value) if found.state == "value" else None
         return Found(value, bytes(found.stamp.generation))
 
-    def read_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """The objects that exist of these, by key; read at the same time, taken as they come."""
+    def read_many(self, keys: Iterable[str], whole: bool = False) -> dict[str, bytes]:
+        """The objects that exist of these, by key; read at the same time.
+
+        They are taken as they come, for what tells itself whether it is whole; with `whole` as
+        `read` takes them.
+        """
         reading = [(key, self._objects.read(key)) for key in keys]
         found = [(key, self._wait(future, key)) for key, future in reading]
-        return {key: bytes(each.value) for key, each in found if each.state == "value"}
+        there = [(key, each) for key, each in found if each.state == "value"]
+        if whole:
+            for key, each in there:
+                self._require_whole(key, bytes(each.value), bytes(each.stamp.generation))
+        return {key: bytes(each.value) for key, each in there}
 
     def present(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys that exist; asked at the same time, one byte of each.
@@ -144,6 +152,10 @@ class Store:
         if self.remote:
             few = ts.KvStore.KeyRange("volflow.none", "volflow.none/")  # no name of ours
             self._wait(self._objects.list(few), "")
+
+    def _require_whole(self, key: str, value: bytes, generation: bytes) -> None:
+        if self.remote and not self._is_whole(key, value, generation):
+            raise StorageError(f"{self.location}/{key} came cut short, {len(value)} bytes of it")
 
     def _is_whole(self, key: str, value: bytes, generation: bytes) -> bool:
         """Whether an object goes no further than these bytes of it.
