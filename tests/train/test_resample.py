@@ -36,6 +36,14 @@ def test_an_object_keeps_its_share_and_its_place():
         np.testing.assert_allclose(where, np.argwhere(labels == 3).mean(0) / labels.shape, atol=0.1)
 
 
+def test_a_coarse_voxel_is_labelled_as_its_middle_is():
+    labels = np.random.default_rng(2).integers(0, 9, (3, 9, 10))
+    picked = labels[1::3, 1::3, 2::5]
+    np.testing.assert_array_equal(resampled_labels(labels, (1, 3, 2)), picked)
+    fine = resampled_labels(labels, (3, 18, 30))
+    np.testing.assert_array_equal(fine, labels.repeat(2, axis=1).repeat(3, axis=2))
+
+
 @pytest.mark.parametrize("resampled", [resampled_image, resampled_labels])
 def test_a_side_that_stays_is_left_alone(resampled):
     volume = np.random.default_rng(0).integers(0, 255, (3, 4, 5)).astype(np.uint8)
