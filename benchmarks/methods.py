@@ -338,6 +338,40 @@ for _ablation in ("small_full", "small_no_pretraining", "small_no_mixing"):
         )
 
 
+def told(found: dict[str, Any]) -> str:
+    """The scores of a row, for the table."""
+    if "vi" in found:
+        text = f"VI {found['vi']:.3f} ({found['vi_split']:.3f} + {found['vi_merge']:.3f})"
+        if "of_flood_filling" in found:
+            text += f", {found['of_flood_filling']:.2f} of flood filling's"
+        return f"{text}, ARAND {found['arand']:.3f}"
+    if "f1" in found:
+        of = f", of {found['objects']} objects" if "objects" in found else ""
+        return (
+            f"F1 {found['f1']:.3f} (precision {found['precision']:.3f}, recall "
+            f"{found['recall']:.3f}){of}"
+        )
+    return f"recall {found['recall']:.3f} of {found['objects']} objects"
+
+
+def table(kept: dict[str, dict[str, Any]]) -> list[str]:
+    """The rows that were measured, in order."""
+    lines = ["| | sections | score | `python -m benchmarks.methods` |", "|---|---|---|---|"]
+    for name, entry in ENTRIES.items():
+        if name in kept:
+            found = kept[name]
+            lines.append(f"| {entry.what} | {found['sections']} | {told(found)} | `{name}` |")
+    return lines
+
+
+def write(kept: dict[str, dict[str, Any]]) -> None:
+    """Keep the numbers, and put the table between its marks on the page."""
+    KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    before, begin, rest = PAGE.read_text().partition("<!-- table: begin -->")
+    _, end, after = rest.partition("<!-- table: end -->")
+    PAGE.write_text("\n".join([before + begin, *table(kept), end + after]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("row", nargs="+", choices=list(ENTRIES))
@@ -354,7 +388,7 @@ def main() -> None:
         print(name, json.dumps(found))
         kept[name] = found
         if given.write:
-            KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+            write(kept)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 FIB-25 affinities mirrored to 320 x 256 x 256 voxels (blocks of 64³), the same with scores, and the
 shipped network on 64 sections of the slab. Runs are on one local worker. Seconds are the work of
-the blocks by the ledger; those of processors, which do not depend on who else uses the machine, are
-of the worker's children. Bytes are those of all files but markers and events; memory is the
+the blocks by the ledger, and so are those of processors, which do not depend on who else uses the
+machine. Bytes are those of all files but markers and events; memory is the
 largest peak of a worker.
 """
 
@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from benchmarks.data import FIB25, RESOLUTION, labels, mirrored
 from volflow.engine.api import make_plan
@@ -60,37 +57,15 @@ def plans(folder: Path) -> dict[str, Plan]:
     }
 
 
-class Processors(threading.Thread):
-    """Adds up what processors the children that run blocks have used."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.over, self.seen = threading.Event(), dict[int, float]()
-
-    def run(self) -> None:
-        while not self.over.wait(0.1):
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    if "volflow.engine.child" in process.cmdline():
-                        times = process.cpu_times()
-                        self.seen[process.pid] = times.user + times.system
-                except psutil.NoSuchProcess:
-                    continue
-
-
 def measured(plan: Plan) -> dict[str, float]:
     """What a run of the plan took."""
-    processors = Processors()
-    processors.start()
     result = execute(plan, cluster="local", workers=1)
-    processors.over.set()
-    processors.join()
     assert result.ok, result.failures
     ledger = Ledger(plan.pipeline.run)
     costs = [c for step in plan.steps for job in step.jobs for c in ledger.costs(job_path(job))]
     return {
         "work (s)": sum(cost.get("seconds", 0) for cost in costs),
-        "processors (s)": sum(processors.seen.values()),
+        "processors (s)": sum(cost.get("cpu", 0) for cost in costs),
         "stored (MB)": stored_bytes(plan.pipeline.run) / 1e6,
         "memory (MiB)": max(cost.get("peak", 0) for cost in costs) / 2**20,
     }
@@ -100,8 +75,8 @@ def predicted(plan: Plan) -> dict[str, float]:
     """What the trial of three blocks says."""
     found = try_out(plan, 3)
     return {
-        "work (s)": sum(step.work for step in found),
-        "processors (s)": sum(step.cpu for step in found),
+        "work (s)": sum(step.work + step.start for step in found),
+        "processors (s)": sum(step.cpu + step.start_cpu for step in found),
         "stored (MB)": sum(step.stored for step in found) / 1e6,
         "memory (MiB)": max(step.memory for step in found) / 2**20,
     }
