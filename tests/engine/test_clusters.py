@@ -68,7 +68,7 @@ def scheduler(keys):
     import dask
     from distributed import LocalCluster
 
-    from volflow.engine.cluster import SETTINGS
+    from volflow.engine.local import SETTINGS
 
     with (
         dask.config.set(SETTINGS),
@@ -167,7 +167,7 @@ def test_each_worker_sees_one_gpu(monkeypatch, tmp_path):
 
 def test_without_a_gpu_the_processors_work(monkeypatch, caplog):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(gpus.cluster, "local_cluster", lambda count, dashboard: nullcontext(count))
+    monkeypatch.setattr(gpus.local, "local_cluster", lambda count, dashboard: nullcontext(count))
     with gpus.gpu_cluster(Profile(cluster="cuda"), 3, None, print) as count:
         assert count == 3
     assert "there is no GPU here; the processors do the work" in caplog.text

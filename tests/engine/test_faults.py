@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from tests.engine.runs import expected_index, files, layer, planned, toy
-from volflow.engine.cluster import connect, what_became_of
+from volflow.engine.cluster import connect
 from volflow.engine.run import execute
 from volflow.engine.status import status
 from volflow.engine.watch import Watcher
+from volflow.engine.workers import what_became_of
 
 pytestmark = pytest.mark.cluster
 

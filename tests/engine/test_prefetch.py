@@ -19,7 +19,7 @@ from volflow.engine import ahead as ahead_module
 from volflow.engine import ranges
 from volflow.engine.ahead import ReadAhead
 from volflow.engine.child import Child
-from volflow.engine.cluster import Pieces
+from volflow.engine.crew import Pieces
 from volflow.engine.planner import PROCESS
 from volflow.engine.run import execute, prepare
 from volflow.errors import StorageError

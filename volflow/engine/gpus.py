@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from volflow.engine import cluster
+from volflow.engine import local
 from volflow.engine.profile import Profile
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def gpu_cluster(
     gpus = visible_gpus()
     if not gpus:
         logger.warning("cluster 'cuda': there is no GPU here; the processors do the work")
-        with cluster.local_cluster(cores, profile.dashboard or 0) as client:
+        with local.local_cluster(cores, profile.dashboard or 0) as client:
             yield client
         return
     note(f"GPUs {', '.join(gpus)}")
@@ -73,7 +73,7 @@ def _gpu_workers(gpus: list[str], dashboard: int) -> Iterator[Any]:
 
     security = Security.temporary()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(cluster.SETTINGS))
+        stack.enter_context(dask.config.set(local.SETTINGS))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="volflow-"))
         common = {
             "nthreads": 1,
@@ -100,7 +100,7 @@ def _gpu_workers(gpus: list[str], dashboard: int) -> Iterator[Any]:
                 "dashboard_address": f"127.0.0.1:{dashboard}",
             },
         }
-        with cluster.deaf_to_interrupts():
+        with local.deaf_to_interrupts():
             hosts = stack.enter_context(
                 SpecCluster(
                     workers=spec,

@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
 
-from volflow.engine import cluster, tls
+from volflow.engine import tls
+from volflow.engine.crew import Need, Range, Report
 from volflow.engine.job import Job
 from volflow.engine.keeper import Keeper
 from volflow.engine.profile import Profile
 from volflow.engine.slurm import Place, job_name, slurm_cluster
+from volflow.engine.workers import Workers
 
 SAY_AGAIN = 60.0  # seconds between two notes that workers are being waited for
 
@@ -43,7 +45,7 @@ class Pools:
         self,
         profile: Profile,
         run: str,
-        needs: Sequence[cluster.Need],
+        needs: Sequence[Need],
         search_path: tuple[str, ...],
         timeout: float,
         note: Callable[[str], None],
@@ -51,9 +53,9 @@ class Pools:
         self.profile, self.needs = profile, list(needs)
         self.search_path, self.timeout, self.note = search_path, timeout, note
         self.place = Place.of(profile, run)
-        self._crews: dict[str, cluster.Workers] = {}
+        self._crews: dict[str, Workers] = {}
         self._open: dict[str, contextlib.ExitStack] = {}
-        self._at_work: cluster.Workers | None = None
+        self._at_work: Workers | None = None
         self._stack = contextlib.ExitStack()
         self._security: object = None
 
@@ -77,7 +79,7 @@ class Pools:
         finally:
             self._stack.close()
 
-    def run(self, job: Job, todo: Sequence[cluster.Range], report: cluster.Report) -> None:
+    def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
         """Have the pool of the job's step do the ranges."""
         self._close_unneeded(job.step)
         wanted = next((need.pool for need in self.needs if need.step == job.step), "")
@@ -87,7 +89,7 @@ class Pools:
         finally:
             self._at_work = None
 
-    def under_way(self) -> dict[cluster.Range, str]:
+    def under_way(self) -> dict[Range, str]:
         """The ranges that are handed out, and to which worker; asked from another thread."""
         crew = self._at_work
         return crew.under_way() if crew else {}
@@ -119,12 +121,12 @@ class Pools:
             logger.warning("pool '%s' did not close in order: %s", name, error)
             cancel_jobs(job_name(name, self.place.run))
 
-    def _crew(self, name: str) -> cluster.Workers:
+    def _crew(self, name: str) -> Workers:
         if name not in self._crews:
             self._crews[name] = self._opened(name)
         return self._crews[name]
 
-    def _opened(self, name: str) -> cluster.Workers:
+    def _opened(self, name: str) -> Workers:
         from distributed import Client
 
         pool = self.profile.pools[name]
@@ -143,7 +145,7 @@ class Pools:
         while not glance.count():
             glance()
             time.sleep(0.2)
-        return cluster.Workers(
+        return Workers(
             client, self.search_path, self.timeout, 0, each=pool.memory * 9 // 10, glance=glance
         )
 

@@ -226,7 +226,7 @@ def slurm_cluster(name: str, profile: Profile, place: Place, security: Any) -> I
     import dask
     from dask_jobqueue.slurm import SLURMCluster
 
-    from volflow.engine.cluster import SETTINGS, deaf_to_interrupts
+    from volflow.engine.local import SETTINGS, deaf_to_interrupts
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(SETTINGS))
