@@ -28,6 +28,8 @@ class Outcome:
     empty: int = 0
     voxels: int = 0
     seconds: float = 0.0
+    cpu: float = 0.0
+    """Seconds of processors, of all threads; does not depend on who else uses the machine."""
     peak: int = 0
     failures: list[Failure] = field(default_factory=list)
     start: int = 0
@@ -46,6 +48,7 @@ class Outcome:
         self.empty += other.empty
         self.voxels += other.voxels
         self.seconds += other.seconds
+        self.cpu += other.cpu
         self.peak = max(self.peak, other.peak)
         self.failures += other.failures
 
@@ -125,7 +128,8 @@ def _run_range(
         marks.flush()
     total = marks.total
     outcome.voxels, outcome.empty = int(total["voxels"]), int(total["empty"])
-    outcome.seconds, outcome.peak = float(total["seconds"]), int(total["peak"])
+    outcome.seconds, outcome.cpu = float(total["seconds"]), float(total["cpu"])
+    outcome.peak = int(total["peak"])
     outcome.wall = time.monotonic() - begun
     return outcome
 
@@ -135,7 +139,7 @@ def _attempt(
 ) -> Failure | None:
     """Run one block, count its costs in, and say why it failed if it did."""
     for attempt in range(1, job.attempts + 1):
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         try:
             cost = run_block(job, number, reader.take)
         except Exception as error:
@@ -145,6 +149,7 @@ def _attempt(
                 return _failure(job, number, error)
         else:
             costs["seconds"] = costs.get("seconds", 0.0) + time.perf_counter() - begun
+            costs["cpu"] = costs.get("cpu", 0.0) + time.process_time() - worked
             for name, value in cost.items():
                 costs[name] = costs.get(name, 0) + value
                 if name.startswith("passed"):
@@ -203,7 +208,7 @@ class _Marks:
         self.ledger, self.path, self.progress = Ledger(job.run), job_path(job), progress
         self.start = self.stop = start
         self.costs: dict[str, float] = {}
-        self.total = {"voxels": 0.0, "empty": 0.0, "seconds": 0.0, "peak": 0.0}
+        self.total = dict.fromkeys(("voxels", "empty", "seconds", "cpu", "peak"), 0.0)
         self.due = time.monotonic() + MARK_EVERY
         reset_peak()
 
@@ -216,7 +221,7 @@ class _Marks:
         if self.stop > self.start:
             self.costs["peak"] = peak_memory()
             self.ledger.mark_done(self.path, self.start, self.stop, self.costs)
-            for name in ("voxels", "empty", "seconds"):
+            for name in ("voxels", "empty", "seconds", "cpu"):
                 self.total[name] += self.costs.get(name, 0)
             self.total["peak"] = max(self.total["peak"], self.costs["peak"])
             self.start = self.stop

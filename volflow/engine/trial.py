@@ -18,14 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
 from volflow.core.pipeline import Pipeline
 from volflow.core.stage import Pass
 from volflow.engine.child import Child
 from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.plan import plan as planned
+from volflow.engine.planner import PROCESS
 from volflow.engine.ranges import Outcome
 from volflow.engine.run import prepare
 from volflow.errors import BlockError
@@ -46,7 +45,12 @@ class Tried:
     seconds: float = 0.0
     cpu: float = 0.0
     """Seconds of processors: what counts on a machine that others use, too."""
+    start: float = 0.0
+    """Seconds that the first block took longer than when it was done again: what is loaded."""
+    start_cpu: float = 0.0
     peak: int = 0
+    least: int = 0
+    """Bytes of the process at the peak of the block that took least: what it has anyhow."""
 
 
 @dataclass
@@ -59,6 +63,9 @@ class StepEstimate:
     """Blocks that were done to find out."""
     work: float = 0.0
     cpu: float = 0.0
+    start: float = 0.0
+    """Seconds, and `start_cpu`, that each worker takes once: what is loaded and compiled."""
+    start_cpu: float = 0.0
     stored: float = 0.0
     """Bytes after compression."""
     memory: int = 0
@@ -136,14 +143,17 @@ def _tried(child: Child, run: str, step: PlannedStep) -> dict[Key, Tried]:
     found: dict[Key, Tried] = {}
     for job in step.jobs:
         tried = found.setdefault(_key(job), Tried())
-        if not tried.blocks:
-            _done(child, job, 0)
+        first = None if tried.blocks else _done(child, job, 0)
         for number in range(len(job.sweep.grid)):
-            before = _cpu(child)
             outcome = _done(child, job, number)
+            if first is not None:
+                tried.start += max(0.0, first.seconds - outcome.seconds)
+                tried.start_cpu += max(0.0, first.cpu - outcome.cpu)
+                first = None
             tried.blocks += 1
             tried.seconds += outcome.seconds
-            tried.cpu += _cpu(child) - before
+            tried.cpu += outcome.cpu
+            tried.least = min(tried.least or outcome.peak, outcome.peak)
             tried.peak = max(tried.peak, outcome.peak)
         tried.units += _units(job.sweep, job.sweep.grid.bounds)
     return found
@@ -160,20 +170,15 @@ def _done(child: Child, job: Job, number: int) -> Outcome:
     return outcome
 
 
-def _cpu(child: Child) -> float:
-    """Seconds of processors that the child has used; 0 before it is there."""
-    if child.process is None:
-        return 0.0
-    times = psutil.Process(child.process.pid).cpu_times()
-    return float(times.user + times.system)
-
-
 def _estimate(
     plan: Plan, step: PlannedStep, tried: dict[Key, Tried], stored: float
 ) -> StepEstimate:
     """Scale what was tried of a step to all its passes."""
     found = StepEstimate(step.name, step.pool, sum(each.blocks for each in tried.values()))
     found.stored = stored * plan.bounds.size
+    found.start = sum(each.start for each in tried.values())
+    found.start_cpu = sum(each.start_cpu for each in tried.values())
+    anyhow = min((each.least for each in tried.values()), default=PROCESS)
     for job in step.jobs:
         known = tried.get(_key(job))
         if known is None or not known.units:
@@ -183,8 +188,9 @@ def _estimate(
         share = _units(job.sweep, plan.bounds) / known.units
         found.work += known.seconds * share
         found.cpu += known.cpu * share
+        node = step.memory[job.sweep.name] - PROCESS + anyhow
         same = job.sweep.kind in BLOCK_BY_BLOCK
-        found.memory = max(found.memory, known.peak if same else step.memory[job.sweep.name])
+        found.memory = max(found.memory, known.peak if same else node)
     return found
 
 
@@ -219,4 +225,5 @@ def stored_bytes(folder: str) -> int:
 
 def hours(estimates: list[StepEstimate], workers: int) -> float:
     """Hours that steps take one after another, their blocks spread over workers."""
-    return math.fsum(each.work for each in estimates) / 3600 / max(1, workers)
+    work = math.fsum(each.work for each in estimates) / max(1, workers)
+    return (work + math.fsum(each.start for each in estimates)) / 3600
