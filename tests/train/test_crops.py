@@ -8,7 +8,7 @@ from volflow.train.augment import Augmentation, augmented
 from volflow.train.config import Training
 from volflow.train.crops import batch, pasted, targets_of
 from volflow.train.objective import loss_of
-from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source, draw
+from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source, _thinned, draw
 
 SAID = {
     "out": "nowhere",
@@ -109,6 +109,20 @@ def test_crops_are_laid_around_rare_places_as_often_as_told(sections):
     found = [(draw([source], (4, 8, 8), rng).marks == 1).any() for _ in range(200)]
     # With every third section only, either place may be passed over.
     assert (0.42 if sections == (1, 1) else 0.2) < np.mean(found) < 0.6
+
+
+def test_of_thinned_sections_the_places_are_those_that_are_left():
+    marks = (np.random.default_rng(0).random((1, 20, 6, 6)) < 0.1).astype(np.uint8)
+    empty = np.zeros((20, 6, 6))
+    source = Source(
+        empty.astype(np.float32), empty.astype(np.int32), marks=marks,
+        rare=1, places=np.argwhere(marks[0]), sections=(2, 4),
+    )  # fmt: skip
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        thin, every = _thinned(source, 3, rng)
+        assert 20 // every <= len(thin.image) <= -(-20 // every)
+        np.testing.assert_array_equal(thin.places, np.argwhere(thin.marks[0]))
 
 
 def test_a_source_of_which_little_is_known_is_drawn_as_often_as_any():
