@@ -247,7 +247,7 @@ def test_dask_jobqueue_is_asked_for(tmp_path, site, monkeypatch):
 
 def test_a_job_asks_for_what_its_pool_says(tmp_path, site):
     text = slurm(
-        ", per_job: 2, cores: 3, partition: gpu, gpus: 1, account: lab, qos: long, "
+        ", per_job: 2, cores: 4, partition: gpu, gpus: 1, account: lab, qos: long, "
         "modules: [cuda/12], container: apptainer exec x.sif, prologue: ['ulimit -n 99'], "
         "directives: [--constraint=a100], environment: {A: b c}"
     )
@@ -260,7 +260,7 @@ def test_a_job_asks_for_what_its_pool_says(tmp_path, site):
         "#SBATCH -A lab",
         "#SBATCH --qos=long",
         "#SBATCH --gres=gpu:2",
-        "#SBATCH --cpus-per-task=6",
+        "#SBATCH --cpus-per-task=8",
         "#SBATCH --mem=1908M",
         "#SBATCH -t 01:00:00",
         "#SBATCH --constraint=a100",
