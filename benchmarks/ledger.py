@@ -45,7 +45,7 @@ def on_s3(blocks: int, span: int) -> tuple[float, Spent]:
     os.environ.update(AWS_ACCESS_KEY_ID="me", AWS_SECRET_ACCESS_KEY="secret")
     with s3_server() as endpoint:
         os.environ["AWS_ENDPOINT_URL"] = endpoint
-        run, begun = f"s3://{BUCKET}/run", time.perf_counter()
+        run, begun = f"s3://{BUCKET}/by_{span}", time.perf_counter()
         ledger = Ledger(run)
         for start in range(0, blocks, span):
             ledger.mark_done(JOB, start, start + span, {})

@@ -10,15 +10,17 @@ import pytest
 
 from tests.io.faulty_proxy import FaultyProxy
 from tests.io.remote_runs import objects, run_to_the_end, small_run, wrongly_marked
+from volflow.engine.ranges import job_path
 from volflow.engine.run import execute
 from volflow.io import address
+from volflow.io.ledger import Ledger
 from volflow.io.store import Store
 
 DRIVER = """
 import sys
 from tests.io.remote_runs import small_run
 from volflow.engine.run import execute
-execute(small_run(sys.argv[1], trace=sys.argv[2], seconds=0.1))
+execute(small_run(sys.argv[1], trace=sys.argv[2], seconds=0.4))
 """
 
 
@@ -46,15 +48,22 @@ def test_a_killed_run_is_resumed_to_the_same_objects(anywhere, undisturbed, tmp_
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     command = [sys.executable, "-c", DRIVER, anywhere, str(trace)]
     driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    plan = small_run(anywhere, trace=str(trace), seconds=0.4)
+    job = plan.steps[0].jobs[0]
     deadline = time.monotonic() + 60
-    while len(list(trace.iterdir())) < 4 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    while not Ledger(anywhere).done(job_path(job)) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert driver.poll() is None
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    assert execute(small_run(anywhere, trace=str(trace), seconds=0.0)).ok
+    ((start, stop),) = Ledger(anywhere).done(job_path(job))
+    assert 0 < stop - start < len(job.sweep.grid)
+    assert wrongly_marked(plan) == []
+    assert execute(plan).ok
     assert objects(anywhere) == undisturbed
-    assert wrongly_marked(small_run(anywhere)) == []
+    for number in range(start, stop):  # what was marked is not done again
+        index = "-".join(map(str, job.sweep.grid.index(number)))
+        assert len(list(trace.glob(f"{index}.*"))) == 1
 
 
 @pytest.mark.parametrize("seed", [0])
