@@ -291,8 +291,8 @@ CORD_PAIR, ISBI_PAIR = (cord("9:11"), cord("11:15")), (isbi("16:18"), isbi("18:2
 GALA_PAIR = (gala("35:40"), gala("40:50"))
 
 ENTRIES = {
-    "affinity": Entry("FIB-25, affinities alone, 2500 steps", _vi(*FIB_PAIR)),
-    "lsd": Entry("FIB-25, affinities and descriptors, 2500 steps", _vi(*FIB_PAIR)),
+    "affinity": Entry("FIB-25, affinities alone, 700 steps", _vi(*FIB_PAIR)),
+    "lsd": Entry("FIB-25, affinities and descriptors, 700 steps", _vi(*FIB_PAIR)),
     "shipped": Entry("FIB-25, affinities and descriptors, as shipped", _vi(*FIB_PAIR), "fib25-lsd"),
     "gala_unseen": Entry(
         "gala, by a network of FIB-25 and synthetic volume", _vi(fib("120:135"), gala("0:50"))

@@ -46,7 +46,7 @@ class Model:
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, cards and headers included.")
 def models(name: str | None, as_json: bool) -> None:
-    """List the networks that travel with volflow, or tell all about one.
+    """List the shipped networks, or tell all about NAME.
 
     NAME is a shipped network's name or the path of a checkpoint: its card is printed, and what it
     says of itself. Non-commercial licences are marked; a checkpoint without a card is told.
