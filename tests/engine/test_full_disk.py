@@ -14,6 +14,7 @@ from volflow.engine.child import Child
 from volflow.engine.ranges import is_full
 from volflow.engine.run import execute, prepare
 from volflow.engine.status import status
+from volflow.engine.work import run_block
 from volflow.errors import StorageError, StorageFull
 
 
@@ -48,6 +49,20 @@ def test_a_full_disk_ends_the_run_marks_nothing_that_is_lost_and_is_resumed(smal
     assert again.steps[0].already == step.done
     np.testing.assert_array_equal(layer(small_disk / "run", "index"), expected_index())
     assert not list(small_disk.rglob("*lock*"))
+
+
+def test_a_block_that_finds_no_room_is_not_recorded_as_failed(tmp_path, monkeypatch):
+    def full(job, number, read=None):
+        if number == 20:
+            raise OSError(28, "No space left on device")
+        return run_block(job, number, read)
+
+    monkeypatch.setattr("volflow.engine.ranges.run_block", full)
+    plan = planned(tmp_path, toy("Index"))
+    with pytest.raises(StorageFull, match="there is no room left"):
+        execute(plan)
+    (step,) = status(plan.pipeline.run).steps
+    assert (step.done, step.failed, step.left) == (20, 0, 28)
 
 
 def test_a_child_tells_its_worker_that_the_disk_is_full(small_disk):

@@ -86,6 +86,14 @@ def test_what_a_dead_driver_last_said_counts_no_more(tmp_path):
         assert parts(status(str(tmp_path)).steps[1]) == (0, 0, 0, 0, 48)
 
 
+def test_what_reads_a_step_through_others_depends_on_it(tmp_path):
+    more = {"name": "more", "in": {"index": "double"}, "out": {"double": "quadruple"}}
+    chain = (toy("Index"), toy("Double"), {**toy("Double"), **more})
+    assert execute(planned(tmp_path, *chain)).ok
+    assert with_dependents(str(tmp_path), "index") == ["index", "double", "more"]
+    assert with_dependents(str(tmp_path), "more") == ["more"]
+
+
 def test_an_invalidated_step_and_what_reads_it_are_done_again_and_nothing_else(tmp_path):
     assert execute(planned(tmp_path, *STEPS)).ok
     assert with_dependents(str(tmp_path), "double") == ["double"]

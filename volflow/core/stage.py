@@ -13,8 +13,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -135,7 +136,7 @@ class Stage(BaseModel):
     @classmethod
     def inputs(cls) -> dict[str, bool]:
         """The names of what the stage reads, and whether it must be there."""
-        parameters = inspect.signature(cls.entry()).parameters.values()
+        parameters = _signature(cls.entry()).parameters.values()
         return {
             parameter.name: parameter.default is inspect.Parameter.empty
             for parameter in parameters
@@ -145,7 +146,7 @@ class Stage(BaseModel):
     @classmethod
     def takes_mask(cls) -> bool:
         """Whether the stage is given the mask itself."""
-        return "mask" in inspect.signature(cls.entry()).parameters
+        return "mask" in _signature(cls.entry()).parameters
 
     def memory(self, shape: Triple) -> int:
         """Bytes at the peak of one block whose read box has this shape, arrays read included."""
@@ -191,6 +192,12 @@ class Stage(BaseModel):
     def run(self, block: Block, **inputs: np.ndarray) -> dict[str, np.ndarray | Record]:
         """The outputs of one block, over its write box or its read box."""
         raise TypeError(f"{type(self).__name__} has no run()")
+
+
+@lru_cache(maxsize=256)
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """A function's signature; asked for each block, and costly to find."""
+    return inspect.signature(function)
 
 
 class Reduction(Stage):

@@ -11,6 +11,7 @@ measured is scaled by what the cost of a pass grows with:
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import tempfile
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volflow.core.geometry import BlockGrid, Box, Triple, triple
+from volflow.core.geometry import Box, Triple, triple
 from volflow.core.pipeline import Pipeline
 from volflow.core.stage import Pass
 from volflow.engine.child import Child
@@ -48,6 +49,7 @@ class Tried:
     start: float = 0.0
     """Seconds that the first block took longer than when it was done again: what is loaded."""
     start_cpu: float = 0.0
+    stored: float = 0.0
     peak: int = 0
     least: int = 0
     """Bytes of the process at the peak of the block that took least: what it has anyhow."""
@@ -84,7 +86,8 @@ def try_out(
     plan : Plan
         Of a pipeline whose inputs are there.
     blocks : int
-        Blocks of the largest of the steps' block shapes, side by side.
+        Blocks of the largest of the steps' block shapes, at most. Eight (two by two by two) touch
+        more of one another than three, as most blocks of a large volume do.
     note : callable
         Told what is under way.
 
@@ -101,25 +104,30 @@ def try_out(
             for step in small.steps:
                 note(f"trial: {step.name}, {step.blocks} blocks of {small.bounds}")
                 before = stored_bytes(folder)
-                tried = _tried(child, small.pipeline.run, step)
-                stored = (stored_bytes(folder) - before) / small.bounds.size
+                prepare(small.pipeline.run, step)
+                fixed = stored_bytes(folder) - before  # what tells of a volume, however large
+                tried = _tried(child, small, step)
                 if step.name in {each.name for each in plan.chosen}:
-                    found.append(_estimate(plan, plan.step(step.name), tried, stored))
+                    found.append(_estimate(plan, plan.step(step.name), tried))
+                    found[-1].stored += fixed
         finally:
             child.close()
     return found
 
 
 def middle(plan: Plan, blocks: int) -> Box:
-    """A row of whole blocks in the middle of a plan's bounds, along the axis with most blocks."""
+    """So many whole blocks, or a few less, in the middle of a plan's bounds; as cubic as can be."""
     shapes = [step.jobs[0].sweep.grid.shape for step in plan.steps if step.jobs]
     shape = triple([max(sides) for sides in zip(*shapes, strict=True)])
-    grid = BlockGrid(plan.bounds, shape)
     whole = [max(1, n // side) for n, side in zip(plan.bounds.shape, shape, strict=True)]
-    axis = whole.index(max(whole))
-    taken = [min(blocks, n) if a == axis else 1 for a, n in enumerate(whole)]
+    ranges = [range(1, min(blocks, n) + 1) for n in whole]
+    fitting = [taken for taken in itertools.product(*ranges) if math.prod(taken) <= blocks]
+    most = max(math.prod(taken) for taken in fitting)
+    # Blocks that touch others are what most blocks of a large volume are.
+    compact = [taken for taken in fitting if math.prod(taken) == most]
+    taken = min(compact, key=lambda sides: _surface(triple(sides)))
     first = [(n - t) // 2 for n, t in zip(whole, taken, strict=True)]
-    sides = list(zip(grid.bounds.start, shape, first, taken, strict=True))
+    sides = list(zip(plan.bounds.start, shape, first, taken, strict=True))
     start = triple([begin + side * f for begin, side, f, _ in sides])
     stop = triple([begin + side * (f + t) for begin, side, f, t in sides])
     return Box(start, stop).clip(plan.bounds)
@@ -138,11 +146,11 @@ def _cut(plan: Plan, bounds: Box, folder: str) -> Pipeline:
     return plan.pipeline.model_copy(update={**changed, "bad_sections": bad})
 
 
-def _tried(child: Child, run: str, step: PlannedStep) -> dict[Key, Tried]:
-    prepare(run, step)
+def _tried(child: Child, small: Plan, step: PlannedStep) -> dict[Key, Tried]:
     found: dict[Key, Tried] = {}
     for job in step.jobs:
         tried = found.setdefault(_key(job), Tried())
+        before = stored_bytes(small.pipeline.run)
         first = None if tried.blocks else _done(child, job, 0)
         for number in range(len(job.sweep.grid)):
             outcome = _done(child, job, number)
@@ -155,7 +163,8 @@ def _tried(child: Child, run: str, step: PlannedStep) -> dict[Key, Tried]:
             tried.cpu += outcome.cpu
             tried.least = min(tried.least or outcome.peak, outcome.peak)
             tried.peak = max(tried.peak, outcome.peak)
-        tried.units += _units(job.sweep, job.sweep.grid.bounds)
+        tried.stored += stored_bytes(small.pipeline.run) - before
+        tried.units += _units(job.sweep, small.bounds)
     return found
 
 
@@ -170,12 +179,9 @@ def _done(child: Child, job: Job, number: int) -> Outcome:
     return outcome
 
 
-def _estimate(
-    plan: Plan, step: PlannedStep, tried: dict[Key, Tried], stored: float
-) -> StepEstimate:
+def _estimate(plan: Plan, step: PlannedStep, tried: dict[Key, Tried]) -> StepEstimate:
     """Scale what was tried of a step to all its passes."""
     found = StepEstimate(step.name, step.pool, sum(each.blocks for each in tried.values()))
-    found.stored = stored * plan.bounds.size
     found.start = sum(each.start for each in tried.values())
     found.start_cpu = sum(each.start_cpu for each in tried.values())
     anyhow = min((each.least for each in tried.values()), default=PROCESS)
@@ -188,6 +194,7 @@ def _estimate(
         share = _units(job.sweep, plan.bounds) / known.units
         found.work += known.seconds * share
         found.cpu += known.cpu * share
+        found.stored += known.stored * share
         node = step.memory[job.sweep.name] - PROCESS + anyhow
         same = job.sweep.kind in BLOCK_BY_BLOCK
         found.memory = max(found.memory, known.peak if same else node)
