@@ -316,10 +316,6 @@ def test_shipped_pipelines_are_right_as_they_stand(name):
     pipeline = load(shipped("pipelines")[name])
     found = Mistakes(pipeline.where)
     wiring = wire(pipeline, found)
-    if name.startswith("segneuron"):  # its network is not in the wheel; all else is right
-        assert len(found.found) == 1
-        assert "there is no network 'generalist'" in found.found[0]
-    else:
-        assert not found.found
-        assert len(wiring.steps) == len(pipeline.steps)
+    assert not found.found
+    assert len(wiring.steps) == len(pipeline.steps)
     assert {step.use for step in pipeline.steps} <= set(installed_stages())
