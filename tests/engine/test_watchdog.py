@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 
 from tests.engine.runs import expected_index, layer, planned, toy
 from volflow.engine import watchdog
+from volflow.engine.cluster import connect
 from volflow.engine.events import EventLog, read_events
 from volflow.engine.ranges import Outcome
-from volflow.engine.run import execute
+from volflow.engine.run import execute, prepare
 from volflow.engine.watch import Watcher
 from volflow.engine.watchdog import Watchdog
 
@@ -95,22 +97,25 @@ def test_a_run_that_hangs_is_ended_where_that_is_asked_for_and_resumes(tmp_path,
 
 
 @pytest.mark.cluster
-def test_workers_that_froze_are_started_anew_where_that_is_asked_for(tmp_path):
-    frozen = []
+def test_a_worker_that_froze_is_started_anew_and_its_blocks_are_done(tmp_path):
+    plan = planned(tmp_path, toy("Index", **{"with": {"seconds": 0.05}}))
+    step = plan.steps[0]
+    prepare(plan.pipeline.run, step)
+    frozen, outcomes = [], []
+    with connect("local", workers=1, search_path=plan.search_path) as crew:
 
-    class Freezer(Told):
-        def progress(self, step, result, sweep):
-            if not frozen and result.done > 3:
+        def report(outcome):
+            outcomes.append(outcome)
+            if not frozen:
                 for process in psutil.Process().children(recursive=True):
                     if "volflow.engine.child" in process.cmdline():
                         frozen.append(process.ppid())
                         os.kill(process.ppid(), signal.SIGSTOP)
-                        return
+                threading.Timer(1.0, crew.restart).start()
 
-    told = Freezer()
-    plan = planned(tmp_path, toy("Index", **{"with": {"seconds": 0.05}}))
-    result = execute(plan, cluster="local", workers=1, stall=5.0, on_stall="restart", watcher=told)
+        crew.run(step.jobs[0], [(0, 48)], report)
     assert len(frozen) == 1
-    assert told.stalled
-    assert result.ok
+    assert sum(outcome.done for outcome in outcomes) == 48
+    assert any(outcome.again for outcome in outcomes)
+    assert [failure for outcome in outcomes for failure in outcome.failures] == []
     np.testing.assert_array_equal(layer(tmp_path, "index"), expected_index())
