@@ -5,7 +5,7 @@ process as on a worker, the first one twice, because its first time loads and co
 measured is scaled by what the cost of a pass grows with:
 
     map, leaf, rows, finish    voxels that are written
-    join, split, gather        the surface of the children, where their segments touch others
+    join, split, gather        the faces at which children touch, where segments go on
     group                      voxels of the volume
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import BlockGrid, Box, Triple, triple
 from volflow.core.pipeline import Pipeline
 from volflow.core.stage import Pass
 from volflow.engine.child import Child
@@ -211,7 +211,17 @@ def _units(sweep: Pass, bounds: Box) -> float:
         return float(sweep.grid.bounds.size)
     if sweep.kind == "group" or sweep.below is None:
         return float(bounds.size)
-    return float(len(sweep.below) * _surface(sweep.below.shape))
+    return float(_inner(sweep.below))
+
+
+def _inner(grid: BlockGrid) -> int:
+    """Voxels of the faces at which blocks of a grid touch, both sides; some if there are none."""
+    found = 0
+    for axis in range(3):
+        others = [a for a in range(3) if a != axis]
+        faces = (grid.counts[axis] - 1) * math.prod(grid.counts[a] for a in others)
+        found += 2 * faces * math.prod(grid.shape[a] for a in others)
+    return found or _surface(grid.shape)
 
 
 def _surface(shape: Triple) -> int:
