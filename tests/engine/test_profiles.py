@@ -238,6 +238,19 @@ def test_a_run_in_an_object_store_needs_a_shared_folder(tmp_path, site):
     assert checked(tmp_path, slurm(shared=tmp_path), plan) == []
 
 
+def test_an_interrupt_is_still_an_interrupt_with_dask_jobqueue():
+    code = (
+        "import signal\n"
+        "from volflow.engine.slurm import require_jobqueue\n"
+        "require_jobqueue()\n"
+        "import dask_jobqueue.runner\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    )
+    pytest.importorskip("dask_jobqueue")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_dask_jobqueue_is_asked_for(tmp_path, site, monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     assert checked(tmp_path, slurm()) == [

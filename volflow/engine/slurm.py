@@ -14,7 +14,9 @@ import getpass
 import hashlib
 import logging
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,17 +81,24 @@ def job_name(name: str, run: str) -> str:
 def require_jobqueue() -> None:
     """dask-jobqueue can be imported.
 
+    Importing it makes an interrupt end the process at once (its `runner` sets a handler); ours,
+    which leaves a run that resumes, is put back.
+
     Raises
     ------
     PlanError
         If not; it says what to install.
     """
+    interrupted = signal.getsignal(signal.SIGINT)
     try:
         import dask_jobqueue  # noqa: F401
     except ImportError as error:
         raise PlanError(
             "cluster 'slurm': dask-jobqueue is not installed; pip install 'volflow[slurm]'"
         ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():  # others cannot, nor need to
+            signal.signal(signal.SIGINT, interrupted)
 
 
 def prologue(pool: Pool, place: Place) -> list[str]:
