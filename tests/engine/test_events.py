@@ -42,6 +42,16 @@ def test_a_run_begins_and_ends_with_its_steps_between(tmp_path):
     assert [e["already"] for e in events if e["event"] == "step_begins"] == [0, 0, 48, 48]
 
 
+def test_sessions_within_a_second_keep_their_order(tmp_path):
+    begun = []
+    for number in range(20):
+        log = EventLog(str(tmp_path))
+        log.tell("run_begins", number=number)
+        begun.append(log.session)
+    assert begun == sorted(begun)
+    assert [event["number"] for event in read_events(str(tmp_path))] == list(range(20))
+
+
 def test_what_ended_a_run_early_is_in_the_log(tmp_path, monkeypatch):
     def broken(*arguments):
         raise StorageError("the disk is gone")

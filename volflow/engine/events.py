@@ -2,8 +2,8 @@
 
     events/SESSION/NUMBER.jsonl     a few seconds of one driver's events, written once
 
-A session is one driver's hold of the run; its name begins with the time, so names sort as things
-happened. Objects are never appended to, so the log is the same on a disk and on an object store.
+A session is one driver's hold of the run; its name begins with the time to the microsecond, so names
+sort as things happened. Objects are never appended to, so the log is the same on a disk and on an object store.
 Every line has `time` (seconds since 1970) and `event`:
 
     run_begins   version, host, pid, steps          run_ends   ok, interrupted, error, seconds
@@ -52,7 +52,7 @@ class EventLog:
 
     def __init__(self, run: str) -> None:
         self._store, self._lock = Store(run), threading.Lock()
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         self.session = f"{now}-{secrets.token_hex(3)}"
         self._lines: list[str] = []
         self._number = 0
@@ -60,8 +60,8 @@ class EventLog:
 
     def tell(self, event: str, **facts: Any) -> None:
         """Note an event; what matters is written at once, the rest a few seconds later."""
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **facts})
-        with self._lock:
+        with self._lock:  # the time too, or the lines of two threads could change places
+            line = json.dumps({"time": round(time.time(), 3), "event": event, **facts})
             self._lines.append(line)
         self.flush(due=event not in AT_ONCE)
 
