@@ -158,8 +158,14 @@ def test_shipped_pipelines_are_found_by_name_from_anywhere(monkeypatch, tmp_path
 
 def test_a_profile_says_who_works_and_options_come_first(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("cluster: local\nworkers: 3\ntimeout: 60\n")
-    assert find_profile(str(path)) == Profile(cluster="local", workers=3, timeout=60)
+    path.write_text("cluster: local\nworkers: 3\ntimeout: 60\nstall: 70\non_stall: end\n")
+    said = Profile(cluster="local", workers=3, timeout=60, stall=70, on_stall="end")
+    assert find_profile(str(path)) == said
+    assert find_profile(str(path), stall=0, on_stall="say").stall == 0
+    assert find_profile(str(path), stall=5).on_stall == "end"
+    for wrong in ({"stall": -1.0}, {"on_stall": "bark"}, {"timeout": -1.0}):
+        with pytest.raises(PlanError, match=f"asked for: {next(iter(wrong))}: wanted"):
+            find_profile(str(path), **wrong)
     assert find_profile(str(path), workers=1).workers == 1
     assert find_profile(str(path), timeout=0).timeout == 0
     assert find_profile("none") == Profile(cluster="none")

@@ -47,6 +47,26 @@ def workers(function: Function, cluster: str = "none") -> Function:
     return function
 
 
+def watchdog(function: Function) -> Function:
+    """What is done when nothing is finished."""
+    for option in (
+        click.option(
+            "--on-stall",
+            type=click.Choice(["say", "restart", "end"]),
+            help="What is done then: say it (the default), restart the workers that are at work, "
+            "or end the run with exit code 6.",
+        ),
+        click.option(
+            "--stall",
+            type=click.FloatRange(0),
+            help="Seconds without any block done after which that is said; 0: never. [default: "
+            "the profile's, or 600]",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def local_workers(function: Function) -> Function:
     """Who does the blocks, if nothing is said: this machine."""
     return workers(function, "local")

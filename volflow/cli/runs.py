@@ -19,12 +19,13 @@ from volflow.errors import PlanError, RunHeld, VolflowError
 if TYPE_CHECKING:
     from volflow.core.pipeline import Pipeline
     from volflow.engine.job import Plan, RunResult
-    from volflow.engine.profile import Profile
+    from volflow.engine.profile import OnStall, Profile
 
 
 @click.command()
 @click.argument("pipeline")
 @click.option("--dry-run", is_flag=True, help="Check all, print the job scripts, start nothing.")
+@options.watchdog
 @options.workers
 @options.selection
 def run(
@@ -33,6 +34,8 @@ def run(
     cluster: str,
     workers: int | None,
     timeout: float | None,
+    stall: float | None,
+    on_stall: OnStall | None,
     **chosen: Any,
 ) -> None:
     """Run PIPELINE, or what is left of it.
@@ -42,7 +45,7 @@ def run(
     from volflow.engine.api import make_plan
     from volflow.engine.profile import find_profile
 
-    profile = find_profile(cluster, workers, timeout)
+    profile = find_profile(cluster, workers, timeout, stall, on_stall)
     planned = make_plan(pipeline, profile=profile, **chosen)
     if dry_run:
         rehearse(planned, profile)
@@ -53,9 +56,16 @@ def run(
 @click.command()
 @click.argument("address", metavar="RUN")
 @click.option("--step", "only", help="This step alone.")
+@options.watchdog
 @options.workers
 def retry(
-    address: str, only: str | None, cluster: str, workers: int | None, timeout: float | None
+    address: str,
+    only: str | None,
+    cluster: str,
+    workers: int | None,
+    timeout: float | None,
+    stall: float | None,
+    on_stall: OnStall | None,
 ) -> None:
     """Run what is not done in RUN, failed blocks included.
 
@@ -64,7 +74,7 @@ def retry(
     from volflow.engine.api import make_plan
     from volflow.engine.profile import find_profile
 
-    profile = find_profile(cluster, workers, timeout)
+    profile = find_profile(cluster, workers, timeout, stall, on_stall)
     show(make_plan(kept_pipeline(address), profile=profile, only=only), profile)
 
 

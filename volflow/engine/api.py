@@ -17,7 +17,7 @@ from volflow.engine.cluster import Room
 from volflow.engine.job import Plan, RunResult
 from volflow.engine.plan import plan_draft
 from volflow.engine.preflight import preflight
-from volflow.engine.profile import Profile, find_profile
+from volflow.engine.profile import OnStall, Profile, find_profile
 from volflow.engine.report import summary
 from volflow.engine.run import execute
 from volflow.engine.watch import Watcher
@@ -34,6 +34,8 @@ def run(
     cluster: str = "none",
     workers: int | None = None,
     timeout: float | None = None,
+    stall: float | None = None,
+    on_stall: OnStall | None = None,
     overrides: Sequence[str] = (),
     bounds: str | None = None,
     only: str | None = None,
@@ -56,6 +58,11 @@ def run(
         Number of local workers; default: as many as cores and memory allow.
     timeout : float, optional
         Seconds that one block may take; default: the profile's, which is no limit.
+    stall : float, optional
+        Seconds without any block done after which that is said, 0 is never; default: the
+        profile's, which is 600.
+    on_stall : {"say", "restart", "end"}, optional
+        What is done then: no more; the workers that are at work are started anew; the run is ended.
     overrides : sequence of str
         `dotted.key=value`, as after `--set`.
     bounds : str, optional
@@ -78,7 +85,7 @@ def run(
     RunHeld
         If another driver holds the run.
     """
-    profile = find_profile(cluster, workers, timeout)
+    profile = find_profile(cluster, workers, timeout, stall, on_stall)
     planned = make_plan(
         pipeline,
         profile=profile,

@@ -156,14 +156,20 @@ class Profile(Spec):
         return self._where
 
 
-def find_profile(text: str, workers: int | None = None, timeout: float | None = None) -> Profile:
+def find_profile(
+    text: str,
+    workers: int | None = None,
+    timeout: float | None = None,
+    stall: float | None = None,
+    on_stall: OnStall | None = None,
+) -> Profile:
     """The profile that `--cluster` names.
 
     Parameters
     ----------
     text : str
         `none`, the address of a scheduler, a shipped profile (`local`) or a file.
-    workers, timeout : optional
+    workers, timeout, stall, on_stall : optional
         What is given takes the place of what the profile says.
 
     Raises
@@ -178,8 +184,11 @@ def find_profile(text: str, workers: int | None = None, timeout: float | None = 
         profile = _read(str(path), path)
     if workers is not None and "workers" not in OF_KIND[profile.kind] and profile.kind != "none":
         raise PlanError(f"--workers {workers}: wanted for local and cuda only; got {text}")
-    given = {"workers": workers, "timeout": timeout}
-    return profile.model_copy(update={k: v for k, v in given.items() if v is not None})
+    given = {"timeout": timeout, "stall": stall, "on_stall": on_stall}
+    given = {name: value for name, value in given.items() if value is not None}
+    checked({"cluster": "none", **given}, Where("asked for"))  # a script can ask for anything
+    more = {} if workers is None else {"workers": workers}
+    return profile.model_copy(update=given | more)
 
 
 def _read(file: str, path: Path) -> Profile:
