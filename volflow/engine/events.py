@@ -2,9 +2,9 @@
 
     events/SESSION/NUMBER.jsonl     a few seconds of one driver's events, written once
 
-A session is one driver's hold of the run; its name begins with the time to the microsecond, so names
-sort as things happened. Objects are never appended to, so the log is the same on a disk and on an object store.
-Every line has `time` (seconds since 1970) and `event`:
+A session is one driver's hold of the run; its name begins with the time to the microsecond, so
+names sort as things happened. Objects are never appended to, so the log is the same on a disk and
+on an object store. Every line has `time` (seconds since 1970) and `event`:
 
     run_begins   version, host, pid, steps          run_ends   ok, interrupted, error, seconds
     step_begins  step, total, already               step_ends  step, done, failed, left, seconds
