@@ -15,6 +15,7 @@ from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.omezarr import attributes_place
 from volflow.io.voxels import stored_layout
+from volflow.io.within import find_inside, require_stored_inside
 
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 
@@ -40,12 +41,16 @@ class Hdf5:
 
     def _find(self, name: str) -> Any:
         """The dataset of that name, or the only volume in the file."""
-        data = self._file.get(name) if name else None
-        if isinstance(data, h5py.Dataset) and data.ndim in (3, 4):
-            return data
+        where = f"volume {self._address}"
+        data = find_inside(self._file, name, where) if name else None
+        if isinstance(data, h5py.Dataset):
+            require_stored_inside(self._file, data, where)
+            if data.ndim in (3, 4):
+                return data
         found = self._datasets()
         volumes = [path for path, item in found.items() if item.ndim in (3, 4)]
         if not name and len(volumes) == 1:
+            require_stored_inside(self._file, found[volumes[0]], where)
             return found[volumes[0]]
         listed = ", ".join(f"{path} {item.shape}" for path, item in found.items()) or "none"
         problem = f"no dataset '{name}' of axes (c,) z, y, x" if name else "no dataset is named"

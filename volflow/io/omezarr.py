@@ -31,6 +31,7 @@ from volflow.io.voxels import (
     spatial_chunks,
     whole_offset,
 )
+from volflow.io.within import require_below
 
 ENCODINGS = ("zstd", "blosc", "gzip", "raw")
 NANOMETRES = {
@@ -76,7 +77,8 @@ def open_scale(address: Address, level: int, own: bool) -> Chunked:
         return _open_bare(address, level, own, attributes)
     datasets = multiscale["datasets"]
     _require_scale(address, level, len(datasets))
-    array = open_array(address, address.format, datasets[level]["path"], own)
+    folder = require_below(datasets[level].get("path"), f"scale {level}", f"volume {address}")
+    array = open_array(address, address.format, folder, own)
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscale["axes"]]
     transforms = [
         *datasets[level].get("coordinateTransformations", []),

@@ -20,6 +20,7 @@ from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.store import Store
 from volflow.io.voxels import OURS, Chunked, Layout, Resolution, Scales, open_array, tiles
+from volflow.io.within import require_below
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 SEGMENTATIONS = ("uint8", "uint16", "uint32", "uint64")
@@ -49,6 +50,7 @@ def open_scale(address: Address, level: int, own: bool) -> Chunked:
         keys = ", ".join(entry["key"] for entry in entries) or "none"
         raise StorageError(f"volume {address} has no scale {level} (scales: {keys})")
     scale = entries[level]
+    require_below(scale.get("key"), f"scale {level}", f"volume {address}")
     if not own:
         _refuse_compressed_files(address, scale["key"])
     array = open_array(address, "neuroglancer_precomputed", "", own, scale_index=level)

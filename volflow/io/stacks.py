@@ -27,6 +27,7 @@ from volflow.errors import StorageError
 from volflow.io.address import TABLES, Address
 from volflow.io.hdf5 import Hdf5
 from volflow.io.voxels import Voxels, stored_layout
+from volflow.io.within import require_one_file
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 TIFF = (".tif", ".tiff")
@@ -84,9 +85,14 @@ class TiffFile:
         try:
             self._file = tifffile.TiffFile(path)
             weakref.finalize(self, self._file.close)  # nobody closes a volume
+            require_one_file(self._file.ome_metadata, path.name, f"volume {address}")
             self._series = self._file.series[0]
         except _TIFF_ERRORS as error:
             raise StorageError(f"volume {address}: {path} is no readable TIFF: {error}") from error
+        if self._series.is_multifile:
+            raise StorageError(
+                f"volume {address}: {path} is one of several files that belong together"
+            )
         self._shape, self._axes = self._series.shape, self._series.axes
         self._z, self._channel = _stack_axes(address, self._shape, self._axes)
         self._map = self._mapped()
