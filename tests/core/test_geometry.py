@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -117,6 +119,18 @@ def test_a_star_is_the_reads_voxels_that_leave_the_write_box_along_one_axis(grid
 def test_numbers_and_indices_of_blocks_are_one_to_one(grid):
     assert [grid.number(grid.index(n)) for n in range(len(grid))] == list(range(len(grid)))
     assert [block.index for block in grid] == list(np.ndindex(*grid.counts))
+
+
+@given(grids(halo=2))
+def test_a_grid_that_was_asked_is_the_same_as_one_that_was_not(grid):
+    fresh = BlockGrid(grid.bounds, grid.shape, grid.halo)
+    assert len(list(grid)) == len(grid)
+    assert (grid, hash(grid), repr(grid)) == (fresh, hash(fresh), repr(fresh))
+    other = dataclasses.replace(grid, shape=triple([n + 9 for n in grid.shape]))
+    assert other.counts == (1, 1, 1)  # nothing of the first one's is kept
+    travelled = pickle.loads(pickle.dumps(grid))
+    assert travelled == fresh
+    assert list(travelled) == list(fresh)
 
 
 @given(grids(), st.sampled_from([-1, 0, 7]))

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -32,8 +33,8 @@ def triple(values: Sequence[int] | int) -> Triple:
     """
     if isinstance(values, int):
         return (values, values, values)
-    z, y, x = (int(value) for value in values)
-    return (z, y, x)
+    z, y, x = values
+    return (int(z), int(y), int(x))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Block:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BlockGrid:
     """Blocks of one shape laid over bounds from their start; the last of an axis may be shorter.
 
@@ -170,7 +171,7 @@ class BlockGrid:
                 f"got block {self.shape}, halo {self.halo}"
             )
 
-    @property
+    @cached_property  # asked several times for each of a million blocks
     def counts(self) -> Triple:
         """Blocks along z, y, x."""
         sides = zip(self.bounds.shape, self.shape, strict=True)
@@ -183,10 +184,7 @@ class BlockGrid:
         return (self[number] for number in range(len(self)))
 
     def __getitem__(self, key: int | Triple) -> Block:
-        index = self.index(key) if isinstance(key, int) else key
-        counts = self.counts
-        if not all(0 <= i < n for i, n in zip(index, counts, strict=True)):
-            raise IndexError(f"block {index} is outside the grid of {counts} blocks")
+        index = self.index(key) if isinstance(key, int) else self._inside(key)
         (az, ay, ax), (bz, by, bx), (sz, sy, sx) = self.bounds.start, self.bounds.stop, self.shape
         z, y, x = az + index[0] * sz, ay + index[1] * sy, ax + index[2] * sx
         write = Box((z, y, x), (min(z + sz, bz), min(y + sy, by), min(x + sx, bx)))
@@ -195,11 +193,16 @@ class BlockGrid:
 
     def index(self, number: int) -> Triple:
         """The z, y, x index of a block by its row-major number."""
-        _, ny, nx = self.counts
-        if not 0 <= number < len(self):
+        nz, ny, nx = self.counts
+        if not 0 <= number < nz * ny * nx:
             raise IndexError(f"block number {number} is outside the grid of {len(self)} blocks")
         rest, x = divmod(number, nx)
         return (*divmod(rest, ny), x)
+
+    def _inside(self, index: Triple) -> Triple:
+        if not all(0 <= i < n for i, n in zip(index, self.counts, strict=True)):
+            raise IndexError(f"block {index} is outside the grid of {self.counts} blocks")
+        return index
 
     def number(self, index: Triple) -> int:
         """The row-major number of a block by its z, y, x index."""

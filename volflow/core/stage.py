@@ -106,6 +106,8 @@ class Stage(BaseModel):
     with a default is optional. An argument named `mask` is given the boolean mask over the read
     box (None where the pipeline has none); a stage without it has its outputs zeroed outside the
     mask. `version` is raised when the same input gives other bytes than before.
+    `anchored` says that what a block does depends on the bounds it lies in (tiles, open faces): a
+    trial of a few blocks then tells them those of the whole volume.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,6 +115,7 @@ class Stage(BaseModel):
     version: ClassVar[int] = 1
     pool: ClassVar[str] = "cpu"
     wants: ClassVar[dict[str, Layer]] = {}
+    anchored: ClassVar[bool] = False
 
     @property
     def halo(self) -> Triple:
@@ -136,12 +139,7 @@ class Stage(BaseModel):
     @classmethod
     def inputs(cls) -> dict[str, bool]:
         """The names of what the stage reads, and whether it must be there."""
-        parameters = _signature(cls.entry()).parameters.values()
-        return {
-            parameter.name: parameter.default is inspect.Parameter.empty
-            for parameter in parameters
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name != "mask"
-        }
+        return dict(_inputs(cls.entry()))
 
     @classmethod
     def takes_mask(cls) -> bool:
@@ -151,6 +149,10 @@ class Stage(BaseModel):
     def memory(self, shape: Triple) -> int:
         """Bytes at the peak of one block whose read box has this shape, arrays read included."""
         return 32 * int(np.prod(shape))
+
+    def effort(self, grid: BlockGrid, bounds: Box) -> float:
+        """What the time of all blocks of a grid within bounds grows with; here voxels written."""
+        return float(grid.bounds.size)
 
     def check(self, grid: BlockGrid) -> list[str]:
         """What is wrong with these parameters on this grid, one sentence each."""
@@ -198,6 +200,16 @@ class Stage(BaseModel):
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     """A function's signature; asked for each block, and costly to find."""
     return inspect.signature(function)
+
+
+@lru_cache(maxsize=256)
+def _inputs(function: Callable[..., Any]) -> dict[str, bool]:
+    """The keyword-only arguments of a function but `mask`, and whether each must be given."""
+    return {
+        parameter.name: parameter.default is inspect.Parameter.empty
+        for parameter in _signature(function).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name != "mask"
+    }
 
 
 class Reduction(Stage):
