@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from typing import Any
+
+from volflow.errors import StorageError
 
 RETRIES = {"max_retries": 4, "initial_delay": "250ms", "max_delay": "2s"}
 """Enough for a hiccup of the network; a store that is not there is told within seconds."""
@@ -32,6 +37,8 @@ _PUT_RIGHT = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ?profile=NAME of your AWS credentials",
     "gs": "`gcloud auth application-default login`, or GOOGLE_APPLICATION_CREDENTIALS",
 }
+_GOOGLE = "https://storage.googleapis.com"
+_PROBE = 5.0  # seconds to ask whether a bucket is there
 _YES = ("1", "yes", "true")
 
 
@@ -44,9 +51,15 @@ def bucket_spec(scheme: str, bucket: str, folder: str, options: Mapping[str, str
     bucket, folder : str
     options : mapping of str
         See `OPTIONS`; what they do not say is taken from the environment.
+
+    Raises
+    ------
+    StorageError
+        If the environment names a file of credentials that is not there.
     """
     if scheme == "gs":
         _find_emulator()
+        _require_credentials()
         found: dict[str, Any] = {"driver": "gcs", "bucket": bucket, "path": folder}
         if "project" in options:
             found["gcs_user_project"] = {"project_id": options["project"]}
@@ -84,6 +97,33 @@ def _find_emulator() -> None:
         os.environ.setdefault("GOOGLE_AUTH_TOKEN_FOR_TESTING", "emulator")
 
 
+def _require_credentials() -> None:
+    """Raise for a file that tensorstore would pass over, to be a stranger at the door then."""
+    file = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    if file and not os.path.isfile(file) and "GOOGLE_AUTH_TOKEN_FOR_TESTING" not in os.environ:
+        raise StorageError(
+            f"GOOGLE_APPLICATION_CREDENTIALS names {file}, and there is no such file"
+        )
+
+
+def lacks_bucket(location: str) -> bool:
+    """Whether Google Cloud Storage says that there is no such bucket.
+
+    tensorstore takes that answer for an object that is not there, and for a list of none. Nothing
+    but the name is sent; any other answer, or none, is no.
+    """
+    bucket = urllib.parse.quote(location.removeprefix("gs://").partition("/")[0], safe="")
+    server = os.environ.get("TENSORSTORE_GCS_HTTP_URL", _GOOGLE)
+    try:
+        urllib.request.urlopen(f"{server}/storage/v1/b/{bucket}", timeout=_PROBE).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code == 404
+    except (OSError, ValueError):
+        pass
+    return False
+
+
 def be_patient() -> None:
     """Bound how long a connection may be silent; before tensorstore's first request."""
     for name, seconds in PATIENCE.items():
@@ -110,7 +150,7 @@ def told(error: BaseException, location: str) -> str:
     scheme, _, rest = location.partition("://")
     if scheme not in _PUT_RIGHT:
         return text
-    if re.search(r"PERMISSION_DENIED|UNAUTHENTICATED", text):
+    if re.search(r"PERMISSION_DENIED|UNAUTHENTICATED|credentials file", text):
         return f"the store does not let us in ({text}); it is asked with {_PUT_RIGHT[scheme]}"
     if "NoSuchBucket" in text or (scheme == "gs" and text.startswith("NOT_FOUND: Not Found")):
         return f"there is no bucket '{rest.partition('/')[0]}' ({text})"

@@ -149,6 +149,9 @@ class Store:
         ------
         StorageError
         """
+        if self.location.startswith("gs://") and remote.lacks_bucket(self.location):
+            bucket = self.location.split("/")[2]
+            raise StorageError(f"{self.location}: there is no bucket '{bucket}'")
         if self.remote:
             few = ts.KvStore.KeyRange("volflow.none", "volflow.none/")  # no name of ours
             self._wait(self._objects.list(few), "")

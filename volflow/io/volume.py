@@ -334,8 +334,9 @@ def _scales_of_ours(module: ModuleType, address: Address) -> Scales | None:
 def _opened(address: Address, level: int, own: bool) -> Voxels:
     try:
         voxels: Voxels = _FORMATS[address.format].open_scale(address, level, own)
-    except StorageError:
-        Store(str(address)).require_bucket()  # which is told before what it does not hold
+    except StorageError as error:
+        if error.__cause__ is None:  # else a store has told what is wrong
+            Store(str(address)).require_bucket()  # which is told before what it does not hold
         raise
     return voxels
 
