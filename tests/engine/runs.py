@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from volflow.core.geometry import Box
 from volflow.core.pipeline import VolumeSpec, from_dict
@@ -36,6 +40,27 @@ def planned(run: Path, *steps: dict[str, Any], **rest: Any) -> Plan:
         **rest,
     }
     return plan(from_dict(document), only=only)
+
+
+def block_children() -> list[tuple[int, int]]:
+    """The processes below this one that run blocks, and the worker of each, by their ids."""
+    family = psutil.Process().children(recursive=True)
+    known = {process.pid for process in family}
+    found = []
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ends while it is asked
+            parent = process.ppid()
+            if "volflow.engine.child" in process.cmdline() and parent in known:
+                found.append((process.pid, parent))
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 300.0) -> None:
+    """Wait until something holds; so many seconds are for a machine that is far too busy."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not come to that within {seconds:.0f} s"
+        time.sleep(0.02)
 
 
 def expected_index() -> np.ndarray:

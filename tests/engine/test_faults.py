@@ -4,13 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import psutil
 import pytest
 
-from tests.engine.runs import expected_index, files, layer, planned, toy
+from tests.engine.runs import (
+    block_children,
+    expected_index,
+    files,
+    layer,
+    planned,
+    toy,
+    wait_for,
+)
 from volflow.engine.cluster import connect
 from volflow.engine.run import execute
 from volflow.engine.status import status
@@ -19,11 +26,7 @@ from volflow.engine.workers import what_became_of
 
 pytestmark = pytest.mark.cluster
 
-
-def children_of_blocks():
-    """Processes below this one that run blocks."""
-    family = psutil.Process().children(recursive=True)
-    return [process for process in family if "volflow.engine.child" in process.cmdline()]
+PATIENCE = 10.0  # seconds for a block; the first one of a child loads the libraries, too
 
 
 def test_each_poison_block_is_named_with_its_reason_and_the_others_are_done(tmp_path):
@@ -35,7 +38,7 @@ def test_each_poison_block_is_named_with_its_reason_and_the_others_are_done(tmp_
         "hangs": [[3, 2, 2]],
     }
     plan = planned(tmp_path, toy("Poison", **{"with": settings}), toy("Double"))
-    result = execute(plan, cluster="local", workers=2, timeout=3)
+    result = execute(plan, cluster="local", workers=2, timeout=PATIENCE)
     reasons = {failure.index: (failure.reason, failure.error) for failure in result.failures}
     assert {index: reason for index, (reason, _) in reasons.items()} == {
         (0, 0, 1): "exception",
@@ -56,7 +59,7 @@ def test_each_poison_block_is_named_with_its_reason_and_the_others_are_done(tmp_
         (43, 5, 0),
         (0, 0, 48),
     ]
-    assert children_of_blocks() == []
+    assert block_children() == []
 
 
 def test_a_block_that_eats_memory_is_stopped(tmp_path):
@@ -106,11 +109,9 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path):
     class Killer(Watcher):
         def progress(self, step, result, sweep):
             if len(killed) < 2 and result.done > 5 * (len(killed) + 1):
-                for child in psutil.Process().children(recursive=True):
-                    if "volflow.engine.child" in child.cmdline():
-                        killed.append(child.ppid())
-                        os.kill(child.ppid(), signal.SIGKILL)
-                        return
+                for _, worker in block_children()[:1]:
+                    killed.append(worker)
+                    os.kill(worker, signal.SIGKILL)
 
     settings = {"trace": str(trace), "seconds": 0.05}
     plan = planned(tmp_path / "run", toy("Index", **{"with": settings}), toy("Double"))
@@ -129,8 +130,7 @@ sys.path.insert(0, {root!r})
 from tests.engine.runs import planned, toy
 from volflow.engine.run import execute
 if __name__ == "__main__":
-    settings = {{"trace": {trace!r}, "seconds": 0.05}}
-    plan = planned(Path({run!r}), toy("Index", **{{"with": settings}}), toy("Double"))
+    plan = planned(Path({run!r}), toy("Index", **{{"with": {settings!r}}}), toy("Double"))
     execute(plan, cluster="local", workers=2)
 """
 
@@ -142,21 +142,24 @@ def test_a_killed_driver_leaves_no_process_and_a_run_that_resumes(tmp_path):
     trace, run = tmp_path / "trace", tmp_path / "run"
     trace.mkdir()
     script = tmp_path / "driver.py"
-    script.write_text(DRIVER.format(root=root, trace=str(trace), run=str(run)))
+    held = tmp_path / "held"
+    held.touch()
+    settings = {"trace": str(trace), "held_by": str(held)}
+    plan = planned(run, toy("Index", **{"with": settings}), toy("Double"))
+    script.write_text(DRIVER.format(root=root, run=str(run), settings=settings))
     driver = subprocess.Popen([sys.executable, str(script)])
-    deadline = time.monotonic() + 60
-    while len(list(trace.iterdir())) < 16 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    family = psutil.Process(driver.pid).children(recursive=True)
-    assert sum("volflow.engine.child" in process.cmdline() for process in family) == 2
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    gone, alive = psutil.wait_procs(family, timeout=15)
-    assert len(gone) >= 4
+    try:
+        wait_for(lambda: len(list(trace.iterdir())) >= 16 and _done(plan))
+        family = psutil.Process(driver.pid).children(recursive=True)
+        assert driver.poll() is None
+    finally:
+        driver.kill()
+        driver.wait()
+    gone, alive = psutil.wait_procs(family, timeout=120)
+    assert len(gone) >= 3  # two workers, and a child at least
     assert alive == []
 
-    settings = {"trace": str(trace), "seconds": 0.05}
-    plan = planned(run, toy("Index", **{"with": settings}), toy("Double"))
+    held.unlink()
     marked = {
         plan.steps[0].jobs[0].sweep.grid.index(number)
         for start, stop in _done(plan)

@@ -48,29 +48,35 @@ def test_a_run_that_was_never_started_is_left_not_blocked(tmp_path):
 
 @pytest.mark.cluster
 def test_during_a_run_handed_out_blocks_are_running_and_all_add_up(tmp_path):
+    run, held = tmp_path / "run", tmp_path / "held"
+    held.touch()
     seen, over = [], threading.Event()
+
+    def half_way(found):
+        return found.steps[0].running > 0 and found.blocks_per_second > 0 and found.seconds_left
 
     def ask():
         while not over.wait(0.2):
             with contextlib.suppress(PlanError):  # not yet begun
-                seen.append(status(str(tmp_path)))
+                seen.append(status(str(run)))
+                if half_way(seen[-1]):
+                    held.unlink(missing_ok=True)
 
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        plan = planned(tmp_path, toy("Index", **{"with": {"seconds": 0.4}}))
+        plan = planned(run, toy("Index", **{"with": {"held_by": str(held)}}))
         assert execute(plan, cluster="local", workers=2).ok
     finally:
         over.set()
         asking.join()
-    assert any(found.steps[0].running > 0 for found in seen)
-    assert any(found.blocks_per_second > 0 and found.seconds_left for found in seen)
+    assert any(half_way(found) for found in seen)
     for found in seen:
         assert found.steps[0].left >= 0
         assert sum(parts(found.steps[0])) == found.steps[0].total
-    after = status(str(tmp_path))
+    after = status(str(run))
     assert after.finished
-    assert Store(str(tmp_path)).read(PROGRESS) is None
+    assert Store(str(run)).read(PROGRESS) is None
 
 
 def test_what_a_dead_driver_last_said_counts_no_more(tmp_path):

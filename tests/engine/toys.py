@@ -34,10 +34,16 @@ class Nothing(Stage):
 
 
 class Index(Stage):
-    """Writes at each voxel a number that tells where it is."""
+    """Writes at each voxel a number that tells where it is.
+
+    Blocks of layer `held_from` and behind wait while there is a file `held_by`: so a test meets a
+    run half way, however fast or slow either of them is.
+    """
 
     trace: str = ""
     seconds: float = 0.0
+    held_by: str = ""
+    held_from: int = 2
 
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
@@ -48,6 +54,8 @@ class Index(Stage):
             name = f"{'-'.join(map(str, block.index))}.{os.getpid()}.{time.time_ns()}"
             (Path(self.trace) / name).touch()
         time.sleep(self.seconds)
+        while self.held_by and block.index[0] >= self.held_from and Path(self.held_by).exists():
+            time.sleep(0.01)
         z, y, x = np.indices(block.write.shape)
         a, b, c = block.write.start
         return {"index": ((z + a) * 10_000 + (y + b) * 100 + x + c + 1).astype("uint32")}
@@ -154,7 +162,7 @@ class Poison(Stage):
         if index in self.eats:
             hoard = []
             while True:
-                hoard.append(np.ones(2**22))
+                hoard.append(np.ones(2**20))
                 time.sleep(0.01)
         if index in self.killed:
             os.kill(os.getpid(), signal.SIGKILL)

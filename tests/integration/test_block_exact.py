@@ -3,9 +3,9 @@
 import os
 import signal
 
-import psutil
 import pytest
 
+from tests.engine.runs import block_children
 from tests.integration.fib25 import fingerprint, needs_fib25, segment
 from volflow.engine.watch import Watcher
 
@@ -45,11 +45,9 @@ def test_bounds_cut_anywhere_and_killed_workers_change_no_byte(tmp_path):
         def progress(self, step, result, sweep):
             if step.name in killed:
                 return
-            for process in psutil.Process().children(recursive=True):
-                if "volflow.engine.child" in process.cmdline():
-                    killed.append(step.name)
-                    os.kill(process.ppid(), signal.SIGKILL)
-                    return
+            for _, worker in block_children()[:1]:
+                killed.append(step.name)
+                os.kill(worker, signal.SIGKILL)
 
     stormy = tmp_path / "stormy"
     result = segment(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import logging
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -112,7 +111,6 @@ def test_a_run_does_not_fail_for_want_of_its_picture(
         raise MemoryError("no room to draw")
 
     monkeypatch.setattr(report, "overview", broken)
-    logging.getLogger("volflow").propagate = True
     assert painted(tmp_path / "run").ok
     assert "no room to draw" in caplog.text
     assert (tmp_path / "run" / "report.html").exists()
@@ -126,7 +124,6 @@ def test_a_run_does_not_fail_for_want_of_its_report(
         raise OSError("disk full")
 
     monkeypatch.setattr(report, "run_layers", broken)
-    logging.getLogger("volflow").propagate = True
     assert painted(tmp_path / "run").ok
     assert "disk full" in caplog.text
 

@@ -23,13 +23,32 @@ YOUNG = 2.0  # seconds in which a driver that has made its folder surely holds i
 def scratch() -> Iterator[str]:
     """A folder that goes when the context ends, or after the death of this process."""
     remove_abandoned()
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+    while True:
+        with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+            held = _held(folder)
+            if held is None:
+                continue
+            try:
+                yield folder
+            finally:
+                os.close(held)
+            return
+
+
+def _held(folder: str) -> int | None:
+    """A descriptor with the lock on a folder; None if it was removed before it was ours.
+
+    That takes more than `YOUNG` seconds on a machine that is far too busy.
+    """
+    try:
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            yield folder
-        finally:
-            os.close(held)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(held, fcntl.LOCK_EX)
+    if os.path.exists(folder):
+        return held
+    os.close(held)
+    return None
 
 
 def remove_abandoned() -> None:
@@ -38,16 +57,17 @@ def remove_abandoned() -> None:
         with contextlib.suppress(OSError):  # another's, or gone meanwhile
             found = folder.stat()
             old = time.time() - found.st_mtime > YOUNG
-            if old and found.st_uid == os.getuid() and _is_abandoned(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            if old and found.st_uid == os.getuid():
+                _remove_unheld(folder)
 
 
-def _is_abandoned(folder: Path) -> bool:
+def _remove_unheld(folder: Path) -> None:
+    """Remove a folder under its lock, so that nobody takes it for theirs meanwhile."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
-        return False
+        return
     finally:
         os.close(descriptor)
-    return True

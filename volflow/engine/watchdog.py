@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import deque
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from volflow.engine.cluster import Crew
@@ -78,6 +78,14 @@ class Watchdog:
         self.pet()
 
     def __enter__(self) -> Watchdog:
+        # A shell has what it runs with `&` ignore SIGINT; the watchdog's own has to come through.
+        self._deaf = (
+            self.on_stall == "end"
+            and threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        )
+        if self._deaf:
+            signal.signal(signal.SIGINT, self._interrupt)
         self._thread.start()
         return self
 
@@ -89,6 +97,8 @@ class Watchdog:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if self._deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         with contextlib.suppress(StorageError):
             self._store.delete(PROGRESS)
 
@@ -158,6 +168,11 @@ class Watchdog:
             return
         self.ended = f"step '{job.step}': nothing was finished for {quiet:.0f} s"
         signal.pthread_kill(self._driver.ident, signal.SIGINT)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Answer SIGINT where it is ignored: only to the watchdog's own."""
+        if self.ended:
+            raise KeyboardInterrupt
 
     def _places(self, job: Job) -> list[str]:
         """What is under way, a line each; what a worker has begun comes first."""

@@ -1,0 +1,67 @@
+"""A driver's own folder: it goes when the driver does, and is nobody else's to remove."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from volflow.engine import scratch as scratch_module
+from volflow.engine.scratch import PREFIX, remove_abandoned, scratch
+
+DRIVER = """
+import os, signal
+from volflow.engine.scratch import scratch
+with scratch() as folder:
+    open(os.path.join(folder, "file"), "w").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(scratch_module, "YOUNG", -1.0)  # no folder is too young to be removed
+    return tmp_path
+
+
+def test_it_goes_with_its_context_and_others_leave_it_alone(place):
+    with scratch() as folder:
+        (Path(folder) / "file").touch()
+        remove_abandoned()
+        with scratch() as other:
+            assert other != folder
+        assert os.listdir(folder) == ["file"]
+    assert list(place.iterdir()) == []
+
+
+def test_a_killed_drivers_folder_is_removed_by_the_next_one(place):
+    assert subprocess.run([sys.executable, "-c", DRIVER], check=False).returncode == -9
+    assert len(list(place.glob(f"{PREFIX}*/file"))) == 1
+    remove_abandoned()
+    assert list(place.iterdir()) == []
+
+
+def test_a_folder_that_is_removed_before_it_is_held_is_made_anew(place, monkeypatch):
+    made = []
+    opened = os.open
+
+    def late(path, flags, *more, **named):
+        if str(path).startswith(str(place / PREFIX)) and path not in made:
+            made.append(path)
+            if len(made) == 1:
+                remove_abandoned()  # another driver comes between, while this one is not held
+        return opened(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", late)
+    with scratch() as folder:
+        assert os.path.isdir(folder)
+        assert folder != made[0]
+        remove_abandoned()
+        assert os.path.isdir(folder)
