@@ -90,8 +90,10 @@ def main() -> None:
     )
     HTTPServer.request_queue_size = 128  # with five, others wait a second before they knock again
     server.RequestHandler.wbufsize = -1  # an answer is sent as a whole, not held back for its end
-    port, bucket = int(sys.argv[1]), sys.argv[2]
-    server.create_server("127.0.0.1", port, in_memory=True, default_bucket=bucket).run()
+    # The kernel chooses the port, which is printed; it ends when its input does.
+    with server.create_server("127.0.0.1", 0, in_memory=True, default_bucket=sys.argv[1]) as made:
+        print(made._api._httpd.server_port, flush=True)
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -19,21 +19,19 @@ import pytest
 BUCKET = "bucket"
 
 
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+@contextlib.contextmanager
+def refusing_port() -> Iterator[int]:
+    """A port that nobody listens at, and that nobody else can take meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield int(taken.getsockname()[1])
 
 
 @contextlib.contextmanager
 def s3_server(**environment: str) -> Iterator[str]:
     """The endpoint of an S3 server."""
     _require("moto")
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _running(command, environment):
-        endpoint = f"http://127.0.0.1:{port}"
+    with _running(["tests.io.s3_server"], environment) as endpoint:
         request = urllib.request.Request(f"{endpoint}/{BUCKET}", method="PUT")
         _answered(request)
         yield endpoint
@@ -43,9 +41,7 @@ def s3_server(**environment: str) -> Iterator[str]:
 def gcs_server() -> Iterator[str]:
     """The endpoint of a Google Cloud Storage server."""
     _require("gcp_storage_emulator")
-    port = free_port()
-    with _running([sys.executable, "-m", "tests.io.gcs_server", str(port), BUCKET], {}):
-        endpoint = f"http://127.0.0.1:{port}"
+    with _running(["tests.io.gcs_server", BUCKET], {}) as endpoint:
         _answered(urllib.request.Request(f"{endpoint}/storage/v1/b"))
         yield endpoint
 
@@ -56,18 +52,26 @@ def _require(module: str) -> None:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], environment: dict[str, str]) -> Iterator[None]:
-    """A process while the context lasts; what it says is not kept."""
+def _running(module: list[str], environment: dict[str, str]) -> Iterator[str]:
+    """The endpoint of a server that is a module of ours and prints its port; it ends with us."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     everything = {**os.environ, "PYTHONPATH": root, **environment}
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=everything
-    )
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    command = [sys.executable, "-m", *module]
+    with tempfile.TemporaryFile("w+") as log:
+        ours = subprocess.PIPE
+        process = subprocess.Popen(
+            command, stdin=ours, stdout=ours, stderr=log, text=True, env=everything
+        )
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().strip()
+            if not port:
+                log.seek(0)
+                raise RuntimeError(f"{' '.join(command)} did not start:\n{log.read()[-2000:]}")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def _answered(request: urllib.request.Request, seconds: float = 60) -> None:

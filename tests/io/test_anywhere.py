@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.io.conftest import STORES
+from tests.io.test_lock import wait_for_beats
 from tests.io.test_volume import SEGMENTATION, noise
 from volflow.core.geometry import Box
 from volflow.core.pipeline import VolumeSpec
@@ -65,7 +66,7 @@ def test_the_lock_keeps_others_out_and_beats(anywhere):
     with RunLock(anywhere, beat=0.2) as lock:
         with pytest.raises(RunHeld, match="is held by process"):
             RunLock(anywhere).__enter__()
-        time.sleep(0.7)
+        wait_for_beats(anywhere, 2)
         assert not lock.lost.is_set()
     assert lock.holder() is None
     with RunLock(anywhere):

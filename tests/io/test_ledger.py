@@ -1,5 +1,4 @@
 import itertools
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -80,14 +79,18 @@ def test_a_purge_keeps_one_digest_and_other_steps(tmp_path):
     assert [job for job in jobs if ledger.done(job) or ledger.failed(job)] == ["ab/d1/map"]
 
 
-def test_reading_many_markers_is_one_listing(tmp_path):
+def test_reading_many_markers_is_one_listing(tmp_path, monkeypatch):
     folder = tmp_path / "ledger" / JOB / "done"
     folder.mkdir(parents=True)
     for number in range(0, 20_000, 2):
         (folder / f"{number}-{number + 1}").touch()
-    begun = time.perf_counter()
+
+    def asked(*arguments, **named):
+        raise AssertionError("a marker was asked for by its name")
+
+    for name in ("find", "read", "read_many", "read_json", "present"):
+        monkeypatch.setattr(Store, name, asked)
     assert len(Ledger(str(tmp_path)).done(JOB)) == 10_000
-    assert time.perf_counter() - begun < 2  # it takes 0.05 s; ten thousand reads take more
 
 
 def test_a_layer_knows_its_owner_by_scale(tmp_path):

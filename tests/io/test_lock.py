@@ -4,10 +4,14 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
+import psutil
 import pytest
 
+from tests.engine.runs import wait_for
 from volflow.errors import RunHeld
+from volflow.io import lock as lock_module
 from volflow.io.lock import KEY, RunLock
 from volflow.io.store import Store
 
@@ -54,10 +58,32 @@ def held_elsewhere(run, beat, **more):
     Store(run).write_json(KEY, {**body, "beat": beat, "interval": 0.2, "token": "t", **more})
 
 
+def wait_for_beats(run, count):
+    """Wait until the holder of a run has beaten so many times more."""
+    store = Store(run)
+    for _ in range(count):
+        before = store.find(KEY).generation
+        wait_for(lambda before=before: store.find(KEY).generation != before)
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """What is done in place of each wait of a lock, a list of its seconds unless the test says."""
+    found = types.SimpleNamespace(seconds=[], instead=lambda: None)
+
+    def sleep(seconds):
+        found.seconds.append(seconds)
+        found.instead()
+
+    fake = types.SimpleNamespace(time=time.time, sleep=sleep)
+    monkeypatch.setattr(lock_module, "time", fake)
+    return found
+
+
 def test_a_second_driver_is_told_who_holds_the_run(tmp_path):
     run = str(tmp_path)
     with RunLock(run, beat=0.1) as lock:
-        time.sleep(0.35)  # it is ours after some beats as it was before them
+        wait_for_beats(run, 3)  # it is ours after some beats as it was before them
         assert not lock.lost.is_set()
         who = rf"held by process {os.getpid()} on .* \(user .*, since \d{{4}}-"
         with pytest.raises(RunHeld, match=who), RunLock(run):
@@ -74,7 +100,7 @@ def test_the_lock_is_released_when_the_run_fails(tmp_path):
     assert Store(str(tmp_path)).read(KEY) is None
 
 
-def test_a_killed_holder_on_this_machine_is_replaced_at_once(tmp_path):
+def test_a_killed_holder_on_this_machine_is_replaced_at_once(tmp_path, waits):
     run = str(tmp_path)
     process = start(HOLD, run)
     try:
@@ -82,11 +108,11 @@ def test_a_killed_holder_on_this_machine_is_replaced_at_once(tmp_path):
         with pytest.raises(RunHeld, match=f"process {process.pid} "), RunLock(run):
             pass
         os.kill(process.pid, signal.SIGKILL)
-        time.sleep(0.2)  # it is a zombie now, until we wait for it
-        begun = time.monotonic()
+        zombie = psutil.STATUS_ZOMBIE  # until we wait for it
+        wait_for(lambda: psutil.Process(process.pid).status() == zombie)
         with RunLock(run) as lock:
-            assert time.monotonic() - begun < 1
             assert lock.holder()["pid"] == os.getpid()
+        assert waits.seconds == []
     finally:
         end(process)
 
@@ -119,33 +145,24 @@ def test_of_eight_processes_exactly_one_wins(tmp_path):
                 end(process)
 
 
-def test_a_holder_elsewhere_is_replaced_only_when_its_beat_is_old(tmp_path):
+def test_a_holder_elsewhere_is_replaced_only_when_its_beat_is_old(tmp_path, waits):
     run = str(tmp_path)
     held_elsewhere(run, beat=time.time() - 50)
     with pytest.raises(RunHeld, match=r"held by process 1 on far \(user eve, since noon\)"):
         RunLock(run).__enter__()
+    assert waits.seconds == []
     with RunLock(run, stale=40) as lock:
         assert lock.holder()["host"] != "far"
+    assert waits.seconds == [0.4]  # two of its beats
 
 
-def test_a_holder_whose_clock_is_wrong_is_not_replaced_while_it_beats(tmp_path):
+def test_a_holder_whose_clock_is_wrong_is_not_replaced_while_it_beats(tmp_path, waits):
     run = str(tmp_path)
     held_elsewhere(run, beat=0)
-    script = (
-        "import sys, time\n"
-        "from tests.io.test_lock import held_elsewhere\n"
-        "for beat in range(100):\n"
-        "    held_elsewhere(sys.argv[1], beat)\n"
-        "    print('beat', flush=True)\n"
-        "    time.sleep(0.1)\n"
-    )
-    process = start(script, run)
-    try:
-        assert process.stdout.readline() == "beat\n"
-        with pytest.raises(RunHeld, match="is held by process 1 on far"):
-            RunLock(run).__enter__()
-    finally:
-        end(process)
+    waits.instead = lambda: held_elsewhere(run, beat=1)
+    with pytest.raises(RunHeld, match="is held by process 1 on far"):
+        RunLock(run).__enter__()
+    assert waits.seconds == [0.4]
 
 
 @pytest.mark.parametrize("body", [b"", b"{not json", b"[]"])
@@ -160,10 +177,10 @@ def test_the_beat_is_renewed_and_a_lost_lock_is_noticed(tmp_path, caplog):
     run, store = str(tmp_path), Store(str(tmp_path))
     with RunLock(run, beat=0.1) as lock:
         first = json.loads(store.read(KEY))["beat"]
-        time.sleep(0.35)
+        wait_for_beats(run, 2)
         assert json.loads(store.read(KEY))["beat"] > first
         assert not lock.lost.is_set()
         held_elsewhere(run, beat=time.time())
-        assert lock.lost.wait(2)
+        assert lock.lost.wait(120)
         assert "taken over by process 1 on far" in caplog.text
     assert json.loads(store.read(KEY))["host"] == "far"  # theirs is not released by us

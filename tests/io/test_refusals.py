@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine.runs import planned, toy
 from tests.io.faulty_proxy import FaultyProxy
-from tests.io.servers import free_port, s3_server
+from tests.io.servers import refusing_port, s3_server
 from volflow.core.pipeline import VolumeSpec
 from volflow.errors import PlanError, StorageError
 from volflow.io import address, remote
@@ -90,10 +90,12 @@ def test_a_bucket_that_is_not_there_is_named(s3, gs):
 
 
 def test_an_endpoint_that_nobody_answers_at_is_told(s3, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    address.open_kvstore.cache_clear()
-    with pytest.raises(StorageError, match=r"nobody answers \(.*Failed to connect to 127.0.0.1"):
-        Store(f"{s3}/a").read("key")
+    told = r"nobody answers \(.*Failed to connect to 127.0.0.1"
+    with refusing_port() as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        address.open_kvstore.cache_clear()
+        with pytest.raises(StorageError, match=told):
+            Store(f"{s3}/a").read("key")
 
 
 def test_a_silent_server_is_not_waited_for_forever():

@@ -1,13 +1,12 @@
 """A whole run on each kind of store: undisturbed, killed and resumed, and through a bad network."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.engine.runs import wait_for
 from tests.io.faulty_proxy import FaultyProxy
 from tests.io.remote_runs import objects, run_to_the_end, small_run, wrongly_marked
 from volflow.engine.ranges import job_path
@@ -20,7 +19,7 @@ DRIVER = """
 import sys
 from tests.io.remote_runs import small_run
 from volflow.engine.run import execute
-execute(small_run(sys.argv[1], trace=sys.argv[2], seconds=0.4))
+execute(small_run(sys.argv[1], trace=sys.argv[2], held_by=sys.argv[3], held_from=1))
 """
 
 
@@ -45,17 +44,20 @@ def test_a_run_leaves_the_same_objects_on_every_store(anywhere, undisturbed):
 def test_a_killed_run_is_resumed_to_the_same_objects(anywhere, undisturbed, tmp_path):
     trace = tmp_path / "trace"
     trace.mkdir()
+    held = tmp_path / "held"
+    held.touch()
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-c", DRIVER, anywhere, str(trace)]
+    command = [sys.executable, "-c", DRIVER, anywhere, str(trace), str(held)]
     driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    plan = small_run(anywhere, trace=str(trace), seconds=0.4)
+    plan = small_run(anywhere, trace=str(trace), held_by=str(held), held_from=1)
     job = plan.steps[0].jobs[0]
-    deadline = time.monotonic() + 60
-    while not Ledger(anywhere).done(job_path(job)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert driver.poll() is None
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    try:
+        wait_for(lambda: Ledger(anywhere).done(job_path(job)) or driver.poll() is not None)
+        assert driver.poll() is None
+    finally:
+        driver.kill()
+        driver.wait()
+    held.unlink()
     ((start, stop),) = Ledger(anywhere).done(job_path(job))
     assert 0 < stop - start < len(job.sweep.grid)
     assert wrongly_marked(plan) == []
