@@ -23,7 +23,12 @@ env: .venv/.made
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv 2>/dev/null || $(PYTHON) -m venv --without-pip .venv
 	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
 	else pip="$(PYTHON) -m pip --python $(BIN)/python"; fi; \
-	$$pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test,view]'
+	for pause in 5 20 none; do \
+		$$pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 \
+			-c constraints.txt --editable '.[test,view]' && break; \
+		test $$pause != none || exit 1; \
+		echo "pip failed; once more in $$pause s"; sleep $$pause; \
+	done
 	@touch $@
 
 demo: env
@@ -31,7 +36,7 @@ demo: env
 
 test: lint
 	@echo "== tests"
-	@$(BIN)/pytest -q -n auto --maxprocesses=4 --dist=loadfile
+	@$(BIN)/pytest -q -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder -rfE --tb=short
 
 lint: env
 	@echo "== ruff format"
