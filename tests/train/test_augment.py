@@ -71,6 +71,7 @@ def test_a_missing_section_changes_only_the_image():
         {"shifted": 1.0},
         {"missing": 1.0},
         {"defects": 1.0},
+        {"cutout": 1.0},
         {"section_contrast": 0.1},
         {"contrast": 0.5},
         {"brightness": 0.5},
@@ -90,6 +91,26 @@ def test_what_spoils_the_image_leaves_the_truth(change):
         assert np.isfinite(result.image).all()
     assert any((result.image != before).any() for result in results)
     np.testing.assert_array_equal(sample.image, before)  # the crop itself is not written to
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(8, 12, 12), (1, 3, 40), (5, 16, 9)]))
+def test_cutout_blanks_boxes_and_leaves_all_else(seed, shape):
+    image = crop(1, shape).image + 5  # nowhere blank by itself
+    result = augment.cut_out(image, np.random.default_rng(seed))
+    blank = result == augment.NEUTRAL
+    np.testing.assert_array_equal(result[~blank], image[~blank])
+    sides = [max(1, side // 4) for side in shape]
+    assert 1 <= blank.sum() <= augment.BOXES * np.prod(sides)
+    for axis, most in enumerate(sides):
+        others = tuple(other for other in range(3) if other != axis)
+        assert blank.any(axis=others).sum() <= augment.BOXES * most
+
+
+def test_a_box_that_is_cut_out_may_lie_anywhere():
+    rng, image = np.random.default_rng(0), np.ones((4, 8, 8), np.float32)
+    often = np.mean([augment.cut_out(image, rng) == 0 for _ in range(2000)], axis=0)
+    assert often.min() > 0.005
+    assert often.max() < 0.5
 
 
 def test_nothing_asked_for_changes_nothing():

@@ -1,8 +1,7 @@
 """What a microscope, a knife and an aligner do to sections, done to training crops.
 
 Every function takes a crop and a random generator and returns new arrays. Those that move voxels
-move image and truth alike; those that spoil the image leave the truth alone, for it is what the
-network shall still find.
+move image and truth alike; those that spoil the image leave the truth, which shall still be found.
 """
 
 from __future__ import annotations
@@ -12,15 +11,18 @@ from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import ndimage
 
+from volflow.train.elastic import STIFF, bent
 from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
+Spacing = Annotated[float, Field(ge=1)]
 NEUTRAL = 0.0  # the middle of normalised intensities
 REFLECTED = 16  # voxels: the usual halo of a tile
+BOXES = 4  # blanked in one crop, at most
 
 
 class Augmentation(BaseModel):
@@ -62,20 +64,45 @@ class Augmentation(BaseModel):
     """Voxels, at most."""
     defects: Chance = 0.0
     """Chance of a crop with a dark or bright blot, a few sections thick."""
+    cutout: Chance = 0.0
+    """Chance of a crop in which a few boxes are blank, each up to a quarter of its sides long."""
+    elastic: Chance = 0.0
+    """Chance of a crop that is bent, truth included; of planar ones, within sections only."""
+    elastic_shift: tuple[Amount, Amount, Amount] = (0.0, 2.0, 2.0)
+    """Voxels z y x that control points are moved by, standard deviation."""
+    elastic_spacing: tuple[Spacing, Spacing, Spacing] = (4.0, 40.0, 40.0)
+    """Voxels z y x from one control point to the next."""
     ended: Chance = 0.0
     """Chance that the volume ends within the crop: beyond, it is reflected as `predict` does."""
+
+    @model_validator(mode="after")
+    def _unfolded(self) -> Augmentation:
+        for axis, shift, apart in zip("zyx", self.elastic_shift, self.elastic_spacing, strict=True):
+            if shift * STIFF > apart:
+                raise ValueError(
+                    f"elastic_shift along {axis} must be at most 1/{STIFF} of elastic_spacing, or "
+                    f"crops fold over; got {shift:g} voxels for points {apart:g} apart"
+                )
+        return self
 
 
 def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sample:
     """The crop, changed in all ways at random; its axes may be exchanged, but keep their names."""
     if rng.random() < how.misaligned:
         sample = misaligned(sample, how.shift, rng)
+    # Nothing is drawn for what is off, so that trainings without it see what they always saw.
+    if how.elastic and rng.random() < how.elastic:
+        z, y, x = how.elastic_shift
+        shift = (0.0 if how.planar or sample.planar else z, y, x)
+        sample = bent(sample, shift, how.elastic_spacing, rng)
     image = sample.image
     image = shifted_sections(image, how.shifted, how.shift, rng)
     image = uneven_sections(image, how.section_contrast, rng)
     if rng.random() < how.defects:
         image = stained(image, rng)
     image = missing_sections(image, how.missing, rng)
+    if how.cutout and rng.random() < how.cutout:
+        image = cut_out(image, rng)
     if rng.random() < how.blurred:
         image = ndimage.gaussian_filter(image, rng.uniform(0, how.blur))
     image = recoloured(image, how, rng)
@@ -177,11 +204,10 @@ def misaligned(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
     depth = len(sample.image)
     cut = int(rng.integers(1, depth)) if depth > 1 else 0
     y, x = (int(by) for by in rng.integers(-most, most + 1, 2))
-    image, truth = sample.image.copy(), sample.truth.copy()
+    image, truth, marks = sample.image.copy(), sample.truth.copy(), sample.marks.copy()
     image[cut:] = _moved(sample.image[cut:], y, x)
-    cut += sample.around[0]
-    truth[cut:] = _moved(sample.truth[cut:], y, x, UNKNOWN)
-    marks, cut = sample.marks.copy(), cut - sample.around[0]
+    low = cut + sample.around[0]
+    truth[low:] = _moved(sample.truth[low:], y, x, UNKNOWN)
     marks[:, cut:] = _moved(sample.marks[:, cut:], y, x, UNKNOWN_MARK)
     return replace(sample, image=image, truth=truth, marks=marks)
 
@@ -208,4 +234,17 @@ def stained(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     blot = np.float32(strength) / (1 + np.exp(np.clip(distance - radius, -30, 30)))
     image = image.copy()
     image[first : first + int(rng.integers(1, 4))] += blot.astype(np.float32)
+    return image
+
+
+def cut_out(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One to `BOXES` boxes of the crop blanked; its truth goes on through them.
+
+    After DeVries and Taylor, Cutout, arXiv:1708.04552, who blank one square of a fixed size.
+    """
+    image, shape = image.copy(), np.array(image.shape)
+    for _ in range(rng.integers(1, BOXES + 1)):
+        sides = rng.integers(1, np.maximum(1, shape // 4) + 1)
+        starts = rng.integers(0, shape - sides + 1)
+        image[tuple(map(slice, starts, starts + sides))] = NEUTRAL
     return image

@@ -1,0 +1,146 @@
+"""Bent crops: image and truth are taken from the same places, and nothing is folded over."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volflow.errors import PlanError
+from volflow.train.augment import Augmentation, augmented
+from volflow.train.config import load
+from volflow.train.elastic import FARTHEST, STIFF, bent, places
+from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample
+
+SHAPE = (9, 26, 31)
+SHIFT, SPACING = (0.4, 1.0, 1.2), (8.0, 20.0, 24.0)
+SHAPES = st.tuples(st.integers(1, 10), st.integers(1, 40), st.integers(1, 40))
+OFF = Augmentation(
+    flips=False, transposed_axes=(), contrast=0, brightness=0, gamma=0, section_contrast=0,
+    noise=0, blurred=0,
+)  # fmt: skip
+
+
+def telling(axis, shape=SHAPE, around=0):
+    """A crop whose image, truth and mark tell each voxel's place along an axis."""
+    place = np.indices([side + 2 * around for side in shape])[axis] - around
+    inside = tuple(slice(around, around + side) for side in shape)
+    image = place[inside].astype(np.float32)
+    return Sample(image, place.astype(np.int32) + 100, place[inside].astype(np.uint8)[None])
+
+
+def made(sample, seed, shift=SHIFT, spacing=SPACING):
+    return bent(sample, shift, spacing, np.random.default_rng(seed))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 2), st.sampled_from([0, 3]))
+def test_image_truth_and_marks_are_taken_from_the_same_places(seed, axis, around):
+    result = made(telling(axis, around=around), seed)
+    known = result.known != UNKNOWN
+    assert known.mean() > 0.5
+    # A linear image tells its place exactly, so labels of the nearest voxel lie within a half.
+    apart = np.abs(result.image[known] - (result.known[known] - 100))
+    assert 0.1 < apart.max() <= 0.5 + 1e-5
+    np.testing.assert_array_equal(result.marks[0][known], result.known[known] - 100)
+    assert (result.marks[0][~known] == UNKNOWN_MARK).all()
+
+
+@given(st.integers(0, 10_000))
+def test_unknown_is_exactly_what_comes_from_beyond_the_crop(seed):
+    sample = telling(2)
+    where = np.rint(places(SHAPE, SHIFT, SPACING, np.random.default_rng(seed)))
+    beyond = ((where < 0) | (where >= np.reshape(SHAPE, (3, 1, 1, 1)))).any(axis=0)
+    np.testing.assert_array_equal(made(sample, seed).truth == UNKNOWN, beyond)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_truth_around_moves_on_with_the_face(seed):
+    """A half-plane whose border leaves the crop goes on beyond it without a step."""
+    around = 6
+    sample = telling(1, around=around)
+    truth = made(sample, seed).truth
+    assert made(sample, seed).around == (around,) * 3
+    face = truth[:, :, around + 4 : -around - 4]
+    inside = face[around], face[around - 1]
+    both = (inside[0] != UNKNOWN) & (inside[1] != UNKNOWN)
+    assert both.mean() > 0.1
+    np.testing.assert_array_equal(inside[0][both], inside[1][both])
+
+
+@given(SHAPES, st.integers(0, 10_000))
+def test_nothing_is_folded_over_at_the_strongest_that_is_allowed(shape, seed):
+    spacing = np.array([4.0, 6.0, 9.0])
+    found = places(shape, spacing / STIFF, spacing, np.random.default_rng(seed))
+    assert found.shape == (3, *shape)
+    for axis in range(3):
+        assert (np.diff(found[axis], axis=axis) > 0).all()
+
+
+def test_a_point_is_moved_by_as_much_as_was_told():
+    spacing = (1.0, 1.0, 1.0)  # every voxel is a control point
+    found = places((20, 30, 40), (0.5, 2.0, 0.0), spacing, np.random.default_rng(0))
+    moved = found - np.indices((20, 30, 40))
+    cut = 0.9598  # of the standard deviation, where a normal is clipped at two of them
+    np.testing.assert_allclose(moved.std(axis=(1, 2, 3)), [0.5 * cut, 2 * cut, 0], rtol=0.01)
+    assert np.abs(moved[1]).max() == pytest.approx(2 * FARTHEST)
+
+
+@given(st.integers(0, 10_000))
+def test_the_same_seed_bends_alike_and_another_one_does_not(seed):
+    sample = telling(2)
+    one, two, other = made(sample, seed), made(sample, seed), made(sample, seed + 1)
+    assert one.image.tobytes() == two.image.tobytes()
+    assert one.truth.tobytes() == two.truth.tobytes()
+    assert one.image.tobytes() != other.image.tobytes()
+
+
+def test_no_shift_changes_nothing():
+    rng = np.random.default_rng(0)
+    sample = Sample(rng.normal(size=SHAPE).astype("float32"), rng.integers(0, 9, SHAPE, "int32"))
+    result = made(sample, 0, (0, 0, 0))
+    np.testing.assert_array_equal(result.image, sample.image)
+    np.testing.assert_array_equal(result.truth, sample.truth)
+    assert (result.image.dtype, result.truth.dtype) == (np.float32, np.int32)
+
+
+@pytest.mark.parametrize("planar", ["sections of the source", "all"])
+def test_sections_of_planar_crops_stay_sections(planar):
+    how = {"elastic": 1.0, "elastic_shift": (0.5, 1, 1), "elastic_spacing": (10.0, 20.0, 20.0)}
+    z = telling(0)
+    free = augmented(z, OFF.model_copy(update=how), np.random.default_rng(0))
+    assert np.ptp(free.image, axis=(1, 2)).max() > 0.1
+    if planar == "all":
+        how["planar"] = True
+    else:
+        z = Sample(z.image, z.truth, z.marks, flat=True)
+    kept = augmented(z, OFF.model_copy(update=how), np.random.default_rng(0))
+    np.testing.assert_allclose(kept.image, z.image, atol=1e-5)
+    assert (kept.truth == UNKNOWN).any()  # it was bent, within sections
+
+
+@pytest.mark.parametrize("change", ["elastic", "cutout"])
+def test_what_is_off_takes_no_random_number(change):
+    """So trainings that never heard of it see the crops that they always saw."""
+    assert getattr(Augmentation(), change) == 0
+
+    def seen(chance, seed):
+        how = OFF.model_copy(update={change: chance, "brightness": 0.5})
+        return augmented(telling(1), how, np.random.default_rng(seed)).image.tobytes()
+
+    # The second draws once more and is not changed; sooner or later that shows in what is drawn.
+    assert any(seen(0.0, seed) != seen(1e-12, seed) for seed in range(8))
+
+
+def test_shifts_that_would_fold_are_refused(tmp_path):
+    text = """out: x
+voxel_size_nm: [10, 10, 10]
+sources:
+  - synthetic: {bounds: "0:32,0:32,0:32", seed: 5}
+validation: {source: {synthetic: {bounds: "0:32,0:32,0:32", seed: 6}}}
+augmentation: {elastic: 0.2, elastic_shift: [0, 3, 2]}
+"""
+    (tmp_path / "train.yaml").write_text(text)
+    told = (
+        r"train.yaml:6: augmentation.*elastic_shift along y must be at most 1/20 of.*got 3 voxels"
+    )
+    with pytest.raises(PlanError, match=told):
+        load(tmp_path / "train.yaml")
