@@ -150,20 +150,22 @@ def tried(affinity: np.ndarray, source: Source, flat: bool) -> dict[Setting, Sco
 
 def neurons(
     weights: Path, choose: Slab, report: Slab, restrict: bool = False
-) -> tuple[Setting, Score]:
-    """The setting that is best on one slab, and its score on another."""
+) -> tuple[Setting, Score, Score]:
+    """The setting that is best on one slab, its score there, and its score on another."""
     header = load_checkpoint(weights)[1]
     first, second = choose.source(header), report.source(header)
     chosen = tried(affinities(weights, first, restrict), first, choose.flat)
     best = min(chosen, key=lambda setting: chosen[setting].vi)
     if report.flat != choose.flat:
         raise ValueError("settings of single sections and of volumes are not the same thing")
-    return best, tried(affinities(weights, second, restrict), second, report.flat)[best]
+    reported = tried(affinities(weights, second, restrict), second, report.flat)
+    return best, chosen[best], reported[best]
 
 
 def vi_row(weights: Path, choose: Slab, report: Slab, restrict: bool = False) -> dict[str, Any]:
-    setting, found = neurons(weights, choose, report, restrict)
+    setting, chosen, found = neurons(weights, choose, report, restrict)
     row: dict[str, Any] = {**asdict(found), **asdict(setting), "sections": report.sections}
+    row["choosing"] = chosen.vi
     if report.file == FIB:
         row["of_flood_filling"] = found.vi / flood_filling(report.sections.replace("-", ":")).vi
     return row
@@ -203,7 +205,10 @@ def mask_row(
     best = max(MASK_THRESHOLDS, key=lambda t: f1(at(first, t), truth)["f1"])
     second = at(masked(weights, head, report), best)
     found = f1(second, report.stored(dataset) != 0)
-    return {**found, "threshold": float(best), "sections": report.sections}
+    choosing = f1(at(first, best), truth)["f1"]
+    return {
+        **found, "threshold": float(best), "sections": report.sections, "choosing": choosing
+    }  # fmt: skip
 
 
 def flat_objects(mask: np.ndarray, least: int) -> np.ndarray:

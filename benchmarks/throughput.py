@@ -1,6 +1,6 @@
 """What `predict`'s way of showing tiles gains over the plain one, and what it costs in accuracy.
 
-    python -m benchmarks.throughput [--model NAME] [--rounds N] [--compile]
+    python -m benchmarks.throughput [--model NAME] [--rounds N] [--compile] [--no-baseline]
 
 FIB-25, sections 135-165 shown alone, one thread. Ours: bfloat16 and channels last, as `predict`
 does it on such a processor, uint8 out. The baseline: the same network, its normalisation folded and
@@ -8,7 +8,8 @@ its other heads dropped as well, in float32 and with the layout that torch gives
 every tile in turns, in one process, and who goes first changes; of a tile's processor times the
 median of the rounds counts. Printed: Mvoxel of the volume per second of both, their ratio, and VI
 of the segmentations that both give (threshold 0.3, `min_size` 1000, as chosen on 120-135).
---compile: a third, ours with `compile: true`.
+--compile: a third, ours with `compile: true`; what its first tile took, compiling included, on the
+clock on the wall.
 
 On a GPU the baseline is the bare network over tiles that lie there already, in ours' precision, and
 the clock on the wall counts.
@@ -64,14 +65,17 @@ class Turns(Inference):
         self.header, self.channels = first.header, list(CHANNELS) * len(ways)
         self.ways, self.rounds, self.clock = ways, rounds, clock
         self.seconds: dict[str, list[float]] = {name: [] for name in ways}
+        self.first: dict[str, float] = {}
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         times: dict[str, list[float]] = {name: [] for name in self.ways}
         made: dict[str, np.ndarray] = {}
         names = list(self.ways)
         if not self.seconds[names[0]]:  # of the first tile, the first time is not counted
-            for way in self.ways.values():
+            for name, way in self.ways.items():
+                begun = time.perf_counter()
                 way(batch)
+                self.first[name] = time.perf_counter() - begun
         for turn in range(self.rounds):
             for name in names if turn % 2 else names[::-1]:
                 begun = self.clock()
@@ -82,8 +86,8 @@ class Turns(Inference):
         return np.concatenate([made[name] for name in names], axis=1)
 
 
-def ways(model: str, compiled: bool) -> dict[str, Inference]:
-    """Ours, the baseline, and others that are asked for."""
+def ways(model: str, plain: bool, compiled: bool) -> dict[str, Inference]:
+    """Ours, and what it is compared with."""
 
     def made(kind: type[Inference] = Inference, precision: str = "auto", **more: bool) -> Inference:
         network, header = load_checkpoint(shipped_networks()[model])
@@ -92,7 +96,7 @@ def ways(model: str, compiled: bool) -> dict[str, Inference]:
     found = {"ours": made()}
     if found["ours"].device.type == "cuda":
         found["bare"] = made(Bare)
-    else:
+    elif plain:
         found["baseline"] = made(Plain, "fp32")
         found["baseline"].network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if compiled:
@@ -105,10 +109,11 @@ def main() -> None:
     parser.add_argument("--model", default="fib25-lsd", choices=list(shipped_networks()))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--no-baseline", action="store_true", help="it takes longest")
     parser.add_argument("--tile", type=int, default=None, help="shown at once, its side")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    several = ways(chosen.model, chosen.compile)
+    several = ways(chosen.model, not chosen.no_baseline, chosen.compile)
     ours = several["ours"]
     on_gpu = ours.device.type == "cuda"
     turns = Turns(several, chosen.rounds, time.perf_counter if on_gpu else time.process_time)
@@ -123,7 +128,7 @@ def main() -> None:
         print(
             f"{name:9} {seconds:7.2f} s  {source.image.size / seconds / 1e6:.3f} Mvoxel/s  "
             f"{seconds / total['ours']:.2f} times ours (tiles: {min(ratios):.2f} to "
-            f"{max(ratios):.2f})",
+            f"{max(ratios):.2f}), the first tile {turns.first[name]:.1f} s",
             flush=True,
         )
         if name != "bare":
