@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
 import time
@@ -93,14 +94,34 @@ def run_range(
     StorageError
         If a marker cannot be written.
     """
-    try:
+    with telling_full(job.run, f"step '{job.step}', pass '{job.sweep.name}': "):
         return _run_range(job, start, stop, progress or Progress(), tolerate, ahead)
+
+
+@contextlib.contextmanager
+def telling_full(run: str, where: str = "") -> Iterator[None]:
+    """Say in words that a disk or a quota is full, and what to do, whatever found it so.
+
+    Parameters
+    ----------
+    run : str
+    where : str
+        What the sentence begins with.
+
+    Raises
+    ------
+    StorageFull
+    """
+    try:
+        yield
+    except StorageFull:
+        raise
     except (OSError, StorageError) as error:
         if not is_full(error):
             raise
         raise StorageFull(
-            f"step '{job.step}', pass '{job.sweep.name}': there is no room left: {error}\n"
-            f"make room and run again, or: volflow retry {job.run}"
+            f"{where}there is no room left: {error}\n"
+            f"make room and run again, or: volflow retry {run}"
         ) from error
 
 

@@ -19,7 +19,7 @@ from volflow.engine.cluster import Crew, Need, connect
 from volflow.engine.events import EventLog, Recorder
 from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
 from volflow.engine.profile import OnStall, Profile
-from volflow.engine.ranges import Outcome, job_path, recorded_failures, run_range
+from volflow.engine.ranges import Outcome, job_path, recorded_failures, run_range, telling_full
 from volflow.engine.scratch import remove_abandoned
 from volflow.engine.watch import Watcher
 from volflow.engine.watchdog import Watchdog
@@ -70,11 +70,14 @@ def execute(
         If another driver holds the run.
     PlanError
         If a step that is not selected, but needed, is not done.
+    StorageFull
+        If there is no room left where the run or a volume is written.
     """
     run = plan.pipeline.run
     result = RunResult(run)
     open_cached.cache_clear()  # this process may have read the volumes before they changed
-    with RunLock(run), _recorded(run, watcher or Watcher(), result) as recorder:
+    listener = watcher or Watcher()
+    with telling_full(run), RunLock(run), _recorded(run, listener, result) as recorder:
         remove_abandoned()  # what drivers left that were killed
         remove_torn(run)
         _require_earlier_steps(plan)
