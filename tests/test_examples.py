@@ -25,7 +25,7 @@ def output(example: str, *arguments: object) -> str:
     """What an example prints; it ends with 0 and warns of nothing."""
     command = [sys.executable, "-W", "error", str(EXAMPLES / example), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": ""}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=560)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

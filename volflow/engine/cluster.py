@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from volflow.engine.crew import Crew, Inline, Need, Room, crowd
 from volflow.engine.local import local_cluster
+from volflow.engine.nannies import replaces_lost
 from volflow.engine.profile import Profile, find_profile
 from volflow.engine.workers import Workers
 
@@ -60,14 +61,18 @@ def connect(
         room = Room.here()
         with local_cluster(crowd(room, needs, workers), profile.dashboard or 0) as client:
             note(f"dashboard {client.dashboard_link}")
-            yield Workers(client, search_path, timeout, room.memory * 9 // 10)
+            memory = room.memory * 9 // 10
+            glance = replaces_lost(client.cluster)
+            yield Workers(client, search_path, timeout, memory, glance=glance)
     elif profile.kind == "cuda":
         from volflow.engine.gpus import gpu_cluster
 
         room = Room.here()
         with gpu_cluster(profile, crowd(room, needs, workers), workers, note) as client:
             note(f"dashboard {client.dashboard_link}")
-            yield Workers(client, search_path, timeout, room.memory * 9 // 10)
+            memory = room.memory * 9 // 10
+            glance = replaces_lost(client.cluster)
+            yield Workers(client, search_path, timeout, memory, glance=glance)
     elif profile.kind == "slurm":
         from volflow.engine.pools import Pools
 

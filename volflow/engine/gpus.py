@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from volflow.engine import local
+from volflow.engine.nannies import PATIENT
 from volflow.engine.profile import Profile
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def _gpu_workers(gpus: list[str], dashboard: int) -> Iterator[Any]:
 
     security = Security.temporary()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(local.SETTINGS))
+        stack.enter_context(dask.config.set({**local.SETTINGS, **PATIENT}))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="volflow-"))
         common = {
             "nthreads": 1,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from typing import Any
 
+from volflow.engine.nannies import PATIENT
 from volflow.engine.scratch import scratch
 
 SETTINGS = {
@@ -28,7 +29,8 @@ def local_cluster(count: int, dashboard: int = 0) -> Iterator[Any]:
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
-        stack.enter_context(dask.config.set({**SETTINGS, "temporary-directory": folder}))
+        settings = {**SETTINGS, **PATIENT, "temporary-directory": folder}
+        stack.enter_context(dask.config.set(settings))
         with deaf_to_interrupts():
             hosts = stack.enter_context(
                 LocalCluster(
