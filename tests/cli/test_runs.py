@@ -6,12 +6,12 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.engine.runs import wait_for
 from volflow.core.geometry import Box
 from volflow.core.pipeline import VolumeSpec
 from volflow.io.lock import RunLock
@@ -221,19 +221,20 @@ def test_a_local_cluster_tells_its_dashboard(volflow, toy, tmp_path):
 
 @pytest.mark.parametrize("cluster", ["none", pytest.param("local", marks=pytest.mark.cluster)])
 def test_control_c_ends_with_130_and_what_is_done_stays_done(volflow, toy, tmp_path, cluster):
-    pipeline = toy({"seconds": 0.1})
+    held = tmp_path / "held"
+    held.touch()
+    pipeline = toy({"held_by": str(held)})
     command = [sys.executable, "-m", "volflow.cli", "run", str(pipeline), "--cluster", cluster]
     with subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         ledger = tmp_path / "run/ledger"
-        deadline = time.monotonic() + 60
-        while not any(ledger.rglob("done/*")):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process
-        _, stderr = process.communicate(timeout=60)
+        try:
+            wait_for(lambda: any(ledger.rglob("done/*")) or process.poll() is not None)
+        finally:
+            os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process
+            _, stderr = process.communicate(timeout=120)
+    held.unlink()
     assert process.returncode == 130
     assert f"resume with: volflow retry {tmp_path}/run" in stderr
     assert "Traceback" not in stderr, stderr

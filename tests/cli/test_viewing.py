@@ -43,7 +43,7 @@ def start(run: Path, *more: str, without: str = "") -> tuple[subprocess.Popen[st
 def end(process: subprocess.Popen[str]) -> int:
     process.send_signal(signal.SIGINT)
     with process:
-        return process.wait(timeout=30)
+        return process.wait(timeout=120)
 
 
 def test_the_layers_are_there_until_ctrl_c(run: Path) -> None:

@@ -74,12 +74,12 @@ def _running(module: list[str], environment: dict[str, str]) -> Iterator[str]:
             process.communicate()
 
 
-def _answered(request: urllib.request.Request, seconds: float = 60) -> None:
+def _answered(request: urllib.request.Request, seconds: float = 240) -> None:
     """Ask until there is an answer."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            urllib.request.urlopen(request, timeout=5).close()
+            urllib.request.urlopen(request, timeout=60).close()
         except urllib.error.HTTPError as error:
             error.close()
             return

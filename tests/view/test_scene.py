@@ -27,7 +27,7 @@ PLACE = Place((100.0, 200.0, 300.0), (960.0, 640.0, 800.0), (20.0, 10.0, 5.0))
 
 
 def read(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=120) as answer:
         return bytes(answer.read())
 
 
