@@ -93,6 +93,25 @@ def test_other_errors_of_a_network_are_not_taken_for_a_lack_of_memory():
         at_work(Broken(), 2)(TILES)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_on_a_processor_one_tile_is_computed_at_a_time_by_as_many_threads_as_told(threads):
+    seen = []
+
+    class Told(Short):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((x.shape[0], torch.get_num_threads()))
+            return super().forward(x)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3 - threads)
+    try:
+        Inference(Told(), header(batch=4), (0, 2), "cpu", "fp32", threads)(TILES[:3])
+        assert torch.get_num_threads() == 3 - threads
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(1, threads)] * 3
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of torch's own older parts
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")

@@ -66,10 +66,22 @@ def test_truth_around_moves_on_with_the_face(seed):
     np.testing.assert_array_equal(inside[0][both], inside[1][both])
 
 
+class Worst(np.random.Generator):
+    """Control points moved as far as they may be, neighbours to opposite sides or at random."""
+
+    def __init__(self, seed):
+        super().__init__(np.random.PCG64(seed))
+        self.alternating = seed % 2 == 0
+
+    def standard_normal(self, shape):
+        opposite = (-1.0) ** np.indices(shape).sum(axis=0)
+        return 9 * (opposite if self.alternating else self.choice([-1.0, 1.0], shape))
+
+
 @given(SHAPES, st.integers(0, 10_000))
-def test_nothing_is_folded_over_at_the_strongest_that_is_allowed(shape, seed):
+def test_nothing_is_folded_over_by_the_worst_that_is_allowed(shape, seed):
     spacing = np.array([4.0, 6.0, 9.0])
-    found = places(shape, spacing / STIFF, spacing, np.random.default_rng(seed))
+    found = places(shape, spacing / STIFF, spacing, Worst(seed))
     assert found.shape == (3, *shape)
     for axis in range(3):
         assert (np.diff(found[axis], axis=axis) > 0).all()
