@@ -3,10 +3,14 @@
     python -m benchmarks.plan_true [BLOCKS [PIPELINE ...]]     3; segment, scored, fib25
 
 FIB-25 affinities mirrored to 320 x 256 x 256 voxels (blocks of 64³), the same with scores, and the
-shipped network on 64 sections of the slab. Runs are on one local worker. Seconds are the work of
-the blocks by the ledger, and so are those of processors, which do not depend on who else uses the
-machine. Bytes are those of all files but markers and events; memory is the
-largest peak of a worker.
+shipped network on 64 sections of the slab. Others, for rules that were made with these in view, are
+`flat` (segment with other bounds and flat blocks that do not fit them), `lsd` (another network, in
+blocks that do not fit its tiles) and `mito` (mitochondria, of sections).
+
+Runs are on one local worker. `clock` is the time of the steps by the clock, once the worker is
+ready, against the hours that are foretold; `work` and `processors` are seconds of the blocks by the
+ledger, of which the latter do not depend on who else uses the machine. Bytes are those of all files
+but markers and events; memory is the largest peak of a worker.
 """
 
 from __future__ import annotations
@@ -14,78 +18,92 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from benchmarks.data import FIB25, RESOLUTION, labels, mirrored
+from benchmarks.data import DATA, FIB25, RESOLUTION, labels, mirrored
 from volflow.engine.api import make_plan
 from volflow.engine.job import Plan
 from volflow.engine.ranges import job_path
 from volflow.engine.run import execute
-from volflow.engine.trial import stored_bytes, try_out
+from volflow.engine.trial import hours, stored_bytes, try_out
 from volflow.io.ledger import Ledger
 
 SHAPE = (320, 256, 256)
-BLOCK = "block=[64,64,64]"
+CUBES = "block=[64,64,64]"
+USUAL = ("segment", "scored", "fib25")
+CLOCK, WORK, PROCESSORS = "clock (s)", "work (s)", "processors (s)"
+STORED, MEMORY = "stored (MB)", "memory (MiB)"
 
 
-def plans(folder: Path) -> dict[str, Plan]:
+def plans(folder: Path) -> dict[str, Callable[[], Plan]]:
     """The pipelines by name, each with a run folder of its own."""
-    affinity = mirrored(folder, SHAPE)
-    segment = [BLOCK, f"volumes.affinity.path={affinity}"]
-    em = [f"volumes.em.path=hdf5://{FIB25}/ts2_z000-165.h5?dataset=raw"]
-    em += [f"volumes.em.resolution={list(RESOLUTION)}", BLOCK]
+    affinity = [f"volumes.affinity.path={mirrored(folder, SHAPE)}"]
     truth = [f"volumes.truth.path={labels('neuron_ids')}"]
     truth += [f"volumes.truth.resolution={list(RESOLUTION)}"]
-    slab = [BLOCK, *truth, f"volumes.affinity.path={affinity}"]
-    chosen: dict[str, dict[str, Any]] = {
-        "segment": {"pipeline": "segment", "overrides": segment},
-        "scored": {
-            "pipeline": "segment_and_score",
-            "overrides": slab,
-            "bounds": "0:128,0:250,0:250",
-        },
-        "fib25": {"pipeline": "fib25", "overrides": em, "bounds": "101:165,0:250,0:250"},
+    slab = [f"volumes.em.path=hdf5://{FIB25}/ts2_z000-165.h5?dataset=raw"]
+    slab += [f"volumes.em.resolution={list(RESOLUTION)}"]
+    cortex = f"hdf5://{DATA}/kasthuri_mito/wide_z000-087.h5?dataset=raw"
+    sections = [f"volumes.em.path={cortex}", "volumes.em.resolution=[30,24,24]"]
+    chosen: dict[str, tuple[str, list[str], str | None]] = {
+        "segment": ("segment", [CUBES, *affinity], None),
+        "scored": ("segment_and_score", [CUBES, *truth, *affinity], "0:128,0:250,0:250"),
+        "fib25": ("fib25", [CUBES, *slab], "101:165,0:250,0:250"),
+        "flat": ("segment", ["block=[32,112,96]", *affinity], "30:310,5:255,11:251"),
+        "lsd": ("lsd", ["block=[48,80,96]", *slab], "5:101,0:240,10:250"),
+        "mito": ("mito", ["block=[16,128,128]", *sections], "30:62,0:256,0:384"),
     }
     return {
-        name: make_plan(
-            each["pipeline"],
-            overrides=[*each["overrides"], f"run={folder / name}"],
-            bounds=each.get("bounds"),
+        name: partial(
+            make_plan, pipeline, overrides=[*overrides, f"run={folder / name}"], bounds=bounds
         )
-        for name, each in chosen.items()
+        for name, (pipeline, overrides, bounds) in chosen.items()
     }
 
 
-def measured(plan: Plan) -> tuple[dict[str, float], dict[str, float]]:
-    """What a run of the plan took, and the processor seconds of each step."""
+Told = dict[str, float]
+"""Numbers by what they are of."""
+
+
+def measured(plan: Plan) -> tuple[Told, dict[str, Told]]:
+    """What a run of the plan took: all of it, and each step."""
     result = execute(plan, cluster="local", workers=1)
+    clock = sum(step.seconds for step in result.steps)
     assert result.ok, result.failures
     ledger = Ledger(plan.pipeline.run)
-    costs = [c for step in plan.steps for job in step.jobs for c in ledger.costs(job_path(job))]
-    steps = {
-        step.name: sum(
-            cost.get("cpu", 0) for job in step.jobs for cost in ledger.costs(job_path(job))
+    steps = {}
+    for step in plan.steps:
+        costs = [cost for job in step.jobs for cost in ledger.costs(job_path(job))]
+        steps[step.name] = _told(
+            sum(cost.get("seconds", 0) for cost in costs),
+            sum(cost.get("cpu", 0) for cost in costs),
+            max((cost.get("peak", 0) for cost in costs), default=0),
         )
-        for step in plan.steps
-    }
-    return {
-        "work (s)": sum(cost.get("seconds", 0) for cost in costs),
-        "processors (s)": sum(cost.get("cpu", 0) for cost in costs),
-        "stored (MB)": stored_bytes(plan.pipeline.run) / 1e6,
-        "memory (MiB)": max(cost.get("peak", 0) for cost in costs) / 2**20,
-    }, steps
+    stored = stored_bytes(plan.pipeline.run)
+    return {CLOCK: clock, **_together(steps), STORED: stored / 1e6}, steps
 
 
-def predicted(plan: Plan, blocks: int) -> tuple[dict[str, float], dict[str, float]]:
-    """What the trial of a few blocks says, and the processor seconds of each step."""
+def predicted(plan: Plan, blocks: int) -> tuple[Told, dict[str, Told]]:
+    """What the trial of a few blocks says: of all, and of each step."""
     found = try_out(plan, blocks)
-    return {
-        "work (s)": sum(step.work + step.start for step in found),
-        "processors (s)": sum(step.cpu + step.start_cpu for step in found),
-        "stored (MB)": sum(step.stored for step in found) / 1e6,
-        "memory (MiB)": max(step.memory for step in found) / 2**20,
-    }, {step.name: step.cpu + step.start_cpu for step in found}
+    steps = {
+        step.name: _told(step.work + step.start, step.cpu + step.start_cpu, step.memory)
+        for step in found
+    }
+    stored = sum(step.stored for step in found)
+    return {CLOCK: 3600 * hours(found, 1), **_together(steps), STORED: stored / 1e6}, steps
+
+
+def _told(seconds: float, cpu: float, peak: float) -> Told:
+    return {WORK: seconds, PROCESSORS: cpu, MEMORY: peak / 2**20}
+
+
+def _together(steps: dict[str, Told]) -> Told:
+    """Of all steps, one after another in one worker."""
+    every = list(steps.values())
+    added = {what: sum(step[what] for step in every) for what in (WORK, PROCESSORS)}
+    return {**added, MEMORY: max(step[MEMORY] for step in every)}
 
 
 def main() -> None:
@@ -94,18 +112,23 @@ def main() -> None:
         "| pipeline | what | predicted | measured | predicted / measured |\n|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory(prefix="volflow-") as folder:
-        for name, plan in plans(Path(folder)).items():
-            if sys.argv[2:] and name not in sys.argv[2:]:
+        for name, make in plans(Path(folder)).items():
+            if name not in (sys.argv[2:] or USUAL):
                 continue
-            begun = time.monotonic()
-            (told, by_step), (took, took_step) = predicted(plan, blocks), measured(plan)
+            plan, begun = make(), time.monotonic()
+            told, by_step = predicted(plan, blocks)
+            tried = time.monotonic() - begun
+            took, took_step = measured(plan)
             for what, number in took.items():
                 ratio = told[what] / number
                 row = f"| {name} | {what} | {told[what]:.1f} | {number:.1f} | {ratio:.2f} |"
                 print(row, flush=True)
-            for step, seconds in by_step.items():
-                print(f"# {step}: {seconds:.1f} of {took_step[step]:.1f} processor seconds")
-            print(f"# {name}: {time.monotonic() - begun:.0f} s", flush=True)
+            for step, numbers in by_step.items():
+                texts = [
+                    f"{what} {n:.1f} of {took_step[step][what]:.1f}" for what, n in numbers.items()
+                ]
+                print(f"# {step}: {', '.join(texts)}")
+            print(f"# {name}: trial {tried:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

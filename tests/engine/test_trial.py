@@ -5,18 +5,29 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.runs import planned, toy
+from tests.engine.runs import BOUNDS, planned, toy
 from volflow.core.geometry import Box, triple
+from volflow.engine import trial
+from volflow.engine.api import make_plan
 from volflow.engine.run import execute
 from volflow.engine.trial import hours, middle, stored_bytes, try_out
 from volflow.errors import BlockError
 
+ANCHORED = "tests.engine.anchored"
 STEPS = (toy("Index"), toy("Double"), toy("Total"), toy("Digits"))
 ROW = "2:10,3:11,4:28"  # three blocks
+
+
+@pytest.fixture(autouse=True)
+def _once(monkeypatch):
+    """How often a short pass is measured is of no concern here."""
+    monkeypatch.setattr(trial, "OFTEN", 1)
 
 
 def test_a_trial_of_the_whole_volume_tells_what_the_run_will_store(tmp_path):
@@ -49,6 +60,37 @@ def test_a_block_that_fails_ends_the_trial_and_leaves_nothing(tmp_path, monkeypa
     with pytest.raises(BlockError, match=r"trial: step 'poison', pass map, block 0 0 0 failed"):
         try_out(plan, 2)
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_blocks_that_depend_on_the_bounds_are_shown_those_of_the_whole(tmp_path):
+    told = {"with": {"bounds": str(BOUNDS)}, "name": "seen"}
+    plan = planned(tmp_path / "run", toy("Index"), {"use": f"{ANCHORED}:Anchored", **told})
+    assert [step.name for step in try_out(plan, 3)] == ["index", "seen"]
+    loose = planned(tmp_path / "run", toy("Index"), {"use": f"{ANCHORED}:Loose", **told})
+    with pytest.raises(BlockError, match="the block lies in"):
+        try_out(loose, 3)
+
+
+def test_three_blocks_of_a_segmentation_tell_the_bytes_of_all(tmp_path):
+    """What is stored does not depend on the machine, so this is the same everywhere."""
+    rng = np.random.default_rng(3)
+    values = rng.random((3, 72, 72, 72))
+    for axis in (1, 2, 3) * 4:
+        values += np.roll(values, 1, axis)
+    affinity = (255 * (values - values.min()) / np.ptp(values)).astype("uint8")
+    with h5py.File(tmp_path / "volume.h5", "w") as file:
+        file["affinity"] = affinity
+    where = f"hdf5://{tmp_path}/volume.h5?dataset=affinity"
+    overrides = [f"volumes.affinity.path={where}", "volumes.affinity.resolution=[8,8,8]"]
+    overrides += [f"run={tmp_path}/run", "block=[24,24,24]", "steps.agglomerate.min_size=50"]
+    overrides += ["steps.agglomerate.threshold=0.5"]
+    plan = make_plan("segment", overrides=overrides, until="agglomerate")
+    found = try_out(plan, 3)
+    assert execute(plan).ok
+    stored = sum(step.stored for step in found)
+    assert stored == pytest.approx(stored_bytes(str(tmp_path / "run")), rel=0.1)
+    assert all(step.memory <= step.most + (64 << 20) for step in found)
+    assert all(step.unknown == [] for step in found)
 
 
 @settings(max_examples=40, deadline=None)

@@ -67,11 +67,11 @@ def _print_trial(console: Console, planned: Plan, blocks: int, workers: int | No
     say = errors()
     found = try_out(planned, blocks, lambda text: say.print(text, markup=False, style="dim"))
     console.print()
-    heads = ["step", "pool ", "tried", "work", "processor", "stored", "memory"]
+    heads = ["step", "pool ", "tried", "work", "processor", "stored", "memory", "at most"]
     rows = [
         [
             *(step.name, step.pool, count(step.tried), duration(step.work), duration(step.cpu)),
-            *(size(step.stored), size(step.memory)),
+            *(size(step.stored), size(step.memory), size(max(step.most, step.memory))),
         ]
         for step in found
     ]

@@ -16,11 +16,13 @@ Resolution = tuple[float, float, float]
 class Source:
     """A volume that a step reads.
 
-    `own` volumes were written by this run: a chunk they lack is an error, not zeros.
+    `own` volumes were written by this run: a chunk they lack is an error, not zeros. A trial writes
+    a part of a `whole` only, and reads it mirrored beyond (`engine/part.py`).
     """
 
     spec: VolumeSpec
     own: bool = False
+    whole: Box | None = None
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,9 @@
 """A few real blocks of each step in a scratch folder, and what the whole run will take by them.
 
-The pipeline is run over a few blocks from the middle of the volume, each block alone in a child
-process as on a worker, the first one twice, because its first time loads and compiles. What was
-measured is scaled by what the cost of a pass grows with:
-
-    map, leaf, rows, finish    voxels that are written
-    join, split, gather        the faces at which children touch, where segments go on
-    group                      voxels of the volume
+The pipeline is run over a few blocks from the middle of the volume, in a child process as on a
+worker, the first block of each kind twice, because its first time loads and compiles. Steps whose
+blocks depend on the bounds they lie in are shown those of the whole (`engine/part.py`): they use
+the very tiles of the run. What was measured is scaled (`engine/scaling.py`).
 """
 
 from __future__ import annotations
@@ -16,64 +13,25 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from volflow.core.geometry import BlockGrid, Box, Triple, triple
+import psutil
+
+from volflow.core.geometry import Box, Triple, triple
 from volflow.core.pipeline import Pipeline
-from volflow.core.stage import Pass
 from volflow.engine.child import Child
 from volflow.engine.job import Job, Plan, PlannedStep
+from volflow.engine.part import job_in
 from volflow.engine.plan import plan as planned
 from volflow.engine.planner import PROCESS
 from volflow.engine.ranges import Outcome
 from volflow.engine.run import prepare
+from volflow.engine.scaling import Key, StepEstimate, Tried, estimate, key_of, units
 from volflow.errors import BlockError
 
-BLOCK_BY_BLOCK = ("map", "leaf", "rows", "finish")
 KEPT_APART = ("ledger", "events")  # of a run's files; markers are few in a run that is not tried
 
-Key = tuple[str, str, str]
-"""Step, kind of pass, round."""
-
-
-@dataclass
-class Tried:
-    """What the blocks of one kind of pass took, all together."""
-
-    blocks: int = 0
-    units: float = 0.0
-    seconds: float = 0.0
-    cpu: float = 0.0
-    """Seconds of processors: what counts on a machine that others use, too."""
-    start: float = 0.0
-    """Seconds that the first block took longer than when it was done again: what is loaded."""
-    start_cpu: float = 0.0
-    stored: float = 0.0
-    peak: int = 0
-    least: int = 0
-    """Bytes of the process at the peak of the block that took least: what it has anyhow."""
-
-
-@dataclass
-class StepEstimate:
-    """What a step of the whole run will take: `work` and `cpu` in seconds, of all workers."""
-
-    name: str
-    pool: str
-    tried: int
-    """Blocks that were done to find out."""
-    work: float = 0.0
-    cpu: float = 0.0
-    start: float = 0.0
-    """Seconds, and `start_cpu`, that each worker takes once: what is loaded and compiled."""
-    start_cpu: float = 0.0
-    stored: float = 0.0
-    """Bytes after compression."""
-    memory: int = 0
-    """Bytes of a worker at its peak."""
-    unknown: list[str] = field(default_factory=list)
-    """Passes that so few blocks do not have; they count as nothing."""
+ENOUGH, OFTEN = 1.0, 10  # seconds of a pass that are measured, but not more often than so
 
 
 def try_out(
@@ -106,9 +64,9 @@ def try_out(
                 before = stored_bytes(folder)
                 prepare(small.pipeline.run, step)
                 fixed = stored_bytes(folder) - before  # what tells of a volume, however large
-                tried = _tried(child, small, step)
+                tried = _tried(child, small, plan, step)
                 if step.name in {each.name for each in plan.chosen}:
-                    found.append(_estimate(plan, plan.step(step.name), tried))
+                    found.append(estimate(plan, plan.step(step.name), tried))
                     found[-1].stored += fixed
         finally:
             child.close()
@@ -133,6 +91,11 @@ def middle(plan: Plan, blocks: int) -> Box:
     return Box(start, stop).clip(plan.bounds)
 
 
+def _surface(shape: Triple) -> int:
+    z, y, x = shape
+    return 2 * (z * y + y * x + z * x)
+
+
 def _cut(plan: Plan, bounds: Box, folder: str) -> Pipeline:
     """The pipeline over smaller bounds, with all that it writes in a folder."""
     written = {target.spec.path for step in plan.steps for target in step.targets}
@@ -146,30 +109,56 @@ def _cut(plan: Plan, bounds: Box, folder: str) -> Pipeline:
     return plan.pipeline.model_copy(update={**changed, "bad_sections": bad})
 
 
-def _tried(child: Child, small: Plan, step: PlannedStep) -> dict[Key, Tried]:
+def _tried(child: Child, small: Plan, plan: Plan, step: PlannedStep) -> dict[Key, Tried]:
+    """What the blocks of all passes of a step take, by kind."""
     found: dict[Key, Tried] = {}
+    large = plan.step(step.name).jobs
     for job in step.jobs:
-        tried = found.setdefault(_key(job), Tried())
-        before = stored_bytes(small.pipeline.run)
-        first = None if tried.blocks else _done(child, job, 0)
-        for number in range(len(job.sweep.grid)):
-            outcome = _done(child, job, number)
-            if first is not None:
-                tried.start += max(0.0, first.seconds - outcome.seconds)
-                tried.start_cpu += max(0.0, first.cpu - outcome.cpu)
-                first = None
-            tried.blocks += 1
-            tried.seconds += outcome.seconds
-            tried.cpu += outcome.cpu
-            tried.least = min(tried.least or outcome.peak, outcome.peak)
-            tried.peak = max(tried.peak, outcome.peak)
-        tried.stored += stored_bytes(small.pipeline.run) - before
-        tried.units += _units(job.sweep, small.bounds)
+        whole = plan.bounds if step.stage.anchored else small.bounds
+        formula = step.memory[job.sweep.name] - PROCESS
+        if step.stage.anchored:
+            like = next(each for each in large if key_of(each) == key_of(job))
+            job = job_in(job, like, whole)
+        tried = found.setdefault(key_of(job), Tried())
+        _try(child, job, tried, formula)
+        tried.units += units(step.stage, job.sweep, small.bounds, whole)
     return found
 
 
-def _done(child: Child, job: Job, number: int) -> Outcome:
-    outcome = child.run(job, number, number + 1)
+def _try(child: Child, job: Job, tried: Tried, formula: int) -> None:
+    """Do the blocks of a pass, as a worker is given them, and count in what they took on average.
+
+    Short passes are done again and again, as what else the machine does weighs much in them.
+    """
+    count, before = len(job.sweep.grid), stored_bytes(job.run)
+    first = None if tried.blocks else _done(child, job, 0, 1)
+    rest = _resident(child)
+    total, times = _done(child, job, 0, count), 1
+    while total.seconds < ENOUGH and times < OFTEN:
+        total.add(_done(child, job, 0, count))
+        times += 1
+    seconds, cpu = total.seconds / times, total.cpu / times
+    if first is not None:
+        tried.start += max(0.0, first.seconds - seconds / count)
+        tried.start_cpu += max(0.0, first.cpu - cpu / count)
+    tried.blocks += count
+    tried.seconds += seconds
+    tried.cpu += cpu
+    tried.stored += stored_bytes(job.run) - before
+    tried.formula = max(tried.formula, formula)
+    if total.peak - rest >= tried.beyond:
+        tried.rest, tried.beyond = rest, total.peak - rest
+
+
+def _resident(child: Child) -> int:
+    """Bytes of the child's process between two passes."""
+    if child.process is None:  # every block was known before it came to a child
+        return PROCESS
+    return int(psutil.Process(child.process.pid).memory_info().rss)
+
+
+def _done(child: Child, job: Job, start: int, stop: int) -> Outcome:
+    outcome = child.run(job, start, stop)
     for failure in outcome.failures:
         place = " ".join(map(str, failure.index))
         raise BlockError(
@@ -177,56 +166,6 @@ def _done(child: Child, job: Job, number: int) -> Outcome:
             f"{failure.error}\n{failure.traceback}"
         )
     return outcome
-
-
-def _estimate(plan: Plan, step: PlannedStep, tried: dict[Key, Tried]) -> StepEstimate:
-    """Scale what was tried of a step to all its passes."""
-    found = StepEstimate(step.name, step.pool, sum(each.blocks for each in tried.values()))
-    found.start = sum(each.start for each in tried.values())
-    found.start_cpu = sum(each.start_cpu for each in tried.values())
-    anyhow = min((each.least for each in tried.values()), default=PROCESS)
-    for job in step.jobs:
-        known = tried.get(_key(job))
-        if known is None or not known.units:
-            found.unknown.append(job.sweep.name)
-            found.memory = max(found.memory, step.memory[job.sweep.name])
-            continue
-        share = _units(job.sweep, plan.bounds) / known.units
-        found.work += known.seconds * share
-        found.cpu += known.cpu * share
-        found.stored += known.stored * share
-        node = step.memory[job.sweep.name] - PROCESS + anyhow
-        same = job.sweep.kind in BLOCK_BY_BLOCK
-        found.memory = max(found.memory, known.peak if same else node)
-    return found
-
-
-def _key(job: Job) -> Key:
-    return job.step, job.sweep.kind, job.sweep.round
-
-
-def _units(sweep: Pass, bounds: Box) -> float:
-    """What the cost of a whole pass grows with."""
-    if sweep.kind in BLOCK_BY_BLOCK:
-        return float(sweep.grid.bounds.size)
-    if sweep.kind == "group" or sweep.below is None:
-        return float(bounds.size)
-    return float(_inner(sweep.below))
-
-
-def _inner(grid: BlockGrid) -> int:
-    """Voxels of the faces at which blocks of a grid touch, both sides; some if there are none."""
-    found = 0
-    for axis in range(3):
-        others = [a for a in range(3) if a != axis]
-        faces = (grid.counts[axis] - 1) * math.prod(grid.counts[a] for a in others)
-        found += 2 * faces * math.prod(grid.shape[a] for a in others)
-    return found or _surface(grid.shape)
-
-
-def _surface(shape: Triple) -> int:
-    z, y, x = shape
-    return 2 * (z * y + y * x + z * x)
 
 
 def stored_bytes(folder: str) -> int:

@@ -15,6 +15,7 @@ from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Around, Columns, Grouping, Layer, Previous, Record, Reduction
 from volflow.engine import shuffle
 from volflow.engine.job import Job, RecordSource, SkeletonSource, Source, Target
+from volflow.engine.part import Mirrored
 from volflow.errors import BlockError
 from volflow.io.nodes import placed_nodes
 from volflow.io.records import Records
@@ -183,7 +184,7 @@ def _around(job: Job, name: str) -> Around:
     return job.stage.wants.get(name, Layer()).around
 
 
-def _with_faces(volume: Volume, block: Block) -> np.ndarray:
+def _with_faces(volume: Volume | Mirrored, block: Block) -> np.ndarray:
     """An array over the read box: the block and what lies before its faces; 0 elsewhere."""
     leading = (volume.channels,) if volume.channels else ()
     found = np.zeros((*leading, *block.read.shape), volume.dtype)
@@ -232,8 +233,9 @@ def _coarse_mask(volume: Volume, zoom: Triple, box: Box) -> np.ndarray:
     return np.ascontiguousarray(allowed[box.within(coarse.zoom_in(zoom))])
 
 
-def _open(source: Source) -> Volume:
-    return open_cached(source.spec, source.own)
+def _open(source: Source) -> Volume | Mirrored:
+    volume = open_cached(source.spec, source.own)
+    return volume if source.whole is None else Mirrored(volume, source.whole)
 
 
 def _previous(job: Job, block: Block) -> Previous:

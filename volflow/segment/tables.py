@@ -220,7 +220,7 @@ def shared_faces(inner: Box, outer: Box) -> int:
     return bits
 
 
-def gather(children: Sequence[tuple[BlockGraph, Box]], box: Box) -> Gathered:
+def gather(children: Sequence[tuple[BlockGraph, Box]], box: Box, bounds: Box) -> Gathered:
     """Put graphs of the parts of a box together, and resolve what was pending between them.
 
     Parameters
@@ -228,9 +228,12 @@ def gather(children: Sequence[tuple[BlockGraph, Box]], box: Box) -> Gathered:
     children : pairs of BlockGraph and Box
         Disjoint boxes that make up `box`.
     box : Box
+    bounds : Box
+        Of the volume, beyond which nothing is waited for.
     """
     graphs = [graph for graph, _ in children]
-    inside = [np.uint8(shared_faces(part, box)) for _, part in children]
+    outer = shared_faces(box, bounds) & ~int(DECIDED)
+    inside = [np.uint8(shared_faces(part, box) & ~outer) for _, part in children]
     rows = _concatenate(graphs, inside)
     id, number = np.unique(rows.id, return_inverse=True)
     number = number.astype(np.int32)
@@ -248,6 +251,7 @@ def gather(children: Sequence[tuple[BlockGraph, Box]], box: Box) -> Gathered:
         piece_node=number[rows.piece_node],
     )
     graph = _resolved(graph)
+    graph = graph.with_pending((np.uint8(outer) >> (2 * (graph.pending_kind & AXIS))) & 1 == 0)
     graph = graph.with_edges(pool_edges(graph.edges))
     graph = graph.with_pieces((graph.piece_faces & HIGH_FACES) != 0)
     passed, stands, start = [], [], 0

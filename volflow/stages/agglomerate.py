@@ -50,6 +50,7 @@ class Agglomerate(Reduction):
     of segments for each, and `relabel` paints the one that it is asked for.
     """
 
+    anchored: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {
         "fragments": Layer("uint64", 0, "segmentation", blockwise=True, around="faces"),
         "affinity": Layer("uint8", 3, "affinity", around="nothing"),
@@ -175,7 +176,7 @@ class Agglomerate(Reduction):
 
     def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
         parts = [(BlockGraph.from_record(child), box_of(child)) for child in children]
-        gathered = gather(parts, block.write)
+        gathered = gather(parts, block.write, block.bounds)
         step = self._step(round, gathered.graph, block)
         names = step.component if step.cuts is None else step.cuts
         kept = {

@@ -23,6 +23,7 @@ class Fragments(Stage):
     tells where they were cut, and `agglomerate` puts them together.
     """
 
+    anchored: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {"affinity": Layer("uint8", 3, "affinity")}
 
     low: Level = 1

@@ -32,6 +32,7 @@ class Objects(Reduction):
     `fragments` and `links` are made of it with `high: 255`. `relabel` paints the objects.
     """
 
+    anchored: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {
         "fragments": Layer("uint64", 0, "segmentation", blockwise=True, around="faces"),
         "affinity": Layer("uint8", 3, "affinity", around="nothing"),
@@ -111,7 +112,7 @@ class Objects(Reduction):
             after = [up.kept["names"][np.searchsorted(census.id, own)] for own in ids]
             return Up(with_box(up.passed, block.write), _handed_down(ids, after))
         graphs = [(BlockGraph.from_record(child), box_of(child)) for child in children]
-        gathered = gather(graphs, block.write)
+        gathered = gather(graphs, block.write, block.bounds)
         step = self._step(round, gathered.graph)
         after = [step.component[nodes] for nodes in gathered.stands]
         kept = _handed_down(gathered.passed, after)

@@ -47,6 +47,7 @@ class Predict(Stage):
     """
 
     pool: ClassVar[str] = "gpu"
+    anchored: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {"em": Layer(kind="image")}
 
     model: str
@@ -133,6 +134,16 @@ class Predict(Stage):
             return self.tiling(bounds).halo(shape)
         except ValueError:  # told by `check`
             return IN_PLACE
+
+    def effort(self, grid: BlockGrid, bounds: Box) -> float:
+        """Tiles that all blocks compute; blocks that share a tile compute it once each."""
+        tiling = self.tiling(bounds)
+        found = 1.0
+        for axis, count in enumerate(grid.counts):
+            row = [grid[triple([place * (a == axis) for a in range(3)])] for place in range(count)]
+            reached = [{tile[axis] for tile in tiling.reaching(block.write)} for block in row]
+            found *= sum(map(len, reached))
+        return found
 
     def memory(self, shape: Triple) -> int:
         tile = int(np.prod(self.input_tile or self.header.input_tile))

@@ -1,0 +1,113 @@
+"""Blocks of a part: those of the whole, numbered anew, with the mirror image around them."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.engine.toys import Nothing
+from volflow.core.geometry import BlockGrid, Box, triple
+from volflow.core.pipeline import VolumeSpec
+from volflow.core.stage import Layer, Pass
+from volflow.engine.job import Job
+from volflow.engine.part import Mirrored, job_in, kinds
+from volflow.engine.scaling import units
+from volflow.io.volume import Volume
+from volflow.stages.agglomerate import Agglomerate
+from volflow.stages.predict import Predict
+
+small = st.tuples(*[st.integers(1, 9)] * 3)
+starts = st.tuples(*[st.integers(-9, 9)] * 3)
+
+
+def box(start, shape) -> Box:
+    return Box(triple(start), triple([a + n for a, n in zip(start, shape, strict=True)]))
+
+
+def laid(grid: BlockGrid) -> Job:
+    return Job("run", "nothing", "digest", Nothing(), Pass("map", "map", grid))
+
+
+@settings(max_examples=60, deadline=None)
+@given(starts, st.tuples(*[st.integers(1, 40)] * 3), small, st.data())
+def test_blocks_of_a_part_are_those_of_the_whole(start, extent, shape, data):
+    whole = BlockGrid(box(start, extent), shape, (1, 2, 0))
+    first = [data.draw(st.integers(0, n - 1)) for n in whole.counts]
+    last = [data.draw(st.integers(a, n - 1)) for a, n in zip(first, whole.counts, strict=True)]
+    part = Box(whole[triple(first)].write.start, whole[triple(last)].write.stop)
+    cut = BlockGrid(part, shape)
+    found = pickle.loads(pickle.dumps(job_in(laid(cut), laid(whole), whole.bounds).sweep.grid))
+    for block in found:
+        there = whole[triple([a + i for a, i in zip(first, block.index, strict=True)])]
+        assert (block.write, block.read, block.bounds) == (there.write, there.read, there.bounds)
+    assert [block.index for block in found] == [block.index for block in cut]
+
+
+@settings(max_examples=60, deadline=None)
+@given(starts, st.tuples(*[st.integers(1, 30)] * 3), small)
+def test_kinds_count_every_block_and_every_open_face(start, extent, shape):
+    grid = BlockGrid(box(start, extent), shape)
+    found = kinds(grid, grid.bounds)
+    assert sum(count for count, _, _ in found) == len(grid)
+    assert sum(count * math.prod(sides) for count, sides, _ in found) == grid.bounds.size
+    faces = 0
+    for block in grid:
+        for other in grid.neighbours(block.index):
+            axis = next(a for a in range(3) if other[a] != block.index[a])
+            faces += block.write.size // block.write.shape[axis]
+    area = sum(count * share * _surface(sides) for count, sides, share in found)
+    assert area == pytest.approx(faces)
+    around = Box(triple([a - 1 for a in start]), triple([b + 1 for b in grid.bounds.stop]))
+    assert {share for _, _, share in kinds(grid, around)} == {1.0}
+
+
+def _surface(sides) -> int:
+    z, y, x = sides
+    return 2 * (z * y + y * x + z * x)
+
+
+@pytest.mark.parametrize("kind", ["image", "segmentation"])
+def test_beyond_a_part_is_its_mirror_image_and_beyond_the_whole_nothing(tmp_path, kind):
+    part, whole = Box((4, 4, 4), (12, 10, 9)), Box((0, 2, 4), (40, 40, 40))
+    spec = VolumeSpec(path=f"precomputed://{tmp_path}/volume")
+    volume, _ = Volume.create(spec, Layer("uint32", 0, kind), part, (8.0, 8.0, 8.0), (8, 8, 8))
+    values = np.random.default_rng(5).integers(0, 9, part.shape).astype("uint32")
+    volume.write(part, values)
+    asked = Box((-1, 0, 1), (15, 13, 13))
+    found = Mirrored(volume, whole).read(asked)
+    assert (Mirrored(volume, whole).read(part) == values).all()
+    wide = np.pad(values, [(5, 3), (4, 3), (3, 4)], "symmetric")
+    inside = np.zeros(asked.shape, bool)
+    inside[part.within(asked)] = True
+    if kind == "segmentation":
+        wide = np.where(inside | (wide == 0), wide, wide + (1 << 30))
+    known = np.zeros(asked.shape, bool)
+    known[asked.clip(whole).within(asked)] = True
+    np.testing.assert_array_equal(found, np.where(known, wide, 0))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.tuples(*[st.integers(20, 400)] * 3), st.tuples(*[st.integers(20, 200)] * 3))
+def test_the_effort_of_a_network_is_the_tiles_that_its_blocks_compute(extent, shape):
+    stage, bounds = Predict(model="fib25-affinity"), box((3, -4, 5), extent)
+    grid, tiling = BlockGrid(bounds, shape), stage.tiling(bounds)
+    tiles = sum(len(tiling.reaching(block.write)) for block in grid)
+    assert stage.effort(grid, bounds) == tiles
+
+
+def test_a_part_costs_its_share_of_the_whole():
+    """Of a node in the middle, what its children pass up, whatever the volume around it."""
+    stage = Agglomerate(threshold=0.3)
+    whole, part = box((0, 0, 0), (512, 512, 512)), box((192, 192, 192), (128, 128, 128))
+    large, little = (stage.passes(BlockGrid(bounds, (64, 64, 64))) for bounds in (whole, part))
+    assert units(stage, little[0], part, whole) * 64 == units(stage, large[0], whole, whole)
+    names = [sweep.name for sweep in large]
+    above = large[names.index("merge.up.1")]
+    join = next(sweep for sweep in little if sweep.name == "merge.up.1")
+    share = units(stage, above, whole, whole) / units(stage, join, part, whole)
+    assert share == pytest.approx(64 * (1 - 8 / 8 / 8))  # an eighth of all faces is on the bounds

@@ -1,0 +1,118 @@
+"""What was measured of a few blocks, scaled to all blocks of a pass.
+
+    map, leaf, rows, finish    the stage's `effort`: voxels written, or tiles computed
+    join, split                bytes that the children pass up, by the stage's `node_memory`; of a
+                               stage that is `anchored`, as far as their faces are open
+    gather                     bytes of the nodes, by the stage's `node_memory`
+    group                      voxels of the volume
+
+Memory is what the process had before the pass, and what the pass took beyond that. The latter is
+that of a block; of a node it grows as the stage's formula, and is never said to be more than it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from volflow.core.geometry import Box
+from volflow.core.stage import Grouping, Pass, Reduction, Stage
+from volflow.engine.job import Job, Plan, PlannedStep
+from volflow.engine.part import kinds
+from volflow.engine.planner import PROCESS
+
+BLOCK_BY_BLOCK = ("map", "leaf", "rows", "finish")
+
+Key = tuple[str, str, str]
+"""Step, kind of pass, round."""
+
+
+@dataclass
+class Tried:
+    """What the blocks of one kind of pass took, all together."""
+
+    blocks: int = 0
+    units: float = 0.0
+    seconds: float = 0.0
+    cpu: float = 0.0
+    """Seconds of processors: what counts on a machine that others use, too."""
+    start: float = 0.0
+    """Seconds that the first block took longer than when it was done again: what is loaded."""
+    start_cpu: float = 0.0
+    stored: float = 0.0
+    rest: int = 0
+    """Bytes of the process before the pass that took most beyond that."""
+    beyond: int = 0
+    """Bytes at the peak beyond `rest`."""
+    formula: int = 0
+    """What the plan says of the largest of these passes, without the process."""
+
+
+@dataclass
+class StepEstimate:
+    """What a step of the whole run will take: `work` and `cpu` in seconds, of all workers."""
+
+    name: str
+    pool: str
+    tried: int
+    """Blocks that were done to find out."""
+    work: float = 0.0
+    cpu: float = 0.0
+    start: float = 0.0
+    """Seconds, and `start_cpu`, that each worker takes once: what is loaded and compiled."""
+    start_cpu: float = 0.0
+    stored: float = 0.0
+    """Bytes after compression."""
+    memory: int = 0
+    """Bytes of a worker at its peak, as they are expected."""
+    most: int = 0
+    """Bytes that a worker is to have: what `plan` says."""
+    unknown: list[str] = field(default_factory=list)
+    """Passes that so few blocks do not have; they count as nothing."""
+
+
+def estimate(plan: Plan, step: PlannedStep, tried: dict[Key, Tried]) -> StepEstimate:
+    """Scale what was tried of a step to all its passes."""
+    found = StepEstimate(step.name, step.pool, sum(each.blocks for each in tried.values()))
+    found.start = sum(each.start for each in tried.values())
+    found.start_cpu = sum(each.start_cpu for each in tried.values())
+    found.most = max(step.memory.values(), default=0)
+    for job in step.jobs:
+        known = tried.get(key_of(job))
+        if known is None or not known.units:
+            found.unknown.append(job.sweep.name)
+            found.memory = max(found.memory, step.memory[job.sweep.name])
+            continue
+        share = units(step.stage, job.sweep, plan.bounds, plan.bounds) / known.units
+        found.work += known.seconds * share
+        found.cpu += known.cpu * share
+        found.stored += known.stored * share
+        found.memory = max(found.memory, _memory(known, job, step.memory[job.sweep.name]))
+    return found
+
+
+def key_of(job: Job) -> Key:
+    """What passes of one step are alike in."""
+    return job.step, job.sweep.kind, job.sweep.round
+
+
+def units(stage: Stage, sweep: Pass, bounds: Box, whole: Box) -> float:
+    """What the cost of a pass over bounds, a part of the whole or all of it, grows with."""
+    if sweep.kind in BLOCK_BY_BLOCK:
+        return stage.effort(sweep.grid, whole)
+    if sweep.kind == "gather" and isinstance(stage, Grouping):
+        return sum(n * float(stage.node_memory(s)) for n, s, _ in kinds(sweep.grid, whole))
+    if sweep.below is None or not isinstance(stage, Reduction):
+        return float(bounds.size)
+    return sum(
+        count * float(stage.node_memory(shape)) * (open_ if stage.anchored else 1.0)
+        for count, shape, open_ in kinds(sweep.below, whole)
+    )
+
+
+def _memory(known: Tried, job: Job, planned: int) -> int:
+    """Bytes of a worker at the peak of a pass of the whole run."""
+    if job.sweep.kind in BLOCK_BY_BLOCK:
+        return known.rest + known.beyond
+    most = planned - PROCESS
+    grown = known.beyond * most / max(1, known.formula)
+    return known.rest + int(min(grown, most))
