@@ -13,7 +13,6 @@ from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
 SHAPE = (9, 26, 31)
 SHIFT, SPACING = (0.4, 1.0, 1.2), (8.0, 20.0, 24.0)
-SHAPES = st.tuples(st.integers(1, 10), st.integers(1, 40), st.integers(1, 40))
 OFF = Augmentation(
     flips=False, transposed_axes=(), contrast=0, brightness=0, gamma=0, section_contrast=0,
     noise=0, blurred=0,
@@ -78,7 +77,8 @@ class Worst(np.random.Generator):
         return 9 * (opposite if self.alternating else self.choice([-1.0, 1.0], shape))
 
 
-@given(SHAPES, st.integers(0, 10_000))
+@pytest.mark.parametrize("shape", [(13, 19, 28), (10, 40, 40), (9, 13, 19), (1, 7, 30)])
+@pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_folded_over_by_the_worst_that_is_allowed(shape, seed):
     spacing = np.array([4.0, 6.0, 9.0])
     found = places(shape, spacing / STIFF, spacing, Worst(seed))
