@@ -12,12 +12,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests import kills
 from tests.kills import kill, reference
+
+PATIENCE = 1800.0  # seconds for a driver to end: nobody waits for a soak, and a machine may be busy
 
 
 def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    kills.PATIENCE = PATIENCE
     hit: Counter[str] = Counter()
     bad = 0
     with tempfile.TemporaryDirectory(prefix="volflow-soak-") as folder:

@@ -27,6 +27,17 @@ KINDS = (
     "short unsaid",  # half of the body, its length not told: nothing in HTTP gives it away
     "empty unsaid",
 )
+RARE = (
+    "429",
+    "403",  # a token that expired
+    "404",  # a read that does not see yet what was written
+    "silence",  # handed on, and no answer for longer than `silent`
+    "trickle",  # the body in two parts, with a pause between them
+    "short told",  # half of the body, and its length: only who knows what was written can tell
+    "overlong",  # the whole body under the length of its half, so that answers run together
+)
+"""Beside `KINDS` what happens less often, or should never."""
+_OF_BODIES = ("404", "trickle", "short", "short unsaid", "empty unsaid", "short told", "overlong")
 _LONG = 0.3  # seconds of a delay
 _OWN = ("connection", "transfer-encoding", "content-length", "keep-alive")
 
@@ -53,7 +64,9 @@ class FaultyProxy:
     often : float
         The chance of a request to meet a fault.
     kinds : sequence of str
-        Those that are drawn; beside `KINDS` any status, answered without a body.
+        Those that are drawn, of `KINDS` and `RARE`; any status is answered without a body.
+    silent : float
+        Seconds of a silence.
     """
 
     def __init__(
@@ -63,7 +76,9 @@ class FaultyProxy:
         faults: int = 0,
         often: float = 1.0,
         kinds: Sequence[str] = KINDS,
+        silent: float = 4.0,
     ) -> None:
+        self.silent = silent
         self.upstream = urlsplit(upstream)
         self.faults, self.often, self.kinds = faults, often, kinds
         self.log: list[Seen] = []
@@ -103,8 +118,8 @@ class FaultyProxy:
             fault = ""
             if self.faults > 0 and self._draw.random() < self.often:
                 fault = self._draw.choice(list(self.kinds))
-                if "short" in fault or "empty" in fault:
-                    fault = fault if method == "GET" else "drop after"
+                if fault in _OF_BODIES and method != "GET":
+                    fault = "drop after"
                 self.faults -= 1
             self.log.append(Seen(method, path, fault))
             return fault
@@ -140,14 +155,30 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(503, {}, b"")
         if fault == "drop after":
             return self._drop()
-        part = {"short": found[: len(found) // 2], "short unsaid": found[: len(found) // 2]}
-        if fault == "short" and found:
-            self._answer(status, headers, part["short"], len(found))
+        if fault == "silence":
+            time.sleep(self.owner.silent)
             return self._drop()
-        if fault in ("short unsaid", "empty unsaid") and found:
-            self._answer(status, headers, part.get(fault, b""), None)
-            return self._drop()
+        if found and fault in _OF_BODIES:
+            return self._spoil(fault, status, headers, found)
         return self._answer(status, headers, found)
+
+    def _spoil(self, fault: str, status: int, headers: dict[str, str], whole: bytes) -> None:
+        """Answer with another body than the store's, or under another length."""
+        half = whole[: len(whole) // 2]
+        if fault == "short":
+            self._answer(status, headers, half, len(whole))
+        elif fault == "short told":
+            return self._answer(status, headers, half)
+        elif fault == "trickle":
+            self._answer(status, headers, half, len(whole))
+            time.sleep(_LONG)
+            self.wfile.write(whole[len(half) :])
+            return self.wfile.flush()
+        elif fault == "overlong":
+            return self._answer(status, headers, whole, len(half))
+        else:
+            self._answer(status, headers, b"" if fault == "empty unsaid" else half, None)
+        return self._drop()
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
 

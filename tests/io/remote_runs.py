@@ -21,19 +21,21 @@ VOLUMES = {
     "index": {"path": "zarr3://{run}/index", "encoding": "blosc"},
     "double": {"path": "precomputed://{run}/double", "shard": [16, 16, 16], "chunk": [8, 8, 8]},
 }
+SHARDS = {"path": "zarr3://{run}/blur", "shard": [16, 16, 16], "chunk": [8, 8, 8]}
 TELLS_OF_THE_RUN = ("ledger/", "outline.json", "pipeline.yaml", "volflow.", "events", "logs")
 """Keys, or parts of them, with times, or the address of the run, in what they hold."""
 
 
-def small_run(run: str, **index: object) -> Plan:
-    """Maps, a reduction and its records; zarr 3, sharded and plain precomputed."""
+def small_run(run: str, shards: bool = False, **index: object) -> Plan:
+    """Maps, a reduction and its records; zarr 3 (with `shards` sharded, too) and precomputed."""
     volumes = {
-        name: {**spec, "path": str(spec["path"]).format(run=run)} for name, spec in VOLUMES.items()
+        name: {**spec, "path": str(spec["path"]).format(run=run)}
+        for name, spec in {**VOLUMES, **({"blur": SHARDS} if shards else {})}.items()
     }
     steps = (
         toy("Index", **{"with": index}),
         toy("Double", block=[16, 16, 16]),
-        toy("Blur"),
+        toy("Blur", **({"block": [16, 16, 16]} if shards else {})),
         toy("Total"),
     )
     return planned(run, *steps, volumes=volumes, bounds=str(BOUNDS))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from volflow.core.pipeline import dump
@@ -207,12 +207,13 @@ def prepare(run: str, step: PlannedStep) -> None:
     """Create what a step writes, and forget markers that speak of other bytes.
 
     A layer's owner tells whose bytes it holds. Where that is not this run's step with this
-    digest, the step's markers go first, then the owner is set, and only then is written.
+    digest, the step's markers go first, then the owner is set, and only then is written. They go
+    before voxels are deleted, too: no marker speaks of what is not there, whoever dies in between.
     """
     ledger = Ledger(run)
     foreign = False
     for target in step.targets:
-        _, fresh = create(target)
+        _, fresh = create(target, lambda: ledger.purge_step(step.name))
         foreign |= fresh or owner(target.spec.path, target.scale) != step.digest
     ledger.purge_step(step.name, keep_digest=None if foreign else step.digest)
     for target in step.targets:
@@ -221,7 +222,7 @@ def prepare(run: str, step: PlannedStep) -> None:
         Records(run, f"records/{step.name}/{digest}").delete_all()
 
 
-def create(target: Target) -> tuple[Volume, bool]:
+def create(target: Target, forget: Callable[[], None]) -> tuple[Volume, bool]:
     """Open or create the volume of a target; whether its voxels are new."""
     return Volume.create(
         target.spec,
@@ -230,6 +231,7 @@ def create(target: Target) -> tuple[Volume, bool]:
         target.resolution,
         target.chunk,
         scale=target.scale,
+        forget=forget,
     )
 
 

@@ -24,6 +24,7 @@ from volflow.io.store import Found, Store
 log = logging.getLogger(__name__)
 
 KEY = "volflow.lock.json"
+_HELD: set[str] = set()  # tokens of the locks that this process holds
 
 
 class RunLock:
@@ -62,7 +63,12 @@ class RunLock:
         RunHeld
             If another driver holds it; the message says who, where and since when.
         """
-        self._generation = self._take()
+        _HELD.add(self._body["token"])
+        try:
+            self._generation = self._take()
+        except BaseException:
+            _HELD.discard(self._body["token"])
+            raise
         self._stop.clear()
         self.lost.clear()
         self._thread = threading.Thread(target=self._keep, name="run-lock", daemon=True)
@@ -78,6 +84,7 @@ class RunLock:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        _HELD.discard(self._body["token"])
         if not self.lost.is_set():
             self._store.write_if(KEY, None, self._generation)
 
@@ -180,8 +187,10 @@ class RunLock:
             found = self._store.find(KEY)
         except StorageError:
             return self._generation
-        ours = (_parse(found.value) or {}).get("token") == self._body["token"]
-        return found.generation if ours else None
+        who = _parse(found.value)
+        if who is None and found.value is not None:  # it came cut short: ask again at the next beat
+            return self._generation
+        return found.generation if who and who.get("token") == self._body["token"] else None
 
     def _who(self) -> dict[str, Any]:
         try:
@@ -220,8 +229,13 @@ def _user() -> str:
 
 
 def _alive(who: dict[str, Any]) -> bool:
-    """Whether that very process still runs, and not another one that was given its pid."""
+    """Whether that very process still runs, and not another one that was given its pid.
+
+    This one does not hold a run any more whose store refused to take the lock back.
+    """
     try:
+        if who["pid"] == os.getpid() and who["token"] not in _HELD:
+            return False  # a lock of ours, or of a like process before us, that was not let go
         process = psutil.Process(int(who["pid"]))
         return _born(process.pid) == who["born"] and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -7,6 +7,7 @@ reads as fill. Formats that are only read are in `stacks`; how foreign numbers b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -106,6 +107,7 @@ class Volume:
         resolution: Resolution,
         chunk: Triple,
         scale: int = 0,
+        forget: Callable[[], None] | None = None,
     ) -> tuple[Volume, bool]:
         """Create a scale of a volume, or keep the one that is there if it is the same.
 
@@ -123,6 +125,8 @@ class Volume:
             Unless `spec.chunk` says otherwise; cut to the bounds.
         scale : int
             0, or the number of scales that are there.
+        forget : function, optional
+            Called before anything that is there is deleted.
 
         Returns
         -------
@@ -132,8 +136,8 @@ class Volume:
         Raises
         ------
         StorageError
-            If the format cannot hold it, a finer scale is missing, or a volume is in the way
-            that volflow did not write.
+            If the format cannot hold it, a finer scale is missing, a volume is in the way that
+            volflow did not write, or the store does not tell what is there.
         """
         address = _with_format(spec, new=True)
         if address.format not in CHUNKED:
@@ -144,7 +148,7 @@ class Volume:
         module = _FORMATS[address.format]
         wanted = module.plan(_layout(spec, layer, bounds, resolution, chunk), address)
         open_cached.cache_clear()
-        if _is_kept(module, address, wanted, scale):
+        if _is_kept(module, address, wanted, scale, forget or (lambda: None)):
             return cls.open(own, own=True), False
         module.create_scale(address, wanted, scale)
         return cls.open(own, own=True), True
@@ -291,7 +295,9 @@ def _layout(
     )  # fmt: skip
 
 
-def _is_kept(module: ModuleType, address: Address, wanted: Layout, scale: int) -> bool:
+def _is_kept(
+    module: ModuleType, address: Address, wanted: Layout, scale: int, forget: Callable[[], None]
+) -> bool:
     """Whether the scale is there as wanted; one of ours that is another is deleted.
 
     What is deleted goes before the metadata that tells of it, and the owner before both, so that
@@ -303,6 +309,7 @@ def _is_kept(module: ModuleType, address: Address, wanted: Layout, scale: int) -
         raise StorageError(f"volume {address}: scale {scale} needs scale {scale - 1} first")
     if scale < count and _stored(module, address, scale) == wanted:
         return True
+    forget()
     store = Store(str(address))
     for number in range(scale, max(count, scale + 1)):
         store.delete(f"volflow.owner.{number}.json")
@@ -312,11 +319,16 @@ def _is_kept(module: ModuleType, address: Address, wanted: Layout, scale: int) -
 
 
 def _stored(module: ModuleType, address: Address, scale: int) -> Layout | None:
-    """The layout of a scale that our metadata tells of; None if it is not whole."""
+    """The layout of a scale that our metadata tells of; None if a part of them is not there.
+
+    A store that fails, or metadata that cannot be read, are no reason to delete voxels.
+    """
     try:
         layout: Layout = module.open_scale(address, scale, True).layout
-    except StorageError:
-        return None
+    except StorageError as error:
+        if error.__cause__ is None or "NOT_FOUND" in str(error.__cause__):
+            return None
+        raise
     return layout
 
 
