@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,20 +50,23 @@ def test_a_killed_drivers_folder_is_removed_by_the_next_one(place):
     assert list(place.iterdir()) == []
 
 
-def test_a_folder_that_is_removed_before_it_is_held_is_made_anew(place, monkeypatch):
+@pytest.mark.parametrize("call", [(os, "open"), (fcntl, "flock")], ids=["opened", "locked"])
+def test_a_folder_that_is_removed_before_it_is_held_is_made_anew(place, monkeypatch, call):
     made = []
-    opened = os.open
+    plain = getattr(*call)
 
-    def late(path, flags, *more, **named):
-        if str(path).startswith(str(place / PREFIX)) and path not in made:
-            made.append(path)
-            if len(made) == 1:
-                remove_abandoned()  # another driver comes between, while this one is not held
-        return opened(path, flags, *more, **named)
+    def late(*arguments, **named):
+        """Another driver comes just before the first folder is opened, or locked."""
+        found = [str(folder) for folder in place.glob(f"{PREFIX}*")]
+        if found and not made:
+            made.extend(found)
+            shutil.rmtree(found[0])
+        return plain(*arguments, **named)
 
-    monkeypatch.setattr(os, "open", late)
+    monkeypatch.setattr(*call, late)
     with scratch() as folder:
         assert os.path.isdir(folder)
-        assert folder != made[0]
+        assert made
+        assert folder not in made
         remove_abandoned()
         assert os.path.isdir(folder)

@@ -35,7 +35,7 @@ pytestmark = [
 ]
 SIZE = (900, 700)
 STATE = "return window.viewer ? JSON.stringify(window.viewer.state.toJSON()) : null"
-PATIENCE = 120.0  # seconds
+PATIENCE = 240.0  # seconds
 
 
 def until(found: Callable[[], Any]) -> Any:
@@ -72,7 +72,7 @@ def test_a_link_opens_the_viewer_at_the_error_with_its_labels(run: Path) -> None
     with (
         scene.serve() as server,
         neuroglancer_viewer(scene.state(server.url)),
-        tempfile.TemporaryDirectory() as profile,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
         browse(SIZE, profile) as driver,
     ):
         page = serve_scores(server, scene, document, str(run), show)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shutil
@@ -140,19 +141,28 @@ def screenshot(viewer: Any, size: tuple[int, int], timeout: float = DRAWN_WITHIN
     lacking = missing_browser()
     if lacking:
         raise PlanError(f"a screenshot needs {lacking}")
+    from selenium.common.exceptions import TimeoutException
+
     with (
-        tempfile.TemporaryDirectory(prefix="volflow-browser-") as profile,
+        # what the browser's own processes still write while it ends may stay behind
+        tempfile.TemporaryDirectory(
+            prefix="volflow-browser-", ignore_cleanup_errors=True
+        ) as profile,
         browse(size, profile) as driver,
     ):
-        driver.set_page_load_timeout(timeout)
+        driver.set_page_load_timeout(timeout)  # of whatever the page is asked
         # The window's own size would count the bars that a window with a frame has.
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        driver.get(viewer.get_viewer_url())
         drawn = threading.Event()
-        viewer.async_screenshot(lambda _: drawn.set())
-        if not drawn.wait(timeout):
-            said = "; ".join(_complaints(driver)[-3:]) or "it complained of nothing"
+        with contextlib.suppress(TimeoutException):  # the page has not come: nothing is drawn
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            driver.get(viewer.get_viewer_url())
+            viewer.async_screenshot(lambda _: drawn.set())
+            drawn.wait(timeout)
+        if not drawn.is_set():
+            said = "it does not answer"
+            with contextlib.suppress(TimeoutException):
+                said = "; ".join(_complaints(driver)[-3:]) or "it complained of nothing"
             raise StorageError(f"Neuroglancer has not drawn all after {timeout:.0f} s; {said}")
         return Shot(driver.get_screenshot_as_png(), tuple(_complaints(driver)))
 
