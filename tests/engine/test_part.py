@@ -14,9 +14,10 @@ from tests.engine.toys import Nothing
 from volflow.core.geometry import BlockGrid, Box, triple
 from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer, Pass
+from volflow.engine.api import make_plan
 from volflow.engine.job import Job
 from volflow.engine.part import Mirrored, job_in, kinds
-from volflow.engine.scaling import units
+from volflow.engine.scaling import largest, units
 from volflow.io.volume import Volume
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.predict import Predict
@@ -98,6 +99,15 @@ def test_the_effort_of_a_network_is_the_tiles_that_its_blocks_compute(extent, sh
     grid, tiling = BlockGrid(bounds, shape), stage.tiling(bounds)
     tiles = sum(len(tiling.reaching(block.write)) for block in grid)
     assert stage.effort(grid, bounds) == tiles
+
+
+def test_each_pool_is_told_with_the_step_that_needs_most_in_it():
+    plan = make_plan("petascale", offline=True)
+    found = largest(plan)
+    assert [pool for pool, _, _ in found] == ["cpu", "gpu"]
+    for pool, name, memory in found:
+        needs = {s.name: max(s.memory.values()) for s in plan.steps if s.pool == pool}
+        assert memory == needs[name] == max(needs.values())
 
 
 def test_a_part_costs_its_share_of_the_whole():

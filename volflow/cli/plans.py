@@ -31,6 +31,7 @@ def plan(
     """
     from volflow.cli.text import count, output, print_table, size
     from volflow.engine.api import make_plan
+    from volflow.engine.scaling import largest
 
     planned = make_plan(pipeline, offline=offline, **chosen)
     console = output()
@@ -48,6 +49,9 @@ def plan(
     print_table(console, heads, rows)
     total, most = sum(s.blocks for s in planned.chosen), sum(s.bytes_out for s in planned.chosen)
     console.print(f"\n{count(total)} blocks, at most {size(most)} to be written", markup=False)
+    for pool, step_name, memory in largest(planned):
+        text = f"pool {pool}: a worker is to have {size(memory)}, for {step_name}"
+        console.print(text, markup=False)
     for step in planned.chosen:
         for target in step.targets:
             if target.scale == 0:

@@ -90,6 +90,16 @@ def estimate(plan: Plan, step: PlannedStep, tried: dict[Key, Tried]) -> StepEsti
     return found
 
 
+def largest(plan: Plan) -> list[tuple[str, str, int]]:
+    """For each pool the chosen step that needs most memory, and its bytes for one worker."""
+    found: dict[str, tuple[str, int]] = {}
+    for step in plan.chosen:
+        needs = max(step.memory.values(), default=0)
+        if needs > found.get(step.pool, ("", 0))[1]:
+            found[step.pool] = step.name, needs
+    return [(pool, *found[pool]) for pool in sorted(found)]
+
+
 def key_of(job: Job) -> Key:
     """What passes of one step are alike in."""
     return job.step, job.sweep.kind, job.sweep.round
