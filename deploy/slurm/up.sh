@@ -10,9 +10,10 @@
 #                        because sockets lie in it)
 #   VOLFLOW_SLURM_NODES  pretended nodes (default 2), of VOLFLOW_SLURM_CPUS cores (default 4) and
 #                        VOLFLOW_SLURM_MEMORY MiB (default 8000) each
+#   VOLFLOW_SLURM_GPUS   pretended GPUs of the last node (1, or 2: the default)
 #   VOLFLOW_SLURM_PORT   first port (default 26817)
 #
-# Partitions: cpu (all nodes), gpu (the last one, with a GPU that is pretended, too), short (the
+# Partitions: cpu (all nodes), gpu (the last one, with GPUs that are pretended, too), short (the
 # first, five minutes at most). What runs already is left alone, so it may be called again.
 set -euo pipefail
 
@@ -20,6 +21,7 @@ folder=${VOLFLOW_SLURM:-/run/volflow-slurm}
 nodes=${VOLFLOW_SLURM_NODES:-2}
 cpus=${VOLFLOW_SLURM_CPUS:-4}
 memory=${VOLFLOW_SLURM_MEMORY:-8000}
+gpus=${VOLFLOW_SLURM_GPUS:-2}
 port=${VOLFLOW_SLURM_PORT:-26817}
 last=$((nodes - 1))
 host=$(hostname -s)
@@ -65,7 +67,7 @@ SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$folder/munge/socket
+AuthInfo=socket=$folder/munge/socket,cred_expire=10
 CredType=cred/munge
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 SlurmctldPort=$port
@@ -97,7 +99,7 @@ SchedulerParameters=sched_interval=2,bf_interval=5
 GresTypes=gpu
 CONF
     for number in $(seq 0 $last); do
-        gres=$([ "$number" = $last ] && echo "Gres=gpu:1" || true)
+        gres=$([ "$number" = $last ] && echo "Gres=gpu:$gpus" || true)
         echo "NodeName=n$number NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1 + number))" \
             "CPUs=$cpus RealMemory=$memory $gres"
     done
@@ -106,7 +108,10 @@ CONF
     echo "PartitionName=short Nodes=n0 MaxTime=00:05:00 State=UP"
 } >"$folder/slurm.conf"
 echo "CgroupPlugin=cgroup/v1" >"$folder/cgroup.conf" # read, but nothing here uses cgroups
-echo "NodeName=n$last Name=gpu File=/dev/null" >"$folder/gres.conf"
+# Devices that are everywhere stand for GPUs: jobs get CUDA_VISIBLE_DEVICES as of real ones.
+for device in $(printf '%s\n' /dev/null /dev/zero | head -n "$gpus"); do
+    echo "NodeName=n$last Name=gpu File=$device"
+done >"$folder/gres.conf"
 : >"$folder/plugstack.conf"
 
 export SLURM_CONF=$folder/slurm.conf
@@ -115,7 +120,7 @@ for number in $(seq 0 $last); do
     install -d -m 0755 "$folder/spool.n$number"
     running "$folder/pid/slurmd.n$number" slurmd || slurmd -N "n$number"
 done
-for _ in $(seq 1 120); do
+for _ in $(seq 1 480); do
     ready=$(sinfo -h -N -p cpu -o %t 2>/dev/null | grep -cE '^(idle|mix|alloc)$' || true)
     [ "$ready" = "$nodes" ] && break
     sleep 0.25

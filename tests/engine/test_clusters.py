@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.engine.runs import expected_index, layer, planned, toy
+from tests.integration.witness import accounts
 from volflow.engine import elsewhere, gpus, tls
 from volflow.engine.cluster import Need, connect
 from volflow.engine.keeper import STILLBORN, Keeper, log_tail
 from volflow.engine.pools import Pools
 from volflow.engine.profile import Profile
-from volflow.engine.run import execute
+from volflow.engine.run import execute, prepare
 from volflow.engine.watch import Watcher
 from volflow.errors import ClusterError
 
@@ -152,16 +153,20 @@ def test_gpus_are_those_that_this_process_may_use(monkeypatch):
 
 
 @pytest.mark.cluster
-def test_each_worker_sees_one_gpu(monkeypatch, tmp_path):
+def test_each_worker_sees_one_gpu_and_so_do_its_blocks(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    watcher = Noting()
-    profile = Profile(cluster="cuda")
-    with connect(profile, note=watcher.note) as crew:
-        client = crew.client
-        client.wait_for_workers(2, timeout=60)
-        seen = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
-        assert sorted(seen.values()) == ["5", "7"]
-        assert all(address.startswith("tls://127.0.0.1") for address in seen)
+    watcher, told, run = Noting(), tmp_path / "told", str(tmp_path / "run")
+    told.mkdir()
+    settings = {"folder": str(told), "together": 2}
+    witness = {"use": "tests.integration.witness:Witness", "name": "seen", "with": settings}
+    step = planned(run, witness).steps[0]
+    prepare(run, step)
+    outcomes = []
+    with connect(Profile(cluster="cuda"), note=watcher.note) as crew:
+        crew.run(step.jobs[0], [(0, 48)], outcomes.append)
+        assert all(name.startswith("tls://127.0.0.1") for name in crew.workers())
+    assert sum(outcome.done for outcome in outcomes) == 48
+    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in accounts(told)) == ["5", "7"]
     assert "GPUs 5, 7" in watcher.notes
 
 
@@ -315,7 +320,7 @@ def test_waiting_jobs_are_told_with_slurms_reason(tmp_path):
     known.update(dict.fromkeys("12", ("PENDING", "Priority")))
     known["3"] = ("RUNNING", "None")
     step(keeper)
-    assert keeper.waiting == "2 wait (Priority)"
+    assert keeper.waiting == "2 wait (Priority), 1 begun, workers start"
     assert hosts.submitted == 3
 
 

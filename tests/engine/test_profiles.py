@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -381,3 +382,27 @@ def test_the_keys_of_the_documentation_are_all_there_are():
 def test_the_scripts_are_bash(name):
     script = Path(__file__).parents[2] / "deploy" / "slurm" / name
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+
+
+def test_the_profile_of_the_slurm_to_try_is_right():
+    path = Path(__file__).parents[2] / "deploy" / "slurm" / "site.yaml"
+    pools = find_profile(str(path)).pools
+    assert {name: pool.resources for name, pool in pools.items()} == {"cpu": None, "gpu": "gpu:2"}
+
+
+def test_what_the_dockerfile_names_is_there():
+    root = Path(__file__).parents[2]
+    text = (root / "deploy" / "Dockerfile").read_text()
+    copied = [
+        source
+        for line in re.findall(r"^COPY (?!--from)(.*)", text, flags=re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    hatch = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    wanted = [*hatch["packages"], *hatch["force-include"], *project["project"]["license-files"]]
+    assert set(copied) == {"pyproject.toml", "constraints.txt", *wanted}
+    assert all((root / source).exists() for source in copied)
+    (extras,) = re.findall(r'"\.\[(.*)\]"', text)
+    assert set(extras.split(",")) <= set(project["project"]["optional-dependencies"])
+    assert set(re.findall(r'CMD \["(\w+)"', text)) == set(project["project"]["scripts"])

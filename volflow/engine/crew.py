@@ -35,6 +35,12 @@ class Crew(Protocol):
     def workers(self) -> list[str]:
         """The names of the workers there are; asked from another thread."""
 
+    def dismissed(self) -> set[str]:
+        """The names of those that went as they should: nobody is to be told that they are lost."""
+
+    def waits(self) -> bool:
+        """Whether nobody can be at work because machines are still being waited for."""
+
     def restart(self) -> None:
         """Start the workers anew that are at work; their ranges are handed out again."""
 
@@ -140,6 +146,14 @@ class Inline:
     def workers(self) -> list[str]:
         """None beside this process."""
         return []
+
+    def dismissed(self) -> set[str]:
+        """None either."""
+        return set()
+
+    def waits(self) -> bool:
+        """Nobody is waited for."""
+        return False
 
     def restart(self) -> None:
         """Nothing that could be restarted."""

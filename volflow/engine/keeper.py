@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Keeper:
         self.trouble = ""
         """Why there will be no workers; empty if there may be."""
         self.waiting = ""
-        """What Slurm says of the jobs that wait."""
+        """What Slurm says of the jobs that wait, and how many have begun."""
         self._born: set[str] = set()
         self._stillborn = self._refused = 0
         self._stop = threading.Event()
@@ -96,8 +97,7 @@ class Keeper:
         states = await self._states()
         if states is None:
             return  # Slurm did not answer; nothing is known
-        reasons = Counter(reason for state, reason in states.values() if state == "PENDING")
-        self.waiting = ", ".join(f"{count} wait ({why})" for why, count in reasons.items())
+        self.waiting = said_of(states)
         for name, job in asked.items():
             workers = self._workers_of(name)
             if workers:
@@ -166,6 +166,14 @@ class Keeper:
             return None
         rows = (line.split("|") for line in out.decode().split("\n") if line.count("|") == 2)
         return {job: (state, reason) for job, state, reason in rows}
+
+
+def said_of(states: Mapping[str, tuple[str, str]]) -> str:
+    """What jobs are at, in words, by their states and reasons; empty if there are none."""
+    reasons = Counter(reason for state, reason in states.values() if state == "PENDING")
+    begun = sum(state in ("RUNNING", "CONFIGURING") for state, _ in states.values())
+    parts = [f"{count} wait ({why})" for why, count in reasons.items()]
+    return ", ".join([*parts, f"{begun} begun, workers start"] if begun else parts)
 
 
 def log_tail(logs: Path, job: str) -> str:

@@ -18,6 +18,7 @@ from volflow.engine.crew import Need, Range, Report
 from volflow.engine.job import Job
 from volflow.engine.keeper import Keeper
 from volflow.engine.profile import Profile
+from volflow.engine.roster import Roster
 from volflow.engine.slurm import Place, job_name, slurm_cluster
 from volflow.engine.workers import Workers
 
@@ -54,8 +55,11 @@ class Pools:
         self.search_path, self.timeout, self.note = search_path, timeout, note
         self.place = Place.of(profile, run)
         self._crews: dict[str, Workers] = {}
+        self._rosters: dict[str, Roster] = {}
+        self._dismissed: frozenset[str] = frozenset()
         self._open: dict[str, contextlib.ExitStack] = {}
         self._at_work: Workers | None = None
+        self._pool = ""  # at work, or being opened
         self._stack = contextlib.ExitStack()
         self._security: object = None
 
@@ -83,7 +87,8 @@ class Pools:
         """Have the pool of the job's step do the ranges."""
         self._close_unneeded(job.step)
         wanted = next((need.pool for need in self.needs if need.step == job.step), "")
-        self._at_work = self._crew(pool_of(self.profile, wanted))
+        self._pool = pool_of(self.profile, wanted)
+        self._at_work = self._crew(self._pool)
         try:
             self._at_work.run(job, todo, report)
         finally:
@@ -91,13 +96,25 @@ class Pools:
 
     def under_way(self) -> dict[Range, str]:
         """The ranges that are handed out, and to which worker; asked from another thread."""
-        crew = self._at_work
-        return crew.under_way() if crew else {}
+        crew, rosters = self._at_work, list(self._rosters.values())
+        found = crew.under_way() if crew else {}
+        for roster in rosters:
+            found = {piece: roster.label(worker) for piece, worker in found.items()}
+        return found
 
     def workers(self) -> list[str]:
-        """The names of the workers of the pool at work; asked from another thread."""
-        crew = self._at_work
-        return crew.workers() if crew else []
+        """The workers of all pools that are open; asked from another thread."""
+        return [name for roster in list(self._rosters.values()) for name in roster.present()]
+
+    def dismissed(self) -> set[str]:
+        """The workers that left in order: their time was over, or their pool was closed."""
+        left = [roster.left for roster in list(self._rosters.values())]
+        return set(self._dismissed).union(*left)
+
+    def waits(self) -> bool:
+        """Whether the pool at work has nobody: its jobs are in Slurm's queue, or just begin."""
+        roster = self._rosters.get(self._pool)
+        return roster is None or not roster.present()
 
     def restart(self) -> None:
         """Start the workers anew that are at work."""
@@ -110,11 +127,15 @@ class Pools:
         steps = [need.step for need in self.needs]
         later = self.needs[steps.index(step) :] if step in steps else self.needs
         wanted = {pool_of(self.profile, need.pool) for need in later}
-        for name in set(self._open) - wanted:
+        for name in sorted(set(self._open) - wanted):
             self._close(name)
+            self.note(f"pool '{name}': closed; no later step wants it")
 
     def _close(self, name: str) -> None:
         self._crews.pop(name, None)
+        if name in self._rosters:
+            self._dismissed |= self._rosters[name].close()
+            del self._rosters[name]
         try:
             self._open.pop(name).close()
         except Exception as error:  # what is done is done: no reason for the run to fail
@@ -139,6 +160,8 @@ class Pools:
             keeper = Keeper(hosts, name, pool.jobs, self.place.logs)
             stack.callback(keeper.stop)
             self.note(f"pool '{name}': dashboard {client.dashboard_link}")
+            self._rosters[name] = Roster(hosts)
+            self._rosters[name].begin()
             keeper.start()
             self._open[name] = stack.pop_all()
         glance = Glance(keeper, client, pool.workers, self.note)

@@ -150,6 +150,7 @@ def job_options(name: str, profile: Profile, place: Place) -> dict[str, Any]:
     arguments = ["--memory-limit", "0"]  # the child's memory is watched by its worker
     arguments += ["--lifetime", f"{pool.life}s", "--lifetime-stagger", f"{pool.spread}s"]
     arguments += ["--preload", "volflow.engine.joining", "--no-dashboard"]
+    arguments += ["--dashboard-address", "127.0.0.1:0"]  # it serves metrics all the same
     if profile.ports:
         ports = f"{profile.ports[0]}:{profile.ports[1]}"
         arguments += ["--worker-port", ports, "--nanny-port", ports]

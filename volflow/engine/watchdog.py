@@ -148,10 +148,12 @@ class Watchdog:
 
     def _look(self) -> None:
         names = set(self.crew.workers())
-        joined, lost = sorted(names - self._known), sorted(self._known - names)
+        joined, lost = names - self._known, self._known - names - self.crew.dismissed()
         self._known = names
         if joined or lost:
-            self.watcher.workers_change(joined, lost)
+            self.watcher.workers_change(sorted(joined), sorted(lost))
+        if self.crew.waits():  # a queue is no stall; who waits in it says so
+            self.pet()
         job, quiet = self._job, time.monotonic() - self._last
         if job is not None and self.stall and quiet >= self._said:
             self._said = 2 * quiet

@@ -14,6 +14,7 @@ from typing import Any
 from volflow.engine.child import Limits, run_in_child
 from volflow.engine.crew import Pieces, Range, Report
 from volflow.engine.job import Job
+from volflow.engine.once import do_once
 from volflow.engine.ranges import Outcome, contiguous, job_path, recorded_failures
 from volflow.errors import StorageError
 from volflow.io.ledger import Ledger
@@ -57,6 +58,7 @@ class Workers:
         self.client, self.search_path = client, search_path
         self.timeout, self.memory, self.each = timeout, memory, each
         self.glance = glance
+        do_once(client)
         self._inside: dict[Any, Range] = {}
 
     def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
@@ -101,6 +103,14 @@ class Workers:
     def workers(self) -> list[str]:
         """Addresses of the workers that the scheduler knows."""
         return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def dismissed(self) -> set[str]:
+        """None: whoever goes is missed."""
+        return set()
+
+    def waits(self) -> bool:
+        """Nobody says so."""
+        return False
 
     def restart(self) -> None:
         """Have the nannies of the workers at work start them anew."""

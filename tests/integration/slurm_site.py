@@ -1,0 +1,95 @@
+"""What tests ask a Slurm on this machine, and what must not be left of a run there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+from volflow.engine.profile import Profile, find_profile
+
+JOB = "--format=%A|%P|%T|%N"
+
+
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+
+
+def ask(*command: str, environment: dict[str, str] | None = None) -> str:
+    """What a command says."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.stdout
+
+
+def jobs(partition: str) -> dict[str, str]:
+    """The jobs at work in a partition, and their nodes."""
+    rows = [line.split("|") for line in ask("squeue", "-h", JOB).splitlines()]
+    return {
+        job: node for job, where, state, node in rows if (where, state) == (partition, "RUNNING")
+    }
+
+
+def told_of(job: str, key: str) -> str:
+    """What Slurm tells of a job."""
+    found = re.search(rf"\b{key}=(\S+)", ask("scontrol", "show", "job", job))
+    assert found
+    return found.group(1)
+
+
+def state(job: str) -> str:
+    """Slurm's word for what became of a job."""
+    return told_of(job, "JobState")
+
+
+def set_node(node: str, state: str) -> None:
+    """Take a node down."""
+    ask("scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=test")
+
+
+def resume_nodes() -> None:
+    """Have every node back that was taken down."""
+    for node in ("n0", "n1"):
+        if "down" in ask("sinfo", "-h", "-n", node, "--format=%T"):
+            set_node(node, "RESUME")
+
+
+def profile(folder: Path, *, cpu: object = None, gpu: object = None, **top: object) -> Profile:
+    """The profile of this site with the pools `cpu` and `gpu`, changed as told, in a file."""
+    base = {"workers": 2, "memory": "600 MB", "walltime": "00:05:00", "partition": "cpu"}
+    pools = {
+        "cpu": {**base, **(cpu or {})},
+        "gpu": {**base, "workers": 1, "partition": "gpu", "gpus": 1, **(gpu or {})},
+    }
+    path = folder / "site.yaml"
+    path.write_text(yaml.safe_dump({"cluster": "slurm", "interface": "lo", "pools": pools, **top}))
+    return find_profile(str(path))
+
+
+def assert_nothing_left(place: Path) -> None:
+    """No job, no key and no process of a run is left that named a folder."""
+    deadline = time.monotonic() + 60
+    while "volflow-" in ask("squeue", "-h", "--format=%j") and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert "volflow-" not in ask("squeue", "-h", "--format=%j")
+    assert not (place / "volflow-keys").exists()
+    while (left := _of(str(place))) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert left == []
+
+
+def _of(place: str) -> list[str]:
+    """Command lines of processes that name a place: workers name the keys there."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+        if place in line and process.pid != os.getpid():
+            found.append(line)
+    return found
