@@ -161,9 +161,12 @@ def test_real_affinities_too(rounds: int):
     np.testing.assert_array_equal(one, other)
 
 
-def test_memory_of_a_node_is_bounded_by_the_horizon():
+def test_memory_of_a_node_is_that_of_a_box_of_the_horizon_then_that_of_its_surface():
     free, bounded = Agglomerate(threshold=0.3), Agglomerate(threshold=0.3, horizon=256)
     assert free.node_memory((128, 128, 128)) == bounded.node_memory((128, 128, 128))
-    assert bounded.node_memory((4096, 4096, 4096)) == bounded.node_memory((256, 256, 256))
+    assert bounded.node_memory((512, 512, 512)) == bounded.node_memory((256, 256, 256))
+    far = [bounded.node_memory((side, side, side)) for side in (1 << 15, 1 << 16)]
+    assert far[1] == 4 * far[0], "what touches a plane is passed up"
+    assert far[1] < free.node_memory((1 << 16, 1 << 16, 1 << 16))
     growth = free.node_memory((512, 512, 512)) / free.node_memory((256, 256, 256))
     assert growth == pytest.approx(5.5, rel=0.01)

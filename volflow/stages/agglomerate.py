@@ -35,6 +35,7 @@ BYTES_PER_VOXEL = 64  # measured on FIB-25: 52; on white noise, the worst there 
 NODE_EXPONENT = 0.82  # edges passed up grow 5.5 times when the side of a box doubles
 NAMES_FACTOR = 0.03  # by which each further threshold adds to it at most; measured: 0.012
 NODE_FACTORS = (640, 210)  # without and with joining rounds; measured at 128 to 640 voxels a side
+PLANE_BYTES = 32  # by voxel of a node's surface where all of it is planes; 8 passed up, twice held
 
 
 class Agglomerate(Reduction):
@@ -66,8 +67,9 @@ class Agglomerate(Reduction):
     """Segments of fewer voxels merge on, down to `min_size_score`; 0: they do not."""
     min_size_score: Score = 0.02
     horizon: tuple[Side, Side, Side] | Side | None = None
-    """Side, in voxels, of boxes that are agglomerated each for itself, then stitched; it bounds
-    the memory, and the result is another one than the exact one. Blocks must divide it."""
+    """Side, in voxels, of boxes that are agglomerated each for itself, then stitched; the result is
+    another one than the exact one. It bounds the memory of all rounds but `stitch`, whose nodes
+    hold what touches their surface. Blocks must divide it."""
 
     @field_validator("threshold")
     @classmethod
@@ -113,12 +115,16 @@ class Agglomerate(Reduction):
         return BYTES_PER_VOXEL * int(np.prod(shape))
 
     def node_memory(self, shape: Triple) -> int:
+        stitched = 0
         if self.horizon is not None:  # beyond it only what touches a plane is passed up
+            z, y, x = shape
+            stitched = PLANE_BYTES * 2 * (z * y + y * x + z * x)
             far = triple(self.horizon)
             shape = triple([min(a, b) for a, b in zip(shape, far, strict=True)])
         names = 1 + NAMES_FACTOR * (len(self.thresholds) - 1)
         factor = names * NODE_FACTORS[min(self.join_rounds, 1)]
-        return int(factor * math.prod(float(side) for side in shape) ** NODE_EXPONENT)
+        inside = int(factor * math.prod(float(side) for side in shape) ** NODE_EXPONENT)
+        return max(inside, stitched)
 
     def check(self, grid: BlockGrid) -> list[str]:
         if self.horizon is None:
