@@ -28,8 +28,8 @@ from volflow.engine.run import execute
 VICTIMS = ("child", "worker", "driver", "scheduler")
 ROOT = Path(__file__).parents[1]
 WORKERS = 2
-PATIENCE = 240.0  # seconds for a driver to end; it takes ten on an idle machine
-GOING = 30.0  # seconds in which whoever belonged to a run has to be gone
+PATIENCE = 400.0  # seconds for a driver to end; it takes ten on an idle machine
+GOING = 120.0  # seconds in which whoever belonged to a run has to be gone
 COMPARED = ("index", "double", "blur", "records", "results")
 IS_A_BLOCK_CHILD = "volflow.engine.child"
 
@@ -127,10 +127,11 @@ def _hit(
         count = sum(len(numbers) for numbers in marked.values())
         if count >= case.after:
             victims = _victims(case.victim, driver, hosts, family)
-            if victims:
-                case.at = count
-                os.kill(draw.choice(victims), signal.SIGKILL)
-                return marked
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself: another, then
+                if victims:
+                    os.kill(draw.choice(victims), signal.SIGKILL)
+                    case.at = count
+                    return marked
         time.sleep(0.02)
     case.complaints.append("nobody was hit")
     return {}
@@ -148,7 +149,8 @@ def _victims(
         return [hosts[0].pid]
     children = [process for process in family.values() if _is_child(process)]
     with contextlib.suppress(psutil.NoSuchProcess):
-        return sorted(p.pid if kind == "child" else p.ppid() for p in children)
+        found = {process.pid if kind == "child" else process.ppid() for process in children}
+        return sorted(found & set(family))  # an orphan's parent is none of ours
     return []
 
 
@@ -251,14 +253,22 @@ def _cluster(victim: str, folder: Path) -> Iterator[tuple[str, list[psutil.Proce
         for name, *options in commands:
             command = [sys.executable, "-m", f"distributed.cli.{name}", *options]
             hosts.append(psutil.Popen(command, **_surroundings(folder)))
-            while not place.exists():
+            while not (address := _address(place)):
                 time.sleep(0.1)
-        yield json.loads(place.read_text())["address"], hosts
+        yield address, hosts
     finally:
         for host in reversed(hosts):
             with contextlib.suppress(psutil.NoSuchProcess):
                 host.terminate()
         psutil.wait_procs(hosts, timeout=GOING)
+
+
+def _address(place: Path) -> str:
+    """The address in a scheduler's file; empty while it is not written."""
+    try:
+        return str(json.loads(place.read_text())["address"])
+    except (OSError, ValueError):
+        return ""
 
 
 def _command(folder: Path, cluster: str) -> list[str]:

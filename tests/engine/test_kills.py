@@ -6,7 +6,7 @@ import pytest
 
 from tests.kills import VICTIMS, kill, reference
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
