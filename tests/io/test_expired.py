@@ -95,3 +95,15 @@ def test_an_object_under_a_wrong_length_is_never_taken_for_whole(proxied, kind):
     with pytest.raises(StorageError, match="length/key came cut short, 45 bytes of it"):
         store.read("key")
     assert store.read("key") == b"0123456789" * 9
+
+
+def test_a_list_that_is_cut_short_is_an_error_in_words(proxied):
+    proxy, bucket = proxied
+    store = Store(f"{bucket}/list")
+    for number in range(3):
+        store.write(f"a/{number}", b"")
+    for kind in ("short unsaid", "empty unsaid", "short told", "overlong"):
+        proxy.kinds, proxy.faults = [kind], 1
+        with pytest.raises(StorageError, match="/list/a/: its answer came cut short, or makes no"):
+            store.list("a/")
+    assert store.list("a/") == ["0", "1", "2"]

@@ -154,6 +154,8 @@ def told(error: BaseException, location: str) -> str:
         return f"the store does not let us in ({text}); it is asked with {_PUT_RIGHT[scheme]}"
     if "NoSuchBucket" in text or (scheme == "gs" and text.startswith("NOT_FOUND: Not Found")):
         return f"there is no bucket '{rest.partition('/')[0]}' ({text})"
+    if re.search(r"Failed to parse response|Malformed List response", text):
+        return f"its answer came cut short, or makes no sense ({text.splitlines()[0][:80]})"
     if re.search(r"Could not (connect|resolve)|Timeout was reached", text):
         return f"nobody answers ({text})"
     return text
