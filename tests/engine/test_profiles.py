@@ -401,6 +401,7 @@ def test_what_the_dockerfile_names_is_there():
     project = tomllib.loads((root / "pyproject.toml").read_text())
     hatch = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     wanted = [*hatch["packages"], *hatch["force-include"], *project["project"]["license-files"]]
+    wanted += [project["project"][key] for key in ("readme",) if key in project["project"]]
     assert set(copied) == {"pyproject.toml", "constraints.txt", *wanted}
     assert all((root / source).exists() for source in copied)
     (extras,) = re.findall(r'"\.\[(.*)\]"', text)
