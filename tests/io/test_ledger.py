@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,12 +32,52 @@ def test_ranges_that_touch_are_one():
     assert union([(3, 5), (0, 3), (4, 4), (7, 9), (8, 8)]) == [(0, 5), (7, 9)]
 
 
+@given(ranges)
+def test_a_union_has_the_blocks_of_its_ranges_and_no_two_that_touch(marked):
+    found = union(marked)
+    assert {n for a, b in found for n in range(a, b)} == {n for a, b in marked for n in range(a, b)}
+    assert all(b < c for (_, b), (c, _) in itertools.pairwise(found))
+    assert union(found) == found
+    assert union(np.array(marked, int).reshape(-1, 2)) == found
+
+
+@settings(max_examples=40, deadline=None)
+@given(ranges)
+def test_a_few_markers_tell_exactly_what_was_done_and_what_it_took(tmp_path_factory, marked):
+    ledger = Ledger(str(tmp_path_factory.mktemp("run")))
+    for start, stop in marked:
+        ledger.mark_done(JOB, start, stop, {"seconds": start + 0.5} if start % 3 else {})
+    found = ledger.standing(JOB)
+    assert found.done == ledger.done(JOB)
+    assert found.seconds == sum(a + 0.5 for a, b in set(marked) if a % 3)
+
+
+@pytest.mark.parametrize("markers", [1, 6, 7, 8, 100])
+def test_of_many_markers_some_tell_what_all_took(tmp_path, monkeypatch, markers):
+    monkeypatch.setattr("volflow.io.ledger.SAMPLE", 7)
+    ledger, stop, read = Ledger(str(tmp_path)), 0, []
+    for number in range(markers):
+        start, stop = stop, stop + 1 + number % 5
+        ledger.mark_done(JOB, start, stop, {"seconds": 2.0 * (stop - start)})
+    read_many = Store.read_many
+    monkeypatch.setattr(
+        Store, "read_many", lambda self, keys: read.extend(keys) or read_many(self, keys)
+    )
+    found = ledger.standing(JOB)
+    assert found.done == [(0, stop)]
+    assert found.seconds == pytest.approx(2.0 * stop)  # each block took as long as any other
+    assert len(read) == min(markers, 7)
+    first, last = f"0-{1}", f"{stop - 1 - (markers - 1) % 5}-{stop}"
+    assert {read[0].rpartition("/")[2], read[-1].rpartition("/")[2]} == {first, last}
+
+
 def test_other_files_in_the_folder_are_passed_over(tmp_path):
     ledger = Ledger(str(tmp_path))
     ledger.mark_done(JOB, 2, 4, {})
     ledger.mark_failed(JOB, 7, {"error": "no"})
     folder = tmp_path / "ledger" / JOB
-    for name in (".nfs0001", "a-b", "5-3", "1-2.tmp", "1--2", "³-4"):
+    strange = ("³-4", "٣-٤", "8-9\n9-10", "1-99999999999999999999")
+    for name in (".nfs0001", "a-b", "5-3", "1-2.tmp", "1--2", *strange):
         (folder / "done" / name).write_bytes(b"junk")
         (folder / "failed" / name).write_bytes(b"junk")
     (folder / "done" / "0-1").write_bytes(b"\xff{")  # its name counts, its body is lost

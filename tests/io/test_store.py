@@ -117,3 +117,16 @@ def test_a_store_that_refuses_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=f"{tmp_path}/file/key"):
         Store(str(tmp_path / "file")).write("key", b"x")
+
+
+def test_all_with_a_prefix_goes_but_what_is_kept(place):
+    keys = ["a/d1/x", "a/d2/x", "a/d2/y/z", "a/d20", "a/d2-/x", "a/e", "aa", "b/d2/x"]
+    store = Store(place)
+    for key in keys:
+        store.write(key, b"1")
+    store.delete_prefix("a/", keep="d2/")
+    assert store.list() == ["a/d2/x", "a/d2/y/z", "aa", "b/d2/x"]
+    store.delete_prefix("a/", keep="none/")
+    assert store.list() == ["aa", "b/d2/x"]
+    store.delete_prefix("")
+    assert store.list() == []

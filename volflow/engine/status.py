@@ -38,7 +38,7 @@ class StepStatus:
     blocked: int = 0
     """Behind blocks that failed: not started until those are done."""
     seconds: float = 0.0
-    """Work, of all workers together."""
+    """Work, of all workers together; an estimate where a pass has very many markers."""
     causes: dict[str, int] = field(default_factory=dict)
     """Failed blocks by reason."""
 
@@ -110,7 +110,7 @@ def status(run: str) -> RunStatus:
         counted = StepStatus(step["name"], 0)
         for sweep, count in step["passes"]:
             path = f"{step['name']}/{step['digest']}/{sweep}"
-            done, failed = ledger.done(path), ledger.failed(path)
+            (done, seconds), failed = ledger.standing(path), ledger.failed(path)
             handed = now.get("under_way", []) if now.get("job") == path else []
             running = _open(handed, done, failed)
             finished = sum(stop - start for start, stop in done)
@@ -120,7 +120,7 @@ def status(run: str) -> RunStatus:
             counted.failed += len(failed)
             counted.running += running
             counted.blocked += rest if behind else 0
-            counted.seconds += sum(cost.get("seconds", 0) for cost in ledger.costs(path))
+            counted.seconds += seconds
             failures += [_failure(step["name"], sweep, body) for _, body in sorted(failed.items())]
             behind = behind or bool(failed)
         reasons = Counter(each.reason for each in failures if each.step == counted.name)

@@ -13,15 +13,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from volflow.errors import StorageError
 from volflow.io.lock import RunLock
 from volflow.io.store import Store
 
-__all__ = ["Ledger", "RunLock", "owner", "set_owner", "union"]
+__all__ = ["Ledger", "RunLock", "Standing", "owner", "set_owner", "union"]
 
-_RANGE = re.compile(r"(\d+)-(\d+)")
+SAMPLE = 1000  # markers that tell what all have cost: reading one takes as long as listing ten
+_RANGE = re.compile(r"\d{1,18}-\d{1,18}", re.ASCII)
+
+
+class Standing(NamedTuple):
+    """Where a job stands: its blocks that are done, and the seconds of work in them."""
+
+    done: list[tuple[int, int]]
+    seconds: float
 
 
 class Ledger:
@@ -32,7 +42,17 @@ class Ledger:
 
     def done(self, job: str) -> list[tuple[int, int]]:
         """The blocks that are done: sorted half-open ranges that neither overlap nor touch."""
-        return union(self._ranges(job).values())
+        return union(self._spans(job))
+
+    def standing(self, job: str) -> Standing:
+        """What is done, and what it took: of many markers, an estimate from `SAMPLE` of them."""
+        spans = self._spans(job)
+        some = spans
+        if len(spans) > SAMPLE:
+            some = spans[np.linspace(0, len(spans) - 1, SAMPLE).astype(int)]
+        seconds = sum(float(body.get("seconds", 0)) for body in self._bodies(job, some))
+        share = _blocks(some) / max(1, _blocks(spans))
+        return Standing(union(spans), seconds / share if seconds else 0.0)
 
     def mark_done(self, job: str, start: int, stop: int, costs: dict[str, Any]) -> None:
         """Mark the blocks `start` to `stop` as done.
@@ -48,14 +68,7 @@ class Ledger:
 
     def costs(self, job: str) -> list[dict[str, Any]]:
         """The costs in the markers, in the order of their ranges, with `start` and `stop`."""
-        ranges = self._ranges(job)
-        bodies = self._store.read_many(f"{_done(job)}{name}" for name in ranges)
-        found = []
-        for name, (start, stop) in sorted(ranges.items(), key=lambda item: item[1]):
-            body = _object(bodies.get(f"{_done(job)}{name}"))
-            if body is not None:
-                found.append({**body, "start": start, "stop": stop})
-        return found
+        return self._bodies(job, self._spans(job))
 
     def mark_failed(self, job: str, number: int, failure: dict[str, Any]) -> None:
         """Record why a block failed, replacing an earlier record of it."""
@@ -77,16 +90,32 @@ class Ledger:
 
     def purge_step(self, step: str, keep_digest: str | None = None) -> None:
         """Delete all markers of a step, but for those of one digest."""
-        prefix = f"ledger/{step}/"
-        digests = {name.partition("/")[0] for name in self._store.list(prefix)}
-        for digest in sorted(digests - {keep_digest}):
-            self._store.delete_prefix(f"{prefix}{digest}/")
+        keep = "" if keep_digest is None else f"{keep_digest}/"
+        self._store.delete_prefix(f"ledger/{step}/", keep=keep)
 
-    def _ranges(self, job: str) -> dict[str, tuple[int, int]]:
-        """The ranges in the names of the markers; whatever else lies there is passed over."""
-        matches = ((name, _RANGE.fullmatch(name)) for name in self._store.list(_done(job)))
-        found = {name: (int(match[1]), int(match[2])) for name, match in matches if match}
-        return {name: (start, stop) for name, (start, stop) in found.items() if start < stop}
+    def _spans(self, job: str) -> np.ndarray:
+        """The ranges in the names of the markers, (N, 2) int64, sorted.
+
+        Whatever else lies there is passed over.
+        """
+        names = [name for name in self._store.list(_done(job)) if _RANGE.fullmatch(name)]
+        if not names:
+            return np.zeros((0, 2), np.int64)
+        numbers = np.fromstring(" ".join(names).replace("-", " "), np.int64, sep=" ")
+        start, stop = numbers[0::2], numbers[1::2]
+        order = np.lexsort((stop, start))
+        spans = np.stack([start[order], stop[order]], axis=1)
+        return spans[spans[:, 0] < spans[:, 1]]
+
+    def _bodies(self, job: str, spans: np.ndarray) -> list[dict[str, Any]]:
+        """What the markers of ranges hold, with `start` and `stop`, but for those that are lost."""
+        keys = {f"{_done(job)}{start}-{stop}": (start, stop) for start, stop in spans.tolist()}
+        bodies, found = self._store.read_many(keys), []
+        for key, (start, stop) in keys.items():
+            body = _object(bodies.get(key))
+            if body is not None:
+                found.append({**body, "start": start, "stop": stop})
+        return found
 
 
 def _done(job: str) -> str:
@@ -95,6 +124,10 @@ def _done(job: str) -> str:
 
 def _failed(job: str) -> str:
     return f"ledger/{job}/failed/"
+
+
+def _blocks(spans: np.ndarray) -> int:
+    return int((spans[:, 1] - spans[:, 0]).sum())
 
 
 def _object(body: bytes | None) -> dict[str, Any] | None:
@@ -106,15 +139,16 @@ def _object(body: bytes | None) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def union(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def union(ranges: np.ndarray | Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Half-open ranges united: sorted, without overlap, and touching ones joined."""
-    found: list[tuple[int, int]] = []
-    for start, stop in sorted(ranges):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], stop))
-        else:
-            found.append((start, stop))
-    return found
+    spans = ranges if isinstance(ranges, np.ndarray) else np.array(list(ranges), np.int64)
+    if not spans.size:
+        return []
+    start, stop = spans[np.argsort(spans[:, 0], kind="stable")].T
+    reached = np.maximum.accumulate(stop)
+    begins = np.flatnonzero(np.append(True, start[1:] > reached[:-1]))
+    ends = np.append(begins[1:], len(start)) - 1
+    return list(zip(start[begins].tolist(), reached[ends].tolist(), strict=True))
 
 
 def owner(address: str, scale: int = 0) -> str | None:

@@ -138,9 +138,20 @@ class Store:
         """Delete an object, if there is one."""
         self._wait(self._objects.write(key, None), key)
 
-    def delete_prefix(self, prefix: str) -> None:
-        """Delete all objects whose keys begin with a prefix."""
-        self._wait(self._objects.delete_range(_range(prefix)), prefix)
+    def delete_prefix(self, prefix: str, keep: str = "") -> None:
+        """Delete all objects whose keys begin with a prefix, but for those that go on with `keep`.
+
+        Folders of a disk that are kept are not looked into, however much they hold.
+        """
+        whole, kept = _range(prefix), _range(prefix + keep)
+        ranges = [whole]
+        if keep:
+            ranges = [
+                ts.KvStore.KeyRange(whole.inclusive_min, kept.inclusive_min),
+                ts.KvStore.KeyRange(kept.exclusive_max, whole.exclusive_max),
+            ]
+        for each in ranges:
+            self._wait(self._objects.delete_range(each), prefix)
 
     def require_bucket(self) -> None:
         """Raise if there is no such bucket, or we may not look into it; reads alone do not tell.

@@ -24,12 +24,14 @@ def remove_torn(run: str) -> int:
     return sum(_removed(place / name) for name in FOLDERS)
 
 
-def _removed(folder: Path) -> int:
+def _removed(folder: Path | str) -> int:
     count = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            if name.endswith(SUFFIX):
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:  # a ledger may have millions
+            if entry.is_dir(follow_symlinks=False):
+                count += _removed(entry.path)
+            elif entry.name.endswith(SUFFIX):
                 with contextlib.suppress(OSError):  # its writer lives and was faster
-                    os.unlink(os.path.join(parent, name))
+                    os.unlink(entry.path)
                     count += 1
     return count
