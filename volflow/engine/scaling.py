@@ -6,8 +6,9 @@
     gather                     bytes of the nodes, by the stage's `node_memory`
     group                      voxels of the volume
 
-Memory is what the process had before the pass, and what the pass took beyond that. The latter is
-that of a block; of a node it grows as the stage's formula, and is never said to be more than it.
+Bytes that blocks store grow with the voxels written. Memory is what the process had before the
+pass, and what the pass took beyond that. The latter is that of a block; of a node it grows as the
+stage's formula, and is never said to be more than it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ class Tried:
 
     blocks: int = 0
     units: float = 0.0
+    written: int = 0
+    """Voxels of the grids, by which what blocks store is scaled."""
+    timed: float = 0.0
+    """Those units whose seconds are counted."""
     seconds: float = 0.0
     cpu: float = 0.0
     """Seconds of processors: what counts on a machine that others use, too."""
@@ -82,10 +87,12 @@ def estimate(plan: Plan, step: PlannedStep, tried: dict[Key, Tried]) -> StepEsti
             found.unknown.append(job.sweep.name)
             found.memory = max(found.memory, step.memory[job.sweep.name])
             continue
-        share = units(step.stage, job.sweep, plan.bounds, plan.bounds) / known.units
-        found.work += known.seconds * share
-        found.cpu += known.cpu * share
-        found.stored += known.stored * share
+        all_units = units(step.stage, job.sweep, plan.bounds, plan.bounds)
+        found.work += known.seconds * all_units / known.timed
+        found.cpu += known.cpu * all_units / known.timed
+        written = job.sweep.grid.bounds.size / known.written
+        by_block = job.sweep.kind in BLOCK_BY_BLOCK
+        found.stored += known.stored * (written if by_block else all_units / known.units)
         found.memory = max(found.memory, _memory(known, job, step.memory[job.sweep.name]))
     return found
 

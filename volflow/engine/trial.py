@@ -120,12 +120,17 @@ def _tried(child: Child, small: Plan, plan: Plan, step: PlannedStep) -> dict[Key
             like = next(each for each in large if key_of(each) == key_of(job))
             job = job_in(job, like, whole)
         tried = found.setdefault(key_of(job), Tried())
-        _try(child, job, tried, formula)
-        tried.units += units(step.stage, job.sweep, small.bounds, whole)
+        done = units(step.stage, job.sweep, small.bounds, whole)
+        tried.units += done
+        tried.written += job.sweep.grid.bounds.size
+        # The root of so few blocks settles less of what it is passed than any node of the run.
+        timed = not (job.sweep.root and job.sweep.kind == "join" and tried.timed)
+        tried.timed += done * timed
+        _try(child, job, tried, formula, timed)
     return found
 
 
-def _try(child: Child, job: Job, tried: Tried, formula: int) -> None:
+def _try(child: Child, job: Job, tried: Tried, formula: int, timed: bool) -> None:
     """Do the blocks of a pass, as a worker is given them, and count in what they took on average.
 
     Short passes are done again and again, as what else the machine does weighs much in them.
@@ -142,8 +147,8 @@ def _try(child: Child, job: Job, tried: Tried, formula: int) -> None:
         tried.start += max(0.0, first.seconds - seconds / count)
         tried.start_cpu += max(0.0, first.cpu - cpu / count)
     tried.blocks += count
-    tried.seconds += seconds
-    tried.cpu += cpu
+    tried.seconds += seconds * timed
+    tried.cpu += cpu * timed
     tried.stored += stored_bytes(job.run) - before
     tried.formula = max(tried.formula, formula)
     if total.peak - rest >= tried.beyond:
