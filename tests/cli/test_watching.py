@@ -160,3 +160,20 @@ def test_a_table_in_a_log_is_aligned_and_whole():
         "a     8x8x8        1",
         "bcd   16x8x8      12",
     ]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_time_in_a_queue_is_not_time_of_the_blocks(plan, monkeypatch, terminal):
+    now = 0.0
+    monkeypatch.setattr("volflow.cli.watching.time.monotonic", lambda: now)
+    watch = (Board if terminal else Lines)(*[plan] * terminal, console(terminal))
+    first = plan.steps[0]
+    result = StepResult("index", first.blocks)
+    watch.step_begins(first, result)
+    now = 1000.0
+    watch.workers_change(["cpu-0"], [])
+    now = 1010.0
+    result.done = 24
+    assert watch.pace.left(result) == f"{duration(10)} left"
+    watch.workers_change(["cpu-1"], [])  # one more, in the middle of it
+    assert watch.pace.left(result) == f"{duration(10)} left"

@@ -43,6 +43,7 @@ class Lines(Watcher):
         self.console, self.every = console, every
         self.due = 0.0
         self.pace = Pace()
+        self.under_way: StepResult | None = None
 
     def note(self, text: str) -> None:
         self.console.print(text, markup=False)
@@ -52,7 +53,7 @@ class Lines(Watcher):
         if not result.left:
             before = ", all done before" if result.total else ", nothing to do"
         self.note(f"{step.name}: {plural(result.total, 'block')}{before}")
-        self.pace = Pace()
+        self.pace, self.under_way = Pace(), result
         self.due = time.monotonic() + self.every
 
     def progress(self, step: PlannedStep, result: StepResult, sweep: str) -> None:
@@ -71,6 +72,8 @@ class Lines(Watcher):
             self.note(line)
 
     def workers_change(self, joined: Sequence[str], lost: Sequence[str]) -> None:
+        if joined and self.under_way:
+            self.pace.joined(self.under_way)
         if lost:
             self.note(f"{plural(len(lost), 'worker')} lost: {', '.join(lost)}")
 
@@ -113,6 +116,8 @@ class Board(Watcher):
             self.console.print(line, markup=False, style="yellow")
 
     def workers_change(self, joined: Sequence[str], lost: Sequence[str]) -> None:
+        if joined and self.under_way:
+            self.pace.joined(self.rows[self.under_way])
         if lost:
             self.note(f"{plural(len(lost), 'worker')} lost: {', '.join(lost)}")
 
@@ -156,10 +161,18 @@ class Board(Watcher):
 
 
 class Pace:
-    """The clock of a step: how long it has been under way, and how long it will be."""
+    """The clock of a step: how long it has been under way, and how long it will be.
+
+    Time in a queue, before there was any worker, does not count.
+    """
 
     def __init__(self) -> None:
         self.begun = time.monotonic()
+
+    def joined(self, result: StepResult) -> None:
+        """Workers are there; if nothing was tried before, the clock begins now."""
+        if not _tried(result):
+            self.begun = time.monotonic()
 
     @property
     def elapsed(self) -> float:
@@ -168,8 +181,12 @@ class Pace:
 
     def left(self, result: StepResult) -> str:
         """How long it will take if it goes on as so far; empty before anything is known."""
-        tried = result.done - result.already + len(result.failures)
+        tried = _tried(result)
         return f"{duration(self.elapsed / tried * result.left)} left" if tried > 0 else ""
+
+
+def _tried(result: StepResult) -> int:
+    return result.done - result.already + len(result.failures)
 
 
 def _counts(result: StepResult) -> str:

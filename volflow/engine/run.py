@@ -218,8 +218,7 @@ def prepare(run: str, step: PlannedStep) -> None:
     ledger.purge_step(step.name, keep_digest=None if foreign else step.digest)
     for target in step.targets:
         set_owner(target.spec.path, step.digest, target.scale)
-    for digest in _digests_with_records(run, step.name) - {step.digest}:
-        Records(run, f"records/{step.name}/{digest}").delete_all()
+    Store(run).delete_prefix(f"records/{step.name}/", keep=f"{step.digest}/")
 
 
 def create(target: Target, forget: Callable[[], None]) -> tuple[Volume, bool]:
@@ -233,10 +232,6 @@ def create(target: Target, forget: Callable[[], None]) -> tuple[Volume, bool]:
         scale=target.scale,
         forget=forget,
     )
-
-
-def _digests_with_records(run: str, step: str) -> set[str]:
-    return {key.partition("/")[0] for key in Store(run).list(f"records/{step}/")}
 
 
 def _require_earlier_steps(plan: Plan) -> None:
