@@ -25,13 +25,9 @@ from typing import NamedTuple
 
 import psutil
 
-from benchmarks.scale import SIDE
-from volflow.core.geometry import Box
-from volflow.core.pipeline import from_dict
-from volflow.engine.plan import plan
+from benchmarks.scale import LAYER, plan_of
 from volflow.engine.run import execute
 
-LAYER = 10_000  # blocks are laid in layers of so many
 SIDE_OF_DAISY = Path(__file__).with_name("daisy_side.py")
 DAISY = "2.0.0"
 """The version that the numbers in docs/benchmarks.md are of."""
@@ -47,17 +43,8 @@ class Way(NamedTuple):
 
 def ours(cluster: str, workers: int, blocks: int) -> float:
     """Seconds of a whole run of this many blocks, a multiple of `LAYER`."""
-    bounds = Box((0, 0, 0), (SIDE * blocks // LAYER, SIDE * 100, SIDE * 100))
     with tempfile.TemporaryDirectory(prefix="volflow-") as folder:
-        document = {
-            "run": folder,
-            "bounds": str(bounds),
-            "resolution": [10, 10, 10],
-            "block": [SIDE] * 3,
-            "volumes": {},
-            "steps": [{"use": "benchmarks.scale:Nothing", "name": "nothing"}],
-        }
-        planned, begun = plan(from_dict(document)), time.perf_counter()
+        planned, begun = plan_of(folder, blocks), time.perf_counter()
         result = execute(planned, cluster=cluster, workers=workers)
         seconds = time.perf_counter() - begun
         assert result.ok

@@ -29,6 +29,7 @@ from volflow.engine.status import status
 from volflow.engine.watch import Watcher
 
 SIDE = 64
+LAYER = 10_000  # blocks of one layer
 
 
 class Nothing(Stage):
@@ -79,20 +80,25 @@ def mark_each(planned: Plan) -> None:
         (done / f"{number}-{number + 1}").write_bytes(body)
 
 
+def plan_of(folder: str, blocks: int) -> Plan:
+    """A plan of so many blocks that do nothing, in layers of 10,000."""
+    bounds = Box((0, 0, 0), (SIDE * -(-blocks // LAYER), SIDE * 100, SIDE * 100))
+    document = {
+        "run": folder,
+        "bounds": str(bounds),
+        "resolution": [10, 10, 10],
+        "block": [SIDE] * 3,
+        "volumes": {},
+        "steps": [{"use": "benchmarks.scale:Nothing", "name": "nothing"}],
+    }
+    return plan(from_dict(document))
+
+
 def main() -> None:
     blocks = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     workers = int(sys.argv[2]) if len(sys.argv) > 2 else 2
-    bounds = Box((0, 0, 0), (SIDE * -(-blocks // 10_000), SIDE * 100, SIDE * 100))
     with tempfile.TemporaryDirectory(prefix="volflow-") as folder:
-        document = {
-            "run": folder,
-            "bounds": str(bounds),
-            "resolution": [10, 10, 10],
-            "block": [SIDE] * 3,
-            "volumes": {},
-            "steps": [{"use": "benchmarks.scale:Nothing", "name": "nothing"}],
-        }
-        planned, clock = plan(from_dict(document)), Clock(blocks)
+        planned, clock = plan_of(folder, blocks), Clock(blocks)
         result = execute(planned, cluster="local", workers=workers, watcher=clock)
         assert result.ok
         seconds = clock.ended - clock.ready

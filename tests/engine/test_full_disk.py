@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.engine.runs import expected_index, layer, planned, toy, wait_for
+from tests.engine.disks import disk_of, mount
+from tests.engine.runs import expected_index, layer, planned, toy
 from volflow.engine.child import Child
 from volflow.engine.ranges import is_full
 from volflow.engine.run import execute, prepare
@@ -18,21 +18,11 @@ from volflow.engine.work import run_block
 from volflow.errors import StorageError, StorageFull
 
 
-def mount(*arguments: str) -> bool:
-    done = subprocess.run(["mount", *arguments], capture_output=True, check=False)
-    return done.returncode == 0
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk that `index` does not fit on."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if not mount("-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)):
-        pytest.skip("a small disk can be mounted by root only")
-    yield folder
-    # a write that failed may hold its file for a moment longer
-    wait_for(lambda: subprocess.run(["umount", str(folder)], check=False).returncode == 0)
+    with disk_of("128k", tmp_path / "disk") as folder:
+        yield folder
 
 
 def test_a_full_disk_ends_the_run_marks_nothing_that_is_lost_and_is_resumed(small_disk):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.engine.runs import files, planned, toy, wait_for
+from tests.engine.disks import disk_of
+from tests.engine.runs import files, planned, toy
 from volflow.engine.api import carry_out
 from volflow.engine.job import Plan
 from volflow.engine.profile import Profile
@@ -21,21 +21,11 @@ MADE = ("index/", "records/", "results/")  # what hangs on the pipeline alone
 HERE = Profile(cluster="none")
 
 
-def mounted(*arguments: str) -> bool:
-    done = subprocess.run(["mount", *arguments], capture_output=True, check=False)
-    return done.returncode == 0
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk, with more than room enough at first."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if not mounted("-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)):
-        pytest.skip("a small disk can be mounted by root only")
-    yield folder
-    # a write that failed may hold its file for a moment longer
-    wait_for(lambda: subprocess.run(["umount", str(folder)], check=False).returncode == 0)
+    with disk_of("4m", tmp_path / "disk") as folder:
+        yield folder
 
 
 @pytest.fixture

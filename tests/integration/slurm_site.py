@@ -12,11 +12,26 @@ import psutil
 import yaml
 
 from volflow.engine.profile import Profile, find_profile
+from volflow.engine.watch import Watcher
 
 JOB = "--format=%A|%P|%T|%N"
 
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+
+
+class Noting(Watcher):
+    """Keeps what a run says, and the workers that it lost."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.lost: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def workers_change(self, joined, lost) -> None:
+        self.lost += lost
 
 
 def ask(*command: str, environment: dict[str, str] | None = None) -> str:

@@ -15,6 +15,7 @@ import pytest
 from tests.engine.runs import files, planned, toy, wait_for
 from tests.integration.slurm_site import (
     ENDED,
+    Noting,
     ask,
     assert_nothing_left,
     jobs,
@@ -28,26 +29,18 @@ from volflow.core.pipeline import dump
 from volflow.engine.job import Plan
 from volflow.engine.ranges import job_path
 from volflow.engine.run import execute
-from volflow.engine.watch import Watcher
 from volflow.errors import ClusterError
 from volflow.io.ledger import Ledger
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-class Weather(Watcher):
+class Weather(Noting):
     """What happens to the jobs of a step of 48 blocks on a bad day."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.timed_out = self.cancelled = self.down = ""
-        self.notes: list[str] = []
-        self.lost: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def workers_change(self, joined, lost) -> None:
-        self.lost += lost
 
     def progress(self, step, result, sweep) -> None:
         if step.name != "index":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.runs import expected_index, planned, toy
-from tests.integration.slurm_site import assert_nothing_left, profile
+from tests.integration.slurm_site import Noting, assert_nothing_left, profile
 from tests.integration.witness import accounts
 from tests.io.conftest import s3, s3_endpoint  # noqa: F401  (fixtures)
 from volflow.core.pipeline import VolumeSpec
@@ -17,7 +17,6 @@ from volflow.engine.preflight import preflight, scripts
 from volflow.engine.roster import Roster
 from volflow.engine.run import execute
 from volflow.engine.slurm import label
-from volflow.engine.watch import Watcher
 from volflow.io.volume import Volume
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -54,18 +53,6 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin:/usr/sbin:/sbin")
     monkeypatch.setenv("BASH_FUNC_module%%", MODULE)
     return tmp_path
-
-
-class Noting(Watcher):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.lost: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def workers_change(self, joined, lost) -> None:
-        self.lost += lost
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.io.faulty_proxy import FaultyProxy
 from tests.io.servers import BUCKET, gcs_server, s3_server
 from volflow.io import address
 
@@ -60,3 +61,12 @@ def place_on(request: pytest.FixtureRequest, store: str, folder: Path) -> str:
         return str(folder / "place")
     name = re.sub(r"\W+", "_", f"{request.node.path.stem}_{request.node.name}")
     return f"{request.getfixturevalue(store)}/{name}"
+
+
+@pytest.fixture
+def proxied(s3, s3_endpoint, monkeypatch):
+    """A proxy before S3 that spoils what it is told to, and the address of a bucket behind it."""
+    with FaultyProxy(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        address.open_kvstore.cache_clear()
+        yield proxy, s3

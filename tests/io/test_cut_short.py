@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.io.faulty_proxy import FaultyProxy
 from volflow.core.geometry import Box
 from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
-from volflow.io import address
 from volflow.io.records import Records
 from volflow.io.store import Store
 from volflow.io.volume import Volume
@@ -22,14 +20,6 @@ CASES = [
     ("zarr3", "zstd", (16, 16, 16)),
     ("n5", "gzip", None),
 ]
-
-
-@pytest.fixture
-def proxied(s3, s3_endpoint, monkeypatch):
-    with FaultyProxy(s3_endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        address.open_kvstore.cache_clear()
-        yield proxy, s3
 
 
 def each_answer_cut(proxy, kind, read):

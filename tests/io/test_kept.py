@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 
 from tests.engine.runs import planned, toy
-from tests.io.faulty_proxy import FaultyProxy
 from volflow.core.geometry import Box
 from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.engine.ranges import job_path
 from volflow.engine.run import execute, prepare
 from volflow.errors import StorageError
-from volflow.io import address
 from volflow.io.ledger import Ledger, owner, set_owner
 from volflow.io.store import Store
 from volflow.io.volume import Volume
@@ -19,14 +17,6 @@ from volflow.io.volume import Volume
 BOUNDS = Box((0, 0, 0), (8, 8, 8))
 LAYER = Layer("uint32", 0, "segmentation")
 CASES = {"precomputed": (8, 8, 8), "zarr3": (8, 8, 8), "n5": None}  # and their shards
-
-
-@pytest.fixture
-def proxied(s3, s3_endpoint, monkeypatch):
-    with FaultyProxy(s3_endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        address.open_kvstore.cache_clear()
-        yield proxy, s3
 
 
 def disturbed(proxy, kind, ask):
