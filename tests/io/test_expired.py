@@ -75,7 +75,7 @@ def test_a_lock_whose_beat_is_answered_with_half_of_it_is_still_ours(proxied, mo
         lock.lost.set()
 
 
-@pytest.mark.parametrize("kind", ["429", "silence", "trickle"])
+@pytest.mark.parametrize("kind", ["silence", "trickle"])
 def test_what_passes_though_it_is_rare_is_asked_again(proxied, kind):
     proxy, bucket = proxied
     store = Store(f"{bucket}/rare")

@@ -17,15 +17,6 @@ from volflow.io.store import Store
 from volflow.io.volume import Volume
 
 
-@pytest.fixture
-def proxied(s3, s3_endpoint, monkeypatch):
-    """A bucket behind a proxy that can be told to fail."""
-    with FaultyProxy(s3_endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        address.open_kvstore.cache_clear()
-        yield proxy, s3
-
-
 @pytest.mark.parametrize("kind", ["503", "503 after", "500", "429", "drop", "drop after", "short"])
 def test_what_passes_is_asked_again(proxied, kind):
     proxy, bucket = proxied
