@@ -1,23 +1,32 @@
 """What a horizon costs in quality and saves in memory, beside the exact result.
 
-    python -m benchmarks.horizon        prints one table (Markdown)
+    python -m benchmarks.horizon             prints one table (Markdown)
+    python -m benchmarks.horizon surfaces    what nodes pass up in the last round, by level
 
-The whole FIB-25 slab in blocks of 32³, scored against its truth by the shipped pipeline. The
-baseline's network saw sections 0-150, so compare rows with one another, not with other networks.
+The first: the whole FIB-25 slab in blocks of 32³, scored against its truth by the shipped pipeline.
+The baseline's network saw sections 0-150, so compare rows with one another, not with other
+networks. The second: its affinities mirrored to 320 x 256 x 256 voxels in blocks of 64³.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import volflow
-from benchmarks.data import AFFINITY, RESOLUTION, labels
+from benchmarks.data import AFFINITY, RESOLUTION, labels, mirrored
+from volflow.core.geometry import Block, Triple
 from volflow.engine.api import make_plan
+from volflow.engine.job import Job
 from volflow.engine.ranges import job_path
 from volflow.io.ledger import Ledger
+from volflow.io.records import Records
 
 SIDES = (None, 128, 64, 32)
+SURFACES = ((64, 2000), (128, 2000), (64, 0), (128, 0))  # horizon and min_size
+LARGE: Triple = (320, 256, 256)
 
 
 def most_passed(options: list[str]) -> int:
@@ -28,7 +37,8 @@ def most_passed(options: list[str]) -> int:
     return int(max(body.get("max.passed_bytes", 0) for body in bodies))
 
 
-def main() -> None:
+def qualities() -> None:
+    """Scores and the most that was passed up, for each horizon."""
     print("| horizon | VI split | VI merge | VI | ARAND | most passed up, MiB |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -51,5 +61,61 @@ def main() -> None:
             print(f"| {side or 'exact'} | {row} | {most_passed(options) / 2**20:.2f} |", flush=True)
 
 
+def open_voxels(block: Block) -> int:
+    """Voxels of the faces of a block that do not lie on the bounds of the volume."""
+    found = 0
+    for axis in range(3):
+        low, high = block.bounds.start[axis], block.bounds.stop[axis]
+        inner = (block.write.start[axis] > low) + (block.write.stop[axis] < high)
+        found += inner * block.write.size // block.write.shape[axis]
+    return found
+
+
+def passed_up(job: Job) -> Iterator[tuple[int, int, int]]:
+    """Bytes, rows and open voxels of each node of a pass that has a face to others."""
+    sweep = job.sweep
+    name = f"records/{job.step}/{job.digest}/{sweep.round}.up.{sweep.level}"
+    for block in sweep.grid:
+        if open_voxels(block):
+            record = Records(job.run, name).read(block.index)
+            rows = max(len(record.get(column, ())) for column in ("key", "id", "piece"))
+            yield sum(column.nbytes for column in record.values()), rows, open_voxels(block)
+
+
+def surfaces() -> None:
+    """What nodes pass up in the last round, by level, for several horizons."""
+    print("| horizon | `min_size` | node | nodes | rows | MB, most | bytes a voxel, mean | most |")
+    print("|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        affinity = mirrored(Path(folder), LARGE)
+        for side, least in SURFACES:
+            options = [
+                f"run={folder}/run",
+                f"volumes.affinity.path={affinity}",
+                f"volumes.affinity.resolution={list(RESOLUTION)}",
+                "block=[64,64,64]",
+                f"steps.agglomerate.horizon={side}",
+                f"steps.agglomerate.min_size={least}",
+            ]
+            assert volflow.run("segment", overrides=options, until="agglomerate").ok
+            plan = make_plan("segment", overrides=options)
+            jobs = plan.step("agglomerate").jobs
+            last = jobs[-1].sweep.previous
+            for job in jobs:
+                found = list(passed_up(job)) if job.sweep.round == last and is_up(job) else []
+                if found:
+                    shape = "x".join(map(str, job.sweep.grid.shape))
+                    most, rows = max(n for n, _, _ in found), sum(n for _, n, _ in found)
+                    mean = sum(n for n, _, _ in found) / sum(n for _, _, n in found)
+                    share = max(n / voxels for n, _, voxels in found)
+                    told = f"{len(found)} | {rows:,} | {most / 1e6:.3f} | {mean:.3f} | {share:.3f}"
+                    print(f"| {side} | {least} | {shape} | {told} |", flush=True)
+
+
+def is_up(job: Job) -> bool:
+    """Whether nodes of a pass pass something up."""
+    return job.sweep.kind in ("leaf", "join")
+
+
 if __name__ == "__main__":
-    main()
+    surfaces() if sys.argv[1:] == ["surfaces"] else qualities()

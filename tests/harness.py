@@ -91,7 +91,10 @@ def run_pass(
         at, level = block.index, sweep.level
         if sweep.kind in ("leaf", "join"):
             if sweep.kind == "leaf":
-                up = stage.leaf(block, sweep.round, _previous(stage, sweep, block, own), **inputs)
+                previous = _previous(stage, sweep, block.index, own)
+                if previous is not None:
+                    previous = previous._replace(beside=_beside(stage, sweep, block, own))
+                up = stage.leaf(block, sweep.round, previous, **inputs)
             else:
                 below = sweep.below.children(block)
                 parts = [own[f"{sweep.round}.up.{level - 1}", child.index] for child in below]
@@ -111,19 +114,29 @@ def run_pass(
             for child, part in zip(below, handed, strict=True):
                 own[f"{sweep.round}.down.{level - 1}", child.index] = copied(part)
         else:
-            _write(stage, memory, block, stage.finish(block, _previous(stage, sweep, block, own)))
+            _write(
+                stage, memory, block, stage.finish(block, _previous(stage, sweep, block.index, own))
+            )
     if count:
         memory.passed[sweep.name] = {"nodes": len(sweep.grid), **count}
 
 
-def _previous(stage, sweep, block, own) -> Previous | None:
+def _previous(stage, sweep, index, own) -> Previous | None:
     if not sweep.previous:
         return None
     received = None
     bare = BlockGrid(sweep.grid.bounds, sweep.grid.shape)
     if len(stage.tree(sweep.previous, bare)) > 1:
-        received = copied(own[f"{sweep.previous}.down.0", block.index])
-    return Previous(copied(own[f"{sweep.previous}.kept.0", block.index]), received)
+        received = copied(own[f"{sweep.previous}.down.0", index])
+    return Previous(copied(own[f"{sweep.previous}.kept.0", index]), received)
+
+
+def _beside(stage, sweep, block, own) -> dict[Triple, Previous]:
+    found = {}
+    for offset in stage.beside(block, sweep.round) if sweep.previous else ():
+        index = tuple(i + n for i, n in zip(block.index, offset, strict=True))
+        found[offset] = _previous(stage, sweep, index, own)
+    return found
 
 
 def _inputs(stage, sweep, memory, wires, block, mask) -> dict[str, object]:

@@ -114,13 +114,13 @@ def test_only_the_leaves_of_the_first_round_read_voxels():
     assert stage.rounds == ("link", "join1", "join2", "merge", "small")
 
 
-def test_levels_reach_the_horizon_and_go_on_only_to_stitch():
+def test_levels_reach_the_horizon_and_go_on_only_for_the_seams():
     stage = Agglomerate(threshold=0.3, horizon=(12, 8, 999))
     grid = BlockGrid(Box((0, 0, 0), (40, 40, 40)), (2, 4, 5))
     assert stage.check(grid) == []
     shapes = [level.shape for level in stage.tree("merge", grid)]
     assert shapes == [(2, 4, 5), (4, 8, 10), (12, 8, 20), (12, 8, 40)]
-    tops = stage.tree("stitch", grid)
+    tops = stage.tree("seams", grid)
     assert [level.shape for level in tops[:4]] == shapes
     assert len(tops[-1]) == 1
 

@@ -135,8 +135,8 @@ def test_a_list_is_kept_in_order_and_makes_a_column_for_each():
             ("segment_0.5", "uint64"),
         )
     )
-    small, stitch = [[f"{kind}{n}" for n in (1, 2, 3)] for kind in ("small", "stitch")]
-    assert stage.rounds == ("link", "join1", "merge", *small, *stitch)
+    small, seams = [[f"{kind}{n}" for n in (1, 2, 3)] for kind in ("small", "seams")]
+    assert stage.rounds == ("link", "join1", "merge", *small, *seams)
     assert Agglomerate.model_validate_json(stage.model_dump_json()) == stage
 
 
@@ -144,7 +144,7 @@ def test_one_threshold_is_as_it_was():
     stage = Agglomerate(threshold=0.3, min_size=9, horizon=64)
     assert stage.thresholds == (0.3,)
     assert stage.outputs["table"] == Columns((("piece", "uint64"), ("segment", "uint64")))
-    assert stage.rounds == ("link", "join1", "merge", "small", "stitch")
+    assert stage.rounds == ("link", "join1", "merge", "small", "seams")
     assert stage.identity()["threshold"] == 0.3
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -71,11 +72,13 @@ class Up(NamedTuple):
 class Previous(NamedTuple):
     """A leaf's own part of the round before: what it kept, and what its parent handed down.
 
-    `received` is None where the leaf was its own root.
+    `received` is None where the leaf was its own root. `beside` holds, by offset, the same of the
+    blocks that the stage asked for (`Reduction.beside`).
     """
 
     kept: Record
     received: Record | None
+    beside: Mapping[Triple, Previous] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +242,20 @@ class Reduction(Stage):
         """Bytes at the peak of a node whose box has this shape."""
         return self.memory(shape)
 
+    def node_effort(self, sweep: Pass, shape: Triple, open: float) -> float:
+        """What the time of a node of a pass grows with, as the part of one of its children.
+
+        Parameters
+        ----------
+        sweep : Pass
+            A join, or a split.
+        shape : (int, int, int)
+            Of the child, in voxels.
+        open : float
+            The share of the child's surface, 0 to 1, that other blocks lie behind.
+        """
+        return float(self.node_memory(shape)) * (open if self.anchored else 1.0)
+
     def tree(self, round: str, grid: BlockGrid) -> tuple[BlockGrid, ...]:
         """The grids of a round, the blocks first, two blocks of each axis to a parent."""
         return pyramid(grid)
@@ -271,6 +288,14 @@ class Reduction(Stage):
     def leaf(self, block: Block, round: str, previous: Previous | None, **inputs: np.ndarray) -> Up:
         """The record of one block; `previous` is None in the first round."""
         raise TypeError(f"{type(self).__name__} has no leaf()")
+
+    def beside(self, block: Block, round: str) -> Sequence[Triple]:
+        """The blocks whose part of the round before a leaf is given beside its own.
+
+        Each is told by how many blocks it lies further along z, y, x, such as (-1, 0, 0). One that
+        a part of the volume, done by itself as a trial is, does not have is left out.
+        """
+        return ()
 
     def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
         """The record of a node from those its children passed, in row-major order."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from volflow.core.geometry import Block, Box, Triple
+from volflow.core.geometry import Block, Box, Triple, triple
 from volflow.core.stage import Around, Columns, Grouping, Layer, Previous, Record, Reduction
 from volflow.engine import shuffle
 from volflow.engine.job import Job, RecordSource, SkeletonSource, Source, Target
@@ -75,7 +75,9 @@ def _map(job: Job, block: Block, given: Given) -> dict[str, int]:
 def _leaf(job: Job, block: Block) -> dict[str, int]:
     stage, sweep = _reduction(job), job.sweep
     arguments, empty = _masked(job, block)
-    previous = _previous(job, block) if sweep.previous else None
+    previous = None
+    if sweep.previous:
+        previous = _previous(job, block.index)._replace(beside=_beside(job, block))
     up = stage.leaf(block, sweep.round, previous, **arguments)
     _pass_up(job, block.index, up.passed, up.kept)
     return {"voxels": block.write.size, "empty": int(empty), **_passed(up.passed)}
@@ -132,7 +134,7 @@ def _split(job: Job, block: Block) -> dict[str, int]:
 
 
 def _finish(job: Job, block: Block) -> dict[str, int]:
-    outputs = _reduction(job).finish(block, _previous(job, block))
+    outputs = _reduction(job).finish(block, _previous(job, block.index))
     _write(job, block, outputs, None)
     return {"voxels": block.write.size, "empty": 0}
 
@@ -238,14 +240,24 @@ def _open(source: Source) -> Volume | Mirrored:
     return volume if source.whole is None else Mirrored(volume, source.whole)
 
 
-def _previous(job: Job, block: Block) -> Previous:
-    """A leaf's own part of the round before this pass."""
+def _previous(job: Job, index: Triple) -> Previous:
+    """A block's own part of the round before this pass."""
     stage, name = _reduction(job), job.sweep.previous
-    kept = _records(job, f"{name}.kept.0").read(block.index)
+    kept = _records(job, f"{name}.kept.0").read(index)
     received = None
     if stage.descends and len(stage.tree(name, job.sweep.grid)) > 1:
-        received = _records(job, f"{name}.down.0").read(block.index)
+        received = _records(job, f"{name}.down.0").read(index)
     return Previous(kept, received)
+
+
+def _beside(job: Job, block: Block) -> dict[Triple, Previous]:
+    """The parts of the round before that a leaf asks for, by where they lie from it."""
+    found, grid = {}, job.sweep.grid
+    for offset in _reduction(job).beside(block, job.sweep.round):
+        index = triple([i + n for i, n in zip(block.index, offset, strict=True)])
+        if all(0 <= i < n for i, n in zip(index, grid.counts, strict=True)):
+            found[offset] = _previous(job, index)
+    return found
 
 
 def _children(job: Job, block: Block) -> list[Block]:

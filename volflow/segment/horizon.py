@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
 
 
@@ -25,15 +23,6 @@ def inner_faces(box: Box, bounds: Box, horizon: Triple | None = None) -> tuple[i
                 near |= (not on_plane) << (2 * axis + side)
                 far |= on_plane << (2 * axis + side)
     return near, far
-
-
-def box_numbers(ids: np.ndarray, bounds: Box, horizon: Triple) -> np.ndarray:
-    """The number of the horizon box in which each segment lies, int64; its id names a voxel."""
-    voxel = np.unravel_index(ids.astype(np.int64) - 1, bounds.shape)
-    z, y, x = (place // side for place, side in zip(voxel, horizon, strict=True))
-    _, rows, columns = (-(-n // side) for n, side in zip(bounds.shape, horizon, strict=True))
-    numbers: np.ndarray = (z * rows + y) * columns + x
-    return numbers
 
 
 def steps_to_horizon(grid: BlockGrid, horizon: Triple) -> list[Triple]:

@@ -4,7 +4,8 @@
     join     every cluster joins across its best edge, all at once
     merge    the greedy run by mean affinity
     small    the greedy run again, for edges of small clusters
-    stitch   segments of neighbouring horizon boxes join where their shared face says so
+
+With a horizon one more follows, see `seams`.
 
 A step decides all that the box can know and passes up the rest: `faces` of a node, as the graph
 has them, are those beyond which there is more to come.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numba import njit
@@ -26,11 +27,18 @@ from volflow.segment.tables import AXIS, DECIDED, HIGH_FACES, LINK, BlockGraph
 from volflow.segment.union import components
 
 
+class Passed(Protocol):
+    """What others must be told, as columns."""
+
+    def record(self) -> dict[str, np.ndarray]:
+        """The columns by name."""
+
+
 class Step(NamedTuple):
     """What a box made of its graph: each node's component, and what others must be told."""
 
     component: np.ndarray  # uint64, (N,)
-    passed: BlockGraph
+    passed: Passed
     cuts: np.ndarray | None = None  # uint64, (N, K), of a greedy run: components at K thresholds
 
 
@@ -120,36 +128,6 @@ def _merged(graph: BlockGraph, threshold: float, min_size: int = 0) -> tuple[Ste
     component = graph.id[merged.cluster]
     waiting = replace(graph, component=component).with_nodes(merged.waiting)
     return Step(component, waiting.contracted()), merged
-
-
-def stitch_boxes(graph: BlockGraph, threshold: float, box: np.ndarray) -> Step:
-    """Join segments across every edge that scores at least `threshold` and is mutual.
-
-    Mutual is an edge that carries at least half of all that either of its segments shares with
-    the other's box. On a plane many segments meet by a voxel or two, whose affinities say little;
-    joining across all of them merged most of a volume.
-
-    An edge is there once the whole face between its two horizon boxes is inside the box.
-    Passed up is every segment that touches a face, also one it does not stitch across: its
-    voxels elsewhere have to learn its name.
-
-    Parameters
-    ----------
-    graph : BlockGraph
-    threshold : float
-    box : int64, (N,)
-        The number of each node's horizon box.
-    """
-    edges = graph.edges
-    near, far = np.concatenate([edges.a, edges.b]), np.concatenate([edges.b, edges.a])
-    _, pair = np.unique(np.stack([near, box[far]]), axis=1, return_inverse=True)
-    shared = np.zeros(len(near), np.int64)  # by a segment with a box, in all
-    np.add.at(shared, pair.ravel(), np.tile(edges.affinity_sum, 2))
-    most = shared[pair.ravel()].reshape(2, -1).max(axis=0)
-    mutual = 2 * edges.affinity_sum >= most
-    component = _joined(graph, edges.rows(mutual & (edges.score >= threshold)))
-    apart = replace(graph, component=component).with_edges(EdgeTable.empty())
-    return Step(component, apart.with_nodes(graph.faces != 0))
 
 
 def _joined(graph: BlockGraph, edges: EdgeTable) -> np.ndarray:

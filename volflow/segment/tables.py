@@ -132,9 +132,10 @@ class BlockGraph:
             pending_node=number[self.pending_node],
             piece_node=number[self.piece_node],
         )
-        return renamed.with_edges(pool_edges(edges))._with_pooled_pending()
+        return renamed.with_edges(pool_edges(edges)).with_pooled_pending()
 
-    def _with_pooled_pending(self) -> BlockGraph:
+    def with_pooled_pending(self) -> BlockGraph:
+        """The graph with one pending contact for each pair of node and piece."""
         column = np.unique(self.pending_piece, return_inverse=True)[1]
         # nodes and pieces are numbered apart, so that a pair of them is an ordered one
         group, count = group_pairs(self.pending_node, column + len(self.id))

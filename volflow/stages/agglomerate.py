@@ -14,7 +14,7 @@ from volflow.core.geometry import Block, BlockGrid, Triple, triple
 from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up, pyramid
 from volflow.segment.block_graph import block_graph, unpack_links
 from volflow.segment.dendrogram import Cuts, segment_column
-from volflow.segment.horizon import box_numbers, inner_faces, steps_to_horizon
+from volflow.segment.horizon import inner_faces, steps_to_horizon
 from volflow.segment.rounds import (
     Step,
     facing,
@@ -23,19 +23,33 @@ from volflow.segment.rounds import (
     links_only,
     merge_down,
     merge_down_once,
-    stitch_boxes,
 )
+from volflow.segment.seams import name_beyond, seams_of, sew, sew_nodes
 from volflow.segment.tables import BlockGraph, Renaming, box_of, gather, with_box
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1)]
 
-AT_EACH = ("small", "stitch")  # rounds at one threshold
+SEAMS = "seams"  # not "stitch": records of that name, of runs begun before, mean something else
+AT_EACH = ("small", SEAMS)  # rounds at one threshold
 BYTES_PER_VOXEL = 64  # measured on FIB-25: 52; on white noise, the worst there is: 165
 NODE_EXPONENT = 0.82  # edges passed up grow 5.5 times when the side of a box doubles
 NAMES_FACTOR = 0.03  # by which each further threshold adds to it at most; measured: 0.012
 NODE_FACTORS = (640, 210)  # without and with joining rounds; measured at 128 to 640 voxels a side
+# How the time of a node grows with the voxels of its children, and whether with their open faces,
+# measured at 128 to 512 voxels a side: whoever merges works through all that it was passed, and
+# the others through what touches faces. Splits hand names down, which costs little.
+EFFORTS = {
+    "link": (0.7, True),
+    "join": (0.82, True),
+    "merge": (1.03, False),
+    "small": (1.1, False),
+    SEAMS: (0.67, True),
+}
+SPLIT_EFFORT = (0.5, False)
 PLANE_BYTES = 32  # by voxel of a node's surface where all of it is planes; 8 passed up, twice held
+
+BEFORE: tuple[Triple, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))  # the block behind a low face
 
 
 class Agglomerate(Reduction):
@@ -43,11 +57,11 @@ class Agglomerate(Reduction):
 
     Rounds, each on the contacts of the clusters of the one before: `link` puts pieces that
     blocks cut apart together; `join` lets every cluster join across its best edge, all at once;
-    `merge` is the greedy run; `small` the greedy run for small segments; `stitch`, with a
+    `merge` is the greedy run; `small` the greedy run for small segments; `seams`, with a
     `horizon`, joins segments across its planes. Only the first round reads voxels.
 
     Several thresholds share all rounds up to `merge`, which runs to the lowest and tells the
-    segments at each; then there is a `small` and a `stitch` for each of them. `table` has a column
+    segments at each; then there is a `small` and a `seams` for each of them. `table` has a column
     of segments for each, and `relabel` paints the one that it is asked for.
     """
 
@@ -104,8 +118,8 @@ class Agglomerate(Reduction):
     def rounds(self) -> tuple[str, ...]:
         joins = tuple(f"join{number}" for number in range(1, self.join_rounds + 1))
         small = self._one_each("small") if self.min_size else ()
-        stitch = self._one_each("stitch") if self.horizon else ()
-        return ("link", *joins, "merge", *small, *stitch)
+        seams = self._one_each(SEAMS) if self.horizon else ()
+        return ("link", *joins, "merge", *small, *seams)
 
     def reads(self, sweep: Pass) -> frozenset[str]:
         first = sweep.kind == "leaf" and not sweep.previous
@@ -126,6 +140,10 @@ class Agglomerate(Reduction):
         inside = int(factor * math.prod(float(side) for side in shape) ** NODE_EXPONENT)
         return max(inside, stitched)
 
+    def node_effort(self, sweep: Pass, shape: Triple, open: float) -> float:
+        exponent, by_faces = SPLIT_EFFORT if sweep.kind == "split" else EFFORTS[_kind(sweep.round)]
+        return math.prod(float(side) for side in shape) ** exponent * (open if by_faces else 1.0)
+
     def check(self, grid: BlockGrid) -> list[str]:
         if self.horizon is None:
             return []
@@ -142,8 +160,14 @@ class Agglomerate(Reduction):
         grids = [BlockGrid(grid.bounds, grid.shape)]
         for factor in steps_to_horizon(grid, triple(self.horizon)):
             grids.append(grids[-1].parent_grid(factor))
-        above = _kind(round) == "stitch"
+        above = _kind(round) == SEAMS
         return tuple(grids[:-1]) + pyramid(grids[-1]) if above else tuple(grids)
+
+    def beside(self, block: Block, round: str) -> Sequence[Triple]:
+        if _kind(round) != SEAMS:
+            return ()
+        _, far = inner_faces(block.write, block.bounds, self._horizon)
+        return [before for axis, before in enumerate(BEFORE) if far >> (2 * axis) & 1]
 
     def leaf(  # type: ignore[override]
         self,
@@ -168,7 +192,9 @@ class Agglomerate(Reduction):
             graph = cuts.at(self._column(round))
         else:
             graph = _settled(previous).contracted()
-        if kind == "stitch":
+        if kind == SEAMS:
+            assert previous is not None
+            graph = self._named_beyond(graph, previous, self._column(round))
             seen = facing(graph, near | far, far, with_edges=False)
         else:
             seen = facing(graph, near, near, with_edges=kind != "link")
@@ -181,16 +207,15 @@ class Agglomerate(Reduction):
         return Up(passed, replace(graph, component=step.component).record())
 
     def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+        if any("key" in child for child in children):
+            return self._sewn(block, round, children)
         parts = [(BlockGraph.from_record(child), box_of(child)) for child in children]
         gathered = gather(parts, block.write, block.bounds)
         step = self._step(round, gathered.graph, block)
         names = step.component if step.cuts is None else step.cuts
-        kept = {
-            "before": np.concatenate(gathered.passed),
-            "after": np.concatenate([names[nodes].ravel() for nodes in gathered.stands]),
-            "counts": np.array([len(passed) for passed in gathered.passed], np.int64),
-        }
-        return Up(with_box(step.passed.record(), block.write), kept)
+        after = [names[nodes].ravel() for nodes in gathered.stands]
+        passed = with_box(step.passed.record(), block.write)
+        return Up(passed, _handed_down(gathered.passed, after))
 
     def split(
         self, block: Block, round: str, kept: Record, received: Record | None
@@ -235,6 +260,25 @@ class Agglomerate(Reduction):
         cuts = Cuts.settled(previous.kept, previous.received, len(self.thresholds))
         return cuts.contracted() if cuts.column < 0 else cuts
 
+    def _named_beyond(self, graph: BlockGraph, previous: Previous, column: int) -> BlockGraph:
+        """The graph with the segments, at a threshold, of the blocks behind its low planes."""
+        for axis, before in enumerate(BEFORE):
+            if before in previous.beside:
+                other = previous.beside[before]
+                cuts = Cuts.settled(other.kept, other.received, len(self.thresholds))
+                at_plane = (cuts.graph.piece_faces >> (2 * axis + 1)) & 1 == 1
+                segment = cuts.labels[cuts.graph.piece_node[at_plane], column]
+                graph = name_beyond(graph, axis, cuts.graph.piece[at_plane], segment)
+        return graph
+
+    def _sewn(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+        """A node that is made of whole boxes."""
+        threshold = self.thresholds[self._column(round)]
+        parts = [(seams_of(child, threshold), box_of(child)) for child in children]
+        joined = sew_nodes(parts, block.write)
+        passed = with_box(joined.passed.record(), block.write)
+        return Up(passed, _handed_down(joined.before, joined.after))
+
     def _step(self, round: str, graph: BlockGraph, block: Block) -> Step:
         kind = _kind(round)
         if kind == "link":
@@ -243,15 +287,24 @@ class Agglomerate(Reduction):
             return merge_down_once(graph, self.thresholds)
         if kind == "small":
             return merge_down(graph, self.min_size_score, self.min_size)
-        if self._horizon and kind == "stitch":
-            box = box_numbers(graph.id, block.bounds, self._horizon)
-            return stitch_boxes(graph, self.thresholds[self._column(round)], box)
+        if kind == SEAMS:
+            near, _ = inner_faces(block.write, block.bounds, self._horizon)
+            return sew(graph, self.thresholds[self._column(round)], whole=near == 0)
         return join_best(graph, self.join_score)
 
 
 def _kind(round: str) -> str:
     """The name of a round without its number."""
     return round.rstrip("0123456789")
+
+
+def _handed_down(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Record:
+    """What a node keeps for the way down: the names of each child, and those that they get."""
+    return {
+        "before": np.concatenate(before),
+        "after": np.concatenate(after),
+        "counts": np.array([len(names) for names in before], np.int64),
+    }
 
 
 def _settled(previous: Previous) -> BlockGraph:
