@@ -9,8 +9,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.strategies import grids, triples
 from volflow.core.geometry import Block, BlockGrid, Box, Triple
-from volflow.segment.horizon import inner_faces
+from volflow.segment.horizon import inner_faces, most_open
 from volflow.segment.seams import Seams, name_beyond, seams_of, sew, sew_nodes
 from volflow.segment.tables import BlockGraph, Renaming, with_box
 
@@ -109,7 +110,7 @@ def test_any_tree_of_boxes_gives_the_components_of_all_planes_at_once(draw: rand
         above = grid.parent_grid(tuple(draw.choice([1, 2, 3]) for _ in range(3)))
         joined, parents = {}, {}
         for node in above:
-            children = grid.children(node)
+            children = draw.sample(grid.children(node), len(grid.children(node)))
             found = sew_nodes([known[child.index] for child in children], node.write)
             check_surface(found.passed, boxes, node)
             joined[node.index] = (found.passed, node.write)
@@ -180,3 +181,19 @@ def test_pieces_beyond_a_plane_are_named_by_their_segments_on_that_axis_alone():
     graph = box_graph([20], {20: 5}, [(20, 4, 0, 9, 1), (20, 6, 0, 9, 1), (20, 6, 1, 9, 1)])
     named = name_beyond(graph, 0, np.array([6, 4], np.uint64), np.array([9, 9], np.uint64))
     assert named.pending_piece.tolist() == [9, 9, 6]
+
+
+@settings(max_examples=40, deadline=None)
+@given(grids(), triples(1, 3))
+def test_the_most_open_node_is_the_most_open_of_all(grid: BlockGrid, factor: Triple):
+    above = grid.parent_grid(factor)
+    largest = [min(a, b) for a, b in zip(above.shape, grid.bounds.shape, strict=True)]
+    most = 0
+    for node in above:
+        found = 0
+        for child in grid.children(node):
+            near, _ = inner_faces(child.write, child.bounds)
+            for axis, side in enumerate(child.write.shape):
+                found += (near >> (2 * axis) & 3).bit_count() * child.write.size // side
+        most = max(most, found)
+    assert most_open(grid, tuple(largest)) == most

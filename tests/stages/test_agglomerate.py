@@ -161,12 +161,22 @@ def test_real_affinities_too(rounds: int):
     np.testing.assert_array_equal(one, other)
 
 
-def test_memory_of_a_node_is_that_of_a_box_of_the_horizon_then_that_of_its_surface():
+def test_memory_grows_up_to_a_box_of_the_horizon_and_then_with_its_planes():
     free, bounded = Agglomerate(threshold=0.3), Agglomerate(threshold=0.3, horizon=256)
-    assert free.node_memory((128, 128, 128)) == bounded.node_memory((128, 128, 128))
-    assert bounded.node_memory((512, 512, 512)) == bounded.node_memory((256, 256, 256))
-    far = [bounded.node_memory((side, side, side)) for side in (1 << 15, 1 << 16)]
-    assert far[1] == 4 * far[0], "what touches a plane is passed up"
-    assert far[1] < free.node_memory((1 << 16, 1 << 16, 1 << 16))
     growth = free.node_memory((512, 512, 512)) / free.node_memory((256, 256, 256))
     assert growth == pytest.approx(5.5, rel=0.01)
+    grid = BlockGrid(Box((0, 0, 0), (1 << 16,) * 3), (128, 128, 128))
+
+    def needs(stage: Agglomerate, name: str) -> int:
+        sweep = next(sweep for sweep in stage.passes(grid) if sweep.name == name)
+        return stage.pass_memory(sweep, sweep.grid.shape)
+
+    for name in ("merge.up.1", "merge.down.1", "seams.up.1"):
+        assert needs(bounded, name) == bounded.node_memory((256, 256, 256))
+    assert needs(free, "merge.up.4") == free.node_memory((2048, 2048, 2048))
+    for way in ("up", "down"):
+        large = needs(bounded, f"seams.{way}.5")
+        assert needs(bounded, f"seams.{way}.6") == 4 * large, "only what is at planes"
+        assert large < needs(Agglomerate(threshold=0.3, horizon=512), "merge.up.2")
+    sized = Agglomerate(threshold=0.3, horizon=256, min_size=9)
+    assert needs(sized, "seams.up.5") < needs(bounded, "seams.up.5")

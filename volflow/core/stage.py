@@ -242,6 +242,10 @@ class Reduction(Stage):
         """Bytes at the peak of a node whose box has this shape."""
         return self.memory(shape)
 
+    def pass_memory(self, sweep: Pass, shape: Triple) -> int:
+        """Bytes at the peak of the largest node of a join or split, whose box has this shape."""
+        return self.node_memory(shape)
+
     def node_effort(self, sweep: Pass, shape: Triple, open: float) -> float:
         """What the time of a node of a pass grows with, as the part of one of its children.
 

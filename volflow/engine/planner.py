@@ -287,7 +287,7 @@ def _memory(stage: Stage, sweep: Pass, bounds: Box) -> int:
     """Bytes of a worker's process at the peak of the largest block of a pass."""
     write = _largest(sweep)
     if sweep.kind in ("join", "split") and isinstance(stage, Reduction):
-        return PROCESS + stage.node_memory(write)
+        return PROCESS + stage.pass_memory(sweep, write)
     if sweep.kind == "gather" and isinstance(stage, Grouping):
         return PROCESS + stage.node_memory(write)
     if sweep.kind == "group" and isinstance(stage, Grouping):

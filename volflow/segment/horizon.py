@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
 
 
@@ -42,3 +44,21 @@ def steps_to_horizon(grid: BlockGrid, horizon: Triple) -> list[Triple]:
 
 def _smallest_factor(count: int) -> int:
     return next((n for n in range(2, count + 1) if count % n == 0), 1)
+
+
+def most_open(children: BlockGrid, shape: Triple) -> int:
+    """The most voxels that the faces of a node's children have which do not lie on the bounds.
+
+    Parameters
+    ----------
+    children : BlockGrid
+    shape : (int, int, int)
+        Of the node; a side as long as the bounds is taken for all of them.
+    """
+    found = 0
+    for axis in range(3):
+        extent = children.bounds.shape[axis]
+        area = math.prod(shape) // shape[axis]
+        nodes, inside = -(-extent // shape[axis]), -(-shape[axis] // children.shape[axis])
+        found += area * (2 * (inside - 1) + min(2, nodes - 1))
+    return found
