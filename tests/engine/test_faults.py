@@ -1,9 +1,11 @@
 """Blocks that end their process, workers and drivers that die."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -18,8 +20,9 @@ from tests.engine.runs import (
     toy,
     wait_for,
 )
+from volflow.engine.child import Child
 from volflow.engine.cluster import connect
-from volflow.engine.run import execute
+from volflow.engine.run import execute, prepare
 from volflow.engine.status import status
 from volflow.engine.watch import Watcher
 from volflow.engine.workers import what_became_of
@@ -128,7 +131,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.engine.runs import planned, toy
-from volflow.engine.run import execute
+from volflow.engine.run import execute, prepare
 if __name__ == "__main__":
     plan = planned(Path({run!r}), toy("Index", **{{"with": {settings!r}}}), toy("Double"))
     execute(plan, cluster="local", workers=2)
@@ -201,3 +204,39 @@ def test_an_unknown_cluster_is_refused():
         connect("lokal"),
     ):
         pass
+
+
+@pytest.mark.parametrize(("given", "there"), [("65536", None), ("131072", "131072")])
+def test_dasks_setting_of_malloc_does_not_reach_the_blocks(monkeypatch, given, there):
+    """Its own, that is; what the user sets, stays."""
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", given)
+    child = Child(())
+    try:
+        child._start()
+        place = Path(f"/proc/{child.process.pid}/environ")
+        wait_for(lambda: b"PATH=" in place.read_bytes())  # it has become the new program
+        text = place.read_bytes().decode()
+    finally:
+        child.close()
+    found = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+    assert found.get("MALLOC_TRIM_THRESHOLD_") == there
+
+
+def test_what_a_stage_needs_is_loaded_by_the_child_alone(tmp_path, monkeypatch):
+    """A worker holds no second copy of torch."""
+    (tmp_path / "code").mkdir()
+    text = "from tests.engine.toys import Index\nclass Lone(Index):\n    pass\n"
+    (tmp_path / "code" / "lone_stage.py").write_text(text)
+    with monkeypatch.context() as there:
+        there.syspath_prepend(str(tmp_path / "code"))
+        plan = planned(tmp_path / "run", {"use": "lone_stage:Lone", "name": "index"})
+        prepare(plan.pipeline.run, plan.steps[0])
+        payload = pickle.dumps(plan.steps[0].jobs[0])
+    monkeypatch.delitem(sys.modules, "lone_stage")
+    child = Child((str(tmp_path / "code"),))
+    try:
+        outcome = child.run(payload, 0, 3)
+    finally:
+        child.close()
+    assert (outcome.done, outcome.failures) == (3, [])
+    assert "lone_stage" not in sys.modules

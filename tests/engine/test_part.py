@@ -17,7 +17,7 @@ from volflow.core.stage import Layer, Pass
 from volflow.engine.api import make_plan
 from volflow.engine.job import Job
 from volflow.engine.part import Mirrored, job_in, kinds
-from volflow.engine.scaling import largest, units
+from volflow.engine.scaling import Tried, estimate, key_of, largest, units
 from volflow.io.volume import Volume
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.predict import Predict
@@ -112,12 +112,48 @@ def test_each_pool_is_told_with_the_step_that_needs_most_in_it():
 
 def test_a_part_costs_its_share_of_the_whole():
     """Of a node in the middle, what its children pass up, whatever the volume around it."""
-    stage = Agglomerate(threshold=0.3)
+    stage = Agglomerate(threshold=0.3, min_size=100)
     whole, part = box((0, 0, 0), (512, 512, 512)), box((192, 192, 192), (128, 128, 128))
     large, little = (stage.passes(BlockGrid(bounds, (64, 64, 64))) for bounds in (whole, part))
     assert units(stage, little[0], part, whole) * 64 == units(stage, large[0], whole, whole)
-    names = [sweep.name for sweep in large]
-    above = large[names.index("merge.up.1")]
-    join = next(sweep for sweep in little if sweep.name == "merge.up.1")
-    share = units(stage, above, whole, whole) / units(stage, join, part, whole)
-    assert share == pytest.approx(64 * (1 - 8 / 8 / 8))  # an eighth of all faces is on the bounds
+    shares = {}
+    for join in little:
+        if join.kind == "join":
+            above = next(sweep for sweep in large if sweep.name == join.name)
+            shares[join.round] = units(stage, above, whole, whole) / units(stage, join, part, whole)
+    an_eighth_of_all_faces_is_on_the_bounds = pytest.approx(64 * (1 - 8 / 8 / 8))
+    for faces in ("link", "join1"):
+        assert shares[faces] == an_eighth_of_all_faces_is_on_the_bounds
+    for all_that_is_passed in ("merge", "small"):
+        assert shares[all_that_is_passed] == pytest.approx(64)
+
+
+def test_merging_costs_as_much_on_every_level_and_linking_less_and_less():
+    stage = Agglomerate(threshold=0.3)
+    whole = box((0, 0, 0), (4096, 4096, 4096))
+    cost = {
+        sweep.name: units(stage, sweep, whole, whole)
+        for sweep in stage.passes(BlockGrid(whole, (64, 64, 64)))
+        if sweep.kind == "join"
+    }
+    assert cost["link.up.3"] < 0.7 * cost["link.up.2"] < 0.7 * cost["link.up.1"]
+    assert cost["merge.up.3"] == pytest.approx(cost["merge.up.1"], rel=0.2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.001, 10), st.integers(1, 3))
+def test_an_estimate_of_costs_that_follow_the_rule_is_their_sum(seconds, small):
+    """Whatever was tried: all work, if each unit of it takes the same."""
+    plan = make_plan("petascale", offline=True)
+    step = next(step for step in plan.steps if step.stage.__class__ is Agglomerate)
+    tried, all_units = {}, 0.0
+    for job in step.jobs:
+        found = units(step.stage, job.sweep, plan.bounds, plan.bounds)
+        all_units += found
+        part = found / 10**small
+        tried[key_of(job)] = Tried(units=part, timed=part, written=1, seconds=seconds * part)
+    assert estimate(plan, step, tried).work == pytest.approx(seconds * all_units)
+    lone = {key: known for key, known in tried.items() if key[2] != "merge"}
+    left_out = estimate(plan, step, lone)
+    assert left_out.work < seconds * all_units
+    assert {name.split(".")[0] for name in left_out.unknown} == {"merge"}

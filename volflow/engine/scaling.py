@@ -1,8 +1,7 @@
 """What was measured of a few blocks, scaled to all blocks of a pass.
 
     map, leaf, rows, finish    the stage's `effort`: voxels written, or tiles computed
-    join, split                bytes that the children pass up, by the stage's `node_memory`; of a
-                               stage that is `anchored`, as far as their faces are open
+    join, split                the stage's `node_effort`, summed over the children
     gather                     bytes of the nodes, by the stage's `node_memory`
     group                      voxels of the volume
 
@@ -22,6 +21,9 @@ from volflow.engine.part import kinds
 from volflow.engine.planner import PROCESS
 
 BLOCK_BY_BLOCK = ("map", "leaf", "rows", "finish")
+PASS_SECONDS = (
+    0.03  # from the last block of a pass to the first of the next; measured: 0.02 to 0.04
+)
 
 Key = tuple[str, str, str]
 """Step, kind of pass, round."""
@@ -65,6 +67,8 @@ class StepEstimate:
     start: float = 0.0
     """Seconds, and `start_cpu`, that each worker takes once: what is loaded and compiled."""
     start_cpu: float = 0.0
+    between: float = 0.0
+    """Seconds in which passes begin and end, whatever the number of workers."""
     stored: float = 0.0
     """Bytes after compression."""
     memory: int = 0
@@ -80,6 +84,7 @@ def estimate(plan: Plan, step: PlannedStep, tried: dict[Key, Tried]) -> StepEsti
     found = StepEstimate(step.name, step.pool, sum(each.blocks for each in tried.values()))
     found.start = sum(each.start for each in tried.values())
     found.start_cpu = sum(each.start_cpu for each in tried.values())
+    found.between = PASS_SECONDS * len(step.jobs)
     found.most = max(step.memory.values(), default=0)
     for job in step.jobs:
         known = tried.get(key_of(job))
@@ -121,7 +126,7 @@ def units(stage: Stage, sweep: Pass, bounds: Box, whole: Box) -> float:
     if sweep.below is None or not isinstance(stage, Reduction):
         return float(bounds.size)
     return sum(
-        count * float(stage.node_memory(shape)) * (open_ if stage.anchored else 1.0)
+        count * stage.node_effort(sweep, shape, open_)
         for count, shape, open_ in kinds(sweep.below, whole)
     )
 

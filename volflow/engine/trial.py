@@ -74,10 +74,15 @@ def try_out(
 
 
 def middle(plan: Plan, blocks: int) -> Box:
-    """So many whole blocks, or a few less, in the middle of a plan's bounds; as cubic as can be."""
+    """So many blocks, or a few less, in the middle of a plan's bounds; as cubic as can be.
+
+    They are whole ones, if the bounds hold so many.
+    """
     shapes = [step.jobs[0].sweep.grid.shape for step in plan.steps if step.jobs]
     shape = triple([max(sides) for sides in zip(*shapes, strict=True)])
     whole = [max(1, n // side) for n, side in zip(plan.bounds.shape, shape, strict=True)]
+    if math.prod(whole) < blocks:  # a small volume: those at its end that are cut off, too
+        whole = [-(-n // side) for n, side in zip(plan.bounds.shape, shape, strict=True)]
     ranges = [range(1, min(blocks, n) + 1) for n in whole]
     fitting = [taken for taken in itertools.product(*ranges) if math.prod(taken) <= blocks]
     most = max(math.prod(taken) for taken in fitting)
@@ -144,7 +149,7 @@ def _try(child: Child, job: Job, tried: Tried, formula: int, timed: bool) -> Non
         times += 1
     seconds, cpu = total.seconds / times, total.cpu / times
     if first is not None:
-        tried.start += max(0.0, first.seconds - seconds / count)
+        tried.start += max(0.0, first.wall - seconds / count)  # the child's own start, too
         tried.start_cpu += max(0.0, first.cpu - cpu / count)
     tried.blocks += count
     tried.seconds += seconds * timed
@@ -187,4 +192,4 @@ def stored_bytes(folder: str) -> int:
 def hours(estimates: list[StepEstimate], workers: int) -> float:
     """Hours that steps take one after another, their blocks spread over workers."""
     work = math.fsum(each.work for each in estimates) / max(1, workers)
-    return (work + math.fsum(each.start for each in estimates)) / 3600
+    return (work + math.fsum(each.start + each.between for each in estimates)) / 3600

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
@@ -131,6 +130,8 @@ def _solved(
     if shape[0] * shape[1] > DENSE:
         at, to = _sparse(rows, columns, gain, shape)
     else:
+        from scipy.optimize import linear_sum_assignment  # half a second to import
+
         matrix = np.zeros(shape)
         matrix[rows, columns] = gain
         at, to = linear_sum_assignment(matrix, maximize=True)
