@@ -88,7 +88,7 @@ def predicted(plan: Plan, blocks: int) -> tuple[Told, dict[str, Told]]:
     """What the trial of a few blocks says: of all, and of each step."""
     found = try_out(plan, blocks)
     steps = {
-        step.name: _told(step.work + step.start, step.cpu + step.start_cpu, step.memory)
+        step.name: _told(step.work + step.start_cpu, step.cpu + step.start_cpu, step.memory)
         for step in found
     }
     stored = sum(step.stored for step in found)

@@ -151,7 +151,9 @@ def test_an_estimate_of_costs_that_follow_the_rule_is_their_sum(seconds, small):
         found = units(step.stage, job.sweep, plan.bounds, plan.bounds)
         all_units += found
         part = found / 10**small
-        tried[key_of(job)] = Tried(units=part, timed=part, written=1, seconds=seconds * part)
+        tried[key_of(job)] = Tried(
+            units=part, passed=1, timed=part, written=1, seconds=seconds * part
+        )
     assert estimate(plan, step, tried).work == pytest.approx(seconds * all_units)
     lone = {key: known for key, known in tried.items() if key[2] != "merge"}
     left_out = estimate(plan, step, lone)

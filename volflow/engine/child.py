@@ -40,6 +40,7 @@ from volflow.engine.ranges import (
 from volflow.errors import StorageError
 from volflow.io.ledger import Ledger
 
+GIVE_BACK = 1.0  # seconds between two times that freed memory goes back to the kernel, at least
 POLL = 0.25  # seconds between looks at deadline and memory
 GRACE = 5.0  # seconds for faulthandler to write the stack of a hung block
 KILLS = 2  # SIGKILL may come from outside; a second one on the same block is the block's
@@ -298,7 +299,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def give_back() -> None:
-    """Return to the kernel what blocks of another pass used, where the C library can."""
+    """Return to the kernel what earlier blocks used, where the C library can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -311,7 +312,7 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     sys.path[:0] = [folder for folder in arguments[3:] if folder not in sys.path]
-    progress, before = SharedProgress(page), ""
+    progress, before, rest = SharedProgress(page), "", 0.0
     while True:
         try:
             message = pipe.recv_bytes()
@@ -322,9 +323,9 @@ def main(arguments: list[str]) -> None:
             payload, start, stop, ahead = pickle.loads(message)
             job = pickle.loads(payload)
             progress.next = start
-            if job_path(job) != before:
-                before = job_path(job)
+            if job_path(job) != before or time.monotonic() > rest + GIVE_BACK:
                 give_back()
+                before, rest = job_path(job), time.monotonic()
             answer = run_range(job, start, stop, progress, ahead=ahead)
         except StorageError as error:  # no room, or the ledger cannot be written
             answer = error

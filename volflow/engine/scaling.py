@@ -5,9 +5,11 @@
     gather                     bytes of the nodes, by the stage's `node_memory`
     group                      voxels of the volume
 
-Bytes that blocks store grow with the voxels written. Memory is what the process had before the
-pass, and what the pass took beyond that. The latter is that of a block; of a node it grows as the
-stage's formula, and is never said to be more than it.
+Bytes that blocks store grow with the voxels written, those that nodes store with what their
+children pass up, by the stage's `node_memory`; of a stage that is `anchored`, as far as their faces
+are open. Memory is what the process had before the pass, and what the pass took beyond that. The
+latter is that of a block; of a node it grows as the stage's formula, and is never said to be more
+than it.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ class Tried:
 
     blocks: int = 0
     units: float = 0.0
+    passed: float = 0.0
+    """What the bytes that nodes store grow with."""
     written: int = 0
     """Voxels of the grids, by which what blocks store is scaled."""
     timed: float = 0.0
@@ -97,7 +101,9 @@ def estimate(plan: Plan, step: PlannedStep, tried: dict[Key, Tried]) -> StepEsti
         found.cpu += known.cpu * all_units / known.timed
         written = job.sweep.grid.bounds.size / known.written
         by_block = job.sweep.kind in BLOCK_BY_BLOCK
-        found.stored += known.stored * (written if by_block else all_units / known.units)
+        if not by_block:
+            written = passed(step.stage, job.sweep, plan.bounds, plan.bounds) / known.passed
+        found.stored += known.stored * written
         found.memory = max(found.memory, _memory(known, job, step.memory[job.sweep.name]))
     return found
 
@@ -121,12 +127,22 @@ def units(stage: Stage, sweep: Pass, bounds: Box, whole: Box) -> float:
     """What the cost of a pass over bounds, a part of the whole or all of it, grows with."""
     if sweep.kind in BLOCK_BY_BLOCK:
         return stage.effort(sweep.grid, whole)
+    if sweep.below is None or not isinstance(stage, Reduction):
+        return passed(stage, sweep, bounds, whole)
+    return sum(
+        count * stage.node_effort(sweep, shape, open_)
+        for count, shape, open_ in kinds(sweep.below, whole)
+    )
+
+
+def passed(stage: Stage, sweep: Pass, bounds: Box, whole: Box) -> float:
+    """What the bytes that nodes of a pass are given, and store, grow with."""
     if sweep.kind == "gather" and isinstance(stage, Grouping):
         return sum(n * float(stage.node_memory(s)) for n, s, _ in kinds(sweep.grid, whole))
     if sweep.below is None or not isinstance(stage, Reduction):
         return float(bounds.size)
     return sum(
-        count * stage.node_effort(sweep, shape, open_)
+        count * float(stage.node_memory(shape)) * (open_ if stage.anchored else 1.0)
         for count, shape, open_ in kinds(sweep.below, whole)
     )
 

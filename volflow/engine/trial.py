@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import psutil
 
@@ -26,7 +27,7 @@ from volflow.engine.plan import plan as planned
 from volflow.engine.planner import PROCESS
 from volflow.engine.ranges import Outcome
 from volflow.engine.run import prepare
-from volflow.engine.scaling import Key, StepEstimate, Tried, estimate, key_of, units
+from volflow.engine.scaling import Key, StepEstimate, Tried, estimate, key_of, passed, units
 from volflow.errors import BlockError
 
 KEPT_APART = ("ledger", "events")  # of a run's files; markers are few in a run that is not tried
@@ -127,6 +128,7 @@ def _tried(child: Child, small: Plan, plan: Plan, step: PlannedStep) -> dict[Key
         tried = found.setdefault(key_of(job), Tried())
         done = units(step.stage, job.sweep, small.bounds, whole)
         tried.units += done
+        tried.passed += passed(step.stage, job.sweep, small.bounds, whole)
         tried.written += job.sweep.grid.bounds.size
         # The root of so few blocks settles less of what it is passed than any node of the run.
         timed = not (job.sweep.root and job.sweep.kind == "join" and tried.timed)
@@ -143,11 +145,12 @@ def _try(child: Child, job: Job, tried: Tried, formula: int, timed: bool) -> Non
     count, before = len(job.sweep.grid), stored_bytes(job.run)
     first = None if tried.blocks else _done(child, job, 0, 1)
     rest = _resident(child)
-    total, times = _done(child, job, 0, count), 1
-    while total.seconds < ENOUGH and times < OFTEN:
-        total.add(_done(child, job, 0, count))
-        times += 1
-    seconds, cpu = total.seconds / times, total.cpu / times
+    done = [_done(child, job, 0, count)]
+    while sum(each.seconds for each in done) < ENOUGH and len(done) < OFTEN:
+        done.append(_done(child, job, 0, count))
+    # The middle one: what else the machine does makes single ones long, and none short.
+    seconds, cpu = median(each.seconds for each in done), median(each.cpu for each in done)
+    peak = max(each.peak for each in done)
     if first is not None:
         tried.start += max(0.0, first.wall - seconds / count)  # the child's own start, too
         tried.start_cpu += max(0.0, first.cpu - cpu / count)
@@ -156,8 +159,8 @@ def _try(child: Child, job: Job, tried: Tried, formula: int, timed: bool) -> Non
     tried.cpu += cpu * timed
     tried.stored += stored_bytes(job.run) - before
     tried.formula = max(tried.formula, formula)
-    if total.peak - rest >= tried.beyond:
-        tried.rest, tried.beyond = rest, total.peak - rest
+    if peak - rest >= tried.beyond:
+        tried.rest, tried.beyond = rest, peak - rest
 
 
 def _resident(child: Child) -> int:
