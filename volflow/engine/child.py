@@ -49,6 +49,9 @@ SINGLE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 # Set by Dask for its workers: all arrays go back to the kernel at once, to be zeroed again for the
 # next block. Blocks took 1.3 times as long with it.
 DASKS_MALLOC = ("MALLOC_TRIM_THRESHOLD_", "65536")
+# What threads free stays theirs: with a heap for each of the many that read and write, a pyramid
+# took twice the memory.
+HEAPS = ("MALLOC_ARENA_MAX", "2")
 
 
 class SharedProgress(Progress):
@@ -163,6 +166,7 @@ class Child:
         environment = {**os.environ, **dict.fromkeys(SINGLE_THREAD, "1")}
         if environment.get(DASKS_MALLOC[0]) == DASKS_MALLOC[1]:
             del environment[DASKS_MALLOC[0]]
+        environment.setdefault(*HEAPS)
         command = [sys.executable, "-X", "faulthandler", "-m", "volflow.engine.child"]
         numbers = [str(theirs.fileno()), str(self.page), str(os.getpid())]
         self.process = subprocess.Popen(
