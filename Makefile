@@ -50,7 +50,7 @@ lint: env
 
 bench: env
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test,bench]'
-	@for script in kernels overhead "memory maps" "memory reductions 320" horizon "horizon surfaces" sweep share "scale 1000000" ledger; do \
+	@for script in kernels overhead "memory maps" "memory reductions 320" horizon "horizon surfaces" sweep share malloc "scale 1000000" ledger; do \
 	echo "== $$script"; $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 soak: env

@@ -212,7 +212,7 @@ def test_dasks_setting_of_malloc_does_not_reach_the_blocks(monkeypatch, given, t
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", given)
     child = Child(())
     try:
-        child._start()
+        child.start()
         place = Path(f"/proc/{child.process.pid}/environ")
         wait_for(lambda: b"PATH=" in place.read_bytes())  # it has become the new program
         text = place.read_bytes().decode()

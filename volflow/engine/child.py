@@ -152,13 +152,14 @@ class Child:
 
     def _send(self, payload: bytes, start: int, stop: int, ahead: bool) -> None:
         if self.process is None or self.process.poll() is not None:
-            self._start()
+            self.start()
         assert self.pipe is not None
         self.progress.marked(start)
         self.progress.rest()
         self.pipe.send_bytes(pickle.dumps((payload, start, stop, ahead)))
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process; `run` does so where there is none."""
         self._stop()
         ours, theirs = Pipe()
         self.log.seek(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar
@@ -26,32 +25,13 @@ from volflow.segment.rounds import (
 )
 from volflow.segment.seams import name_beyond, seams_of, sew, sew_nodes
 from volflow.segment.tables import BlockGraph, Renaming, box_of, gather, with_box
+from volflow.stages.agglomerate_costs import block_bytes, node_bytes, node_effort, plane_bytes
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1)]
 
 SEAMS = "seams"  # not "stitch": records of that name, of runs begun before, mean something else
 AT_EACH = ("small", SEAMS)  # rounds at one threshold
-BYTES_PER_VOXEL = 64  # measured on FIB-25: 52; on white noise, the worst there is: 165
-NODE_EXPONENT = 0.82  # edges passed up grow 5.5 times when the side of a box doubles
-NAMES_FACTOR = 0.03  # by which each further threshold adds to it at most; measured: 0.012
-NODE_FACTORS = (640, 210)  # without and with joining rounds; measured at 128 to 640 voxels a side
-# How the time of a node grows with the voxels of its children, and whether with their open faces,
-# measured at 128 to 512 voxels a side: whoever merges works through all that it was passed, and
-# the others through what touches faces. Splits hand names down, which costs little.
-EFFORTS = {
-    "link": (0.7, True),
-    "join": (0.82, True),
-    "merge": (1.03, False),
-    "small": (1.1, False),
-    SEAMS: (0.67, True),
-}
-SPLIT_EFFORT = (0.5, False)
-# Bytes at the peak of a node of the last round, by voxel of its children's faces that are planes: a
-# row for each 950 of them, of 100 bytes at the peak. Without `min_size` there are 15 times as many.
-# A fifth (a half) of this was measured, on isotropic voxels of 10 nm; longer ones cross more.
-PLANE_BYTES, PLANE_BYTES_UNSIZED = 0.5, 3.0
-
 BEFORE: tuple[Triple, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))  # the block behind a low face
 
 
@@ -129,12 +109,10 @@ class Agglomerate(Reduction):
         return frozenset(self.inputs()) if first else frozenset()
 
     def memory(self, shape: Triple) -> int:
-        return BYTES_PER_VOXEL * int(np.prod(shape))
+        return block_bytes(shape)
 
     def node_memory(self, shape: Triple) -> int:
-        names = 1 + NAMES_FACTOR * (len(self.thresholds) - 1)
-        factor = names * NODE_FACTORS[min(self.join_rounds, 1)]
-        return int(factor * math.prod(float(side) for side in shape) ** NODE_EXPONENT)
+        return node_bytes(shape, len(self.thresholds), self.join_rounds > 0)
 
     def pass_memory(self, sweep: Pass, shape: Triple) -> int:
         if self.horizon is None:
@@ -142,12 +120,10 @@ class Agglomerate(Reduction):
         inside = [min(side, far) for side, far in zip(shape, triple(self.horizon), strict=True)]
         if sweep.below is None or list(shape) == inside:
             return self.node_memory(shape)
-        by_voxel = PLANE_BYTES if self.min_size else PLANE_BYTES_UNSIZED
-        return int(by_voxel * most_open(sweep.below, shape))
+        return plane_bytes(most_open(sweep.below, shape), self.min_size > 0)
 
     def node_effort(self, sweep: Pass, shape: Triple, open: float) -> float:
-        exponent, by_faces = SPLIT_EFFORT if sweep.kind == "split" else EFFORTS[_kind(sweep.round)]
-        return math.prod(float(side) for side in shape) ** exponent * (open if by_faces else 1.0)
+        return node_effort("split" if sweep.kind == "split" else _kind(sweep.round), shape, open)
 
     def check(self, grid: BlockGrid) -> list[str]:
         if self.horizon is None:

@@ -1,0 +1,62 @@
+"""How long the nodes of `agglomerate` take, level by level.
+
+    python -m benchmarks.nodes [SIDE]
+
+All of `segment` on FIB-25 affinities mirrored to SIDE³ voxels (512), in blocks of 64³, in this
+process. Told are the processor milliseconds of a node: mean, by round, by the node's shape and by
+the share of its surface that other blocks lie behind.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.data import mirrored
+from volflow.core.geometry import Triple
+from volflow.engine.api import make_plan
+from volflow.engine.job import Plan
+from volflow.engine.part import kinds
+from volflow.engine.run import prepare
+from volflow.engine.work import run_block
+
+Kind = tuple[str, str, Triple, float]
+"""Round, kind of pass, shape, share of the surface that is open."""
+
+
+def costs(plan: Plan) -> dict[Kind, list[float]]:
+    """Milliseconds of each node of all passes of the plan."""
+    found = defaultdict(list)
+    for step in plan.steps:
+        prepare(plan.pipeline.run, step)
+        for job in step.jobs:
+            grid = job.sweep.grid
+            for number in range(len(grid)):
+                begun = time.process_time()
+                run_block(job, number)
+                took = 1000 * (time.process_time() - begun)
+                if job.sweep.kind in ("join", "split"):
+                    write = grid[number].write
+                    ((_, shape, share),) = kinds(type(grid)(write, write.shape), grid.bounds)
+                    found[job.sweep.round, job.sweep.kind, shape, share].append(took)
+    return found
+
+
+def main() -> None:
+    side = int(sys.argv[1]) if len(sys.argv) > 1 else 512
+    with tempfile.TemporaryDirectory(prefix="volflow-") as folder:
+        path = mirrored(Path(folder), (side, side, side))
+        overrides = ["block=[64,64,64]", f"volumes.affinity.path={path}", f"run={folder}/run"]
+        found = costs(make_plan("segment", overrides=overrides, until="agglomerate"))
+    print("| round | pass | node | open | nodes | ms each |\n|---|---|---|---|---|---|")
+    for (round, kind, shape, share), took in sorted(found.items()):
+        text = " x ".join(map(str, shape))
+        print(f"| {round} | {kind} | {text} | {share:.2f} | {len(took)} | {mean(took):.1f} |")
+
+
+if __name__ == "__main__":
+    main()
