@@ -47,7 +47,7 @@ KILLS = 2  # SIGKILL may come from outside; a second one on the same block is th
 PAGE = struct.Struct("qqdq")  # block under way, first unmarked one, when it began, one read ahead
 SINGLE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 # Set by Dask for its workers: all arrays go back to the kernel at once, to be zeroed again for the
-# next block. Blocks took 1.3 times as long with it.
+# next block. Blocks took 1.4 times as long with it.
 DASKS_MALLOC = ("MALLOC_TRIM_THRESHOLD_", "65536")
 # What threads free stays theirs: with a heap for each of the many that read and write, a pyramid
 # took twice the memory.
