@@ -23,9 +23,7 @@ from volflow.engine.part import kinds
 from volflow.engine.planner import PROCESS
 
 BLOCK_BY_BLOCK = ("map", "leaf", "rows", "finish")
-PASS_SECONDS = (
-    0.03  # from the last block of a pass to the first of the next; measured: 0.02 to 0.04
-)
+PASS_SECONDS = 0.03  # from a pass's last block to the next one's first; measured: 0.02 to 0.04
 
 Key = tuple[str, str, str]
 """Step, kind of pass, round."""
