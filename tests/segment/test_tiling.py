@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -9,7 +11,10 @@ from hypothesis import strategies as st
 
 from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
-from volflow.segment.tiling import Tiling, fitted, seen, tiled
+from volflow.core.header import Padding
+from volflow.segment.tiling import Tiling, fitted, mirrored, seen, tiled
+
+PADDINGS = st.sampled_from(["reflect", "symmetric"])
 
 
 def blurred(batch: np.ndarray) -> np.ndarray:
@@ -76,11 +81,13 @@ def test_blocks_change_no_byte_of_a_blend(tiling: Tiling, shape: Triple, batch: 
 
 
 @settings(max_examples=40, deadline=None)
-@given(tilings(blend=True), triples(1, 9))
-def test_enough_context_equals_the_whole_volume_at_once(tiling: Tiling, shape: Triple) -> None:
+@given(tilings(blend=True), triples(1, 9), PADDINGS)
+def test_enough_context_equals_the_whole_volume_at_once(
+    tiling: Tiling, shape: Triple, padding: Padding
+) -> None:
     assume(min(tiling.context) >= 1)
-    bounds = tiling.bounds
-    padded = np.pad(image_of(bounds), 1, mode="reflect")
+    tiling, bounds = replace(tiling, padding=padding), tiling.bounds
+    padded = np.pad(image_of(bounds), 1, mode=padding)
     expected = blurred(padded[None])[0][:, 1:-1, 1:-1, 1:-1]
     np.testing.assert_allclose(by_blocks(tiling, shape, blurred), expected, rtol=1e-5, atol=1e-6)
 
@@ -125,6 +132,16 @@ def test_beyond_the_bounds_a_tile_sees_the_reflection_and_then_its_end() -> None
     # context 2 | the volume | reflected 2 | the last of it, repeated
     expected = [*(2, 1), *(0, 1, 2, 3), *(2, 1), *(1, 1, 1, 1)]
     np.testing.assert_array_equal(seen(image, bounds, tiling, (0, 0, 0)).ravel(), expected)
+    tiling = replace(tiling, padding="symmetric")
+    expected = [*(1, 0), *(0, 1, 2, 3), *(3, 2), *(2, 2, 2, 2)]
+    np.testing.assert_array_equal(seen(image, bounds, tiling, (0, 0, 0)).ravel(), expected)
+
+
+@given(st.integers(1, 9), st.integers(0, 20), st.integers(0, 20), PADDINGS)
+def test_mirrored_is_what_numpy_pads(side: int, before: int, after: int, padding: Padding) -> None:
+    expected = np.pad(np.arange(side), (before, after), mode=padding)
+    found = mirrored(np.arange(-before, side + after), side, padding)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_volume_thinner_than_the_context_is_reflected_to_and_fro() -> None:

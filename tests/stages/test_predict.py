@@ -14,6 +14,7 @@ import torch
 from tests.networks import ARGUMENTS, FIXED, OFFSETS, checkpoint, header, network
 from tests.stages.contract import Case, StageContract, run
 from volflow.core.geometry import Box, Triple
+from volflow.core.header import Padding
 from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer, find_stage
 from volflow.engine.api import make_plan
@@ -129,12 +130,15 @@ def test_a_network_that_names_no_heads_has_one(fixed: Path) -> None:
     assert said.outputs == Predict(model=str(fixed)).outputs
     assert list(said.header.named) == ["affinity"]
     assert list(header(offsets=()).named) == ["output"]
-    assert "heads" not in header().model_dump()
+    assert not {"heads", "padding"} & header().model_dump().keys()
+    assert header(padding="symmetric").model_dump()["padding"] == "symmetric"
 
 
-def at_once(image: np.ndarray, model: torch.nn.Module, margin: int = 10) -> np.ndarray:
-    """Probabilities of the whole volume in one go, reflected at its faces."""
-    padded = np.pad(normalise(image, 0, 255), margin, mode="reflect")
+def at_once(
+    image: np.ndarray, model: torch.nn.Module, margin: int = 10, padding: Padding = "reflect"
+) -> np.ndarray:
+    """Probabilities of the whole volume in one go, mirrored at its faces."""
+    padded = np.pad(normalise(image, 0, 255), margin, mode=padding)
     odd = [(0, side % 2) for side in padded.shape]  # sides the pooling divides
     with torch.inference_mode():
         shown = torch.from_numpy(np.pad(padded, odd))[None, None]
@@ -143,10 +147,14 @@ def at_once(image: np.ndarray, model: torch.nn.Module, margin: int = 10) -> np.n
     return made[:, z, y, x]
 
 
-def test_with_enough_halo_tiles_equal_the_whole_volume_at_once(fixed: Path) -> None:
-    stage = Predict(model=str(fixed), precision="fp32")
+@pytest.mark.parametrize("padding", ["reflect", "symmetric"])
+def test_with_enough_halo_tiles_equal_the_whole_volume_at_once(
+    tmp_path: Path, padding: Padding
+) -> None:
+    path = checkpoint(tmp_path / "net.safetensors", normalisation=FIXED, padding=padding)
+    stage = Predict(model=str(path), precision="fp32")
     made = run(Case(stage, BOUNDS, {"em": EM}), (16, 16, 16))["affinity@0"]
-    expected = 255 * at_once(EM, network())[:3]
+    expected = 255 * at_once(EM, network(), padding=padding)[:3]
     assert np.ptp(made) > 100  # it is no constant
     assert np.abs(made - expected).max() < 0.51
     assert (made == np.rint(expected)).mean() > 0.9999

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volflow.core.geometry import Box, triple
-from volflow.segment.tiling import _reflected
+from volflow.segment.tiling import Tiling, seen
 from volflow.train import augment
 from volflow.train.augment import Augmentation, augmented
 from volflow.train.samples import UNKNOWN, Sample
@@ -143,17 +143,24 @@ def test_gamma_bends_between_the_ends_and_leaves_what_lies_beyond():
     assert bent[0, 0, 2] != 0
 
 
-@given(st.integers(0, 10_000))
-def test_where_the_volume_ends_it_is_reflected_as_predict_does(seed):
+@given(st.integers(0, 10_000), st.sampled_from(["reflect", "symmetric"]))
+def test_where_the_volume_ends_it_is_mirrored_as_predict_does(seed, padding):
     sample = placed((20, 20, 20))
-    shown = augment.ended(sample, np.random.default_rng(seed))
+    shown = augment.ended(sample, np.random.default_rng(seed), padding)
     known = shown.truth != UNKNOWN
     np.testing.assert_array_equal(shown.image[known] + 1, shown.truth[known])
     inside = np.argwhere(known)
     volume = Box(triple(inside.min(axis=0)), triple(inside.max(axis=0) + 1))
     assert np.all(known[volume.slices])
-    expected = [_reflected(0, 20, volume, axis, augment.REFLECTED) for axis in range(3)]
-    np.testing.assert_array_equal(shown.image, sample.image[np.ix_(*expected)])
+    # A tile whose context reaches over all of the crop, whichever voxel it keeps.
+    context = (augment.MIRRORED,) * 3
+    tile = triple([volume.shape[axis] + 2 * augment.MIRRORED for axis in range(3)])
+    tiling = Tiling(volume, tile, context, volume.shape, padding)
+    found = seen(sample.image[volume.slices], volume, tiling, (0, 0, 0))
+    wide = np.pad(found, 20, mode="edge")
+    first = [volume.start[axis] - augment.MIRRORED - 20 for axis in range(3)]
+    crop = tuple(slice(-a, 20 - a) for a in first)
+    np.testing.assert_array_equal(shown.image, wide[crop])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -6,7 +6,8 @@ import torch
 
 from volflow.train.augment import Augmentation, augmented
 from volflow.train.config import Training
-from volflow.train.crops import batch, pasted, targets_of
+from volflow.train.crops import _sample, batch, pasted, targets_of
+from volflow.train.learnt import header_of
 from volflow.train.objective import loss_of
 from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source, _thinned, draw
 
@@ -57,6 +58,20 @@ def test_marks_stay_on_the_image(said):
         np.testing.assert_array_equal(sample.marks[:, known], bits(sample.image)[:, known])
         seen += known.sum()
     assert 20 * 512 / 3 < seen < 20 * 512
+
+
+@pytest.mark.parametrize("padding", ["reflect", "symmetric"])
+def test_a_volume_ends_in_a_crop_as_the_header_says(padding):
+    tiles = {**SAID["tiles"], "padding": padding}
+    how = training(tiles=tiles, augmentation={**STILL, "ended": 1}, sources=SAID["sources"][:1])
+    assert header_of(how).padding == padding
+    ends = 0
+    for seed in range(20):
+        image = _sample([placed()], how, np.random.default_rng(seed)).image
+        for axis in range(3):
+            changes = np.abs(np.diff(image, axis=axis)).max(axis=tuple({0, 1, 2} - {axis}))
+            ends += (changes == 0).sum()
+    assert (ends > 0) == (padding == "symmetric")  # the outermost voxels twice, or once
 
 
 def test_turned_marks_stay_on_the_image():

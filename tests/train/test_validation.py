@@ -47,11 +47,13 @@ def test_the_best_threshold_is_found():
     assert worse.vi_split == 0
 
 
-def test_a_volume_that_fits_one_tile_is_what_the_network_says_of_it():
-    network = Inference(fold_batchnorm(trained()), HEADER, (0, 1, 2), "cpu", "fp32")
+@pytest.mark.parametrize("padding", ["reflect", "symmetric"])
+def test_a_volume_that_fits_one_tile_is_what_the_network_says_of_it(padding):
+    header = HEADER.model_copy(update={"padding": padding})
+    network = Inference(fold_batchnorm(trained()), header, (0, 1, 2), "cpu", "fp32")
     image = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
     with torch.no_grad():
-        around = torch.from_numpy(np.pad(image, 4, mode="reflect"))[None, None]
+        around = torch.from_numpy(np.pad(image, 4, mode=padding))[None, None]
         wanted = torch.sigmoid(fold_batchnorm(trained())(around))[0, :, 4:-4, 4:-4, 4:-4]
     np.testing.assert_array_equal(
         predicted(network, image), np.rint(255 * wanted.numpy()).astype(np.uint8)

@@ -47,6 +47,9 @@ Nanometres = tuple[
     Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Padding = Literal["reflect", "symmetric"]
+"""What stands beyond the faces of a volume `a b c`: reflect `c b | a b c | b a`, symmetric
+`b a | a b c | c b` (the words are numpy's)."""
 
 
 class _Part(BaseModel):
@@ -117,6 +120,8 @@ class Header(_Part):
     """Voxels of the answer that are kept."""
     batch: Count = 1
     """Tiles given at once; a smaller last batch is padded."""
+    padding: Padding = "reflect"
+    """What it is shown beyond the faces of the volume."""
     normalisation: Normalisation = Normalisation()
     """How intensities become input."""
     sigmoid: bool = True
@@ -157,11 +162,13 @@ class Header(_Part):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_no_heads(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # As before there were heads, so that such a checkpoint keeps its bytes and its digest.
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As before there was the choice, so that such a checkpoint keeps its bytes and its digest.
         found: dict[str, Any] = dump(self)
         if not self.heads:
             found.pop("heads", None)
+        if self.padding == "reflect":
+            found.pop("padding", None)
         return found
 
     @property

@@ -19,6 +19,7 @@ from volflow.core.head import Head
 from volflow.core.header import (
     Header,
     Normalisation,
+    Padding,
     Reach,
     Sides,
     read_entries,
@@ -56,6 +57,9 @@ class Foreign(BaseModel):
     """Tile and halo are multiples of it: the product of its poolings, z y x."""
     batch: Annotated[int, Field(ge=1)] = 1
     """Tiles it is shown at once on a GPU."""
+    padding: Padding = "reflect"
+    """What it is shown beyond the faces of the volume `a b c`: reflect `c b | a b c | b a`,
+    symmetric `b a | a b c | c b`."""
     normalisation: Normalisation = Normalisation()
     """How intensities become its input."""
     sigmoid: bool = True

@@ -9,7 +9,7 @@
 Tiles start at the start of the bounds, so blocks whose sides are multiples of the stride compute
 no tile twice. Where the stride is shorter than what a tile keeps, tiles overlap and are blended
 with weights that are a function of the place in the tile. Beyond the bounds a tile sees the
-image reflected. So a voxel's value is a function of the image within the bounds and of the
+image mirrored. So a voxel's value is a function of the image within the bounds and of the
 tiling: blocks only decide who computes it.
 """
 
@@ -24,6 +24,7 @@ from typing import TypeAlias
 import numpy as np
 
 from volflow.core.geometry import Box, Triple, triple
+from volflow.core.header import Padding
 
 Network: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """float32 (B, *tile), of an image with channels (B, K, *tile), to float32 (B, C, *tile), or
@@ -47,12 +48,15 @@ class Tiling:
         Voxels at each side of a tile whose output is dropped.
     stride : Triple
         Voxels from tile to tile, at most `kept`; less of them blends.
+    padding : "reflect" or "symmetric"
+        How the image is mirrored beyond the bounds, see `mirrored`.
     """
 
     bounds: Box
     tile: Triple
     context: Triple
     stride: Triple
+    padding: Padding = "reflect"
 
     def __post_init__(self) -> None:
         if min(self.context) < 0 or min(self.kept) < 1:
@@ -221,30 +225,41 @@ def _middle(size: int, kept: int) -> slice:
 
 
 def seen(image: np.ndarray, read: Box, tiling: Tiling, index: Triple) -> np.ndarray:
-    """What the network is shown of an image over `read`, (..., *tile): reflected out of bounds.
+    """What the network is shown of an image over `read`, (..., *tile): mirrored out of bounds.
 
-    Farther out than the context, the farthest section of the reflection is repeated, so that no
+    Farther out than the context, the farthest section of the mirrored is repeated, so that no
     more of the image is needed than the halo gives.
     """
     box = tiling.keeps(index).grow(tiling.context)
     if tiling.bounds.covers(box):
         inside: np.ndarray = image[(..., *box.within(read))]
         return inside
-    z, y, x = (
-        _reflected(box.start[a], box.stop[a], tiling.bounds, a, tiling.context[a]) - read.start[a]
-        for a in range(3)
-    )
+    z, y, x = (_sections(box.start[a], box.stop[a], tiling, a) - read.start[a] for a in range(3))
     found: np.ndarray = image[..., z[:, None, None], y[:, None], x]
     return found
 
 
-def _reflected(start: int, stop: int, bounds: Box, axis: int, context: int) -> np.ndarray:
+def _sections(start: int, stop: int, tiling: Tiling, axis: int) -> np.ndarray:
     """Coordinates within the bounds that stand for those from `start` to `stop`."""
-    first, side = bounds.start[axis], bounds.shape[axis]
-    place = np.arange(start - first, stop - first).clip(-context, side - 1 + context)
-    if side == 1:
-        return np.full(len(place), first)
-    period = 2 * (side - 1)
-    place %= period
-    found: np.ndarray = np.minimum(place, period - place) + first
+    first, side = tiling.bounds.start[axis], tiling.bounds.shape[axis]
+    context = tiling.context[axis]
+    place = np.arange(start - first, stop - first)
+    return mirrored(place.clip(-context, side - 1 + context), side, tiling.padding) + first
+
+
+def mirrored(place: np.ndarray, side: int, padding: Padding) -> np.ndarray:
+    """Places from 0 to `side` that stand for any places, as often to and fro as it takes.
+
+    Parameters
+    ----------
+    place : int array
+    side : int
+        At least 1.
+    padding : "reflect" or "symmetric"
+        Of `a b c`: reflect `c b | a b c | b a`, symmetric `b a | a b c | c b`.
+    """
+    again = 1 if padding == "reflect" else 0  # the outermost is not shown twice
+    period = max(1, 2 * (side - again))
+    place = place % period
+    found: np.ndarray = np.minimum(place, period - 1 + again - place)
     return found

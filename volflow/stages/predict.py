@@ -127,7 +127,7 @@ class Predict(Stage):
         kept = [t - 2 * h for t, h in zip(tile, halo, strict=True)]
         sides = zip(kept, self.overlap, bounds.shape, strict=True)
         stride = [k if n <= k else k - overlap for k, overlap, n in sides]
-        return Tiling(bounds, tile, halo, triple(stride))
+        return Tiling(bounds, tile, halo, triple(stride), self.header.padding)
 
     def halo_on(self, bounds: Box, shape: Triple) -> Triple:
         try:

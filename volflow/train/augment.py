@@ -14,6 +14,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import ndimage
 
+from volflow.core.header import Padding
+from volflow.segment.tiling import mirrored
 from volflow.train.elastic import STIFF, bent
 from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
@@ -21,7 +23,7 @@ Chance = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 Spacing = Annotated[float, Field(ge=1)]
 NEUTRAL = 0.0  # the middle of normalised intensities
-REFLECTED = 16  # voxels: the usual halo of a tile
+MIRRORED = 16  # voxels: the usual halo of a tile
 BOXES = 4  # blanked in one crop, at most
 
 
@@ -73,7 +75,7 @@ class Augmentation(BaseModel):
     elastic_spacing: tuple[Spacing, Spacing, Spacing] = (4.0, 40.0, 40.0)
     """Voxels z y x from one control point to the next."""
     ended: Chance = 0.0
-    """Chance that the volume ends within the crop: beyond, it is reflected as `predict` does."""
+    """Chance that the volume ends within the crop: beyond, it is mirrored as `predict` does."""
 
     @model_validator(mode="after")
     def _unfolded(self) -> Augmentation:
@@ -86,7 +88,9 @@ class Augmentation(BaseModel):
         return self
 
 
-def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sample:
+def augmented(
+    sample: Sample, how: Augmentation, rng: np.random.Generator, padding: Padding = "reflect"
+) -> Sample:
     """The crop, changed in all ways at random; its axes may be exchanged, but keep their names."""
     if rng.random() < how.misaligned:
         sample = misaligned(sample, how.shift, rng)
@@ -109,14 +113,14 @@ def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sa
     image = image + rng.uniform(0, how.noise) * rng.standard_normal(image.shape, np.float32)
     sample = sample.showing(image.astype(np.float32))
     if rng.random() < how.ended:
-        sample = ended(sample, rng)
+        sample = ended(sample, rng, padding)
     return symmetric(sample, how.flips, how.transposed_axes, rng)
 
 
-def ended(sample: Sample, rng: np.random.Generator) -> Sample:
+def ended(sample: Sample, rng: np.random.Generator, padding: Padding = "reflect") -> Sample:
     """The crop as if the volume ended in it, above, below or on both sides along one axis.
 
-    What lies beyond is reflected, and farther out than `REFLECTED` repeated, as `predict` shows
+    What lies beyond is mirrored, and farther out than `MIRRORED` repeated, as `predict` shows
     the surroundings of a volume to a network; its truth is unknown.
     """
     axis = int(rng.integers(0, 3))
@@ -124,9 +128,8 @@ def ended(sample: Sample, rng: np.random.Generator) -> Sample:
     kept = int(rng.integers(max(1, side // 4), side + 1))
     first = int(rng.integers(-kept // 2, side - kept // 2 + 1))
     low, high = max(0, first), min(side, first + kept)
-    place = (np.arange(side) - low).clip(-REFLECTED, high - low - 1 + REFLECTED)
-    period = max(1, 2 * (high - low - 1))
-    place = np.minimum(place % period, period - place % period) + low
+    place = (np.arange(side) - low).clip(-MIRRORED, high - low - 1 + MIRRORED)
+    place = mirrored(place, high - low, padding) + low
     truth, before = sample.truth.copy(), sample.around[axis]
     np.moveaxis(truth, axis, 0)[: before + low] = UNKNOWN
     np.moveaxis(truth, axis, 0)[before + high :] = UNKNOWN

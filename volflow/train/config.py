@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from volflow.core.geometry import Triple
-from volflow.core.header import Fraction, Nanometres, Normalisation, Reach, Sides
+from volflow.core.header import Fraction, Nanometres, Normalisation, Padding, Reach, Sides
 from volflow.core.mistakes import KeyPath, Mistakes, Where, closest, keys_of
 from volflow.core.network import shipped_networks
 from volflow.core.overrides import Overridden, apply
@@ -87,6 +87,9 @@ class Tiles(Part):
     """Voxels on each side whose outputs are not kept."""
     batch: Count = 1
     """Tiles given at once."""
+    padding: Padding = "reflect"
+    """What the network is shown beyond the faces of a volume `a b c`: reflect `c b | a b c | b a`,
+    symmetric `b a | a b c | c b`."""
 
 
 class Validation(Part):

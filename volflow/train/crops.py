@@ -93,7 +93,7 @@ def _sample(sources: Sequence[Source], training: Training, rng: np.random.Genera
         low, high = training.normalisation.clip or (min(map(np.min, both)), max(map(np.max, both)))
         mixed = frequency_mixed(*both, mixing.beta, float(low), float(high))
         sample = sample.showing(mixed)
-    return augmented(sample, how, rng)
+    return augmented(sample, how, rng, training.tiles.padding)
 
 
 def _others(sources: Sequence[Source], number: int) -> Sequence[Source]:

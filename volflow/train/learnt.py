@@ -59,6 +59,7 @@ def header_of(training: Training) -> Header:
         input_tile=tile,
         output_tile=triple([a - 2 * b for a, b in zip(tile, halo, strict=True)]),
         batch=training.tiles.batch,
+        padding=training.tiles.padding,
         normalisation=training.normalisation,
         card=training.card,
     )

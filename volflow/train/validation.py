@@ -66,7 +66,7 @@ def predicted(
         image,
         bounds,
         bounds,
-        Tiling(bounds, tile, header.halo, kept),
+        Tiling(bounds, tile, header.halo, kept, header.padding),
         averaged(network, flips, pairs, odd, total),
         len(pairs),
         header.batch,
