@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import subprocess
+import sys
 import types
 from contextlib import nullcontext
 from pathlib import Path
@@ -51,6 +53,26 @@ def test_keys_go_when_a_run_fails(tmp_path):
     with pytest.raises(RuntimeError), tls.security_in(tmp_path):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+# --- workers of this machine ---------------------------------------------------------------------
+
+SCRIPT = """
+import volflow
+
+print("here")
+small = ["bounds=0:32,0:32,0:32", "block=[16, 32, 32]", "run=out"]
+print(volflow.run("synth", overrides=small, cluster="local", workers=2).ok)
+"""
+
+
+@pytest.mark.cluster
+def test_workers_do_not_run_the_script_that_wants_them_again(tmp_path):
+    """It need not guard its call by `if __name__ == "__main__"`."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("here\nTrue\n", 0), done.stderr
 
 
 # --- a scheduler that somebody else started -------------------------------------------------------

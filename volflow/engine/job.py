@@ -206,8 +206,8 @@ class RunResult:
 
     run: str
     steps: list[StepResult] = field(default_factory=list)
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """JSON results of the steps that have one, by step."""
+    results: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    """JSON results of the steps that have one, by step; they can be long."""
     unmet: list[str] = field(default_factory=list)
     """What the pipeline requires of results and they do not give; every block may be done."""
     interrupted: bool = False

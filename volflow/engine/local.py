@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+from types import ModuleType
 from typing import Any
 
 from volflow.engine.nannies import PATIENT
@@ -31,6 +33,7 @@ def local_cluster(count: int, dashboard: int = 0) -> Iterator[Any]:
         folder = stack.enter_context(scratch())
         settings = {**SETTINGS, **PATIENT, "temporary-directory": folder}
         stack.enter_context(dask.config.set(settings))
+        stack.enter_context(hidden_script())
         with deaf_to_interrupts():
             hosts = stack.enter_context(
                 LocalCluster(
@@ -46,6 +49,21 @@ def local_cluster(count: int, dashboard: int = 0) -> Iterator[Any]:
             )
             client = stack.enter_context(Client(hosts))
         yield client
+
+
+@contextlib.contextmanager
+def hidden_script() -> Iterator[None]:
+    """Processes that are started in here do not import the script that is running.
+
+    They would run it again, down to the call that starts them, unless it stood under
+    `if __name__ == "__main__"`; and nothing of it is of use to them.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextlib.contextmanager
