@@ -206,10 +206,20 @@ def test_an_unknown_cluster_is_refused():
         pass
 
 
-@pytest.mark.parametrize(("given", "there"), [("65536", None), ("131072", "131072")])
-def test_dasks_setting_of_malloc_does_not_reach_the_blocks(monkeypatch, given, there):
-    """Its own, that is; what the user sets, stays."""
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", given)
+TRIM, HEAPS = "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX"
+
+
+@pytest.mark.parametrize(
+    ("given", "there"),
+    [
+        ({TRIM: "65536"}, {HEAPS: "2"}),
+        ({TRIM: "131072", HEAPS: "5"}, {TRIM: "131072", HEAPS: "5"}),
+    ],
+)
+def test_of_mallocs_settings_the_users_reach_the_blocks_and_dasks_do_not(monkeypatch, given, there):
+    monkeypatch.delenv(HEAPS, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     child = Child(())
     try:
         child.start()
@@ -219,7 +229,28 @@ def test_dasks_setting_of_malloc_does_not_reach_the_blocks(monkeypatch, given, t
     finally:
         child.close()
     found = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
-    assert found.get("MALLOC_TRIM_THRESHOLD_") == there
+    assert {name: found[name] for name in (TRIM, HEAPS) if name in found} == there
+
+
+KEEPS = """
+from pathlib import Path
+from volflow.engine.child import give_back
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+arrays = [bytearray(60_000) for _ in range(1000)]
+last = bytearray(60_000)  # what lies below it, the C library does not give back by itself
+del arrays
+before = resident()
+give_back()
+print(before - resident())
+"""
+
+
+def test_memory_that_blocks_freed_goes_back():
+    found = subprocess.run([sys.executable, "-c", KEEPS], capture_output=True, check=True)
+    assert int(found.stdout) > 50_000_000
 
 
 def test_what_a_stage_needs_is_loaded_by_the_child_alone(tmp_path, monkeypatch):
