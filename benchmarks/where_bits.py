@@ -1,0 +1,78 @@
+"""Where the VI of a network on FIB-25 is lost: in slabs that it was trained on, and in others.
+
+    python -m benchmarks.where_bits [--weights FILE] [--threshold T] [--min-size N]
+
+Each slab is segmented alone, one look. Of its VI to the truth, in bits:
+
+    returning   a neuron whose parts hang together outside the slab only counts as split: what the
+                truth's own connected components lose to the truth
+    borders     of the rest, what is lost if every fragment were joined with those of the component
+                that it has most voxels of: fragments that reach over borders
+    merging     what is left: wrong and missing joins
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from skimage.measure import label
+
+from benchmarks.quality import fib25
+from volflow.core.network import WEIGHTS
+from volflow.models.checkpoint import load_checkpoint
+from volflow.models.inference import Inference
+from volflow.train.sources import opened
+from volflow.train.validation import Road, predicted, score
+
+SLABS = ("0:30", "30:60", "60:90", "90:120", "120:135", "135:165")
+TRAINED_ON = 120  # sections
+
+
+def components(truth: np.ndarray) -> np.ndarray:
+    """The truth's connected components (faces touch), int32 from 1 on; 0 where it is unknown."""
+    found: np.ndarray = label(np.maximum(truth, 0), background=0, connectivity=1)
+    return found.astype(np.int32)
+
+
+def best_joined(pieces: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Fragments named after the truth that they have most voxels of, uint64."""
+    known = truth > 0
+    _, piece = np.unique(pieces, return_inverse=True)
+    piece = piece.reshape(pieces.shape)
+    width = int(truth.max()) + 1
+    pair, count = np.unique(
+        piece[known].astype(np.int64) * width + truth[known], return_counts=True
+    )
+    named = np.zeros(piece.max() + 1, np.uint64)
+    order = np.argsort(count, kind="stable")  # of one fragment the most voxels come last
+    named[pair[order] // width] = pair[order] % width
+    found: np.ndarray = named[piece]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--weights", type=Path, default=WEIGHTS / "fib25-lsd.safetensors")
+    parser.add_argument("--threshold", type=float, default=0.25)
+    parser.add_argument("--min-size", type=int, default=500)
+    how = parser.parse_args()
+    checkpoint, header = load_checkpoint(how.weights)
+    network = Inference(checkpoint, header, (0, 1, 2), "cpu")
+    print("| sections | VI | returning | borders | merging |\n|---|---|---|---|---|")
+    for slab in SLABS:
+        source = opened(fib25(slab), header.normalisation)
+        road = Road(predicted(network, source.image))
+        found = road.segmentation(how.threshold, how.min_size)
+        parts = components(source.truth)
+        total = score(found, source.truth, how.threshold).vi
+        returning = score(parts.astype(np.uint64), source.truth, 0).vi
+        borders = score(best_joined(road.pieces, parts), parts, 0).vi
+        ours = " (trained on)" if int(slab.partition(":")[2]) <= TRAINED_ON else ""
+        rest = total - returning - borders
+        print(f"| {slab}{ours} | {total:.3f} | {returning:.3f} | {borders:.3f} | {rest:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
