@@ -93,6 +93,17 @@ def test_workers_find_the_module_beside_the_pipeline(folder: Path) -> None:
     assert affinity("there").tobytes() == first.tobytes()
 
 
+def test_what_lies_beyond_the_volume_is_said_and_is_other_content(folder: Path) -> None:
+    from volflow.engine.api import make_plan
+
+    other = source(padding="symmetric")
+    assert Predict(**other["steps"][1]["with"]).header.padding == "symmetric"
+    contents = {make_plan(how).step("predict").content for how in (source(), other)}
+    assert len(contents) == 2
+    padded = source(padding="reflect")  # the default: what was done before stays done
+    assert make_plan(padded).step("predict").content in contents
+
+
 def test_other_code_is_other_content(folder: Path) -> None:
     def content() -> str:
         from volflow.engine.api import make_plan

@@ -227,7 +227,7 @@ def _middle(size: int, kept: int) -> slice:
 def seen(image: np.ndarray, read: Box, tiling: Tiling, index: Triple) -> np.ndarray:
     """What the network is shown of an image over `read`, (..., *tile): mirrored out of bounds.
 
-    Farther out than the context, the farthest section of the mirrored is repeated, so that no
+    Farther out than the context, the last section that is shown so is repeated, so that no
     more of the image is needed than the halo gives.
     """
     box = tiling.keeps(index).grow(tiling.context)
