@@ -1,6 +1,6 @@
 """Agglomeration that asks affinities 9 voxels apart as well: what it would gain on FIB-25.
 
-    python -m benchmarks.far_contacts [--share 0.5 ...]
+    python -m benchmarks.far_contacts [--share 0.5 ...] [--trained]
 
 The score of a contact is here (1 - share) times the mean affinity of its touching voxel pairs plus
 share times that of all pairs of voxels 9 apart along an axis with one voxel in each segment. Two
@@ -8,7 +8,9 @@ segments that do not touch are not joined, but what their pairs say counts once 
 `agglomerate` cannot do this: a join may make a contact that beats both of those it came from, so
 its proof that blocks can go ahead alone does not hold. So this is a run over whole sections in
 memory, slow and plain, that says whether it is worth the trouble. Settings are chosen on sections
-120-135 and reported on 135-165, each shown alone, one look; `share` 0 is `agglomerate`.
+120-135 and reported on 135-165, each shown alone, one look; `share` 0 is `agglomerate`. With
+`--trained`: the mean over the four slabs of 30 sections that the network was trained on, for each
+threshold, to see whether what is gained on one slab is gained on others.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ MIN_SIZES = (500, 1000)
 SAME = (0.2, 500)  # a setting at which all are compared
 UNJOINED = 2.0  # no contact scores this
 CHOSEN, REPORTED = "120:135", "135:165"
+TRAINED = ("0:30", "30:60", "60:90", "90:120")
+MIDDLE = (0.15, 0.2, 0.25, 0.3, 0.35)  # thresholds
 Sums = tuple[int, int, int, int]  # affinity and pairs, touching and far
 
 
@@ -136,13 +140,28 @@ def trials(network: Inference, sections: str, share: float) -> dict[tuple[float,
     return found
 
 
+def over_slabs(network: Inference, shares: list[float]) -> Iterator[str]:
+    """Rows of a table: the mean VI over the slabs trained on, by threshold."""
+    yield f"| share | {' | '.join(f'{t:g}, {SAME[1]}' for t in MIDDLE)} |"
+    yield "|---" * (len(MIDDLE) + 1) + "|"
+    for share in shares:
+        found = [trials(network, slab, share) for slab in TRAINED]
+        means = (np.mean([vi[threshold, SAME[1]] for vi in found]) for threshold in MIDDLE)
+        yield f"| {share:g} | {' | '.join(f'{mean:.3f}' for mean in means)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--weights", type=Path, default=WEIGHTS / "fib25-lsd.safetensors")
     parser.add_argument("--share", type=float, nargs="+", default=[0.0, 0.25, 0.4, 0.5, 0.6])
+    parser.add_argument("--trained", action="store_true")
     how = parser.parse_args()
     checkpoint, header = load_checkpoint(how.weights)
     network = Inference(checkpoint, header, tuple(range(12)), "cpu")
+    if how.trained:
+        for row in over_slabs(network, how.share):
+            print(row, flush=True)
+        return
     theirs = flood_filling(REPORTED).vi
     print(
         "| share | threshold, `min_size` | VI on 120-135 | on 135-165 | of flood filling's | "

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from volflow.train.augment import Augmentation, augmented
+from volflow.train.augment import NEUTRAL, Augmentation, augmented
 from volflow.train.config import Training
 from volflow.train.crops import _sample, batch, pasted, targets_of
 from volflow.train.learnt import header_of
@@ -242,3 +242,29 @@ def test_a_head_that_no_crop_knows_gives_no_gradient_and_the_others_theirs():
     loss_of(logits, how, crops).backward()
     assert (logits.grad[:, 1:] == 0).all()
     assert (logits.grad[:, 0, ..., 8:] != 0).all()
+
+
+def test_the_last_steps_show_each_voxel_as_it_was_imaged():
+    spoilt = {
+        "rotation": 20, "scaling": 0.2, "elastic": 1, "noise": 0.4, "blurred": 1, "shifted": 0.5,
+        "elastic_spacing": [40, 40, 40], "cutout": 1,
+    }  # fmt: skip
+    how = training(augmentation={**STILL, **spoilt}, steps=10, sharp=0.3, masks={}, foreground=None)
+    source = placed((40, 40, 40))
+    values = set(source.image.ravel().tolist())
+    shown = [
+        set(batch([source], how, number).image[0].ravel().tolist()) - {NEUTRAL} <= values
+        for number in range(10)
+    ]
+    assert shown == [False] * 7 + [True] * 3
+    blank = sum(float((batch([source], how, n).image == NEUTRAL).sum()) for n in (7, 8, 9))
+    assert blank > 0  # what moves nothing goes on
+
+
+def test_a_part_of_no_steps_changes_no_crop():
+    how = training(augmentation={"rotation": 20, "noise": 0.4})
+    again = how.model_copy(update={"steps": 40, "sharp": 0.5})
+    sources = [placed((40, 40, 40))]
+    for one, other in zip(batch(sources, how, 19), batch(sources, again, 19), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(batch(sources, how, 20).image, batch(sources, again, 20).image)

@@ -87,6 +87,13 @@ class Augmentation(BaseModel):
                 )
         return self
 
+    def sharp(self) -> Augmentation:
+        """Without what spoils how a border lies among single voxels, or moves it off its image."""
+        return self.model_copy(update=dict.fromkeys(UNSHARP, 0.0))
+
+
+UNSHARP = ("rotation", "scaling", "elastic", "noise", "blurred", "shifted")
+
 
 def augmented(
     sample: Sample, how: Augmentation, rng: np.random.Generator, padding: Padding = "reflect"

@@ -172,6 +172,10 @@ class Training(Part):
     frozen: Fraction = 0.4
     """Part of the steps, at the end, in which normalisation uses the statistics it will use for
     good."""
+    sharp: Fraction = 0.0
+    """Part of the steps, at the end, whose crops show each voxel as it was imaged: neither turned,
+    magnified, bent, blurred nor noisy, and no section shifted. There borders are learnt to the
+    voxel."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Of the moving average of the weights, which is what is validated and kept; 0: none."""
     seed: int = 0
@@ -183,6 +187,11 @@ class Training(Part):
     """Steps between states that training can be resumed from."""
     card: str = ""
     """File name of the model card that will lie beside the checkpoint."""
+
+    def augmentation_at(self, step: int) -> Augmentation:
+        """How the crops of a step are changed."""
+        last = step >= (1 - self.sharp) * self.steps
+        return self.augmentation.sharp() if last else self.augmentation
 
     @model_validator(mode="after")
     def _fits_together(self) -> Training:

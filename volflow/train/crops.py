@@ -44,9 +44,10 @@ class Crops(NamedTuple):
 def batch(sources: Sequence[Source], training: Training, number: int) -> Crops:
     """The crops of a step: a function of the seed and the step's number."""
     made = []
+    shown = training.model_copy(update={"augmentation": training.augmentation_at(number)})
     for place in range(training.batch):
         rng = np.random.default_rng([training.seed, number, place])
-        made.append(_mixed(sources, training, rng))
+        made.append(_mixed(sources, shown, rng))
     return Crops(*(torch.stack(parts) for parts in zip(*made, strict=True)))
 
 
