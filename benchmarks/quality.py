@@ -6,7 +6,8 @@ FIB-25: trained on sections 0 to 120, chosen on 120 to 135, reported on 135 to 1
 segmented alone; the network is shown the part alone (image, intensities and all), or the image
 around it too, as it is when the part is cut from a prediction of the whole. Synthetic: chosen on
 the volume of validation, reported on another seed. --write puts the tables into docs/training.md.
-The segmentation is the exact road in memory, which the tests hold equal to the pipeline.
+The segmentation is the exact road in memory, which the tests hold equal to the pipeline; on FIB-25
+with the stage `borders` at its defaults after it, as in pipelines/fib25.yaml, and without.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from volflow.core.pipeline import VolumeSpec
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
+from volflow.segment.borders import moved_borders
+from volflow.stages.borders import Borders
 from volflow.train.config import SourceSpec
 from volflow.train.sources import opened
 from volflow.train.validation import Road, Score, predicted, score
@@ -57,6 +60,7 @@ class Trial:
     """One way to segment a volume, and how it went."""
 
     image: str
+    moved: bool  # whether the stage `borders` came after it
     flips: str
     min_size: int
     score: Score
@@ -91,17 +95,30 @@ PARTS = {
 }
 
 
-def sweep(network: Inference, header: Header, parts: dict[str, Part]) -> Iterator[Trial]:
+def with_borders_moved(
+    segmentation: np.ndarray, affinity: np.ndarray, image: np.ndarray
+) -> np.ndarray:
+    """What `borders` makes of segments; the image is normalised to -1 to 1."""
+    return moved_borders(segmentation, affinity, image * np.float32(Borders().brightness / 2))
+
+
+def sweep(
+    network: Inference, header: Header, parts: dict[str, Part], borders: bool
+) -> Iterator[Trial]:
     for image, part in parts.items():
         source = opened(part.shown, header.normalisation)
         scored = slice(*part.scored)
         truth = source.truth[scored]
         for flips in FLIPS:
-            road = Road(np.ascontiguousarray(predicted(network, source.image, flips)[:, scored]))
+            affinity = np.ascontiguousarray(predicted(network, source.image, flips)[:, scored])
+            road = Road(affinity)
             for min_size in MIN_SIZES:
                 for threshold in THRESHOLDS:
-                    segmentation = road.segmentation(threshold, min_size)
-                    yield Trial(image, flips, min_size, score(segmentation, truth, threshold))
+                    found = road.segmentation(threshold, min_size)
+                    yield Trial(image, False, flips, min_size, score(found, truth, threshold))
+                    if borders:
+                        found = with_borders_moved(found, affinity, source.image[scored])
+                        yield Trial(image, True, flips, min_size, score(found, truth, threshold))
 
 
 def best(trials: Sequence[Trial]) -> Trial:
@@ -113,22 +130,33 @@ def best(trials: Sequence[Trial]) -> Trial:
 
 def same(trials: Sequence[Trial], wanted: Trial) -> Trial:
     """What the settings of another part's trial gave here."""
-    key = (wanted.image, wanted.flips, wanted.min_size, wanted.score.threshold)
-    return next(t for t in trials if (t.image, t.flips, t.min_size, t.score.threshold) == key)
+    return next(
+        trial
+        for trial in trials
+        if (way(trial), trial.min_size, trial.score.threshold)
+        == (way(wanted), wanted.min_size, wanted.score.threshold)
+    )
 
 
-def ways(trials: Sequence[Trial]) -> list[tuple[str, str]]:
-    """The ways an image was shown, in order: what of it, and the flips averaged over."""
-    return list(dict.fromkeys((trial.image, trial.flips) for trial in trials))
+def way(trial: Trial) -> tuple[str, bool, str]:
+    """How an image was shown and segmented: what of it, borders moved or not, flips."""
+    return trial.image, trial.moved, trial.flips
+
+
+def ways(trials: Sequence[Trial]) -> list[tuple[str, bool, str]]:
+    """The ways there are, those with moved borders first."""
+    return sorted(dict.fromkeys(map(way, trials)), key=lambda way: not way[1])
 
 
 def table(trials: Sequence[Trial], chosen: Trial) -> list[str]:
-    """VI of all trials: a row per flips and min_size, a column per threshold."""
+    """VI of the trials done as the chosen one is as to borders: a column per threshold."""
     lines = ["| image | flips | `min_size` | " + " | ".join(f"{t:g}" for t in THRESHOLDS) + " |"]
     lines.append("|---|---|---|" + "---|" * len(THRESHOLDS))
-    for image, flips in ways(trials):
+    for image, moved, flips in ways(trials):
+        if moved != chosen.moved:
+            continue
         for min_size in MIN_SIZES:
-            row = [t for t in trials if (t.image, t.flips, t.min_size) == (image, flips, min_size)]
+            row = [t for t in trials if (*way(t), t.min_size) == (image, moved, flips, min_size)]
             cells = [f"**{t.score.vi:.3f}**" if t == chosen else f"{t.score.vi:.3f}" for t in row]
             lines.append(
                 f"| {image} | {flips or 'none'} | {min_size} | " + " | ".join(cells) + " |"
@@ -159,29 +187,32 @@ def report(name: str, weights: Path) -> list[str]:
     checkpoint, header = load_checkpoint(weights)
     network = Inference(checkpoint, header, (0, 1, 2), "cpu")
     parts = PARTS[name]
-    trials = {title: list(sweep(network, header, part)) for title, part in parts.items()}
+    borders = name.startswith("fib25")
+    trials = {title: list(sweep(network, header, part, borders)) for title, part in parts.items()}
     first, second = parts
     theirs = flood_filling("135:165") if name.startswith("fib25") else None
     against = " | of flood filling's" if theirs else ""
     summary = [f"| | VI split | VI merge | VI | ARAND{against} |"]
     summary.append("|---" * (6 if theirs else 5) + "|")
-    for image, flips in ways(trials[first]):
-        chosen = best([t for t in trials[first] if (t.image, t.flips) == (image, flips)])
+    for image, moved, flips in ways(trials[first]):
+        chosen = best([t for t in trials[first] if way(t) == (image, moved, flips)])
         how = [
             "the image around shown too" if image == "around" else "shown alone",
             "averaged over flips" if flips else "one look",
             f"threshold {chosen.score.threshold:g}",
             f"`min_size` {chosen.min_size}",
+            *(["without `borders`"] if borders and not moved else []),
         ]
         found = same(trials[second], chosen).score
         summary.append(shown(f"{second}: {', '.join(how)}", found, theirs))
     if theirs:
         summary.append(shown(f"{second}: flood filling (published)", theirs, theirs))
-    chosen = best(trials[first])
+    chosen = best([trial for trial in trials[first] if trial.moved == borders])
+    done = " with `borders`" if borders else ""
     tables = []
     for title in parts:
         bold = chosen if title == first else same(trials[second], chosen)
-        tables += ["", f"VI on {title}; bold: the setting chosen on {first}.", ""]
+        tables += ["", f"VI on {title}{done}; bold: the setting chosen on {first}.", ""]
         tables += table(trials[title], bold)
     return [f"### {name}", "", *summary, *tables, ""]
 

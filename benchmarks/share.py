@@ -23,7 +23,7 @@ import volflow  # noqa: E402
 from benchmarks.data import FIB25, RESOLUTION  # noqa: E402
 from volflow.core.stage import find_stage  # noqa: E402
 
-STAGES = ("intensity", "predict", "fragments", "agglomerate", "relabel", "pyramid")
+STAGES = ("intensity", "predict", "fragments", "agglomerate", "relabel", "borders", "pyramid")
 
 inside = 0.0
 

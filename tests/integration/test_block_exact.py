@@ -6,7 +6,8 @@ import signal
 import pytest
 
 from tests.engine.runs import block_children
-from tests.integration.fib25 import fingerprint, needs_fib25, segment
+from tests.integration.fib25 import AFFINITY, LABELS, fingerprint, needs_fib25, segment
+from volflow.engine.api import run as run_pipeline
 from volflow.engine.watch import Watcher
 
 pytestmark = [needs_fib25, pytest.mark.slow]
@@ -82,3 +83,25 @@ def test_a_threshold_tried_and_left_half_way_leaves_no_trace(tmp_path):
     assert fingerprint(tmp_path) != wanted[0]
     assert run(0.4).ok
     assert (fingerprint(tmp_path), fingerprint(tmp_path, level=1)) == wanted
+
+
+def test_borders_move_alike_whatever_the_blocks_and_workers(tmp_path):
+    """The published flood-filling result, its borders moved by the baseline affinities."""
+    volumes = {
+        "segments": {"path": f"{LABELS}?dataset=ffn"},
+        "affinity": {"path": AFFINITY},
+        "em": {"path": f"{LABELS}?dataset=raw"},
+    }
+    volumes = {name: {**spec, "resolution": [10, 10, 10]} for name, spec in volumes.items()}
+
+    def moved(name, block, **rest):
+        out = tmp_path / name
+        steps = [{"use": "intensity"}, {"use": "borders"}]
+        pipeline = {"run": str(out), "block": list(block), "volumes": volumes, "steps": steps}
+        assert run_pipeline(pipeline, bounds="7:103,11:180,3:150", **rest).ok
+        return fingerprint(out)
+
+    wanted = moved("whole", (200, 200, 200))
+    for block, workers in zip(BLOCKS, (1, 2, 4), strict=True):
+        found = moved(f"{workers}", block, cluster="local", workers=workers)
+        assert found == wanted, (block, workers)

@@ -1,0 +1,92 @@
+"""The stage that moves borders of segments to where the image says that they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from volflow.core.geometry import Block, Triple
+from volflow.core.stage import Columns, Layer, Record, Stage
+from volflow.segment.borders import moved_borders
+from volflow.segment.intensity import normalise
+from volflow.stages.intensity import PARTS, check_image
+
+LOW, HIGH = 0.01, 0.99  # quantiles of the intensities between which an image's range lies
+
+
+class Borders(Stage):
+    """`segments` with voxels at borders given to the segment that they most belong with.
+
+    A neighbour counts the log odds of the affinity between the two voxels, and how bright it is:
+    membranes are dark. Only voxels at borders change, so no border moves farther than a voxel;
+    segments keep their names, and one of a few voxels may vanish.
+    """
+
+    wants: ClassVar[dict[str, Layer]] = {
+        "segments": Layer(kind="segmentation", channels=0, around="faces"),
+        "affinity": Layer("uint8", 3, "affinity", around="faces"),
+        "em": Layer(channels=0, kind="image", around="faces"),
+    }
+
+    brightness: Annotated[float, Field(ge=-1000, le=1000)] = 12.0
+    """Log odds by which a neighbour at the bright end of the image's range counts more than one at
+    its dark end; negative where membranes are bright."""
+    range: tuple[float, float] | None = None
+    """The ends of the image's range; default: quantiles 0.01 and 0.99, found by `intensity`."""
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> Borders:
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range: its first number must be below its second; got {self.range}")
+        return self
+
+    @property
+    def halo(self) -> Triple:
+        return (1, 1, 1)
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"segmentation": Layer("uint64", 0, "segmentation")}
+
+    def memory(self, shape: Triple) -> int:
+        return 44 * int(np.prod(shape))  # ids thrice, affinities twice, image, brightness thrice
+
+    def check_inputs(
+        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
+    ) -> list[str]:
+        wrong, given = check_image(inputs.get("em")), inputs.get("segments")
+        if given is not None and np.dtype(given.dtype).kind != "u":
+            wrong.append(f"segments: wanted ids as unsigned integers, and it is {given.dtype}")
+        if self.range is None and "intensity" not in inputs:
+            wrong.append(
+                "range: brightness is told by quantiles of the volume; add `- use: intensity` "
+                "before, or give range: [LOW, HIGH]"
+            )
+        return wrong
+
+    def run(  # type: ignore[override]  # the inputs by name
+        self,
+        block: Block,
+        *,
+        segments: np.ndarray,
+        affinity: np.ndarray,
+        em: np.ndarray,
+        intensity: Record | None = None,
+    ) -> dict[str, np.ndarray | Record]:
+        low, high = self._ends(intensity)
+        bright = normalise(em, low, high) * np.float32(self.brightness / 2)
+        ids = segments.astype(np.uint64, copy=False)
+        return {"segmentation": moved_borders(ids, affinity, bright)}
+
+    def _ends(self, intensity: Record | None) -> tuple[float, float]:
+        """The ends of the image's range."""
+        if self.range is not None:
+            return self.range
+        assert intensity is not None
+        low, high = (int(intensity["quantiles"][round(f * PARTS)]) for f in (LOW, HIGH))
+        if low >= high:
+            raise ValueError(f"the image is constant: {HIGH - LOW:.0%} of its voxels are {low}")
+        return low, high
