@@ -46,14 +46,14 @@ class Conversion:
         bounds = voxels.layout.bounds
         inside = box.clip(bounds)
         if inside.size == 0:
-            return np.full((*self.leading, *box.shape), fill, self.dtype)
+            return _filled((*self.leading, *box.shape), fill, self.dtype)
         if self.boundary or self.forward:
             values = self._turned(voxels, inside, bounds)
         else:
             values = self._values(voxels, inside)
         if inside == box:
             return values
-        out = np.full((*self.leading, *box.shape), fill, self.dtype)
+        out = _filled((*self.leading, *box.shape), fill, self.dtype)
         out[(..., *inside.within(box))] = values
         return out
 
@@ -90,6 +90,11 @@ class Conversion:
             else:
                 out[(axis, *pairs.within(box))] = values[(axis, *before)]
         return out
+
+
+def _filled(shape: tuple[int, ...], fill: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """An array of one value; memory of zeros comes so from the system and is not written twice."""
+    return np.full(shape, fill, dtype) if fill else np.zeros(shape, dtype)
 
 
 def conversion(spec: VolumeSpec, layout: Layout, own: bool) -> Conversion:

@@ -88,14 +88,16 @@ def encode(record: Mapping[str, np.ndarray]) -> bytes:
         if array.dtype.kind not in "biufcSU":
             raise ValueError(f"column '{name}' of dtype {array.dtype} cannot be recorded")
         dtype = array.dtype.newbyteorder("<")
-        plain, coding = array.astype(dtype, copy=False).tobytes(), "raw"  # C order
-        if len(plain) >= PACK_FROM:
-            narrow = _narrowed(np.frombuffer(plain, dtype))
-            packed = bytes(imagecodecs.zstd_encode(_shuffle(narrow), level=1))
-            if len(packed) < len(plain):
-                plain, coding = packed, f"zstd:{narrow.dtype.str}"
-        columns.append([name, dtype.str, array.shape, coding, len(plain)])
-        parts.append(plain)
+        flat = array.astype(dtype, copy=False).ravel()  # C order
+        part, coding = b"", "raw"
+        if flat.nbytes >= PACK_FROM:
+            narrow = _narrowed(flat)
+            part = bytes(imagecodecs.zstd_encode(_shuffle(narrow), level=1))
+            coding = f"zstd:{narrow.dtype.str}"
+        if not part or len(part) >= flat.nbytes:
+            part, coding = flat.tobytes(), "raw"
+        columns.append([name, dtype.str, array.shape, coding, len(part)])
+        parts.append(part)
     header = json.dumps(columns, separators=(",", ":")).encode()
     body = b"".join([struct.pack("<I", len(header)), header, *parts])
     return _FRONT.pack(MAGIC, zlib.crc32(body), len(body)) + body
