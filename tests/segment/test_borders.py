@@ -30,7 +30,8 @@ def reference(segments, affinity, brightness):
                 p = (int(joined) + 0.5) / 256
                 counts = round(log(p / (1 - p)) * 65536) + round(float(brightness[other]) * 65536)
                 offers.append((-counts, segments[other] != own, segments[other]))
-        return min(offers)[2] if own and offers else own
+        best = min(offers)[2] if own and offers else own
+        return best if [offer[2] for offer in offers].count(best) > 1 else own
 
     found = [chosen(voxel) for voxel in np.ndindex(*segments.shape)]
     return np.array(found, np.uint64).reshape(segments.shape)

@@ -14,8 +14,9 @@ def moved_borders(segments: np.ndarray, affinity: np.ndarray, brightness: np.nda
 
     All voxels look at their up to six neighbours at once, in segments as they were given. A
     neighbour counts the log odds of the affinity between the two plus its own brightness; the
-    voxel gets the segment of the one that counts most. Where several count the same, its own
-    segment comes first, then the smaller id. What has no id (0) neither grows nor shrinks.
+    voxel gets the segment of the one that counts most, if a second neighbour is of it as well: a
+    voxel alone would soon lie loose. Where several count the same, its own segment comes first,
+    then the smaller id. What has no id (0) neither grows nor shrinks.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def _moved(
         for y in range(height):
             for x in range(width):
                 own = segments[z, y, x]
-                if own == 0 or not _touches_another(segments, z, y, x):
+                if own == 0 or _neighbours_of(own, segments, z, y, x) == 6:
                     continue
                 most, best = np.int64(-(1 << 40)), own
                 for half in range(6):
@@ -88,20 +89,20 @@ def _moved(
                         counts == most and best != own and (other == own or other < best)
                     ):
                         most, best = counts, other
-                moved[z, y, x] = best
+                if best != own and _neighbours_of(best, segments, z, y, x) > 1:
+                    moved[z, y, x] = best
     return moved
 
 
 @njit(cache=True, nogil=True)
-def _touches_another(segments: np.ndarray, z: int, y: int, x: int) -> bool:
-    """Whether a neighbour is of another segment; one without an id counts as well."""
+def _neighbours_of(segment: int, segments: np.ndarray, z: int, y: int, x: int) -> int:
+    """How many of a voxel's neighbours are of a segment."""
     depth, height, width = segments.shape
-    own = segments[z, y, x]
-    return bool(
-        (z > 0 and segments[z - 1, y, x] != own)
-        or (z + 1 < depth and segments[z + 1, y, x] != own)
-        or (y > 0 and segments[z, y - 1, x] != own)
-        or (y + 1 < height and segments[z, y + 1, x] != own)
-        or (x > 0 and segments[z, y, x - 1] != own)
-        or (x + 1 < width and segments[z, y, x + 1] != own)
-    )
+    count = 0
+    count += z > 0 and segments[z - 1, y, x] == segment
+    count += z + 1 < depth and segments[z + 1, y, x] == segment
+    count += y > 0 and segments[z, y - 1, x] == segment
+    count += y + 1 < height and segments[z, y + 1, x] == segment
+    count += x > 0 and segments[z, y, x - 1] == segment
+    count += x + 1 < width and segments[z, y, x + 1] == segment
+    return int(count)

@@ -21,8 +21,9 @@ class Borders(Stage):
     """`segments` with voxels at borders given to the segment that they most belong with.
 
     A neighbour counts the log odds of the affinity between the two voxels, and how bright it is:
-    membranes are dark. Only voxels at borders change, so no border moves farther than a voxel;
-    segments keep their names, and one of a few voxels may vanish.
+    membranes are dark. A voxel goes where two of its neighbours are. Only voxels at borders change,
+    so no border moves farther than a voxel; segments keep their names, one of a few voxels may
+    vanish, and single voxels may come to lie loose.
     """
 
     wants: ClassVar[dict[str, Layer]] = {
