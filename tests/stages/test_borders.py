@@ -106,5 +106,7 @@ def test_a_constant_image_has_no_borders() -> None:
     volumes = drawn(0)
     told = {"quantiles": np.full(1001, 80, np.int64)}
     (block,) = BlockGrid(BOUNDS, BOUNDS.shape)
-    with pytest.raises(ValueError, match="the image is constant: 98% of its voxels are 80"):
+    with pytest.raises(
+        ValueError, match="the image is constant: 98% of its voxels have the intensity 80"
+    ):
         Borders().run(block, **volumes, intensity=told)

@@ -12,7 +12,7 @@ from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Columns, Layer, Record, Stage
 from volflow.segment.borders import moved_borders
 from volflow.segment.intensity import normalise
-from volflow.stages.intensity import PARTS, check_image
+from volflow.stages.intensity import check_image, ends
 
 LOW, HIGH = 0.01, 0.99  # quantiles of the intensities between which an image's range lies
 
@@ -77,17 +77,11 @@ class Borders(Stage):
         em: np.ndarray,
         intensity: Record | None = None,
     ) -> dict[str, np.ndarray | Record]:
-        low, high = self._ends(intensity)
+        given = self.range
+        if given is None:
+            assert intensity is not None  # `check_inputs` wants it
+            given = ends(intensity, LOW, HIGH)
+        low, high = given
         bright = normalise(em, low, high) * np.float32(self.brightness / 2)
         ids = segments.astype(np.uint64, copy=False)
         return {"segmentation": moved_borders(ids, affinity, bright)}
-
-    def _ends(self, intensity: Record | None) -> tuple[float, float]:
-        """The ends of the image's range."""
-        if self.range is not None:
-            return self.range
-        assert intensity is not None
-        low, high = (int(intensity["quantiles"][round(f * PARTS)]) for f in (LOW, HIGH))
-        if low >= high:
-            raise ValueError(f"the image is constant: {HIGH - LOW:.0%} of its voxels are {low}")
-        return low, high

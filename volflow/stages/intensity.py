@@ -106,6 +106,22 @@ class Intensity(Reduction):
         return {"quantiles": intensity_quantiles(histogram, PARTS)}
 
 
+def ends(intensity: Record, low: float, high: float) -> tuple[int, int]:
+    """The intensities of two fractions of a volume's voxels, of what the step `intensity` told.
+
+    Raises
+    ------
+    ValueError
+        If they are the same: the image is constant.
+    """
+    first, last = (int(intensity["quantiles"][round(f * PARTS)]) for f in (low, high))
+    if first >= last:
+        raise ValueError(
+            f"the image is constant: {high - low:.0%} of its voxels have the intensity {first}"
+        )
+    return first, last
+
+
 def check_image(image: Layer | None) -> list[str]:
     """What is wrong with a volume's type as an image whose intensities are counted."""
     if image is None or image.dtype in ("uint8", "uint16"):

@@ -16,7 +16,7 @@ from volflow.core.stage import Layer, Record, Stage
 from volflow.segment.flips import averaged, moving, nearest
 from volflow.segment.intensity import normalise
 from volflow.segment.tiling import Tiling, fitted, tiled
-from volflow.stages.intensity import PARTS
+from volflow.stages.intensity import ends
 from volflow.stages.network_fit import (
     check_channels,
     check_compiler,
@@ -227,15 +227,7 @@ class Predict(Stage):
         if scaled.kind == "fixed":
             return scaled.low, scaled.high
         assert intensity is not None
-        low, high = (
-            int(intensity["quantiles"][round(f * PARTS)]) for f in (scaled.low, scaled.high)
-        )
-        if low >= high:
-            raise ValueError(
-                f"the image is constant: {scaled.high - scaled.low:.0%} of its voxels have the "
-                f"intensity {low}"
-            )
-        return low, high
+        return ends(intensity, scaled.low, scaled.high)
 
 
 def rounded(probabilities: np.ndarray, ranges: Sequence[tuple[float, float]] = ()) -> np.ndarray:
