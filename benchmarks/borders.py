@@ -28,7 +28,7 @@ BRIGHTNESS = (0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 20.0, 30.0)
 
 
 def loose(segments: np.ndarray) -> int:
-    """Connected parts of up to `LOOSE` voxels; what was a segment of its own before has more."""
+    """How many connected parts have up to `LOOSE` voxels; whole segments have more."""
     _, number = np.unique(segments, return_inverse=True)
     sizes = np.bincount(components(number.reshape(segments.shape) + 1).ravel())
     return int((sizes[1:] <= LOOSE).sum())

@@ -174,8 +174,7 @@ class Training(Part):
     good."""
     sharp: Fraction = 0.0
     """Part of the steps, at the end, whose crops show each voxel as it was imaged: neither turned,
-    magnified, bent, blurred nor noisy, and no section shifted. There borders are learnt to the
-    voxel."""
+    magnified, bent, blurred nor noisy, and no section shifted."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Of the moving average of the weights, which is what is validated and kept; 0: none."""
     seed: int = 0
