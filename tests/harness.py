@@ -128,7 +128,10 @@ def _previous(stage, sweep, index, own) -> Previous | None:
     bare = BlockGrid(sweep.grid.bounds, sweep.grid.shape)
     if len(stage.tree(sweep.previous, bare)) > 1:
         received = copied(own[f"{sweep.previous}.down.0", index])
-    return Previous(copied(own[f"{sweep.previous}.kept.0", index]), received)
+    kept = copied(own[f"{sweep.previous}.kept.0", index])
+    if under := stage.onto(sweep.previous):
+        kept = {**copied(own[f"{under}.kept.0", index]), **kept}
+    return Previous(kept, received)
 
 
 def _beside(stage, sweep, block, own) -> dict[Triple, Previous]:

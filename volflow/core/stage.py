@@ -301,6 +301,13 @@ class Reduction(Stage):
         """
         return ()
 
+    def onto(self, round: str) -> str:
+        """The round before it whose kept columns a block is given too, "" for none.
+
+        For a round that changes few columns: what it keeps itself comes first.
+        """
+        return ""
+
     def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
         """The record of a node from those its children passed, in row-major order."""
         raise TypeError(f"{type(self).__name__} has no join()")
@@ -415,9 +422,11 @@ def pyramid(grid: BlockGrid, factor: Triple = (2, 2, 2)) -> tuple[BlockGrid, ...
     return tuple(grids)
 
 
-def installed_stages() -> dict[str, str]:
+@lru_cache(maxsize=1)
+def installed_stages() -> Mapping[str, str]:
     """Names of the installed stages and the `module:Class` each stands for."""
-    return {point.name: point.value for point in entry_points(group="volflow.stages")}
+    points = entry_points(group="volflow.stages")
+    return MappingProxyType({point.name: point.value for point in points})
 
 
 def find_stage(name: str) -> type[Stage]:

@@ -20,6 +20,7 @@ import numpy as np
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
 from volflow.engine.job import Job, Source
 from volflow.io.volume import Volume
+from volflow.io.voxels import placed
 
 NOTHING = Box((0, 0, 0), (0, 0, 0))
 
@@ -44,11 +45,11 @@ class Mirrored:
         self.volume, self.bounds = volume, whole
         self.dtype, self.channels = volume.dtype, volume.channels
 
-    def read(self, box: Box) -> np.ndarray:
-        """Any box; 0 beyond the whole."""
+    def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
+        """Any box, read into `out` if that is given; 0 beyond the whole."""
         part, asked = self.volume.bounds, box.clip(self.bounds)
         if part.covers(asked):
-            return self.volume.read(box)
+            return self.volume.read(box, out=out)
         at = [_mirrored(asked, part, axis) for axis in range(3)]
         first = triple([int(places.min()) for places in at])
         source = Box(first, triple([int(places.max()) + 1 for places in at]))
@@ -60,7 +61,7 @@ class Mirrored:
             shown[beyond & (shown != 0)] |= shown.dtype.type(1 << (8 * shown.itemsize - 2))
         found = np.zeros((*shown.shape[:-3], *box.shape), shown.dtype)
         found[(..., *asked.within(box))] = shown
-        return found
+        return placed(found, out)
 
 
 def _mirrored(asked: Box, part: Box, axis: int) -> np.ndarray:

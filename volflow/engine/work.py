@@ -193,7 +193,7 @@ def _with_faces(volume: Volume | Mirrored, block: Block) -> np.ndarray:
     for part in block.star():
         part = part.clip(volume.bounds)
         if part.size:
-            found[(..., *part.within(block.read))] = volume.read(part)
+            volume.read(part, out=found[(..., *part.within(block.read))])
     return found
 
 
@@ -244,6 +244,9 @@ def _previous(job: Job, index: Triple) -> Previous:
     """A block's own part of the round before this pass."""
     stage, name = _reduction(job), job.sweep.previous
     kept = _records(job, f"{name}.kept.0").read(index)
+    under = stage.onto(name)
+    if under:
+        kept = {**_records(job, f"{under}.kept.0").read(index), **kept}
     received = None
     if stage.descends and len(stage.tree(name, job.sweep.grid)) > 1:
         received = _records(job, f"{name}.down.0").read(index)

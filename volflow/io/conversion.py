@@ -14,7 +14,7 @@ import numpy as np
 from volflow.core.geometry import Box, Triple, triple
 from volflow.core.pipeline import VolumeSpec
 from volflow.errors import StorageError
-from volflow.io.voxels import Layout, Voxels
+from volflow.io.voxels import Layout, Voxels, placed
 
 _BEFORE = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
@@ -35,8 +35,10 @@ class Conversion:
         """The channel axis of the shape, if there is one."""
         return (self.channels,) if self.channels else ()
 
-    def read(self, voxels: Voxels, box: Box, fill: int = 0) -> np.ndarray:
-        """Read any box; what lies outside the bounds is `fill`.
+    def read(
+        self, voxels: Voxels, box: Box, fill: int = 0, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read any box, into `out` if that is given; what lies outside the bounds is `fill`.
 
         Raises
         ------
@@ -45,17 +47,23 @@ class Conversion:
         """
         bounds = voxels.layout.bounds
         inside = box.clip(bounds)
-        if inside.size == 0:
-            return _filled((*self.leading, *box.shape), fill, self.dtype)
-        if self.boundary or self.forward:
-            values = self._turned(voxels, inside, bounds)
-        else:
-            values = self._values(voxels, inside)
-        if inside == box:
-            return values
-        out = _filled((*self.leading, *box.shape), fill, self.dtype)
-        out[(..., *inside.within(box))] = values
+        if out is None and inside == box and box.size:
+            return self._inside(voxels, box, None)
+        if out is None:
+            out = _filled((*self.leading, *box.shape), fill, self.dtype)
+        elif inside != box:
+            out[...] = fill
+        if inside.size:
+            self._inside(voxels, inside, out[(..., *inside.within(box))])
         return out
+
+    def _inside(self, voxels: Voxels, box: Box, out: np.ndarray | None) -> np.ndarray:
+        """Read a box within the bounds, into `out` if that is given."""
+        if self.boundary or self.forward:
+            return placed(self._turned(voxels, box, voxels.layout.bounds), out)
+        if self.scale is None and (self.chosen is None or self.channels):
+            return voxels.read(box, self.chosen, out)
+        return placed(self._values(voxels, box), out)
 
     def _values(self, voxels: Voxels, box: Box) -> np.ndarray:
         """The chosen channels of a box within the bounds, scaled."""

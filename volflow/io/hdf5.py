@@ -14,7 +14,7 @@ from volflow.core.geometry import Box
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.omezarr import attributes_place
-from volflow.io.voxels import stored_layout
+from volflow.io.voxels import placed, stored_layout
 from volflow.io.within import find_inside, require_stored_inside
 
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError)
@@ -69,8 +69,13 @@ class Hdf5:
         self._file.visititems(visit)
         return found
 
-    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
-        """Read a box within the bounds; all channels, or those named."""
+    def read(
+        self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read a box within the bounds; all channels, or those named; into `out` if it is given."""
+        return placed(self._read(box, channels), out)
+
+    def _read(self, box: Box, channels: Sequence[int] | None) -> np.ndarray:
         at = box.within(self.layout.bounds)
         try:
             if self._dataset.ndim == 3:

@@ -248,7 +248,9 @@ class _OwnShards(Chunked):
     is not lost without its shard.
     """
 
-    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
+    def read(
+        self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
         layout = self.layout
         assert layout.shard is not None
         parts = tiles(box, layout.shard, layout.bounds.start)
@@ -262,7 +264,7 @@ class _OwnShards(Chunked):
                 f"volume {self.address}, box {box}: a chunk is missing: "
                 f"there is no shard {', '.join(sorted(missing))}"
             )
-        found = super().read(box, channels)
+        found = super().read(box, channels, out)
         if Store(str(self.address)).remote:
             for part in tiles(box, layout.shard, layout.bounds.start):
                 if not found[(..., *part.within(box))].any():

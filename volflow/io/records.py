@@ -10,6 +10,7 @@ have their bytes shuffled, and are packed with zstd: coding `zstd:<u2` is shuffl
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
@@ -89,18 +90,20 @@ def encode(record: Mapping[str, np.ndarray]) -> bytes:
             raise ValueError(f"column '{name}' of dtype {array.dtype} cannot be recorded")
         dtype = array.dtype.newbyteorder("<")
         flat = array.astype(dtype, copy=False).ravel()  # C order
-        part, coding = b"", "raw"
+        part: bytes | bytearray = b""
+        coding = "raw"
         if flat.nbytes >= PACK_FROM:
             narrow = _narrowed(flat)
-            part = bytes(imagecodecs.zstd_encode(_shuffle(narrow), level=1))
+            part = imagecodecs.zstd_encode(_shuffle(narrow), level=1)
             coding = f"zstd:{narrow.dtype.str}"
         if not part or len(part) >= flat.nbytes:
             part, coding = flat.tobytes(), "raw"
         columns.append([name, dtype.str, array.shape, coding, len(part)])
         parts.append(part)
     header = json.dumps(columns, separators=(",", ":")).encode()
-    body = b"".join([struct.pack("<I", len(header)), header, *parts])
-    return _FRONT.pack(MAGIC, zlib.crc32(body), len(body)) + body
+    parts = [struct.pack("<I", len(header)), header, *parts]
+    checksum = functools.reduce(lambda before, part: zlib.crc32(part, before), parts, 0)
+    return b"".join([_FRONT.pack(MAGIC, checksum, sum(map(len, parts))), *parts])
 
 
 def decode(body: bytes) -> dict[str, np.ndarray]:

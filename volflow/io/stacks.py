@@ -26,7 +26,7 @@ from volflow.core.geometry import Box, triple
 from volflow.errors import StorageError
 from volflow.io.address import TABLES, Address
 from volflow.io.hdf5 import Hdf5
-from volflow.io.voxels import Voxels, stored_layout
+from volflow.io.voxels import Voxels, placed, stored_layout
 from volflow.io.within import require_one_file
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
@@ -139,8 +139,13 @@ class TiffFile:
             )
         return array
 
-    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
-        """Read a box within the bounds; all channels, or those named."""
+    def read(
+        self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read a box within the bounds; all channels, or those named; into `out` if it is given."""
+        return placed(self._read(box, channels), out)
+
+    def _read(self, box: Box, channels: Sequence[int] | None) -> np.ndarray:
         count = self.layout.channels
         wanted = list(range(count)) if channels is None else list(channels)
         z, y, x = box.slices
@@ -200,8 +205,13 @@ class Sections:
             )
         return array
 
-    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
-        """Read a box within the bounds; all channels, or those named."""
+    def read(
+        self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read a box within the bounds; all channels, or those named; into `out` if it is given."""
+        return placed(self._read(box, channels), out)
+
+    def _read(self, box: Box, channels: Sequence[int] | None) -> np.ndarray:
         z, y, x = box.slices
         count = self.layout.channels
         if not count:

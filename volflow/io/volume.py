@@ -169,7 +169,7 @@ class Volume:
             return str(error)
         return ""
 
-    def read(self, box: Box, fill: int = 0) -> np.ndarray:
+    def read(self, box: Box, fill: int = 0, out: np.ndarray | None = None) -> np.ndarray:
         """Read any box, also one that is empty or reaches out of the volume.
 
         Parameters
@@ -178,10 +178,12 @@ class Volume:
             In absolute voxels of this scale.
         fill : int
             What lies outside the bounds.
+        out : array, optional
+            Where to read it to, of the shape and dtype that is returned; default: a new one.
 
         Returns
         -------
-        array, (Z, Y, X) or (C, Z, Y, X), C-contiguous, of `dtype`
+        array, (Z, Y, X) or (C, Z, Y, X), of `dtype`; C-contiguous if it is a new one
 
         Raises
         ------
@@ -190,7 +192,7 @@ class Volume:
         """
         z, y, x = self._shift
         try:
-            return self._conversion.read(self._voxels, box.shift((-z, -y, -x)), fill)
+            return self._conversion.read(self._voxels, box.shift((-z, -y, -x)), fill, out)
         except StorageError as error:
             if self.address in str(error):
                 raise

@@ -60,8 +60,13 @@ class Voxels(Protocol):
     scales: int
     ours: bool
 
-    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
-        """Read a box that lies within the bounds; all channels, or those named."""
+    def read(
+        self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read a box that lies within the bounds; all channels, or those named.
+
+        It is read into `out`, if that is given, an array of the same shape and dtype.
+        """
 
     def write(self, box: Box, array: np.ndarray) -> None:
         """Write a box that is made of whole chunks."""
@@ -90,8 +95,10 @@ class Chunked:
         self.address, self.layout, self.scales, self.ours = address, layout, scales, ours
         self._array = array
 
-    def read(self, box: Box, channels: Sequence[int] | None = None) -> np.ndarray:
-        """Read a box within the bounds.
+    def read(
+        self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read a box within the bounds, into `out` if that is given.
 
         Raises
         ------
@@ -102,9 +109,14 @@ class Chunked:
         if channels is not None and self.layout.channels:
             view = view[list(channels)]
         try:
+            if self.layout.shard is None:  # chunks are decoded to where they belong
+                found = np.empty(view.shape, view.dtype.numpy_dtype) if out is None else out
+                target = ts.array(found, copy=False, context=context())
+                target[ts.d[:].translate_to[view.domain.origin]].write(view).result()
+                return found
             with ts.Batch() as batch:  # so that the index of a shard is read once
                 reading = view.read(order="C", batch=batch)
-            return np.asarray(reading.result())
+            return placed(np.asarray(reading.result()), out)
         except (ValueError, OSError, RuntimeError) as error:
             what = "a chunk is missing" if "NOT_FOUND" in str(error) else "cannot be read"
             raise StorageError(
@@ -128,6 +140,14 @@ class Chunked:
 
     def _told(self, error: Exception) -> str:
         return remote.told(error, self.address.location)
+
+
+def placed(array: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """What was read, copied to where it is wanted if that is told."""
+    if out is None:
+        return array
+    out[...] = array
+    return out
 
 
 def tiles(box: Box, shape: Triple, origin: Triple) -> Iterator[Box]:

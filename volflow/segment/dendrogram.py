@@ -120,8 +120,11 @@ class Cuts:
 
     def record(self) -> dict[str, np.ndarray]:
         """The columns by name."""
-        told = {"labels": self.labels.ravel(), "column": np.array([self.column], np.int64)}
-        return {**self.graph.record(), **told}
+        return {**self.graph.record(), **self.names()}
+
+    def names(self) -> dict[str, np.ndarray]:
+        """The columns without those of the graph, which no round after the greedy run changes."""
+        return {"labels": self.labels.ravel(), "column": np.array([self.column], np.int64)}
 
     @classmethod
     def settled(

@@ -150,6 +150,13 @@ class Agglomerate(Reduction):
         _, far = inner_faces(block.write, block.bounds, self._horizon)
         return [before for axis, before in enumerate(BEFORE) if far >> (2 * axis) & 1]
 
+    def onto(self, round: str) -> str:
+        """Most of the graph is in the first record: `link` joins few, nor do later thresholds."""
+        at_each = [name for name in self.rounds if _kind(name) in AT_EACH]
+        if round in at_each[1:]:
+            return at_each[0]
+        return "link" if round == "join1" else ""
+
     def leaf(  # type: ignore[override]
         self,
         block: Block,
@@ -161,7 +168,7 @@ class Agglomerate(Reduction):
         links: Record | None,
     ) -> Up:
         near, far = inner_faces(block.write, block.bounds, self._horizon)
-        kind, cuts = _kind(round), None
+        kind, cuts, before = _kind(round), None, None
         if previous is None:
             assert fragments is not None
             assert affinity is not None
@@ -172,7 +179,8 @@ class Agglomerate(Reduction):
             cuts = self._cuts(previous)
             graph = cuts.at(self._column(round))
         else:
-            graph = _settled(previous).contracted()
+            before = _settled(previous)
+            graph = before.contracted()
         if kind == SEAMS:
             assert previous is not None
             graph = self._named_beyond(graph, previous, self._column(round))
@@ -182,9 +190,14 @@ class Agglomerate(Reduction):
         step = self._step(round, links_only(seen) if kind == "link" else seen, block)
         passed = with_box(step.passed.record(), block.write)
         if cuts is not None:
-            return Up(passed, cuts.joined(self._column(round), step.component).record())
+            kept = cuts.joined(self._column(round), step.component)
+            return Up(passed, kept.names() if self.onto(round) else kept.record())
         if step.cuts is not None:
             return Up(passed, Cuts(graph, step.cuts).record())
+        if self.onto(round):
+            assert before is not None
+            node = np.searchsorted(graph.id, before.component)
+            return Up(passed, {"component": step.component[node]})
         return Up(passed, replace(graph, component=step.component).record())
 
     def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
