@@ -13,7 +13,8 @@ from tests.stages.contract import Case, StageContract, run
 from tests.strategies import boxes, triples
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.pipeline import VolumeSpec
-from volflow.core.stage import find_stage
+from volflow.core.stage import Pass, find_stage
+from volflow.engine.api import make_plan
 from volflow.io.volume import Volume
 from volflow.stages.pyramid import Pyramid
 
@@ -76,8 +77,12 @@ def test_parameters_that_make_no_scale_are_named() -> None:
     assert find_stage("pyramid") is Pyramid
 
 
-def test_written_by_the_engine_scale_by_scale(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [(64, 64, 64), (5, 6, 7), (9, 1, 100)])
+def test_written_by_the_engine_scale_by_scale(
+    tmp_path: Path, part: Triple, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Odd bounds, blocks that leave half a voxel at both ends, two volumes, one factor each."""
+    monkeypatch.setattr("volflow.stages.pyramid.PART", part)
     steps = [
         {"use": "synth", "with": {"cell": 10}},
         {"use": "pyramid", "with": {"levels": 3}, "in": {"labels": "truth"}},
@@ -93,7 +98,7 @@ def test_written_by_the_engine_scale_by_scale(tmp_path: Path) -> None:
         "block": [16, 24, 32],
         "bounds": "3:34,-5:32,7:40",
         "resolution": [20, 10, 10],
-        "volumes": {},
+        "volumes": {"truth": {"chunk": [4, 4, 4]}, "em": {"chunk": [8, 8, 8]}},
         "steps": steps,
     }
     assert volflow.run(pipeline).ok
@@ -107,3 +112,28 @@ def test_written_by_the_engine_scale_by_scale(tmp_path: Path) -> None:
             assert coarse.bounds == fine.bounds.zoom_out(factor)
             expected = slow_pool(fine.read(fine.bounds), fine.bounds, factor, name == "truth")
             np.testing.assert_array_equal(coarse.read(coarse.bounds), expected)
+
+
+def test_a_part_is_made_of_whole_chunks_of_what_is_read() -> None:
+    grid = BlockGrid(Box((0, 0, 0), (400, 400, 400)), (128, 128, 128))
+    first = Pyramid(factors=((1, 2, 2),)).passes(grid)[0]
+    assert first.part_of((128, 128, 128)) == (128, 64, 64)
+    assert first.part_of((20, 20, 400)) == (60, 60, 200)
+    with pytest.raises(ValueError, match="'map' is not made in parts"):
+        Pass("map", "map", grid).part_of((1, 1, 1))
+
+
+def test_memory_grows_with_the_block_written_not_with_what_it_stands_for(tmp_path: Path) -> None:
+    needs = []
+    for side in (256, 512):
+        planned = make_plan(
+            {
+                "run": str(tmp_path),
+                "block": [side] * 3,
+                "bounds": "0:1024,0:1024,0:1024",
+                "resolution": [8, 8, 8],
+                "steps": [{"use": "synth"}, {"use": "pyramid", "in": {"labels": "truth"}}],
+            }
+        )
+        needs.append(planned.step("pyramid").memory["scale.1"])
+    assert needs[1] - needs[0] == 2 * 8 * (512**3 - 256**3)

@@ -87,7 +87,8 @@ class Pass:
 
     `name` is its part of the ledger's path. `below` is the children's grid of a join or split;
     `root` marks the top of a tree. `zoom` is the number of input voxels per output voxel and
-    `scales` the scale read and the scale written.
+    `scales` the scale read and the scale written. With `zoom` a block stands for many more voxels
+    than it has, so it is made in parts of about the shape `part`, `run` being called for each.
     """
 
     name: str
@@ -100,6 +101,17 @@ class Pass:
     previous: str = ""
     zoom: Triple = (1, 1, 1)
     scales: tuple[int, int] = (0, 0)
+    part: Triple | None = None
+
+    def part_of(self, chunk: Triple) -> Triple:
+        """The shape of the parts, made of whole chunks of what is read; no part, no shape."""
+        if self.part is None:
+            raise ValueError(f"pass '{self.name}' is not made in parts")
+        found = []
+        for side, length, factor in zip(self.part, chunk, self.zoom, strict=True):
+            unit = -(-length // factor)
+            found.append(max(side // unit, 1) * unit)
+        return triple(found)
 
 
 class Stage(BaseModel):

@@ -192,10 +192,10 @@ def check_memory(
     mistakes.add(_block_path(step), f"step '{step.name}': {what} {told} {size(memory)}; {advice}")
 
 
-def bytes_of(target: Target) -> int:
-    """Bytes of a volume before compression."""
+def bytes_of(target: Target, box: Box | None = None) -> int:
+    """Bytes of a volume, or of a box of it, before compression."""
     channels = target.layer.channels or 1
-    return target.bounds.size * np.dtype(target.layer.dtype).itemsize * channels
+    return (box or target.bounds).size * np.dtype(target.layer.dtype).itemsize * channels
 
 
 def check_space(run: str, steps: Sequence[PlannedStep], mistakes: Mistakes) -> None:

@@ -43,7 +43,7 @@ class Mirrored:
 
     def __init__(self, volume: Volume, whole: Box) -> None:
         self.volume, self.bounds = volume, whole
-        self.dtype, self.channels = volume.dtype, volume.channels
+        self.dtype, self.channels, self.chunk = volume.dtype, volume.channels, volume.chunk
 
     def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
         """Any box, read into `out` if that is given; 0 beyond the whole."""

@@ -82,7 +82,7 @@ class Planner:
         written = {name: target.layer for name, target in scale0.items()}
         self.made[step.name] = _Made(step, content, own, written, scale0)
         traced = sum(self._nodes(name) for name in step.inputs.values()) * NODE_BYTES
-        needs = {sweep.name: _memory(step.stage, sweep, bounds) + traced for sweep in sweeps}
+        needs = {sweep.name: self._needed(step, sweep, targets) + traced for sweep in sweeps}
         if self.memory is not None:
             checks.check_memory(step, sweeps, needs, self.memory, self.mistakes)
         ahead = {sweep.name: needs[sweep.name] + _ahead(layers, sweep) for sweep in sweeps}
@@ -227,6 +227,25 @@ class Planner:
 
     # --- jobs
 
+    def _needed(
+        self, step: WiredStep, sweep: Pass, targets: Mapping[tuple[int, str], Target]
+    ) -> int:
+        """Bytes of a worker's process at the peak of the largest block of a pass."""
+        if sweep.part is None:
+            return _memory(step.stage, sweep, self.ground.bounds)
+        chunks = [t.chunk for (scale, _), t in targets.items() if scale == sweep.scales[0]]
+        for name in step.inputs.values():
+            writer = self._writer(name)
+            if not chunks and writer is not None and name in writer.targets:
+                chunks.append(writer.targets[name].chunk)
+        block = _largest(sweep)
+        written = [t for (scale, _), t in targets.items() if scale == sweep.scales[1]]
+        part = sweep.part_of(chunks[0]) if chunks else block
+        shape = triple([min(a, b) for a, b in zip(part, block, strict=True)])
+        whole = sum(checks.bytes_of(target, Box((0, 0, 0), block)) for target in written)
+        made = PROCESS + step.stage.memory(Box((0, 0, 0), shape).grow(sweep.grid.halo).shape)
+        return made + 2 * whole  # as it is made, and as it is packed
+
     def _job(
         self,
         step: WiredStep,
@@ -297,9 +316,9 @@ def _memory(stage: Stage, sweep: Pass, bounds: Box) -> int:
 
 def _ahead(inputs: Mapping[str, Layer | None], sweep: Pass) -> int:
     """Bytes of what the next block of a map reads, held while a block is computed."""
-    if sweep.kind != "map":
+    if sweep.kind != "map" or sweep.part is not None:
         return 0
-    voxels = Box((0, 0, 0), _largest(sweep)).grow(sweep.grid.halo).zoom_in(sweep.zoom).size
+    voxels = Box((0, 0, 0), _largest(sweep)).grow(sweep.grid.halo).size
     found = [layer for layer in inputs.values() if layer is not None]
     return sum(np.dtype(la.dtype).itemsize * (la.channels or 1) * voxels for la in found)
 

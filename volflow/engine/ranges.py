@@ -131,7 +131,7 @@ def _run_range(
     begun = time.monotonic()
     marks = _Marks(job, start, progress)
     outcome = Outcome(start=start, stop=stop)
-    ahead = ahead and job.read_ahead and bool(job.sources)
+    ahead = ahead and job.read_ahead and bool(job.sources) and job.sweep.part is None
     reader = ReadAhead(lambda number: read_block(job, number), stop, progress.reads_ahead, ahead)
     try:
         for number in range(start, stop):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from volflow.errors import BlockError
 from volflow.io.nodes import placed_nodes
 from volflow.io.records import Records
 from volflow.io.volume import Volume, open_cached
+from volflow.io.voxels import tiles
 
 
 class Given(NamedTuple):
@@ -46,6 +48,8 @@ def run_block(job: Job, number: int, read: Callable[[int], Given] | None = None)
         also `passed_bytes` and the length of each column it passed up.
     """
     block = job.sweep.grid[number]
+    if job.sweep.part is not None:
+        return _map_in_parts(job, block)
     if job.sweep.kind == "map":
         return _map(job, block, read(number) if read else read_block(job, number))
     return _WORK[job.sweep.kind](job, block)
@@ -53,7 +57,10 @@ def run_block(job: Job, number: int, read: Callable[[int], Given] | None = None)
 
 def read_block(job: Job, number: int) -> Given:
     """What a block of a map reads; may be done in another thread, ahead of time."""
-    block = job.sweep.grid[number]
+    return _read(job, job.sweep.grid[number])
+
+
+def _read(job: Job, block: Block) -> Given:
     mask = _mask(job, block)
     if mask is not None and job.sweep.zoom == (1, 1, 1) and not block.crop(mask).any():
         return Given(mask, None)
@@ -69,6 +76,28 @@ def _map(job: Job, block: Block, given: Given) -> dict[str, int]:
         arguments["mask"] = mask
     outputs = job.stage.run(block, **arguments)
     _write(job, block, outputs, None if job.stage.takes_mask() else mask)
+    return {"voxels": block.write.size, "empty": 0}
+
+
+def _map_in_parts(job: Job, block: Block) -> dict[str, int]:
+    """A block of a coarser scale; only a part of what it stands for is in memory at a time."""
+    source = next(iter(job.sources.values()))
+    assert isinstance(source, Source)
+    outputs: dict[str, np.ndarray] = {}
+    for box in tiles(block.write, job.sweep.part_of(_open(source).chunk), block.write.start):
+        part = replace(block, write=box, read=box.grow(job.sweep.grid.halo))
+        mask, arguments = _read(job, part)
+        assert arguments is not None  # the mask counts at the finest scale only
+        if job.stage.takes_mask():
+            arguments["mask"] = mask
+        for name, array in job.stage.run(part, **arguments).items():
+            assert isinstance(array, np.ndarray)  # what zooms writes volumes
+            layer = job.targets[name].layer
+            found = _over_write_box(type(job.stage).__name__, name, layer, part, array)
+            if name not in outputs:
+                outputs[name] = np.empty((*found.shape[:-3], *block.write.shape), found.dtype)
+            outputs[name][(..., *box.within(block.write))] = found
+    _write(job, block, outputs, None)
     return {"voxels": block.write.size, "empty": 0}
 
 

@@ -13,6 +13,7 @@ from volflow.segment.pyramid import pooled_image, pooled_labels
 
 Factor = Annotated[int, Field(ge=1, le=2)]
 
+PART: Triple = (64, 64, 64)  # voxels made at once
 SMALL = 64  # voxels per side below which a volume needs no coarser scale to be seen at once
 
 
@@ -22,7 +23,7 @@ class Pyramid(Stage):
     The output voxel of absolute coordinate v stands for the voxels v*f ... v*f + f - 1 of the
     scale before that lie in the bounds. What `run` is given, with `zoom` the factor of the pass:
 
-        block     in output voxels
+        block     in output voxels, a part of a block of the grid
         labels    over block.write.zoom_in(zoom), not clipped; whatever outside the bounds
         mask      over the same box, False outside the bounds; None where all of it is inside
     """
@@ -77,6 +78,7 @@ class Pyramid(Stage):
                     level=level,
                     zoom=factor,
                     scales=(level - 1, level),
+                    part=PART,
                 )
             )
         return tuple(found)
