@@ -18,6 +18,7 @@ from volflow.io.voxels import placed, stored_layout
 from volflow.io.within import find_inside, require_stored_inside
 
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError)
+_CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 24, "rdcc_nslots": 10007}  # neighbours share chunks
 
 
 class Hdf5:
@@ -95,10 +96,10 @@ class Hdf5:
 
 def _open_file(address: Address, path: Path) -> h5py.File:
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", **_CACHE)
     except OSError as error:
         try:  # on a file system that knows no locks
-            return h5py.File(path, "r", locking=False)
+            return h5py.File(path, "r", locking=False, **_CACHE)
         except OSError:
             pass
         raise StorageError(f"volume {address}: {path} is no readable HDF5: {error}") from error

@@ -20,7 +20,6 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-import tifffile
 
 from volflow.core.geometry import Box, triple
 from volflow.errors import StorageError
@@ -33,7 +32,7 @@ HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 TIFF = (".tif", ".tiff")
 SECTIONS = (*TIFF, ".png")
 CACHE_BYTES = 64 << 20  # decoded sections kept per stack; at least one
-_TIFF_ERRORS = (OSError, ValueError, tifffile.TiffFileError, IndexError, struct.error, RuntimeError)
+_TIFF_ERRORS = (OSError, ValueError, IndexError, struct.error, RuntimeError)
 
 
 def sniff(address: Address) -> str:
@@ -80,6 +79,8 @@ class TiffFile:
     ours = False
 
     def __init__(self, address: Address, path: Path) -> None:
+        import tifffile  # slow, and most runs read no TIFF
+
         self._address, self._path = address, path
         self._lock = threading.Lock()  # pages of one file share a file handle
         try:
@@ -320,6 +321,8 @@ def _numbers(files: list[Path]) -> Iterator[int]:
 def _header(address: Address, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape (Y, X) or (Y, X, C) and dtype of a section; of a TIFF without decoding it."""
     if path.suffix.lower() in TIFF:
+        import tifffile
+
         try:
             with tifffile.TiffFile(path) as file:
                 page = file.pages[0]
@@ -334,6 +337,8 @@ def _image(address: Address, path: Path) -> np.ndarray:
     """Read a section, (Y, X) or (Y, X, C)."""
     try:
         if path.suffix.lower() in TIFF:
+            import tifffile
+
             array = np.asarray(tifffile.imread(path, key=0))
         else:
             array = np.asarray(imagecodecs.png_decode(path.read_bytes()))
