@@ -148,7 +148,10 @@ class Cuts:
         return cls(graph, labels, column)
 
     def contracted(self) -> Cuts:
-        """The cuts of the graph whose nodes are the segments at the highest threshold."""
+        """The cuts of the graph whose nodes are the segments at the highest threshold.
+
+        What is one segment there is one at all lower thresholds, and under any later names.
+        """
         id, first = np.unique(self.labels[:, -1], return_index=True)
         graph = replace(self.graph, component=self.labels[:, -1]).contracted()
         assert len(id) == len(graph.id)

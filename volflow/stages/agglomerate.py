@@ -193,7 +193,7 @@ class Agglomerate(Reduction):
             kept = cuts.joined(self._column(round), step.component)
             return Up(passed, kept.names() if self.onto(round) else kept.record())
         if step.cuts is not None:
-            return Up(passed, Cuts(graph, step.cuts).record())
+            return Up(passed, Cuts(graph, step.cuts).contracted().record())
         if self.onto(round):
             assert before is not None
             node = np.searchsorted(graph.id, before.component)
