@@ -1,11 +1,13 @@
 """How much of a whole run's processor time is not the stages' own computing.
 
-    python -m benchmarks.share [BOUNDS]     one run of pipelines/fib25.yaml in this process
+    python -m benchmarks.share [BOUNDS [IMAGE]]
 
-Processor time of this process, all threads, from the import of the engine to the end of the run;
-less what passes while the stages' functions are at work (so reading ahead, in a thread beside a
-network, counts as theirs). What remains is
-planning, reading, writing, compressing, markers and records. Sections 101-165 by default.
+One run of pipelines/fib25.yaml in this process; IMAGE is a file of FIB-25's folder, sections
+101-165 of the labelled slab by default. Processor time of this process, all threads, from the
+import of the engine to the end of the run; less what passes while the stages' functions are at
+work (so reading ahead, in a thread beside a network, counts as theirs). What remains is planning,
+reading, writing, compressing, markers and records. Modules should have been imported once before:
+where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE), that is counted, too.
 """
 
 from __future__ import annotations
@@ -45,10 +47,13 @@ def timed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def main() -> None:
     bounds = sys.argv[1] if len(sys.argv) > 1 else "101:165,0:250,0:250"
+    image = f"hdf5://{FIB25}/ts2_z000-165.h5?dataset=raw"
+    if len(sys.argv) > 2:
+        image = f"{FIB25}/{sys.argv[2]}"
     with tempfile.TemporaryDirectory() as folder:
         options = [
             f"run={folder}",
-            f"volumes.em.path=hdf5://{FIB25}/ts2_z000-165.h5?dataset=raw",
+            f"volumes.em.path={image}",
             f"volumes.em.resolution={list(RESOLUTION)}",
         ]
         for name in STAGES:

@@ -154,8 +154,8 @@ def _inputs(stage, sweep, memory, wires, block, mask) -> dict[str, object]:
         else:
             around = stage.wants.get(name, Layer()).around
             array = memory.read(source, block.write if around == "nothing" else block.read)
-            if around == "faces":
-                array = array * on_faces(block)
+            if around in ("faces", "before", "after"):
+                array = array * on_faces(block, around != "after", around != "before")
             if mask is not None and not stage.takes_mask():
                 array = array * (block.crop(mask) if around == "nothing" else mask).astype(
                     array.dtype
@@ -164,12 +164,13 @@ def _inputs(stage, sweep, memory, wires, block, mask) -> dict[str, object]:
     return found
 
 
-def on_faces(block: Block) -> np.ndarray:
-    """Where the block is, and what lies before its faces; uint8 over the read box."""
+def on_faces(block: Block, before: bool = True, after: bool = True) -> np.ndarray:
+    """Where the block is, and what lies straight before or after it; uint8 over the read box."""
     found = np.zeros(block.read.shape, np.uint8)
     for axis in range(3):
         place = list(block.write.within(block.read))
-        place[axis] = slice(None)
+        inside = place[axis]
+        place[axis] = slice(0 if before else inside.start, None if after else inside.stop)
         found[tuple(place)] = 1
     return found
 

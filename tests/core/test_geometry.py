@@ -115,6 +115,17 @@ def test_a_star_is_the_reads_voxels_that_leave_the_write_box_along_one_axis(grid
         assert_array_equal(count, outside <= 1)
 
 
+@given(grids(halo=3))
+def test_half_a_star_is_the_block_and_what_is_on_one_side_of_it(grid):
+    for block in itertools.islice(grid, 27):
+        whole, before, after = block.star(), block.star(after=False), block.star(before=False)
+        assert whole[0] == before[0] == after[0] == block.write
+        assert sorted(map(str, before[1:] + after[1:])) == sorted(map(str, whole[1:]))
+        for axis in range(3):
+            assert before[1 + axis].stop[axis] == block.write.start[axis]
+            assert after[1 + axis].start[axis] == block.write.stop[axis]
+
+
 @given(grids())
 def test_numbers_and_indices_of_blocks_are_one_to_one(grid):
     assert [grid.number(grid.index(n)) for n in range(len(grid))] == list(range(len(grid)))

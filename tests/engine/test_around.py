@@ -10,7 +10,7 @@ from volflow.core.geometry import BlockGrid
 from volflow.engine.run import execute
 from volflow.io.volume import Volume
 
-ON_INDEX = {"in": {"faces": "index", "alone": "index"}}
+ON_INDEX = {"in": dict.fromkeys(("faces", "before", "after", "alone"), "index")}
 
 
 def crossed(index: np.ndarray) -> np.ndarray:
@@ -35,14 +35,17 @@ def test_no_more_is_read_than_was_asked_for(tmp_path, monkeypatch):
     asked = []
     read = Volume.read
 
-    def noted(volume, box, fill=0):
+    def noted(volume, box, fill=0, out=None):
         asked.append(box)
-        return read(volume, box, fill)
+        return read(volume, box, fill, out)
 
     monkeypatch.setattr(Volume, "read", noted)
     assert execute(plan).ok
     grid = BlockGrid(BOUNDS, (8, 8, 8), Cross().halo)
-    wanted = [part.clip(BOUNDS) for block in grid for part in (*block.star(), block.write)]
+    wanted = []
+    for block in grid:
+        parts = [*block.star(), *block.star(after=False), *block.star(before=False), block.write]
+        wanted += [part.clip(BOUNDS) for part in parts]
     assert sorted(map(str, asked)) == sorted(str(box) for box in wanted if box.size)
 
 

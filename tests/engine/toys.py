@@ -101,6 +101,8 @@ class Cross(Stage):
 
     wants: ClassVar[dict[str, Layer]] = {
         "faces": Layer(around="faces"),
+        "before": Layer(around="before"),
+        "after": Layer(around="after"),
         "alone": Layer(around="nothing"),
     }
 
@@ -112,8 +114,26 @@ class Cross(Stage):
     def outputs(self) -> dict[str, Layer | Columns]:
         return {"cross": Layer("uint32", 0, "segmentation")}
 
-    def run(self, block: Block, *, faces: np.ndarray, alone: np.ndarray) -> dict[str, Any]:
-        assert faces.shape == block.read.shape
+    def run(
+        self,
+        block: Block,
+        *,
+        faces: np.ndarray,
+        before: np.ndarray,
+        after: np.ndarray,
+        alone: np.ndarray,
+    ) -> dict[str, Any]:
+        assert faces.shape == before.shape == after.shape == block.read.shape
+        for part in block.star(after=False)[1:]:
+            at = part.within(block.read)
+            np.testing.assert_array_equal(before[at], faces[at])
+            assert not after[at].any()
+        for part in block.star(before=False)[1:]:
+            at = part.within(block.read)
+            np.testing.assert_array_equal(after[at], faces[at])
+            assert not before[at].any()
+        for half in (before, after):
+            np.testing.assert_array_equal(block.crop(half), alone)
         assert alone.shape == block.write.shape
         reach = 2 * np.array(self.halo) + 1
         total = np.zeros_like(alone)

@@ -131,8 +131,10 @@ class Block:
         """The part of an array over the read box that the block writes."""
         return array[(..., *self.write.within(self.read))]  # type: ignore[return-value]
 
-    def star(self) -> list[Box]:
+    def star(self, before: bool = True, after: bool = True) -> list[Box]:
         """The write box, and what of the read box lies straight before its faces.
+
+        On request only on one side, `before` it or `after` it along the axes.
 
         ```
         . h .
@@ -143,13 +145,14 @@ class Block:
         found = [self.write]
         for axis in range(3):
             ends = (
-                (self.read.start[axis], self.write.start[axis]),
-                (self.write.stop[axis], self.read.stop[axis]),
+                (before, self.read.start[axis], self.write.start[axis]),
+                (after, self.write.stop[axis], self.read.stop[axis]),
             )
-            for first, last in ends:
-                start, stop = list(self.write.start), list(self.write.stop)
-                start[axis], stop[axis] = first, last
-                found.append(Box(triple(start), triple(stop)))
+            for wanted, first, last in ends:
+                if wanted:
+                    start, stop = list(self.write.start), list(self.write.stop)
+                    start[axis], stop[axis] = first, last
+                    found.append(Box(triple(start), triple(stop)))
         return found
 
 

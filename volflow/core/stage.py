@@ -31,7 +31,7 @@ Record: TypeAlias = dict[str, np.ndarray]
 
 PassKind = Literal["map", "leaf", "join", "split", "finish", "rows", "gather", "group"]
 
-Around: TypeAlias = Literal["box", "faces", "nothing"]
+Around: TypeAlias = Literal["box", "faces", "before", "after", "nothing"]
 
 GATHERED: Triple = (8, 8, 8)  # blocks whose rows are gathered in one place before they part by key
 
@@ -45,7 +45,8 @@ class Layer:
     so that whatever reads the layer is laid on the same blocks. Of an input of kind `skeletons` a
     block is given a record of the nodes in its read box (`Nodes.near` in `io/nodes.py`). `around`
     says of an input how much of the halo is read: the `box`, the `faces` of the block (edges and
-    corners stay 0), or `nothing`, and the array is over the write box. Of 27 chunks, 7 or 1.
+    corners stay 0), those faces alone that lie `before` or `after` it along their axis, or
+    `nothing`, and the array is over the write box. Of 27 chunks, 7, 4 or 1.
     """
 
     dtype: str = ""

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -22,6 +22,13 @@ from volflow.io.nodes import placed_nodes
 from volflow.io.records import Records
 from volflow.io.volume import Volume, open_cached
 from volflow.io.voxels import tiles
+
+STARS: dict[str, tuple[bool, bool]] = {
+    "faces": (True, True),
+    "before": (True, False),
+    "after": (False, True),
+}
+"""Which faces of a block belong to what is read around it: those before it, those after it."""
 
 
 class Given(NamedTuple):
@@ -203,8 +210,8 @@ def _inputs(job: Job, block: Block, blank: bool = False) -> dict[str, Any]:
             volume = _open(source)
             leading = (volume.channels,) if volume.channels else ()
             found[name] = np.zeros((*leading, *box.shape), volume.dtype)
-        elif around == "faces" and job.sweep.zoom == (1, 1, 1):
-            found[name] = _with_faces(_open(source), block)
+        elif around in STARS and job.sweep.zoom == (1, 1, 1):
+            found[name] = _over_star(_open(source), block, block.star(*STARS[around]))
         else:
             found[name] = _open(source).read(box)
     return found
@@ -215,11 +222,11 @@ def _around(job: Job, name: str) -> Around:
     return job.stage.wants.get(name, Layer()).around
 
 
-def _with_faces(volume: Volume | Mirrored, block: Block) -> np.ndarray:
-    """An array over the read box: the block and what lies before its faces; 0 elsewhere."""
+def _over_star(volume: Volume | Mirrored, block: Block, star: Sequence[Box]) -> np.ndarray:
+    """An array over the read box: what lies in some parts of it; 0 elsewhere."""
     leading = (volume.channels,) if volume.channels else ()
     found = np.zeros((*leading, *block.read.shape), volume.dtype)
-    for part in block.star():
+    for part in star:
         part = part.clip(volume.bounds)
         if part.size:
             volume.read(part, out=found[(..., *part.within(block.read))])

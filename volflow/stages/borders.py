@@ -28,7 +28,7 @@ class Borders(Stage):
 
     wants: ClassVar[dict[str, Layer]] = {
         "segments": Layer(kind="segmentation", channels=0, around="faces"),
-        "affinity": Layer("uint8", 3, "affinity", around="faces"),
+        "affinity": Layer("uint8", 3, "affinity", around="after"),
         "em": Layer(channels=0, kind="image", around="faces"),
     }
 

@@ -20,7 +20,7 @@ class Restrict(Stage):
 
     wants: ClassVar[dict[str, Layer]] = {
         "affinity": Layer("uint8", 3, "affinity", around="nothing"),
-        "foreground": Layer("uint8", 0, around="faces"),
+        "foreground": Layer("uint8", 0, around="before"),
     }
 
     least: Annotated[float, Field(ge=0, le=1)] = 0.5
