@@ -106,7 +106,7 @@ def bare(folder: Path, out: str, stage: Predict, bounds: Box) -> None:
     image = volume.read(bounds).astype("float32") * np.float32((high - low) / 255) + np.float32(low)
     if scale.clip is not None:
         np.clip(image, *scale.clip, out=image)
-    padded = torch.from_numpy(np.pad(image, halo, mode="reflect"))
+    padded = torch.from_numpy(np.pad(image, halo, mode=header.padding))
     made = torch.empty((3, *bounds.shape), dtype=torch.uint8)
     starts = [range(0, side, kept) for side in bounds.shape]
     inner = slice(halo, halo + kept)
@@ -181,9 +181,9 @@ def ahead(folder: Path, model: str, block: Triple, latency: float, count: int) -
     """Reading ahead against reading when computed, where each read takes longer."""
     read = Volume.read
 
-    def slow(volume: Volume, box: Box, fill: int = 0) -> np.ndarray:
+    def slow(volume: Volume, box: Box, fill: int = 0, out: np.ndarray | None = None) -> np.ndarray:
         time.sleep(latency)
-        return read(volume, box, fill)
+        return read(volume, box, fill, out)
 
     Volume.read = slow  # type: ignore[method-assign]
     seconds: dict[bool, list[float]] = {True: [], False: []}
