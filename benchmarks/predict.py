@@ -51,7 +51,7 @@ def fresh_network(path: Path) -> None:
     offsets = [(-n, 0, 0) for n in (1, 3, 9, 27)]
     offsets = [tuple(np.roll(o, a).tolist()) for o in offsets for a in range(3)]  # type: ignore[misc]
     header = Header(
-        network="volflow.models.resunet3d:ResUNet3D",
+        network="resunet3d",
         arguments=arguments,
         out_channels=12,
         offsets=tuple(offsets),

@@ -20,7 +20,7 @@ FIXED = Normalisation(kind="fixed", low=0, high=255)
 def header(**changes: Any) -> Header:
     """The header of the small network, whose halo is more than it sees."""
     said: dict[str, Any] = {
-        "network": "volflow.models.resunet3d:ResUNet3D",
+        "network": "resunet3d",
         "arguments": ARGUMENTS,
         "out_channels": 4,
         "offsets": OFFSETS,

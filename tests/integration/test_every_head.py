@@ -27,8 +27,8 @@ HEADS: dict[str, dict[str, Any]] = {
     "synapse": {"channels": 3},
 }
 NETWORKS: dict[str, dict[str, Any]] = {
-    "resunet3d:ResUNet3D": {"out_channels": 19, "widths": [4, 8], "pools": [[1, 2, 2]]},
-    "mnet:MNet": {"out_channels": [3, 16], "widths": [4, 4, 4, 4, 4], "sections": 4},
+    "resunet3d": {"out_channels": 19, "widths": [4, 8], "pools": [[1, 2, 2]]},
+    "mnet": {"out_channels": [3, 16], "widths": [4, 4, 4, 4, 4], "sections": 4},
 }
 
 
@@ -43,7 +43,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     arguments = NETWORKS[request.param]
     header = Header.model_validate(
         {
-            "network": f"volflow.models.{request.param}",
+            "network": request.param,
             "arguments": arguments,
             "out_channels": 19,
             "heads": HEADS,

@@ -16,7 +16,7 @@ from volflow.models.checkpoint import build, fold_batchnorm, load_checkpoint, sa
 
 ARGUMENTS = {"out_channels": 3, "widths": [2, 3], "pools": [[2, 2, 2]]}
 HEADER = Header(
-    network="volflow.models.resunet3d:ResUNet3D",
+    network="resunet3d",
     arguments=ARGUMENTS,
     out_channels=3,
     offsets=((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
@@ -186,6 +186,7 @@ def test_a_network_the_user_declares_is_loaded_from_a_plain_file(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
+        ({"network": "nothing"}, r"no network 'nothing' \(known: resunet3d, mnet"),
         ({"network": "volflow.models.nothing:Net"}, "cannot be imported"),
         ({"network": "volflow.models.resunet3d:Nothing"}, "cannot be imported"),
         ({"network": "volflow.models.checkpoint:Header"}, "is not a torch.nn.Module"),
@@ -198,10 +199,17 @@ def test_networks_that_cannot_be_made_are_named(changed, words):
         build(HEADER.model_copy(update=changed))
 
 
+def test_a_checkpoint_may_name_its_network_as_they_once_did(path):
+    entries = read_header(path).model_dump(mode="json")
+    entries["network"] = "volflow.models.resunet3d:ResUNet3D"
+    save_file(load_file(path), path, {KEY: json.dumps(entries)})
+    assert load_checkpoint(path)[1].network == "resunet3d"
+
+
 def test_the_weights_of_another_network_are_refused(path):
     other = read_header(path).model_copy(update={"arguments": {**ARGUMENTS, "widths": [4, 3]}})
     save_file(load_file(path), path, {KEY: other.model_dump_json()})
-    with pytest.raises(StorageError, match=r"not the weights of volflow\.models\.resunet3d"):
+    with pytest.raises(StorageError, match=r"not the weights of resunet3d"):
         load_checkpoint(path)
 
 

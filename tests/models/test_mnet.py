@@ -28,7 +28,7 @@ def lively(seed=0, **arguments):
 def described(arguments, **changes):
     """A header of an MNet."""
     said = {
-        "network": "volflow.models.mnet:MNet",
+        "network": "mnet",
         "arguments": arguments,
         "total_stride": (4, 16, 16),
         "input_tile": (20, 64, 64),

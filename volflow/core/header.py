@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -50,6 +51,17 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Padding = Literal["reflect", "symmetric"]
 """What stands beyond the faces of a volume `a b c`: reflect `c b | a b c | b a`, symmetric
 `b a | a b c | c b` (the words are numpy's)."""
+
+
+FORMER_NETWORKS = {
+    "volflow.models.resunet3d:ResUNet3D": "resunet3d",
+    "volflow.models.mnet:MNet": "mnet",
+}
+"""Networks as checkpoints named them before networks had names of their own."""
+
+
+def _registered_network(name: object) -> object:
+    return FORMER_NETWORKS.get(name, name) if isinstance(name, str) else name
 
 
 class _Part(BaseModel):
@@ -89,8 +101,11 @@ class Header(_Part):
 
     format: Literal["volflow-network-1"] = "volflow-network-1"
     """Version of this header."""
-    network: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    """`module:Class` of the network, a `torch.nn.Module`."""
+    network: Annotated[
+        str, Field(pattern=r"^(\w+|[\w.]+:\w+)$"), BeforeValidator(_registered_network)
+    ]
+    """Registered name of the network (`resunet3d`, `mnet`), or `module:Class` of the user's own
+    `torch.nn.Module`."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments the class is made with."""
     in_channels: Count = 1
@@ -170,6 +185,11 @@ class Header(_Part):
         if self.padding == "reflect":
             found.pop("padding", None)
         return found
+
+    @property
+    def registered(self) -> bool:
+        """Whether the network is one of volflow's own."""
+        return ":" not in self.network
 
     @property
     def named(self) -> dict[str, tuple[Head, range]]:

@@ -435,6 +435,15 @@ def pyramid(grid: BlockGrid, factor: Triple = (2, 2, 2)) -> tuple[BlockGrid, ...
     return tuple(grids)
 
 
+def registered_name(stage: type[Stage]) -> str:
+    """The name of an installed stage, or the `module:Class` of one of the user's own.
+
+    It stands for the stage in digests, so a stage may move to another module.
+    """
+    path = f"{stage.__module__}:{stage.__qualname__}"
+    return next((name for name, at in installed_stages().items() if at == path), path)
+
+
 @lru_cache(maxsize=1)
 def installed_stages() -> Mapping[str, str]:
     """Names of the installed stages and the `module:Class` each stands for."""

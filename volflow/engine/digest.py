@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from volflow.core.geometry import Box, Triple
-from volflow.core.stage import Stage
+from volflow.core.stage import Stage, registered_name
 from volflow.engine.job import Target
 
 
@@ -41,9 +41,8 @@ def step_content(stage: Stage, inputs: Mapping[str, str], bounds: Box, mask: str
     mask : str
         Digest of where work is to be done.
     """
-    kind = type(stage)
-    name = f"{kind.__module__}:{kind.__qualname__}"
-    return digest("step", name, kind.version, stage.identity(), dict(inputs), str(bounds), mask)
+    name, version = registered_name(type(stage)), stage.version
+    return digest("step", name, version, stage.identity(), dict(inputs), str(bounds), mask)
 
 
 def step_digest(content: str, block: Triple, layouts: Iterable[str]) -> str:

@@ -17,8 +17,11 @@ from torch import Tensor, nn
 
 from volflow.core.header import KEY, Header, read_entries, read_header, sha256
 from volflow.errors import PlanError, StorageError
+from volflow.models.mnet import MNet
+from volflow.models.resunet3d import ResUNet3D
 
-OURS = "volflow.models."
+NETWORKS: dict[str, type[nn.Module]] = {"resunet3d": ResUNet3D, "mnet": MNet}
+"""The networks that a checkpoint may name."""
 
 
 def save_checkpoint(
@@ -81,7 +84,7 @@ def load_checkpoint(
     """
     if declared is None:
         header = read_header(path)
-        if not header.network.startswith(OURS):
+        if not header.registered:
             raise PlanError(
                 f"checkpoint {path} names the network '{header.network}', which is not volflow's; "
                 "a file may not choose what is run: declare it in the pipeline"
@@ -118,11 +121,20 @@ def build(header: Header) -> nn.Module:
     Raises
     ------
     PlanError
-        If it cannot be imported, is no network, or does not take these arguments.
+        If there is none of that name, it cannot be imported, is no network, or does not take these
+        arguments.
     """
     module, _, name = header.network.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
+        if header.registered:
+            found = NETWORKS[header.network]
+        else:
+            found = getattr(importlib.import_module(module), name)
+    except KeyError:
+        raise PlanError(
+            f"there is no network '{header.network}' (known: {', '.join(NETWORKS)}; your own: "
+            "module:Class)"
+        ) from None
     except (ImportError, AttributeError) as error:
         raise PlanError(f"network '{header.network}' cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):

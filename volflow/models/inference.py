@@ -24,7 +24,7 @@ from torch import nn
 from volflow.core.geometry import Triple, triple
 from volflow.core.header import Header, sha256
 from volflow.errors import PlanError, StorageError
-from volflow.models.checkpoint import OURS, build, load_checkpoint
+from volflow.models.checkpoint import build, load_checkpoint
 from volflow.models.mnet import MNet
 from volflow.models.resunet3d import ResUNet3D
 
@@ -77,7 +77,7 @@ class Inference:
         self.bfloat = precision == "bf16" or (precision == "auto" and gains(self.device))
         # Our own networks hold nothing but convolutions and bear it whole, which saves a pass
         # over every layer; of a foreign one torch is left to choose what it may do in bfloat16.
-        self.whole = self.bfloat and header.network.startswith(OURS)
+        self.whole = self.bfloat and header.registered
         self.dtype = torch.bfloat16 if self.whole else torch.float32
         self.network = network.to(self.device, self.dtype)
         if all(tensor.dim() != 4 for tensor in network.parameters()):  # no layers of two axes

@@ -13,7 +13,6 @@ from volflow.core.header import Header
 from volflow.models.checkpoint import build
 from volflow.segment.descriptors import CHANNELS, ODD
 from volflow.train.config import Training
-from volflow.train.network_config import CLASSES
 
 
 def heads_of(training: Training) -> dict[str, Head]:
@@ -47,7 +46,7 @@ def header_of(training: Training) -> Header:
     channels = sum(len(place) for place in channels_of(training).values())
     tile, halo = training.tiles.input_tile, training.tiles.halo
     said = Header(
-        network=CLASSES[training.network.kind],
+        network=training.network.kind,
         arguments=training.network.arguments(count, channels - count),
         out_channels=channels,
         offsets=() if heads else training.offsets,

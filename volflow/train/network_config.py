@@ -12,10 +12,6 @@ from volflow.core.header import Sides
 from volflow.train.source_config import Count, Part
 
 WIDTHS = {"resunet3d": (16, 32, 64, 96), "mnet": (32, 64, 96, 128, 256)}
-CLASSES = {
-    "resunet3d": "volflow.models.resunet3d:ResUNet3D",
-    "mnet": "volflow.models.mnet:MNet",
-}
 OWN = {
     "resunet3d": ("widths", "pools", "depth", "first_kernel", "kernels", "activation"),
     "mnet": ("widths", "normalisation", "sections"),
