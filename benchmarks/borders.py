@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.quality import fib25
 from benchmarks.where_bits import SLABS, TRAINED_ON, components
-from volflow.core.network import WEIGHTS
+from volflow.checkpoints.find import WEIGHTS
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.borders import moved_borders

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quality import THRESHOLDS, fib25, flood_filling
-from volflow.core.network import WEIGHTS
+from volflow.checkpoints.find import WEIGHTS
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.agglomerate import agglomerate

@@ -23,9 +23,9 @@ from scipy import ndimage
 
 import volflow
 from benchmarks.quality import DATA, HERE, flood_filling
+from volflow.checkpoints.find import find_network
+from volflow.checkpoints.header import Header
 from volflow.core.geometry import Box, triple
-from volflow.core.header import Header
-from volflow.core.network import find_network
 from volflow.core.pipeline import VolumeSpec
 from volflow.io.volume import Volume
 from volflow.metrics.matching import best_pairs

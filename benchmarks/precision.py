@@ -31,7 +31,7 @@ from benchmarks.methods import (
     Slab,
     tried,
 )
-from volflow.core.network import find_network
+from volflow.checkpoints.find import find_network
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.restrict import restricted

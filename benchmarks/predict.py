@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from volflow.checkpoints.header import Header, Normalisation
 from volflow.core.geometry import Box, Triple
-from volflow.core.header import Header, Normalisation
 from volflow.core.pipeline import VolumeSpec, from_dict
 from volflow.core.stage import Layer
 from volflow.engine.job import Plan

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from volflow.checkpoints.find import WEIGHTS
+from volflow.checkpoints.header import Header
 from volflow.core.geometry import Box
-from volflow.core.header import Header
-from volflow.core.network import WEIGHTS
 from volflow.core.pipeline import VolumeSpec
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import load_checkpoint

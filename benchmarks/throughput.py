@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks.quality import FIB25
-from volflow.core.network import shipped_networks
+from volflow.checkpoints.find import shipped_networks
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.train.sources import opened

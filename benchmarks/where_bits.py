@@ -20,7 +20,7 @@ import numpy as np
 from skimage.measure import label
 
 from benchmarks.quality import fib25
-from volflow.core.network import WEIGHTS
+from volflow.checkpoints.find import WEIGHTS
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.train.sources import opened

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from volflow.core.header import Header, Normalisation
+from volflow.checkpoints.header import Header, Normalisation
 from volflow.models.checkpoint import save_checkpoint
 from volflow.models.resunet3d import ResUNet3D
 

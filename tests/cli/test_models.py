@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.networks import checkpoint
-from volflow.core.card import parsed
-from volflow.core.network import shipped_networks
+from volflow.checkpoints.find import shipped_networks
+from volflow.checkpoints.model_card import parsed
 
 CARD = """# small
 
@@ -31,7 +31,7 @@ CARD = """# small
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is searched in place of the shipped weights, with one network."""
-    monkeypatch.setattr("volflow.core.network.WEIGHTS", tmp_path)
+    monkeypatch.setattr("volflow.checkpoints.find.WEIGHTS", tmp_path)
     checkpoint(tmp_path / "small.safetensors")
     return tmp_path
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from volflow.core.header import read_header
+from volflow.checkpoints.header import read_header
 from volflow.errors import PlanError
 
 TINY = """

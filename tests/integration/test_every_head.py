@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from volflow.checkpoints.header import Header
 from volflow.core.geometry import Box, Triple
-from volflow.core.header import Header
 from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.engine.api import run

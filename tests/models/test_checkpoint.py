@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from volflow.core.header import KEY, Header, read_header
+from volflow.checkpoints.header import KEY, Header, read_header
 from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import build, fold_batchnorm, load_checkpoint, save_checkpoint
 
@@ -97,7 +97,7 @@ def test_half_the_bytes_are_stored_for_half_precision(tmp_path):
 def test_the_header_is_read_without_torch(path):
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['safetensors'] = None\n"
-        "from volflow.core.header import read_header\n"
+        "from volflow.checkpoints.header import read_header\n"
         f"print(read_header({str(path)!r}).halo)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import triples
+from volflow.checkpoints.header import Padding
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
-from volflow.core.header import Padding
 from volflow.segment.tiling import Tiling, fitted, mirrored, seen, tiled
 
 PADDINGS = st.sampled_from(["reflect", "symmetric"])

@@ -11,8 +11,8 @@ import torch
 
 from tests.networks import ARGUMENTS, FIXED, checkpoint, header, network
 from tests.stages.test_predict import BOUNDS, EM, at_once
+from volflow.checkpoints.header import Normalisation
 from volflow.core.geometry import BlockGrid, Box
-from volflow.core.header import Normalisation
 from volflow.models.checkpoint import save_checkpoint
 from volflow.segment.intensity import normalise
 from volflow.stages import predict

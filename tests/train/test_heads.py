@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from volflow.core.header import read_header
+from volflow.checkpoints.header import read_header
 from volflow.errors import PlanError
 from volflow.models.checkpoint import build, load_checkpoint
 from volflow.models.inference import Inference

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from volflow.core.header import Normalisation
+from volflow.checkpoints.header import Normalisation
 from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, draw
 from volflow.train.source_config import MaskSpec, SourceSpec
 from volflow.train.sources import Wanted, contours, opened

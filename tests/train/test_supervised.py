@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from volflow.core.header import read_header
+from volflow.checkpoints.header import read_header
 from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from volflow.core.card import Card
-    from volflow.core.header import Header
+    from volflow.checkpoints.header import Header
+    from volflow.checkpoints.model_card import Card
 
 SHORT = 60  # characters of a licence or a score in the table; NAME tells it in full
 
@@ -71,7 +71,7 @@ def models(name: str | None, as_json: bool) -> None:
 
 def _shipped() -> tuple[list[Model], list[str]]:
     """The shipped networks that can be read, and what is wrong with the others."""
-    from volflow.core.network import shipped_networks
+    from volflow.checkpoints.find import shipped_networks
 
     here, wrong = [], []
     for name, path in shipped_networks().items():
@@ -84,7 +84,7 @@ def _shipped() -> tuple[list[Model], list[str]]:
 
 def _found(name: str) -> Model:
     """The network of a name or a path, its weights compared with their hash."""
-    from volflow.core.network import find_network
+    from volflow.checkpoints.find import find_network
     from volflow.errors import PlanError
 
     try:
@@ -96,8 +96,8 @@ def _found(name: str) -> Model:
 
 
 def _read(name: str, path: Path) -> Model:
-    from volflow.core.card import read_card
-    from volflow.core.header import read_header
+    from volflow.checkpoints.header import read_header
+    from volflow.checkpoints.model_card import read_card
 
     header = read_header(path)
     return Model(name, path, header, read_card(path, header))

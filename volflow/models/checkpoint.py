@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from volflow.core.header import KEY, Header, read_entries, read_header, sha256
+from volflow.checkpoints.header import KEY, Header, read_entries, read_header, sha256
 from volflow.errors import PlanError, StorageError
 from volflow.models.mnet import MNet
 from volflow.models.resunet3d import ResUNet3D

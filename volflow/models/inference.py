@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from volflow.checkpoints.header import Header, sha256
 from volflow.core.geometry import Triple, triple
-from volflow.core.header import Header, sha256
 from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import build, load_checkpoint
 from volflow.models.mnet import MNet

@@ -23,8 +23,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from volflow.checkpoints.header import Padding
 from volflow.core.geometry import Box, Triple, triple
-from volflow.core.header import Padding
 
 Network: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """float32 (B, *tile), of an image with channels (B, K, *tile), to float32 (B, C, *tile), or

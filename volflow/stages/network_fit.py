@@ -10,8 +10,8 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 
+from volflow.checkpoints.header import Header
 from volflow.core.geometry import Triple
-from volflow.core.header import Header
 from volflow.core.stage import Layer
 from volflow.segment.flips import nearest, unflippable
 from volflow.stages.intensity import PARTS, check_image

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
+from volflow.checkpoints.find import Foreign, FoundNetwork, find_network
+from volflow.checkpoints.header import Header, Sides
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
-from volflow.core.header import Header, Sides
-from volflow.core.network import Foreign, FoundNetwork, find_network
 from volflow.core.stage import Layer, Record, Stage
 from volflow.segment.flips import averaged, moving, nearest
 from volflow.segment.intensity import normalise

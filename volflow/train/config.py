@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from volflow.checkpoints.find import shipped_networks
+from volflow.checkpoints.header import Fraction, Nanometres, Normalisation, Padding, Reach, Sides
 from volflow.core.geometry import Triple
-from volflow.core.header import Fraction, Nanometres, Normalisation, Padding, Reach, Sides
 from volflow.core.mistakes import KeyPath, Mistakes, Where, closest, keys_of
-from volflow.core.network import shipped_networks
 from volflow.core.overrides import Overridden, apply
 from volflow.core.pipeline import VolumeSpec, absolute
 from volflow.core.yaml_lines import read_yaml

@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
+from volflow.checkpoints.header import Header
+from volflow.checkpoints.heads import Head
 from volflow.core.geometry import triple
-from volflow.core.head import Head
-from volflow.core.header import Header
 from volflow.models.checkpoint import build
 from volflow.segment.descriptors import CHANNELS, ODD
 from volflow.train.config import Training

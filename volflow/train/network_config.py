@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from volflow.checkpoints.header import Sides
 from volflow.core.geometry import Triple
-from volflow.core.header import Sides
 from volflow.train.source_config import Count, Part
 
 WIDTHS = {"resunet3d": (16, 32, 64, 96), "mnet": (32, 64, 96, 128, 256)}

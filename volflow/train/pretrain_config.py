@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from volflow.checkpoints.header import Nanometres, Normalisation, Sides
 from volflow.core.geometry import Box, Triple
-from volflow.core.header import Nanometres, Normalisation, Sides
 from volflow.core.mistakes import KeyPath, Mistakes, Where, keys_of
 from volflow.core.overrides import Overridden, apply
 from volflow.core.pipeline import VolumeSpec, absolute

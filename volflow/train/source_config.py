@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from volflow.checkpoints.header import Fraction, Nanometres
 from volflow.core.geometry import Box
-from volflow.core.header import Fraction, Nanometres
 from volflow.core.pipeline import Name, VolumeSpec, absolute
 
 Count = Annotated[int, Field(ge=1)]

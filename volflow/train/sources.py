@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from volflow.checkpoints.header import Normalisation
 from volflow.core.geometry import Box, Triple
-from volflow.core.header import Normalisation
 from volflow.errors import PlanError, StorageError
 from volflow.io.volume import Volume
 from volflow.segment.intensity import intensity_histogram, intensity_range, normalise

@@ -6,9 +6,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from volflow.checkpoints.find import find_network
+from volflow.checkpoints.header import Header, read_entries
 from volflow.core.geometry import Triple
-from volflow.core.header import Header, read_entries
-from volflow.core.network import find_network
 from volflow.errors import PlanError, StorageError
 
 HEAD = "head."  # the last layer, whose rows are the channels

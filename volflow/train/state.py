@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from volflow.core.header import read_entries
+from volflow.checkpoints.header import read_entries
 from volflow.errors import StorageError
 
 SMOOTHING = 0.98  # of the loss that is shown

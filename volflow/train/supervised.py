@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from volflow.core.header import Header
+from volflow.checkpoints.header import Header
 from volflow.errors import PlanError
 from volflow.models.checkpoint import build, fold_batchnorm, save_checkpoint
 from volflow.models.inference import Inference, device_of

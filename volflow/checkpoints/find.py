@@ -14,9 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from volflow.core.geometry import Triple, triple
-from volflow.core.head import Head
-from volflow.core.header import (
+from volflow.checkpoints.header import (
     Header,
     Normalisation,
     Padding,
@@ -26,6 +24,8 @@ from volflow.core.header import (
     read_header,
     sha256,
 )
+from volflow.checkpoints.heads import Head
+from volflow.core.geometry import Triple, triple
 from volflow.errors import StorageError
 
 WEIGHTS = Path(__file__).parent.parent / "weights"

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volflow.core.header import Header
+from volflow.checkpoints.header import Header
 from volflow.errors import StorageError
 
 LICENCES = ("licence of the data", "licence")

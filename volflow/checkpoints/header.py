@@ -30,8 +30,8 @@ from pydantic import (
     model_validator,
 )
 
+from volflow.checkpoints.heads import Head
 from volflow.core.geometry import Triple
-from volflow.core.head import Head
 from volflow.errors import StorageError
 
 KEY = "volflow"  # of the metadata of a safetensors file

@@ -1,0 +1,1 @@
+"""Checkpoints and networks as described by their headers, without torch."""
