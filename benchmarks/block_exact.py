@@ -16,7 +16,7 @@ from pathlib import Path
 
 import volflow
 from benchmarks.data import AFFINITY, RESOLUTION
-from volflow.core.pipeline import VolumeSpec
+from volflow.config.pipeline import VolumeSpec
 from volflow.io.volume import Volume
 
 BLOCKS = ((165, 250, 250), (64, 64, 64), (50, 70, 90), (33, 250, 40))

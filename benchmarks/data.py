@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.io.volume import Volume
 

@@ -25,8 +25,8 @@ import volflow
 from benchmarks.quality import DATA, HERE, flood_filling
 from volflow.checkpoints.find import find_network
 from volflow.checkpoints.header import Header
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.io.volume import Volume
 from volflow.metrics.matching import best_pairs
 from volflow.metrics.objects import score_objects

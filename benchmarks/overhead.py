@@ -13,8 +13,8 @@ import tempfile
 import time
 from typing import Any
 
+from volflow.config.pipeline import from_dict
 from volflow.core.geometry import Block, BlockGrid, Box
-from volflow.core.pipeline import from_dict
 from volflow.core.stage import Stage
 from volflow.engine.cluster import connect
 from volflow.engine.job import StepResult

@@ -28,8 +28,8 @@ import numpy as np
 import torch
 
 from volflow.checkpoints.header import Header, Normalisation
+from volflow.config.pipeline import VolumeSpec, from_dict
 from volflow.core.geometry import Box, Triple
-from volflow.core.pipeline import VolumeSpec, from_dict
 from volflow.core.stage import Layer
 from volflow.engine.job import Plan
 from volflow.engine.plan import plan

@@ -22,8 +22,8 @@ import numpy as np
 
 from volflow.checkpoints.find import WEIGHTS
 from volflow.checkpoints.header import Header
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference

@@ -18,8 +18,8 @@ from typing import Any
 
 import psutil
 
+from volflow.config.pipeline import from_dict
 from volflow.core.geometry import Block, Box
-from volflow.core.pipeline import from_dict
 from volflow.core.stage import Stage
 from volflow.engine.job import Plan, PlannedStep, StepResult
 from volflow.engine.plan import plan

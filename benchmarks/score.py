@@ -24,8 +24,8 @@ import numpy as np
 import psutil
 
 import volflow
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.io.volume import Volume
 from volflow.metrics.voxel import contingency, scores

@@ -17,8 +17,8 @@ from pydantic import Field
 from scipy.ndimage import convolve1d
 
 import volflow
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Columns, Layer, Stage
 from volflow.io.volume import Volume
 

@@ -14,7 +14,7 @@ import tifffile
 import yaml
 
 import volflow
-from volflow.core.pipeline import from_dict
+from volflow.config.pipeline import from_dict
 from volflow.core.stage import find_stage
 
 ROOT = Path(__file__).parents[1]

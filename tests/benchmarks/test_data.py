@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from benchmarks import data
 from tests.strategies import triples
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.io.volume import Volume
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.skeleton import Skeleton
 from volflow.core.stage import Layer
 from volflow.io.skeletons import write_skeletons

@@ -12,7 +12,7 @@ import pytest
 import volflow as package
 from volflow.cli import VERBS
 from volflow.cli.demo import _lacking_viewer
-from volflow.core.shipped import find_shipped, shipped
+from volflow.config.bundled import find_shipped, shipped
 from volflow.engine.profile import Profile, find_profile
 from volflow.errors import PlanError
 

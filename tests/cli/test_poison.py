@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.engine.cluster import Room
 from volflow.io.volume import Volume
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.engine.runs import wait_for
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.io.lock import RunLock
 from volflow.io.volume import Volume
 

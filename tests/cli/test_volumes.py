@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.io.volume import Volume
 from volflow.metrics.voxel import contingency, scores

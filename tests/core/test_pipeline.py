@@ -9,12 +9,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volflow.core.mistakes import Where, dotted
-from volflow.core.overrides import default_step_name
-from volflow.core.pipeline import absolute, dump, from_dict, load, read
-from volflow.core.schema import schema
-from volflow.core.shipped import shipped
-from volflow.core.yaml_lines import read_yaml
+from volflow.config.bundled import shipped
+from volflow.config.file import read_yaml
+from volflow.config.overrides import default_step_name
+from volflow.config.pipeline import absolute, dump, from_dict, load, read
+from volflow.config.problems import Where, dotted
+from volflow.config.schema import schema
 from volflow.errors import PlanError
 
 GOOD = """\

@@ -10,8 +10,8 @@ import pytest
 import tifffile
 
 from tests.engine.plan_cases import BOUNDS
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.io.volume import Volume
 

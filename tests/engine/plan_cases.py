@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from volflow.config.pipeline import read
 from volflow.core.geometry import Box
-from volflow.core.pipeline import read
 from volflow.engine.job import Job, Plan
 from volflow.engine.plan import plan_draft
 from volflow.errors import PlanError

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import psutil
 
+from volflow.config.pipeline import VolumeSpec, from_dict
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec, from_dict
 from volflow.engine.job import Plan
 from volflow.engine.plan import plan
 from volflow.io.volume import Volume

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.toys import Nothing
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer, Pass
 from volflow.engine.api import make_plan
 from volflow.engine.job import Job

@@ -19,12 +19,12 @@ from tests.engine.plan_cases import (
     planned,
 )
 from tests.strategies import boxes, triples
+from volflow.config.bundled import shipped
+from volflow.config.pipeline import VolumeSpec, load
+from volflow.config.problems import Mistakes, Where
+from volflow.config.wiring import WiredStep, wire
 from volflow.core.geometry import BlockGrid, Box, triple
-from volflow.core.mistakes import Mistakes, Where
-from volflow.core.pipeline import VolumeSpec, load
-from volflow.core.shipped import shipped
 from volflow.core.stage import installed_stages
-from volflow.core.wiring import WiredStep, wire
 from volflow.engine.checks import check_fit, chunk_of, nearest
 from volflow.engine.job import RecordSource, Source
 from volflow.engine.planner import PROCESS

@@ -12,7 +12,7 @@ from tests.engine.plan_cases import (
     mistakes,
     planned,
 )
-from volflow.core.pipeline import load
+from volflow.config.pipeline import load
 from volflow.engine.plan import plan
 from volflow.errors import PlanError
 

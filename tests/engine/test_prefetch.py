@@ -185,7 +185,7 @@ def test_a_chunk_that_is_missing_fails_its_own_block_and_no_other(run, tmp_path,
 
 
 def test_memory_decides_whether_there_is_room(tmp_path):
-    from volflow.core.pipeline import from_dict
+    from volflow.config.pipeline import from_dict
     from volflow.engine.plan import plan
 
     document = {

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.runs import planned, toy
-from volflow.core.shipped import shipped
+from volflow.config.bundled import shipped
 from volflow.engine.job import Plan
 from volflow.engine.joining import PER_JOB, take_gpu
 from volflow.engine.preflight import preflight, scripts

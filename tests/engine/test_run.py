@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.engine.runs import BOUNDS, expected_index, files, layer, planned, toy
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.engine.run import execute, failures, gaps, run_one
 from volflow.engine.status import status
@@ -205,7 +205,7 @@ import sys
 from pathlib import Path
 from tests.engine.runs import planned, toy
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.engine.run import execute
 execute(planned(Path({str(tmp_path)!r}), toy("Index")))

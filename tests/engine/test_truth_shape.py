@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.engine.api import make_plan
 from volflow.errors import PlanError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import volflow
-from volflow.core.pipeline import VolumeSpec
+from volflow.config.pipeline import VolumeSpec
 from volflow.engine.job import RunResult
 from volflow.io.volume import Volume
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from volflow.checkpoints.header import Header
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.engine.api import run
 from volflow.io.volume import Volume

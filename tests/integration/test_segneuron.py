@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.networks import ARGUMENTS, OFFSETS, header, network
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.engine.api import make_plan, run
 from volflow.io.volume import Volume

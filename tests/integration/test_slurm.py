@@ -25,7 +25,7 @@ from tests.integration.slurm_site import (
     state,
     told_of,
 )
-from volflow.core.pipeline import dump
+from volflow.config.pipeline import dump
 from volflow.engine.job import Plan
 from volflow.engine.ranges import job_path
 from volflow.engine.run import execute

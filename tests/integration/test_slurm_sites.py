@@ -11,7 +11,7 @@ from tests.engine.runs import expected_index, planned, toy
 from tests.integration.slurm_site import Noting, assert_nothing_left, profile
 from tests.integration.witness import accounts
 from tests.io.conftest import s3, s3_endpoint  # noqa: F401  (fixtures)
-from volflow.core.pipeline import VolumeSpec
+from volflow.config.pipeline import VolumeSpec
 from volflow.engine.history import history
 from volflow.engine.preflight import preflight, scripts
 from volflow.engine.roster import Roster

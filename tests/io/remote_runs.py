@@ -6,8 +6,8 @@ import numpy as np
 
 from tests.engine.runs import BOUNDS as WHOLE
 from tests.engine.runs import expected_index, planned, toy
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.engine.job import Plan, RunResult
 from volflow.engine.ranges import job_path
 from volflow.engine.run import execute

@@ -10,8 +10,8 @@ import pytest
 from tests.io.conftest import STORES
 from tests.io.test_lock import wait_for_beats
 from tests.io.test_volume import SEGMENTATION, noise
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.errors import RunHeld, StorageError
 from volflow.io.ledger import Ledger, owner, set_owner
 from volflow.io.lock import KEY, RunLock

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.io.test_volume import boxes, boxes_near, place
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.volume import Volume

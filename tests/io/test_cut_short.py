@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.records import Records

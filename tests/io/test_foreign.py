@@ -10,8 +10,8 @@ import pytest
 import tensorstore as ts
 
 from tests.io.test_volume import noise
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.volume import Volume

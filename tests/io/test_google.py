@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.io.faulty_proxy import FaultyProxy
-from volflow.core.pipeline import VolumeSpec
+from volflow.config.pipeline import VolumeSpec
 from volflow.errors import StorageError
 from volflow.io import address
 from volflow.io.address import CHUNKED

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.engine.runs import planned, toy
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.engine.ranges import job_path
 from volflow.engine.run import execute, prepare

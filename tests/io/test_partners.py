@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import triples
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io import labels

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.io.test_volume import boxes, noise
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.volume import Volume

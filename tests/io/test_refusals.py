@@ -9,7 +9,7 @@ import pytest
 from tests.engine.runs import planned, toy
 from tests.io.faulty_proxy import FaultyProxy
 from tests.io.servers import refusing_port, s3_server
-from volflow.core.pipeline import VolumeSpec
+from volflow.config.pipeline import VolumeSpec
 from volflow.errors import PlanError, StorageError
 from volflow.io import address, remote
 from volflow.io.lock import KEY, RunLock

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.io.test_volume import boxes_near, noise
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.errors import StorageError
 from volflow.io import stacks
 from volflow.io.volume import Volume

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.engine.runs import planned, toy
 from tests.io.test_foreign import multiscales, scaled, space, write_array, write_json
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.errors import PlanError, StorageError
 from volflow.io.volume import Volume

@@ -9,8 +9,8 @@ import pytest
 
 from tests.stages.contract import Case, StageContract
 from tests.stages.contract import run as run_stage
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.engine.api import make_plan, run
 from volflow.errors import PlanError

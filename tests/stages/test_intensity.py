@@ -11,8 +11,8 @@ from hypothesis import given, settings
 
 from tests.stages.contract import Case, StageContract, filled
 from tests.strategies import triples
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer, Previous, Record, find_stage
 from volflow.engine.api import run as run_pipeline
 from volflow.io.volume import Volume

@@ -19,8 +19,8 @@ import volflow
 from tests import reference
 from tests.harness import Memory, run_stage
 from tests.stages.contract import Case, StageContract
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer, find_stage
 from volflow.io.volume import Volume
 from volflow.stages.fragments import Fragments

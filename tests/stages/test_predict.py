@@ -14,8 +14,8 @@ import torch
 from tests.networks import ARGUMENTS, FIXED, OFFSETS, checkpoint, header, network
 from tests.stages.contract import Case, StageContract, run
 from volflow.checkpoints.header import Padding
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer, find_stage
 from volflow.engine.api import make_plan
 from volflow.engine.api import run as run_pipeline

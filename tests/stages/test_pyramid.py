@@ -11,8 +11,8 @@ import volflow
 from tests.segment.test_pyramid import slow_pool
 from tests.stages.contract import Case, StageContract, run
 from tests.strategies import boxes, triples
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Pass, find_stage
 from volflow.engine.api import make_plan
 from volflow.io.volume import Volume

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.stages.contract import Case, StageContract
 from tests.stages.contract import run as run_stage
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.engine.api import run
 from volflow.io.volume import Volume

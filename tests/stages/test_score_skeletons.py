@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.skeleton import Skeleton, from_edges
 from volflow.core.stage import Layer, find_stage
 from volflow.engine.api import make_plan

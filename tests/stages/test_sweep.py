@@ -13,8 +13,8 @@ import volflow
 from tests.harness import Memory, run_stage
 from tests.stages.contract import filled
 from tests.stages.test_thresholds import segmentations, smooth
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.skeleton import Skeleton
 from volflow.core.stage import Columns, Layer, Record
 from volflow.engine.api import make_plan

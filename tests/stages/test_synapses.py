@@ -21,8 +21,8 @@ import volflow
 from tests.stages.contract import Case, StageContract, filled
 from tests.strategies import triples
 from volflow.cli import main
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer, Record, find_stage
 from volflow.engine.shuffle import partition
 from volflow.io.partners import NEURONS as NEURON_COLUMNS

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 from numpy.testing import assert_array_equal
 
 from tests.view.paint import BOUNDS, RESOLUTION, expected, painted
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.io.volume import Volume
 from volflow.view.layers import run_layers

@@ -75,7 +75,7 @@ def convert(
 
 
 def _opened(source: str, nm: list[float] | None) -> Volume:
-    from volflow.core.pipeline import VolumeSpec
+    from volflow.config.pipeline import VolumeSpec
     from volflow.io.volume import Volume
 
     spec = VolumeSpec.model_validate({"path": source, "resolution": nm})

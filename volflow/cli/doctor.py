@@ -128,7 +128,7 @@ def check_stages() -> Iterator[Finding]:
 
 def check_files() -> Iterator[Finding]:
     """The pipelines and cluster profiles that travel with volflow."""
-    from volflow.core.shipped import shipped
+    from volflow.config.bundled import shipped
 
     for folder in ("pipelines", "deploy"):
         found = ", ".join(shipped(folder))
@@ -178,8 +178,8 @@ def check_volume() -> Iterator[Finding]:
     """A tiny volume of each format that volflow writes, written and read back."""
     import numpy as np
 
+    from volflow.config.pipeline import VolumeSpec
     from volflow.core.geometry import Box
-    from volflow.core.pipeline import VolumeSpec
     from volflow.core.stage import Layer
     from volflow.io.volume import Volume
 

@@ -101,6 +101,6 @@ def schema() -> None:
 
     Editors use it to check and complete while one types.
     """
-    from volflow.core.schema import schema
+    from volflow.config.schema import schema
 
     click.echo(json.dumps(schema(), indent=1))

@@ -27,7 +27,7 @@ def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
     encoder.safetensors, lies in its folder `out`: a training begins with it where its file says
     `start_encoder`.
     """
-    from volflow.core.shipped import find_shipped
+    from volflow.config.bundled import find_shipped
 
     try:
         import torch  # noqa: F401  # the message below is better than what a module would say

@@ -17,7 +17,7 @@ from volflow.cli import BLOCKS_FAILED, INTERRUPTED, STALLED, UNMET, options
 from volflow.errors import PlanError, RunHeld, VolflowError
 
 if TYPE_CHECKING:
-    from volflow.core.pipeline import Pipeline
+    from volflow.config.pipeline import Pipeline
     from volflow.engine.job import Plan, RunResult
     from volflow.engine.profile import OnStall, Profile
 
@@ -231,7 +231,7 @@ def kept_pipeline(
     """
     import yaml
 
-    from volflow.core.pipeline import from_dict
+    from volflow.config.pipeline import from_dict
     from volflow.io.store import Store
 
     text = Store(address).read("pipeline.yaml")

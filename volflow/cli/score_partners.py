@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from volflow.config.pipeline import Pipeline
 from volflow.core.geometry import Box
-from volflow.core.pipeline import Pipeline
 from volflow.errors import StorageError, VolflowError
 from volflow.io.labels import labels_at
 from volflow.io.nodes import Resolution, voxels_of

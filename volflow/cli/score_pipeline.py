@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from volflow.config.pipeline import Pipeline, from_dict
+from volflow.config.problems import closest
 from volflow.core.geometry import Box
-from volflow.core.mistakes import closest
-from volflow.core.pipeline import Pipeline, from_dict
 from volflow.errors import PlanError, StorageError, VolflowError
 from volflow.io.address import SKELETONS, Address
 from volflow.io.store import Store

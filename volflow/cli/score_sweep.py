@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from volflow.core.pipeline import Pipeline, from_dict
+from volflow.config.pipeline import Pipeline, from_dict
 from volflow.errors import PlanError
 from volflow.io.address import Address
 from volflow.io.store import Store

@@ -16,7 +16,7 @@ from volflow.errors import PlanError
 if TYPE_CHECKING:
     from volflow.cli.score_partners import Pairing, PartnerTables
     from volflow.cli.score_pipeline import Request
-    from volflow.core.pipeline import Pipeline
+    from volflow.config.pipeline import Pipeline
     from volflow.engine.job import Plan, RunResult
     from volflow.engine.profile import Profile
 

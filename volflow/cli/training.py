@@ -32,7 +32,7 @@ def train(config: str, overrides: tuple[str, ...], check: bool, export: str | No
     training that was interrupted goes on when it is started again; the best checkpoint by
     validation, best.safetensors, and a picture of it beside the truth lie in its folder `out`.
     """
-    from volflow.core.shipped import find_shipped
+    from volflow.config.bundled import find_shipped
     from volflow.train.config import load
 
     try:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from volflow.core.pipeline import Draft, Pipeline, from_dict, read
-from volflow.core.shipped import find_shipped
+from volflow.config.bundled import find_shipped
+from volflow.config.pipeline import Draft, Pipeline, from_dict, read
 from volflow.engine.cluster import Room
 from volflow.engine.job import Plan, RunResult
 from volflow.engine.plan import plan_draft

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from volflow.config.pipeline import VolumeSpec
+from volflow.config.problems import Mistakes
+from volflow.config.wiring import WiredStep
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
-from volflow.core.mistakes import Mistakes
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer, Pass
-from volflow.core.wiring import WiredStep
 from volflow.engine.job import PlannedStep, Resolution, Target
 from volflow.errors import StorageError
 from volflow.io.address import Address

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from volflow.config.pipeline import Pipeline, VolumeSpec
+from volflow.config.problems import Mistakes
+from volflow.config.wiring import Wiring
 from volflow.core.geometry import Box, Triple, triple
-from volflow.core.mistakes import Mistakes
-from volflow.core.pipeline import Pipeline, VolumeSpec
-from volflow.core.wiring import Wiring
 from volflow.engine.checks import MOST_VOXELS, check_bounds, check_resolution, listed, same
 from volflow.engine.digest import digest, foreign_content
 from volflow.engine.job import Mask, Resolution, SkeletonSource

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from volflow.core.mistakes import closest
+from volflow.config.problems import closest
 from volflow.engine.status import outline
 from volflow.errors import PlanError
 from volflow.io.ledger import Ledger

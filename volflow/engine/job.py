@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.core.geometry import Box, Triple
-from volflow.core.pipeline import Pipeline, VolumeSpec
 from volflow.core.stage import Columns, Layer, Pass, Stage
 
 Resolution = tuple[float, float, float]

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from volflow.config.pipeline import Pipeline, VolumeSpec
+from volflow.config.problems import Mistakes
+from volflow.config.wiring import Wiring
 from volflow.core.geometry import Box
-from volflow.core.mistakes import Mistakes
-from volflow.core.pipeline import Pipeline, VolumeSpec
 from volflow.core.stage import Layer
-from volflow.core.wiring import Wiring
 from volflow.engine.job import Resolution
 
 

@@ -7,9 +7,9 @@ Planner    step by step: digests, targets, one job per pass, memory and bytes
 
 from __future__ import annotations
 
-from volflow.core.mistakes import Mistakes, closest
-from volflow.core.pipeline import Draft, Pipeline
-from volflow.core.wiring import Wiring, wire
+from volflow.config.pipeline import Draft, Pipeline
+from volflow.config.problems import Mistakes, closest
+from volflow.config.wiring import Wiring, wire
 from volflow.engine import checks
 from volflow.engine.ground import survey
 from volflow.engine.job import Plan

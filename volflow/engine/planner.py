@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from volflow.config.pipeline import Pipeline, VolumeSpec
+from volflow.config.problems import Mistakes
+from volflow.config.wiring import WiredStep, Wiring
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
-from volflow.core.mistakes import Mistakes
-from volflow.core.pipeline import Pipeline, VolumeSpec
 from volflow.core.stage import Columns, Grouping, Layer, Pass, Reduction, Stage
-from volflow.core.wiring import WiredStep, Wiring
 from volflow.engine import checks
 from volflow.engine.digest import layout, step_content, step_digest
 from volflow.engine.ground import Ground

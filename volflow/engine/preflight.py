@@ -7,7 +7,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from volflow.core.mistakes import KeyPath, Mistakes, closest
+from volflow.config.problems import KeyPath, Mistakes, closest
 from volflow.engine.job import Plan
 from volflow.engine.pools import pool_of
 from volflow.engine.ports import interfaces, is_free

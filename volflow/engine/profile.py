@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
-from volflow.core.mistakes import KeyPath, Mistakes, Where, closest, keys_of
-from volflow.core.pipeline import Name, Spec
-from volflow.core.shipped import find_shipped
-from volflow.core.yaml_lines import read_yaml
+from volflow.config.bundled import find_shipped
+from volflow.config.file import read_yaml
+from volflow.config.pipeline import Name, Spec
+from volflow.config.problems import KeyPath, Mistakes, Where, closest, keys_of
 from volflow.engine.units import Duration, Memory
 from volflow.errors import PlanError
 

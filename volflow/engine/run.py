@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from volflow.core.pipeline import dump
+from volflow.config.pipeline import dump
 from volflow.core.stage import Grouping, Layer, Reduction
 from volflow.engine import shuffle
 from volflow.engine.cluster import Crew, Need, connect

@@ -18,8 +18,8 @@ from statistics import median
 
 import psutil
 
+from volflow.config.pipeline import Pipeline
 from volflow.core.geometry import Box, Triple, triple
-from volflow.core.pipeline import Pipeline
 from volflow.engine.child import Child
 from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.part import job_in

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple, triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.errors import StorageError
 from volflow.io.voxels import Layout, Voxels, placed
 

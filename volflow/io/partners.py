@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volflow.core.mistakes import closest
+from volflow.config.problems import closest
 from volflow.errors import StorageError
 from volflow.io.address import TABLES, Address
 from volflow.io.store import Store

@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple, triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED
 from volflow.io.precomputed import DTYPES, SEGMENTATIONS, scale_entry, scale_key

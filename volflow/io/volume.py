@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
-from volflow.core.pipeline import VolumeSpec
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io import n5, omezarr, precomputed, stacks

@@ -10,11 +10,11 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 
 from volflow.checkpoints.find import shipped_networks
 from volflow.checkpoints.header import Fraction, Nanometres, Normalisation, Padding, Reach, Sides
+from volflow.config.file import read_yaml
+from volflow.config.overrides import Overridden, apply
+from volflow.config.pipeline import VolumeSpec, absolute
+from volflow.config.problems import KeyPath, Mistakes, Where, closest, keys_of
 from volflow.core.geometry import Triple
-from volflow.core.mistakes import KeyPath, Mistakes, Where, closest, keys_of
-from volflow.core.overrides import Overridden, apply
-from volflow.core.pipeline import VolumeSpec, absolute
-from volflow.core.yaml_lines import read_yaml
 from volflow.errors import PlanError
 from volflow.train.augment import Augmentation
 from volflow.train.network_config import NetworkSpec

@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from volflow.checkpoints.header import Nanometres, Normalisation, Sides
+from volflow.config.file import read_yaml
+from volflow.config.overrides import Overridden, apply
+from volflow.config.pipeline import VolumeSpec, absolute
+from volflow.config.problems import KeyPath, Mistakes, Where, keys_of
 from volflow.core.geometry import Box, Triple
-from volflow.core.mistakes import KeyPath, Mistakes, Where, keys_of
-from volflow.core.overrides import Overridden, apply
-from volflow.core.pipeline import VolumeSpec, absolute
-from volflow.core.yaml_lines import read_yaml
 from volflow.errors import PlanError
 from volflow.train.masking import CELL, DEPTHS, SIDES
 from volflow.train.source_config import Count, Part, Positive, Synthetic

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from volflow.checkpoints.header import Fraction, Nanometres
+from volflow.config.pipeline import Name, VolumeSpec, absolute
 from volflow.core.geometry import Box
-from volflow.core.pipeline import Name, VolumeSpec, absolute
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

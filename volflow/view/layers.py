@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from volflow.core.pipeline import Pipeline, VolumeSpec, from_dict
+from volflow.config.pipeline import Pipeline, VolumeSpec, from_dict
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import Address
 from volflow.io.store import Store

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from volflow.core.pipeline import VolumeSpec
+from volflow.config.pipeline import VolumeSpec
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import Address
 from volflow.io.link import PUBLIC_VIEWER, LinkLayer, Place, link, viewer_state

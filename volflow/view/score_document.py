@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from volflow.core.pipeline import Pipeline, StepSpec
+from volflow.config.pipeline import Pipeline, StepSpec
 from volflow.core.stage import find_stage
 from volflow.errors import StorageError, VolflowError
 from volflow.io.store import Store

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from volflow.core.mistakes import KeyPath, Mistakes, closest
+from volflow.config.problems import KeyPath, Mistakes, closest
 
 STAGE_PARAMETERS = "with"
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from volflow.core.pipeline import Pipeline
+from volflow.config.pipeline import Pipeline
 from volflow.core.stage import find_stage, installed_stages
 from volflow.errors import PlanError
 

@@ -25,10 +25,10 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from volflow.config.file import read_yaml
+from volflow.config.overrides import Overridden, apply
+from volflow.config.problems import KeyPath, Mistakes, Where, keys_of
 from volflow.core.geometry import Box, Triple
-from volflow.core.mistakes import KeyPath, Mistakes, Where, keys_of
-from volflow.core.overrides import Overridden, apply
-from volflow.core.yaml_lines import read_yaml
 from volflow.errors import PlanError
 
 NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_-]*"

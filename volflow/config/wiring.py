@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from volflow.config.overrides import default_step_name
+from volflow.config.pipeline import Pipeline, StepSpec
+from volflow.config.problems import Mistakes, closest, keys_of
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.mistakes import Mistakes, closest, keys_of
-from volflow.core.overrides import default_step_name
-from volflow.core.pipeline import Pipeline, StepSpec
 from volflow.core.stage import Columns, Layer, Reduction, Stage, find_stage
 from volflow.errors import PlanError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from volflow.core.mistakes import KeyPath
+from volflow.config.problems import KeyPath
 
 MOST_VALUES = 100_000  # aliases of aliases grow without bound; no pipeline comes near
 MERGE_TAG = "tag:yaml.org,2002:merge"

@@ -1,0 +1,1 @@
+"""The YAML files: pipelines read, checked and wired; nothing is opened."""
