@@ -18,7 +18,7 @@ from volflow.core.geometry import Block, BlockGrid, Box
 from volflow.core.stage import Stage
 from volflow.engine.cluster import connect
 from volflow.engine.job import StepResult
-from volflow.engine.plan import plan
+from volflow.engine.plan.plan import plan
 from volflow.engine.run import prepare, run_step
 from volflow.engine.watch import Watcher
 

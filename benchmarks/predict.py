@@ -32,7 +32,7 @@ from volflow.config.pipeline import VolumeSpec, from_dict
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Layer
 from volflow.engine.job import Plan
-from volflow.engine.plan import plan
+from volflow.engine.plan.plan import plan
 from volflow.engine.ranges import run_range
 from volflow.engine.run import prepare
 from volflow.io.volume import Volume

@@ -22,7 +22,7 @@ from volflow.config.pipeline import from_dict
 from volflow.core.geometry import Block, Box
 from volflow.core.stage import Stage
 from volflow.engine.job import Plan, PlannedStep, StepResult
-from volflow.engine.plan import plan
+from volflow.engine.plan.plan import plan
 from volflow.engine.ranges import job_path
 from volflow.engine.run import execute
 from volflow.engine.status import status

@@ -10,7 +10,7 @@ import pytest
 from volflow.config.pipeline import read
 from volflow.core.geometry import Box
 from volflow.engine.job import Job, Plan
-from volflow.engine.plan import plan_draft
+from volflow.engine.plan.plan import plan_draft
 from volflow.errors import PlanError
 
 BOUNDS = Box((4, 0, 10), (44, 70, 60))

@@ -14,7 +14,7 @@ import psutil
 from volflow.config.pipeline import VolumeSpec, from_dict
 from volflow.core.geometry import Box
 from volflow.engine.job import Plan
-from volflow.engine.plan import plan
+from volflow.engine.plan.plan import plan
 from volflow.io.volume import Volume
 
 TOYS = "tests.engine.toys"

@@ -25,9 +25,9 @@ from volflow.config.problems import Mistakes, Where
 from volflow.config.wiring import WiredStep, wire
 from volflow.core.geometry import BlockGrid, Box, triple
 from volflow.core.stage import installed_stages
-from volflow.engine.checks import check_fit, chunk_of, nearest
 from volflow.engine.job import RecordSource, Source
-from volflow.engine.planner import PROCESS
+from volflow.engine.plan.checks import check_fit, chunk_of, nearest
+from volflow.engine.plan.planner import PROCESS
 from volflow.io.ledger import set_owner
 
 # --- a plan --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tests.engine.plan_cases import (
     planned,
 )
 from volflow.config.pipeline import load
-from volflow.engine.plan import plan
+from volflow.engine.plan.plan import plan
 from volflow.errors import PlanError
 
 # --- mistakes ------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from volflow.engine import ranges
 from volflow.engine.ahead import ReadAhead
 from volflow.engine.child import Child
 from volflow.engine.crew import Pieces
-from volflow.engine.planner import PROCESS
+from volflow.engine.plan.planner import PROCESS
 from volflow.engine.run import execute, prepare
 from volflow.errors import StorageError
 from volflow.io.volume import Volume
@@ -186,7 +186,7 @@ def test_a_chunk_that_is_missing_fails_its_own_block_and_no_other(run, tmp_path,
 
 def test_memory_decides_whether_there_is_room(tmp_path):
     from volflow.config.pipeline import from_dict
-    from volflow.engine.plan import plan
+    from volflow.engine.plan.plan import plan
 
     document = {
         "run": str(tmp_path),

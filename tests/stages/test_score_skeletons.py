@@ -16,7 +16,7 @@ from volflow.core.skeleton import Skeleton, from_edges
 from volflow.core.stage import Layer, find_stage
 from volflow.engine.api import make_plan
 from volflow.engine.api import run as run_pipeline
-from volflow.engine.planner import PROCESS
+from volflow.engine.plan.planner import PROCESS
 from volflow.errors import PlanError
 from volflow.io.nodes import NODE_BYTES
 from volflow.io.skeletons import write_skeletons

@@ -15,7 +15,7 @@ from volflow.config.bundled import find_shipped
 from volflow.config.pipeline import Draft, Pipeline, from_dict, read
 from volflow.engine.cluster import Room
 from volflow.engine.job import Plan, RunResult
-from volflow.engine.plan import plan_draft
+from volflow.engine.plan.plan import plan_draft
 from volflow.engine.preflight import preflight
 from volflow.engine.profile import OnStall, Profile, find_profile
 from volflow.engine.report import summary

@@ -20,7 +20,7 @@ from volflow.core.geometry import Box
 from volflow.core.stage import Grouping, Pass, Reduction, Stage
 from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.part import kinds
-from volflow.engine.planner import PROCESS
+from volflow.engine.plan.planner import PROCESS
 
 BLOCK_BY_BLOCK = ("map", "leaf", "rows", "finish")
 PASS_SECONDS = 0.03  # from a pass's last block to the next one's first; measured: 0.02 to 0.04

@@ -23,8 +23,8 @@ from volflow.core.geometry import Box, Triple, triple
 from volflow.engine.child import Child
 from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.part import job_in
-from volflow.engine.plan import plan as planned
-from volflow.engine.planner import PROCESS
+from volflow.engine.plan.plan import plan as planned
+from volflow.engine.plan.planner import PROCESS
 from volflow.engine.ranges import Outcome
 from volflow.engine.run import prepare
 from volflow.engine.scaling import Key, StepEstimate, Tried, estimate, key_of, passed, units

@@ -9,10 +9,10 @@ from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Mistakes
 from volflow.config.wiring import Wiring
 from volflow.core.geometry import Box, Triple, triple
-from volflow.engine.checks import MOST_VOXELS, check_bounds, check_resolution, listed, same
-from volflow.engine.digest import digest, foreign_content
 from volflow.engine.job import Mask, Resolution, SkeletonSource
-from volflow.engine.offline import Assumed, assumed
+from volflow.engine.plan.checks import MOST_VOXELS, check_bounds, check_resolution, listed, same
+from volflow.engine.plan.declared_volume import Assumed, assumed
+from volflow.engine.plan.digest import digest, foreign_content
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, SKELETONS, Address
 from volflow.io.ledger import owner

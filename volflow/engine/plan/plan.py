@@ -10,10 +10,10 @@ from __future__ import annotations
 from volflow.config.pipeline import Draft, Pipeline
 from volflow.config.problems import Mistakes, closest
 from volflow.config.wiring import Wiring, wire
-from volflow.engine import checks
-from volflow.engine.ground import survey
 from volflow.engine.job import Plan
-from volflow.engine.planner import Planner
+from volflow.engine.plan import checks
+from volflow.engine.plan.inputs import survey
+from volflow.engine.plan.planner import Planner
 from volflow.errors import PlanError
 
 
@@ -55,7 +55,7 @@ def plan_draft(
     """Plan what a file says; its own mistakes and those of planning are told together.
 
     With `offline` no volume is opened and no store asked: those that are read are taken as they
-    are declared (`engine/offline.py`). Such a plan is for reading, not for running.
+    are declared (`engine/plan/declared_volume.py`). Such a plan is for reading, not for running.
 
     Raises
     ------

@@ -12,9 +12,6 @@ from volflow.config.problems import Mistakes
 from volflow.config.wiring import WiredStep, Wiring
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
 from volflow.core.stage import Columns, Grouping, Layer, Pass, Reduction, Stage
-from volflow.engine import checks
-from volflow.engine.digest import layout, step_content, step_digest
-from volflow.engine.ground import Ground
 from volflow.engine.job import (
     Job,
     PlannedStep,
@@ -24,6 +21,9 @@ from volflow.engine.job import (
     Source,
     Target,
 )
+from volflow.engine.plan import checks
+from volflow.engine.plan.digest import layout, step_content, step_digest
+from volflow.engine.plan.inputs import Ground
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.nodes import NODE_BYTES

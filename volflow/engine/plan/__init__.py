@@ -1,0 +1,1 @@
+"""Planning: inputs opened, steps checked, digests and jobs computed before anything starts."""
