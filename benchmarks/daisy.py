@@ -26,7 +26,7 @@ from typing import NamedTuple
 import psutil
 
 from benchmarks.scale import LAYER, plan_of
-from volflow.engine.run import execute
+from volflow.engine.driver import execute
 
 SIDE_OF_DAISY = Path(__file__).with_name("daisy_side.py")
 DAISY = "2.0.0"

@@ -20,7 +20,7 @@ from benchmarks.data import AFFINITY, RESOLUTION, labels, mirrored
 from volflow.core.geometry import Block, Triple
 from volflow.engine.api import make_plan
 from volflow.engine.job import Job
-from volflow.engine.ranges import job_path
+from volflow.engine.worker.block_range import job_path
 from volflow.io.ledger import Ledger
 from volflow.io.records import Records
 

@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.plan_true import plans
-from volflow.engine.child import DASKS_MALLOC, Child
+from volflow.engine.driver import prepare
 from volflow.engine.job import Plan
-from volflow.engine.run import prepare
+from volflow.engine.worker.child_process import DASKS_MALLOC, Child
 
 ROUNDS = 3
 

@@ -17,7 +17,7 @@ from typing import Any
 import volflow
 from benchmarks.data import mirrored
 from volflow.engine.api import make_plan
-from volflow.engine.ranges import job_path
+from volflow.engine.worker.block_range import job_path
 from volflow.io.ledger import Ledger
 
 BLOCK = 64

@@ -17,9 +17,9 @@ from volflow.config.pipeline import from_dict
 from volflow.core.geometry import Block, BlockGrid, Box
 from volflow.core.stage import Stage
 from volflow.engine.cluster import connect
+from volflow.engine.driver import prepare, run_step
 from volflow.engine.job import StepResult
 from volflow.engine.plan.plan import plan
-from volflow.engine.run import prepare, run_step
 from volflow.engine.watch import Watcher
 
 

@@ -24,10 +24,10 @@ from pathlib import Path
 
 from benchmarks.data import DATA, FIB25, RESOLUTION, labels, mirrored
 from volflow.engine.api import make_plan
+from volflow.engine.driver import execute
 from volflow.engine.job import Plan
-from volflow.engine.ranges import job_path
-from volflow.engine.run import execute
 from volflow.engine.trial import hours, stored_bytes, try_out
+from volflow.engine.worker.block_range import job_path
 from volflow.io.ledger import Ledger
 
 SHAPE = (320, 256, 256)

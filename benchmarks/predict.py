@@ -31,10 +31,10 @@ from volflow.checkpoints.header import Header, Normalisation
 from volflow.config.pipeline import VolumeSpec, from_dict
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Layer
+from volflow.engine.driver import prepare
 from volflow.engine.job import Plan
 from volflow.engine.plan.plan import plan
-from volflow.engine.ranges import run_range
-from volflow.engine.run import prepare
+from volflow.engine.worker.block_range import run_range
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import load_checkpoint, save_checkpoint
 from volflow.models.inference import Inference

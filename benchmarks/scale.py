@@ -21,12 +21,12 @@ import psutil
 from volflow.config.pipeline import from_dict
 from volflow.core.geometry import Block, Box
 from volflow.core.stage import Stage
+from volflow.engine.driver import execute
 from volflow.engine.job import Plan, PlannedStep, StepResult
 from volflow.engine.plan.plan import plan
-from volflow.engine.ranges import job_path
-from volflow.engine.run import execute
 from volflow.engine.status import status
 from volflow.engine.watch import Watcher
+from volflow.engine.worker.block_range import job_path
 
 SIDE = 64
 LAYER = 10_000  # blocks of one layer

@@ -22,8 +22,8 @@ from typing import Any
 import psutil
 
 from tests.engine.runs import files, planned, toy
+from volflow.engine.driver import execute
 from volflow.engine.job import Plan
-from volflow.engine.run import execute
 
 VICTIMS = ("child", "worker", "driver", "scheduler")
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ WORKERS = 2
 PATIENCE = 400.0  # seconds for a driver to end; it takes ten on an idle machine
 GOING = 120.0  # seconds in which whoever belonged to a run has to be gone
 COMPARED = ("index", "double", "blur", "records", "results")
-IS_A_BLOCK_CHILD = "volflow.engine.child"
+IS_A_BLOCK_CHILD = "volflow.engine.worker.child_process"
 
 Blocks = dict[str, set[int]]
 

@@ -21,9 +21,9 @@ from tests.io.faulty_proxy import KINDS, RARE, FaultyProxy
 from tests.io.remote_runs import objects, small_run
 from tests.io.servers import BUCKET, gcs_server, s3_server
 from volflow.core.stage import Grouping, Reduction
+from volflow.engine.driver import execute
 from volflow.engine.job import Plan
-from volflow.engine.ranges import job_path
-from volflow.engine.run import execute
+from volflow.engine.worker.block_range import job_path
 from volflow.errors import StorageError
 from volflow.io import address
 from volflow.io.ledger import Ledger

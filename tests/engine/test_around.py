@@ -7,7 +7,7 @@ import numpy as np
 from tests.engine.runs import BOUNDS, expected_index, layer, planned, toy
 from tests.engine.toys import Cross
 from volflow.core.geometry import BlockGrid
-from volflow.engine.run import execute
+from volflow.engine.driver import execute
 from volflow.io.volume import Volume
 
 ON_INDEX = {"in": dict.fromkeys(("faces", "before", "after", "alone"), "index")}

@@ -17,10 +17,10 @@ from tests.engine.runs import expected_index, layer, planned, toy
 from tests.integration.witness import accounts
 from volflow.engine import elsewhere, gpus, tls
 from volflow.engine.cluster import Need, connect
+from volflow.engine.driver import execute, prepare
 from volflow.engine.keeper import STILLBORN, Keeper, log_tail
 from volflow.engine.pools import Pools
 from volflow.engine.profile import Profile
-from volflow.engine.run import execute, prepare
 from volflow.engine.watch import Watcher
 from volflow.errors import ClusterError
 

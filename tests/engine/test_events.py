@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.engine.runs import planned, toy
+from volflow.engine.driver import execute
 from volflow.engine.events import EventLog, read_events
-from volflow.engine.run import execute
 from volflow.errors import StorageError
 from volflow.io.store import Store
 
@@ -52,7 +52,7 @@ def test_what_ended_a_run_early_is_in_the_log(tmp_path, monkeypatch):
     def broken(*arguments):
         raise StorageError("the disk is gone")
 
-    monkeypatch.setattr("volflow.engine.run.prepare", broken)
+    monkeypatch.setattr("volflow.engine.driver.prepare", broken)
     with pytest.raises(StorageError):
         execute(planned(tmp_path, toy("Index")))
     (ended,) = told(tmp_path, "run_ends")

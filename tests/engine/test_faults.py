@@ -20,11 +20,11 @@ from tests.engine.runs import (
     toy,
     wait_for,
 )
-from volflow.engine.child import Child
 from volflow.engine.cluster import connect
-from volflow.engine.run import execute, prepare
+from volflow.engine.driver import execute, prepare
 from volflow.engine.status import status
 from volflow.engine.watch import Watcher
+from volflow.engine.worker.child_process import Child
 from volflow.engine.workers import what_became_of
 
 pytestmark = pytest.mark.cluster
@@ -66,11 +66,11 @@ def test_each_poison_block_is_named_with_its_reason_and_the_others_are_done(tmp_
 
 
 def test_a_block_that_eats_memory_is_stopped(tmp_path):
-    from volflow.engine.child import Child, Limits
+    from volflow.engine.worker.child_process import Child, Limits
 
     plan = planned(tmp_path, toy("Poison", **{"with": {"eats": [[0, 0, 2]]}}))
     job = plan.steps[0].jobs[0]
-    from volflow.engine.run import prepare
+    from volflow.engine.driver import prepare
 
     prepare(plan.pipeline.run, plan.steps[0])
     child = Child(plan.search_path)
@@ -131,7 +131,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.engine.runs import planned, toy
-from volflow.engine.run import execute, prepare
+from volflow.engine.driver import execute, prepare
 if __name__ == "__main__":
     plan = planned(Path({run!r}), toy("Index", **{{"with": {settings!r}}}), toy("Double"))
     execute(plan, cluster="local", workers=2)
@@ -177,7 +177,7 @@ def test_a_killed_driver_leaves_no_process_and_a_run_that_resumes(tmp_path):
 
 
 def _done(plan):
-    from volflow.engine.ranges import job_path
+    from volflow.engine.worker.block_range import job_path
     from volflow.io.ledger import Ledger
 
     return Ledger(plan.pipeline.run).done(job_path(plan.steps[0].jobs[0]))
@@ -234,7 +234,7 @@ def test_of_mallocs_settings_the_users_reach_the_blocks_and_dasks_do_not(monkeyp
 
 KEEPS = """
 from pathlib import Path
-from volflow.engine.child import give_back
+from volflow.engine.worker.child_process import give_back
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -10,11 +10,11 @@ import pytest
 
 from tests.engine.disks import disk_of, mount
 from tests.engine.runs import expected_index, layer, planned, toy
-from volflow.engine.child import Child
-from volflow.engine.ranges import is_full
-from volflow.engine.run import execute, prepare
+from volflow.engine.driver import execute, prepare
 from volflow.engine.status import status
 from volflow.engine.work import run_block
+from volflow.engine.worker.block_range import is_full
+from volflow.engine.worker.child_process import Child
 from volflow.errors import StorageError, StorageFull
 
 
@@ -48,7 +48,7 @@ def test_a_block_that_finds_no_room_is_not_recorded_as_failed(tmp_path, monkeypa
             raise OSError(28, "No space left on device")
         return run_block(job, number, read)
 
-    monkeypatch.setattr("volflow.engine.ranges.run_block", full)
+    monkeypatch.setattr("volflow.engine.worker.block_range.run_block", full)
     plan = planned(tmp_path, toy("Index"))
     with pytest.raises(StorageFull, match="there is no room left"):
         execute(plan)

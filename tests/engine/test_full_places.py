@@ -11,9 +11,9 @@ import pytest
 from tests.engine.disks import disk_of
 from tests.engine.runs import files, planned, toy
 from volflow.engine.api import carry_out
+from volflow.engine.driver import execute
 from volflow.engine.job import Plan
 from volflow.engine.profile import Profile
-from volflow.engine.run import execute
 from volflow.errors import StorageFull
 from volflow.io.store import Store
 

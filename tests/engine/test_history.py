@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.runs import planned, toy
+from volflow.engine.driver import execute
 from volflow.engine.history import BINS, Bins, history
-from volflow.engine.run import execute
 from volflow.view.timeline import timeline
 
 

@@ -13,7 +13,7 @@ from tests.harness import run_in_memory
 from volflow.core.geometry import BlockGrid, Box
 from volflow.engine import trial
 from volflow.engine.api import make_plan
-from volflow.engine.run import execute
+from volflow.engine.driver import execute
 from volflow.engine.trial import middle, try_out
 from volflow.io.volume import Volume
 from volflow.stages import agglomerate

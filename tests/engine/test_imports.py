@@ -8,7 +8,7 @@ HEAVY = ("bokeh", "dask", "distributed", "numba", "rich", "scipy.sparse", "torch
 
 def test_planning_and_running_import_nothing_heavy():
     code = (
-        "import sys, volflow.engine.api, volflow.engine.child\n"
+        "import sys, volflow.engine.api, volflow.engine.worker.child_process\n"
         f"print(*[name for name in {HEAVY} if name in sys.modules])"
     )
     found = subprocess.run(

@@ -11,7 +11,7 @@ import pytest
 from tests.engine.runs import block_children, expected_index, layer, planned, toy
 from volflow.engine import nannies
 from volflow.engine.cluster import connect
-from volflow.engine.run import prepare
+from volflow.engine.driver import prepare
 
 pytestmark = pytest.mark.cluster
 

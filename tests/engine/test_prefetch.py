@@ -15,13 +15,13 @@ import pytest
 from tests.engine.runs import BOUNDS, expected_index, layer, planned, toy, wait_for
 from tests.engine.toys import Double
 from volflow.core.geometry import Block, Box, Triple
-from volflow.engine import ahead as ahead_module
-from volflow.engine import ranges
-from volflow.engine.ahead import ReadAhead
-from volflow.engine.child import Child
 from volflow.engine.crew import Pieces
+from volflow.engine.driver import execute, prepare
 from volflow.engine.plan.planner import PROCESS
-from volflow.engine.run import execute, prepare
+from volflow.engine.worker import block_range as ranges
+from volflow.engine.worker import prefetch as ahead_module
+from volflow.engine.worker.child_process import Child
+from volflow.engine.worker.prefetch import ReadAhead
 from volflow.errors import StorageError
 from volflow.io.volume import Volume
 

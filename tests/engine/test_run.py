@@ -13,7 +13,7 @@ from tests.engine.runs import BOUNDS, expected_index, files, layer, planned, toy
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
-from volflow.engine.run import execute, failures, gaps, run_one
+from volflow.engine.driver import execute, failures, gaps, run_one
 from volflow.engine.status import status
 from volflow.engine.watch import Watcher
 from volflow.errors import BlockError, PlanError
@@ -207,7 +207,7 @@ from tests.engine.runs import planned, toy
 from volflow.core.geometry import Box
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.stage import Layer
-from volflow.engine.run import execute
+from volflow.engine.driver import execute
 execute(planned(Path({str(tmp_path)!r}), toy("Index")))
 """
             told.append(

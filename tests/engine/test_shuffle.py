@@ -11,7 +11,7 @@ import pytest
 from tests.engine.runs import expected_index, planned, toy
 from volflow.core.stage import Grouping
 from volflow.engine import shuffle
-from volflow.engine.run import execute
+from volflow.engine.driver import execute
 from volflow.engine.shuffle import partition
 from volflow.engine.status import status
 from volflow.errors import StorageError

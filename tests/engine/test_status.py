@@ -9,8 +9,8 @@ import time
 import pytest
 
 from tests.engine.runs import planned, toy
+from volflow.engine.driver import execute
 from volflow.engine.invalidate import invalidate, with_dependents
-from volflow.engine.run import execute
 from volflow.engine.status import as_json, status
 from volflow.engine.watchdog import PROGRESS
 from volflow.errors import PlanError, RunHeld

@@ -15,7 +15,7 @@ from tests.engine.runs import BOUNDS, planned, toy
 from volflow.core.geometry import Box, triple
 from volflow.engine import trial
 from volflow.engine.api import make_plan
-from volflow.engine.run import execute
+from volflow.engine.driver import execute
 from volflow.engine.trial import hours, middle, stored_bytes, try_out
 from volflow.errors import BlockError
 

@@ -14,11 +14,11 @@ from tests.engine import toys
 from tests.engine.runs import block_children, expected_index, layer, planned, toy, wait_for
 from volflow.engine import watchdog
 from volflow.engine.cluster import connect
+from volflow.engine.driver import execute, prepare
 from volflow.engine.events import EventLog, read_events
-from volflow.engine.ranges import Outcome
-from volflow.engine.run import execute, prepare
 from volflow.engine.watch import Watcher
 from volflow.engine.watchdog import Watchdog
+from volflow.engine.worker.block_range import Outcome
 
 
 class Frozen:

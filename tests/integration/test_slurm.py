@@ -26,9 +26,9 @@ from tests.integration.slurm_site import (
     told_of,
 )
 from volflow.config.pipeline import dump
+from volflow.engine.driver import execute
 from volflow.engine.job import Plan
-from volflow.engine.ranges import job_path
-from volflow.engine.run import execute
+from volflow.engine.worker.block_range import job_path
 from volflow.errors import ClusterError
 from volflow.io.ledger import Ledger
 

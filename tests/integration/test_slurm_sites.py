@@ -12,10 +12,10 @@ from tests.integration.slurm_site import Noting, assert_nothing_left, profile
 from tests.integration.witness import accounts
 from tests.io.conftest import s3, s3_endpoint  # noqa: F401  (fixtures)
 from volflow.config.pipeline import VolumeSpec
+from volflow.engine.driver import execute
 from volflow.engine.history import history
 from volflow.engine.preflight import preflight, scripts
 from volflow.engine.roster import Roster
-from volflow.engine.run import execute
 from volflow.engine.slurm import label
 from volflow.io.volume import Volume
 

@@ -8,9 +8,9 @@ from tests.engine.runs import BOUNDS as WHOLE
 from tests.engine.runs import expected_index, planned, toy
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
+from volflow.engine.driver import execute
 from volflow.engine.job import Plan, RunResult
-from volflow.engine.ranges import job_path
-from volflow.engine.run import execute
+from volflow.engine.worker.block_range import job_path
 from volflow.errors import StorageError
 from volflow.io.ledger import Ledger
 from volflow.io.store import Store

@@ -4,7 +4,7 @@ import pytest
 
 from tests.io.faulty_proxy import FaultyProxy
 from tests.io.remote_runs import objects, small_run, wrongly_marked
-from volflow.engine.run import execute
+from volflow.engine.driver import execute
 from volflow.errors import RunHeld, StorageError
 from volflow.io import address
 from volflow.io.lock import KEY, RunLock

@@ -7,8 +7,8 @@ from tests.engine.runs import planned, toy
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
-from volflow.engine.ranges import job_path
-from volflow.engine.run import execute, prepare
+from volflow.engine.driver import execute, prepare
+from volflow.engine.worker.block_range import job_path
 from volflow.errors import StorageError
 from volflow.io.ledger import Ledger, owner, set_owner
 from volflow.io.store import Store

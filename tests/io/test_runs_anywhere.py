@@ -9,8 +9,8 @@ import pytest
 from tests.engine.runs import wait_for
 from tests.io.faulty_proxy import FaultyProxy
 from tests.io.remote_runs import objects, run_to_the_end, small_run, wrongly_marked
-from volflow.engine.ranges import job_path
-from volflow.engine.run import execute
+from volflow.engine.driver import execute
+from volflow.engine.worker.block_range import job_path
 from volflow.io import address
 from volflow.io.ledger import Ledger
 from volflow.io.store import Store
@@ -18,7 +18,7 @@ from volflow.io.store import Store
 DRIVER = """
 import sys
 from tests.io.remote_runs import small_run
-from volflow.engine.run import execute
+from volflow.engine.driver import execute
 execute(small_run(sys.argv[1], trace=sys.argv[2], held_by=sys.argv[3], held_from=1))
 """
 

@@ -101,7 +101,7 @@ def block(
     """
     from volflow.cli.text import duration, output
     from volflow.engine.api import make_plan
-    from volflow.engine.run import run_one
+    from volflow.engine.driver import run_one
 
     if holds_run(source):
         planned = make_plan(kept_pipeline(source, overrides, bounds))

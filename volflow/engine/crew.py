@@ -13,7 +13,7 @@ from typing import Protocol
 import psutil
 
 from volflow.engine.job import Job
-from volflow.engine.ranges import Outcome, run_range
+from volflow.engine.worker.block_range import Outcome, run_range
 
 TASK_SECONDS = 2.0  # a task costs 3 ms whatever is in it, so it is given seconds of work
 AHEAD = 4  # slow blocks in a task: the next one is read beside one, but not across tasks

@@ -31,8 +31,8 @@ from typing import Any
 
 from volflow import __version__
 from volflow.engine.job import Failure, Job, Plan, PlannedStep, RunResult, StepResult
-from volflow.engine.ranges import Outcome
 from volflow.engine.watch import Watcher
+from volflow.engine.worker.block_range import Outcome
 from volflow.errors import StorageError
 from volflow.io.store import Store
 

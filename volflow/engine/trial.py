@@ -20,14 +20,14 @@ import psutil
 
 from volflow.config.pipeline import Pipeline
 from volflow.core.geometry import Box, Triple, triple
-from volflow.engine.child import Child
+from volflow.engine.driver import prepare
 from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.part import job_in
 from volflow.engine.plan.plan import plan as planned
 from volflow.engine.plan.planner import PROCESS
-from volflow.engine.ranges import Outcome
-from volflow.engine.run import prepare
 from volflow.engine.scaling import Key, StepEstimate, Tried, estimate, key_of, passed, units
+from volflow.engine.worker.block_range import Outcome
+from volflow.engine.worker.child_process import Child
 from volflow.errors import BlockError
 
 KEPT_APART = ("ledger", "events")  # of a run's files; markers are few in a run that is not tried

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from volflow.engine.job import Failure, Job, Plan, PlannedStep, RunResult, StepResult
-from volflow.engine.ranges import Outcome
+from volflow.engine.worker.block_range import Outcome
 
 
 class Watcher:

@@ -20,8 +20,8 @@ from volflow.engine.cluster import Crew
 from volflow.engine.events import EventLog
 from volflow.engine.job import Job
 from volflow.engine.profile import OnStall
-from volflow.engine.ranges import Outcome, job_path
 from volflow.engine.watch import Watcher
+from volflow.engine.worker.block_range import Outcome, job_path
 from volflow.errors import StorageError
 from volflow.io.store import Store
 

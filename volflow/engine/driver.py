@@ -19,10 +19,16 @@ from volflow.engine.cluster import Crew, Need, connect
 from volflow.engine.events import EventLog, Recorder
 from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
 from volflow.engine.profile import OnStall, Profile
-from volflow.engine.ranges import Outcome, job_path, recorded_failures, run_range, telling_full
 from volflow.engine.scratch import remove_abandoned
 from volflow.engine.watch import Watcher
 from volflow.engine.watchdog import Watchdog
+from volflow.engine.worker.block_range import (
+    Outcome,
+    job_path,
+    recorded_failures,
+    run_range,
+    telling_full,
+)
 from volflow.errors import PlanError
 from volflow.io.ledger import Ledger, owner, set_owner
 from volflow.io.lock import RunLock

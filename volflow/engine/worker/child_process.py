@@ -29,7 +29,7 @@ from multiprocessing.connection import Connection, Pipe
 import psutil
 
 from volflow.engine.job import Failure, Job
-from volflow.engine.ranges import (
+from volflow.engine.worker.block_range import (
     Outcome,
     Progress,
     job_path,
@@ -168,7 +168,8 @@ class Child:
         if environment.get(DASKS_MALLOC[0]) == DASKS_MALLOC[1]:
             del environment[DASKS_MALLOC[0]]
         environment.setdefault(*HEAPS)
-        command = [sys.executable, "-X", "faulthandler", "-m", "volflow.engine.child"]
+        module = "volflow.engine.worker.child_process"
+        command = [sys.executable, "-X", "faulthandler", "-m", module]
         numbers = [str(theirs.fileno()), str(self.page), str(os.getpid())]
         self.process = subprocess.Popen(
             [*command, *numbers, *self.search_path],

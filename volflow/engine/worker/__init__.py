@@ -1,0 +1,1 @@
+"""The worker side: ranges of blocks, run in a child process and marked when done."""
