@@ -16,8 +16,8 @@ from typing import Any
 from volflow.config.pipeline import from_dict
 from volflow.core.geometry import Block, BlockGrid, Box
 from volflow.core.stage import Stage
-from volflow.engine.cluster import connect
 from volflow.engine.driver import prepare, run_step
+from volflow.engine.executors.connect import connect
 from volflow.engine.job import StepResult
 from volflow.engine.plan.plan import plan
 from volflow.engine.watch import Watcher

@@ -13,7 +13,7 @@ import volflow as package
 from volflow.cli import VERBS
 from volflow.cli.demo import _lacking_viewer
 from volflow.config.bundled import find_shipped, shipped
-from volflow.engine.profile import Profile, find_profile
+from volflow.engine.executors.profile import Profile, find_profile
 from volflow.errors import PlanError
 
 HEAVY = ["numba", "dask", "distributed", "tensorstore", "torch", "scipy", "pydantic", "bokeh"]

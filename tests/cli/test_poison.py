@@ -10,7 +10,7 @@ import pytest
 
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.engine.cluster import Room
+from volflow.engine.executors.connect import Room
 from volflow.io.volume import Volume
 
 pytestmark = pytest.mark.cluster

@@ -15,12 +15,14 @@ import pytest
 
 from tests.engine.runs import expected_index, layer, planned, toy
 from tests.integration.witness import accounts
-from volflow.engine import elsewhere, gpus, tls
-from volflow.engine.cluster import Need, connect
 from volflow.engine.driver import execute, prepare
-from volflow.engine.keeper import STILLBORN, Keeper, log_tail
-from volflow.engine.pools import Pools
-from volflow.engine.profile import Profile
+from volflow.engine.executors import cuda as gpus
+from volflow.engine.executors import remote_scheduler as elsewhere
+from volflow.engine.executors import tls
+from volflow.engine.executors.connect import Need, connect
+from volflow.engine.executors.profile import Profile
+from volflow.engine.executors.slurm.job_replacement import STILLBORN, Keeper, log_tail
+from volflow.engine.executors.slurm.pools import Pools
 from volflow.engine.watch import Watcher
 from volflow.errors import ClusterError
 
@@ -91,7 +93,7 @@ def scheduler(keys):
     import dask
     from distributed import LocalCluster
 
-    from volflow.engine.local import SETTINGS
+    from volflow.engine.executors.local import SETTINGS
 
     with (
         dask.config.set(SETTINGS),

@@ -20,12 +20,12 @@ from tests.engine.runs import (
     toy,
     wait_for,
 )
-from volflow.engine.cluster import connect
 from volflow.engine.driver import execute, prepare
+from volflow.engine.executors.connect import connect
+from volflow.engine.executors.dask import what_became_of
 from volflow.engine.status import status
 from volflow.engine.watch import Watcher
 from volflow.engine.worker.child_process import Child
-from volflow.engine.workers import what_became_of
 
 pytestmark = pytest.mark.cluster
 

@@ -12,8 +12,8 @@ from tests.engine.disks import disk_of
 from tests.engine.runs import files, planned, toy
 from volflow.engine.api import carry_out
 from volflow.engine.driver import execute
+from volflow.engine.executors.profile import Profile
 from volflow.engine.job import Plan
-from volflow.engine.profile import Profile
 from volflow.errors import StorageFull
 from volflow.io.store import Store
 

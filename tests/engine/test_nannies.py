@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.engine.runs import block_children, expected_index, layer, planned, toy
-from volflow.engine import nannies
-from volflow.engine.cluster import connect
 from volflow.engine.driver import prepare
+from volflow.engine.executors import dask_restart as nannies
+from volflow.engine.executors.connect import connect
 
 pytestmark = pytest.mark.cluster
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.engine.runs import block_children, expected_index, layer, planned, toy, wait_for
-from volflow.engine.cluster import connect
 from volflow.engine.driver import prepare
+from volflow.engine.executors.connect import connect
 
 
 @pytest.mark.cluster

@@ -15,8 +15,8 @@ import pytest
 from tests.engine.runs import BOUNDS, expected_index, layer, planned, toy, wait_for
 from tests.engine.toys import Double
 from volflow.core.geometry import Block, Box, Triple
-from volflow.engine.crew import Pieces
 from volflow.engine.driver import execute, prepare
+from volflow.engine.executors.base import Pieces
 from volflow.engine.plan.planner import PROCESS
 from volflow.engine.worker import block_range as ranges
 from volflow.engine.worker import prefetch as ahead_module

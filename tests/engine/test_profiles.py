@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from tests.engine.runs import planned, toy
 from volflow.config.bundled import shipped
+from volflow.engine.executors.preflight import preflight, scripts
+from volflow.engine.executors.profile import Pool, Profile, find_profile
+from volflow.engine.executors.slurm.partitions import limit_seconds, read_site
+from volflow.engine.executors.slurm.worker_preload import PER_JOB, take_gpu
+from volflow.engine.executors.units import parse_memory, parse_time, time_text
 from volflow.engine.job import Plan
-from volflow.engine.joining import PER_JOB, take_gpu
-from volflow.engine.preflight import preflight, scripts
-from volflow.engine.profile import Pool, Profile, find_profile
-from volflow.engine.sites import limit_seconds, read_site
-from volflow.engine.units import parse_memory, parse_time, time_text
 from volflow.errors import PlanError
 
 POOL = "{workers: 2, memory: 1 GB, walltime: '01:00:00'"
@@ -242,7 +242,7 @@ def test_a_run_in_an_object_store_needs_a_shared_folder(tmp_path, site):
 def test_an_interrupt_is_still_an_interrupt_with_dask_jobqueue():
     code = (
         "import signal\n"
-        "from volflow.engine.slurm import require_jobqueue\n"
+        "from volflow.engine.executors.slurm.jobs import require_jobqueue\n"
         "require_jobqueue()\n"
         "import dask_jobqueue.runner\n"
         "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from volflow.engine import scratch as scratch_module
-from volflow.engine.scratch import PREFIX, remove_abandoned, scratch
+from volflow.engine.executors import scratch as scratch_module
+from volflow.engine.executors.scratch import PREFIX, remove_abandoned, scratch
 
 DRIVER = """
 import os, signal
-from volflow.engine.scratch import scratch
+from volflow.engine.executors.scratch import scratch
 with scratch() as folder:
     open(os.path.join(folder, "file"), "w").close()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -13,9 +13,9 @@ import pytest
 from tests.engine import toys
 from tests.engine.runs import block_children, expected_index, layer, planned, toy, wait_for
 from volflow.engine import watchdog
-from volflow.engine.cluster import connect
 from volflow.engine.driver import execute, prepare
 from volflow.engine.events import EventLog, read_events
+from volflow.engine.executors.connect import connect
 from volflow.engine.watch import Watcher
 from volflow.engine.watchdog import Watchdog
 from volflow.engine.worker.block_range import Outcome

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from volflow.engine.profile import Profile, find_profile
+from volflow.engine.executors.profile import Profile, find_profile
 from volflow.engine.watch import Watcher
 
 JOB = "--format=%A|%P|%T|%N"

@@ -13,10 +13,10 @@ from tests.integration.witness import accounts
 from tests.io.conftest import s3, s3_endpoint  # noqa: F401  (fixtures)
 from volflow.config.pipeline import VolumeSpec
 from volflow.engine.driver import execute
+from volflow.engine.executors.preflight import preflight, scripts
+from volflow.engine.executors.slurm.jobs import label
+from volflow.engine.executors.slurm.worker_names import Roster
 from volflow.engine.history import history
-from volflow.engine.preflight import preflight, scripts
-from volflow.engine.roster import Roster
-from volflow.engine.slurm import label
 from volflow.io.volume import Volume
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]

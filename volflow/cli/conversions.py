@@ -52,7 +52,7 @@ def convert(
     """
     from volflow.cli.runs import holds_run, run_folder, show
     from volflow.engine.api import make_plan
-    from volflow.engine.profile import find_profile
+    from volflow.engine.executors.profile import find_profile
 
     profile = find_profile(cluster, workers, timeout)
     nm = _numbers("--resolution", resolution, float)

@@ -19,7 +19,7 @@ def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float 
     from volflow.cli.scores import print_scores
     from volflow.cli.text import output
     from volflow.engine.api import make_plan
-    from volflow.engine.profile import find_profile
+    from volflow.engine.executors.profile import find_profile
 
     console = output()
     folder = Path(out).absolute()

@@ -158,7 +158,7 @@ def check_numba() -> Iterator[Finding]:
 def check_room() -> Iterator[Finding]:
     """Cores, memory and disk."""
     from volflow.cli.text import plural, size
-    from volflow.engine.cluster import Room
+    from volflow.engine.executors.connect import Room
 
     room = Room.here()
     each = room.memory / room.cores

@@ -65,7 +65,7 @@ def plan(
 def _print_trial(console: Console, planned: Plan, blocks: int, workers: int | None) -> None:
     """What the run will take, by a few of its blocks."""
     from volflow.cli.text import count, duration, errors, print_table, size
-    from volflow.engine.cluster import Room
+    from volflow.engine.executors.connect import Room
     from volflow.engine.trial import hours, try_out
 
     say = errors()

@@ -18,8 +18,8 @@ from volflow.errors import PlanError, RunHeld, VolflowError
 
 if TYPE_CHECKING:
     from volflow.config.pipeline import Pipeline
+    from volflow.engine.executors.profile import OnStall, Profile
     from volflow.engine.job import Plan, RunResult
-    from volflow.engine.profile import OnStall, Profile
 
 
 @click.command()
@@ -43,7 +43,7 @@ def run(
     What an earlier run in the same folder has done is not done again.
     """
     from volflow.engine.api import make_plan
-    from volflow.engine.profile import find_profile
+    from volflow.engine.executors.profile import find_profile
 
     profile = find_profile(cluster, workers, timeout, stall, on_stall)
     planned = make_plan(pipeline, profile=profile, **chosen)
@@ -72,7 +72,7 @@ def retry(
     The pipeline is the one that RUN keeps, as it was when it was started last.
     """
     from volflow.engine.api import make_plan
-    from volflow.engine.profile import find_profile
+    from volflow.engine.executors.profile import find_profile
 
     profile = find_profile(cluster, workers, timeout, stall, on_stall)
     show(make_plan(kept_pipeline(address), profile=profile, only=only), profile)
@@ -128,7 +128,7 @@ def block(
 
 def rehearse(plan: Plan, profile: Profile) -> None:
     """Check a plan and its workers, and print what would be submitted."""
-    from volflow.engine.preflight import preflight, scripts
+    from volflow.engine.executors.preflight import preflight, scripts
 
     preflight(plan, profile)
     jobs = scripts(plan, profile) if profile.kind == "slurm" else {}
@@ -143,7 +143,7 @@ def show(plan: Plan, profile: Profile) -> RunResult:
     from volflow.cli.text import errors, output
     from volflow.cli.watching import watching
     from volflow.engine.api import carry_out
-    from volflow.engine.preflight import logs
+    from volflow.engine.executors.preflight import logs
 
     console = output()
     console.print(f"run {plan.pipeline.run}", markup=False)

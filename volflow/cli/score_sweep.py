@@ -13,8 +13,8 @@ from volflow.io.address import Address
 from volflow.io.store import Store
 
 if TYPE_CHECKING:
+    from volflow.engine.executors.profile import Profile
     from volflow.engine.job import Plan
-    from volflow.engine.profile import Profile
 
 SWEEPS = {"sweep": "truth", "sweep_skeletons": "skeletons"}  # stages, and what each must be given
 OURS = "scored_"  # begins the names of steps and volumes that a scoring adds

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from volflow.cli.score_partners import Pairing, PartnerTables
     from volflow.cli.score_pipeline import Request
     from volflow.config.pipeline import Pipeline
+    from volflow.engine.executors.profile import Profile
     from volflow.engine.job import Plan, RunResult
-    from volflow.engine.profile import Profile
 
 
 @click.command()
@@ -98,7 +98,7 @@ def score(
     """
     from volflow.cli.runs import run_folder
     from volflow.cli.score_pipeline import Request
-    from volflow.engine.profile import find_profile
+    from volflow.engine.executors.profile import find_profile
 
     profile = find_profile(cluster, workers, timeout)
     volumes = {name: path for name, path in {**addresses, "em": image}.items() if path}

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 
 from volflow.config.bundled import find_shipped
 from volflow.config.pipeline import Draft, Pipeline, from_dict, read
-from volflow.engine.cluster import Room
 from volflow.engine.driver import execute
+from volflow.engine.executors.connect import Room
+from volflow.engine.executors.preflight import preflight
+from volflow.engine.executors.profile import OnStall, Profile, find_profile
 from volflow.engine.job import Plan, RunResult
 from volflow.engine.plan.plan import plan_draft
-from volflow.engine.preflight import preflight
-from volflow.engine.profile import OnStall, Profile, find_profile
 from volflow.engine.report import summary
 from volflow.engine.watch import Watcher
 from volflow.view.report import leave_report

@@ -15,11 +15,11 @@ from typing import Any
 from volflow.config.pipeline import dump
 from volflow.core.stage import Grouping, Layer, Reduction
 from volflow.engine import shuffle
-from volflow.engine.cluster import Crew, Need, connect
 from volflow.engine.events import EventLog, Recorder
+from volflow.engine.executors.connect import Crew, Need, connect
+from volflow.engine.executors.profile import OnStall, Profile
+from volflow.engine.executors.scratch import remove_abandoned
 from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
-from volflow.engine.profile import OnStall, Profile
-from volflow.engine.scratch import remove_abandoned
 from volflow.engine.watch import Watcher
 from volflow.engine.watchdog import Watchdog
 from volflow.engine.worker.block_range import (
@@ -58,7 +58,7 @@ def execute(
     ----------
     plan : Plan
     cluster : str or Profile
-        See `volflow.engine.cluster.connect`.
+        See `volflow.engine.executors.connect.connect`.
     workers : int, optional
         Number of local workers.
     timeout : float

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from volflow import __version__
+from volflow.engine.executors.profile import Profile
 from volflow.engine.history import history
 from volflow.engine.job import Plan, RunResult
-from volflow.engine.profile import Profile
 
 
 def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from collections import deque
 from types import FrameType, TracebackType
 from typing import Any
 
-from volflow.engine.cluster import Crew
 from volflow.engine.events import EventLog
+from volflow.engine.executors.connect import Crew
+from volflow.engine.executors.profile import OnStall
 from volflow.engine.job import Job
-from volflow.engine.profile import OnStall
 from volflow.engine.watch import Watcher
 from volflow.engine.worker.block_range import Outcome, job_path
 from volflow.errors import StorageError

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from volflow.engine.profile import Tls
+from volflow.engine.executors.profile import Tls
 
 KEYS = "volflow-keys"
 TOKEN = "token"

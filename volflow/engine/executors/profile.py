@@ -13,7 +13,7 @@ from volflow.config.bundled import find_shipped
 from volflow.config.file import read_yaml
 from volflow.config.pipeline import Name, Spec
 from volflow.config.problems import KeyPath, Mistakes, Where, closest, keys_of
-from volflow.engine.units import Duration, Memory
+from volflow.engine.executors.units import Duration, Memory
 from volflow.errors import PlanError
 
 KINDS = ("none", "local", "cuda", "slurm")

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
 
-from volflow.engine import tls
-from volflow.engine.crew import Need, Range, Report
+from volflow.engine.executors import tls
+from volflow.engine.executors.base import Need, Range, Report
+from volflow.engine.executors.dask import Workers
+from volflow.engine.executors.profile import Profile
+from volflow.engine.executors.slurm.job_replacement import Keeper
+from volflow.engine.executors.slurm.jobs import Place, job_name, slurm_cluster
+from volflow.engine.executors.slurm.worker_names import Roster
 from volflow.engine.job import Job
-from volflow.engine.keeper import Keeper
-from volflow.engine.profile import Profile
-from volflow.engine.roster import Roster
-from volflow.engine.slurm import Place, job_name, slurm_cluster
-from volflow.engine.workers import Workers
 
 SAY_AGAIN = 60.0  # seconds between two notes that workers are being waited for
 

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from volflow import __version__
-from volflow.engine import tls
-from volflow.engine.profile import Profile
+from volflow.engine.executors import tls
+from volflow.engine.executors.profile import Profile
 from volflow.errors import ClusterError
 from volflow.io.address import Address
 

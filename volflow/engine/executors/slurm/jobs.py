@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volflow.engine import tls
-from volflow.engine.joining import PER_JOB
-from volflow.engine.ports import free_port
-from volflow.engine.profile import Pool, Profile
-from volflow.engine.units import time_text
+from volflow.engine.executors import tls
+from volflow.engine.executors.ports import free_port
+from volflow.engine.executors.profile import Pool, Profile
+from volflow.engine.executors.slurm.worker_preload import PER_JOB
+from volflow.engine.executors.units import time_text
 from volflow.errors import ClusterError, PlanError
 from volflow.io.address import Address
 
@@ -149,7 +149,7 @@ def job_options(name: str, profile: Profile, place: Place) -> dict[str, Any]:
         directives.insert(0, f"--gres={pool.resources}")
     arguments = ["--memory-limit", "0"]  # the child's memory is watched by its worker
     arguments += ["--lifetime", f"{pool.life}s", "--lifetime-stagger", f"{pool.spread}s"]
-    arguments += ["--preload", "volflow.engine.joining", "--no-dashboard"]
+    arguments += ["--preload", "volflow.engine.executors.slurm.worker_preload", "--no-dashboard"]
     arguments += ["--dashboard-address", "127.0.0.1:0"]  # it serves metrics all the same
     if profile.ports:
         ports = f"{profile.ports[0]}:{profile.ports[1]}"
@@ -236,7 +236,7 @@ def slurm_cluster(name: str, profile: Profile, place: Place, security: Any) -> I
     import dask
     from dask_jobqueue.slurm import SLURMCluster
 
-    from volflow.engine.local import SETTINGS, deaf_to_interrupts
+    from volflow.engine.executors.local import SETTINGS, deaf_to_interrupts
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(SETTINGS))

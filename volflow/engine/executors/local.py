@@ -11,8 +11,8 @@ from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import Any
 
-from volflow.engine.nannies import PATIENT
-from volflow.engine.scratch import scratch
+from volflow.engine.executors.dask_restart import PATIENT
+from volflow.engine.executors.scratch import scratch
 
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # the ledger knows what is left

@@ -8,13 +8,13 @@ import socket
 from pathlib import Path
 
 from volflow.config.problems import KeyPath, Mistakes, closest
+from volflow.engine.executors.ports import interfaces, is_free
+from volflow.engine.executors.profile import Pool, Profile
+from volflow.engine.executors.slurm.jobs import Place, job_script, require_jobqueue
+from volflow.engine.executors.slurm.partitions import Site, ask_site, missing_commands, refusal
+from volflow.engine.executors.slurm.pools import pool_of
+from volflow.engine.executors.units import time_text
 from volflow.engine.job import Plan
-from volflow.engine.pools import pool_of
-from volflow.engine.ports import interfaces, is_free
-from volflow.engine.profile import Pool, Profile
-from volflow.engine.sites import Site, ask_site, missing_commands, refusal
-from volflow.engine.slurm import Place, job_script, require_jobqueue
-from volflow.engine.units import time_text
 from volflow.errors import PlanError
 
 

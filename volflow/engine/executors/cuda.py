@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from volflow.engine import local
-from volflow.engine.nannies import PATIENT
-from volflow.engine.profile import Profile
+from volflow.engine.executors import local
+from volflow.engine.executors.dask_restart import PATIENT
+from volflow.engine.executors.profile import Profile
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from volflow.engine.crew import Pieces, Range, Report
+from volflow.engine.executors.base import Pieces, Range, Report
+from volflow.engine.executors.dask_no_recompute import do_once
 from volflow.engine.job import Job
-from volflow.engine.once import do_once
 from volflow.engine.worker.block_range import Outcome, contiguous, job_path, recorded_failures
 from volflow.engine.worker.child_process import Limits, run_in_child
 from volflow.errors import StorageError

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from volflow.engine.crew import Crew, Inline, Need, Room, crowd
-from volflow.engine.local import local_cluster
-from volflow.engine.nannies import replaces_lost
-from volflow.engine.profile import Profile, find_profile
-from volflow.engine.workers import Workers
+from volflow.engine.executors.base import Crew, Inline, Need, Room, crowd
+from volflow.engine.executors.dask import Workers
+from volflow.engine.executors.dask_restart import replaces_lost
+from volflow.engine.executors.local import local_cluster
+from volflow.engine.executors.profile import Profile, find_profile
 
 __all__ = ["Crew", "Need", "Room", "connect"]
 
@@ -65,7 +65,7 @@ def connect(
             glance = replaces_lost(client.cluster)
             yield Workers(client, search_path, timeout, memory, glance=glance)
     elif profile.kind == "cuda":
-        from volflow.engine.gpus import gpu_cluster
+        from volflow.engine.executors.cuda import gpu_cluster
 
         room = Room.here()
         with gpu_cluster(profile, crowd(room, needs, workers), workers, note) as client:
@@ -74,12 +74,12 @@ def connect(
             glance = replaces_lost(client.cluster)
             yield Workers(client, search_path, timeout, memory, glance=glance)
     elif profile.kind == "slurm":
-        from volflow.engine.pools import Pools
+        from volflow.engine.executors.slurm.pools import Pools
 
         with Pools(profile, run, needs, search_path, timeout, note) as pools:
             yield pools
     else:
-        from volflow.engine.elsewhere import scheduler_at
+        from volflow.engine.executors.remote_scheduler import scheduler_at
 
         with scheduler_at(profile, run, note) as client:
             note(f"dashboard {client.dashboard_link}")

@@ -1,0 +1,1 @@
+"""Executors: this process, Dask workers on this machine or a remote scheduler, Slurm jobs."""

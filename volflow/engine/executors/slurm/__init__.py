@@ -1,0 +1,1 @@
+"""Slurm: job scripts, pools of workers, replacement of lost jobs."""
