@@ -19,8 +19,8 @@ from volflow.core.stage import Stage
 from volflow.engine.driver import prepare, run_step
 from volflow.engine.executors.connect import connect
 from volflow.engine.job import StepResult
+from volflow.engine.monitor.observer import Watcher
 from volflow.engine.plan.plan import plan
-from volflow.engine.watch import Watcher
 
 
 class Nothing(Stage):

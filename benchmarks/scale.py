@@ -23,9 +23,9 @@ from volflow.core.geometry import Block, Box
 from volflow.core.stage import Stage
 from volflow.engine.driver import execute
 from volflow.engine.job import Plan, PlannedStep, StepResult
+from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.status import status
 from volflow.engine.plan.plan import plan
-from volflow.engine.status import status
-from volflow.engine.watch import Watcher
 from volflow.engine.worker.block_range import job_path
 
 SIDE = 64

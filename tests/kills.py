@@ -196,7 +196,7 @@ def _look_for_orphans(case: Case, family: dict[int, psutil.Process]) -> None:
 
 def _look_for_repeats(case: Case, run: Path, marked: Blocks, before: set[str]) -> None:
     """No range of a later session may hold a block that was marked when somebody was hit."""
-    from volflow.engine.events import read_events
+    from volflow.engine.monitor.events import read_events
 
     digests = {step.name: step.digest for step in pipeline(run).steps}
     for session in {path.name for path in (run / "events").iterdir()} - before:

@@ -106,7 +106,7 @@ def test_retry_does_what_is_left_with_the_pipeline_of_the_run(volflow, toy, tmp_
 def test_a_run_in_which_nothing_is_finished_is_ended_with_6_where_that_is_asked_for(
     volflow, toy, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("volflow.engine.watchdog.LOOK", 0.05)
+    monkeypatch.setattr("volflow.engine.monitor.watchdog.LOOK", 0.05)
     cure = tmp_path / "cure"
     pipeline = toy({"hangs": [[1, 0, 0]], "cured_by": str(cure)}, "Poison")
     for verb, what in (("run", pipeline), ("retry", tmp_path / "run")):

@@ -23,7 +23,7 @@ from volflow.engine.executors.connect import Need, connect
 from volflow.engine.executors.profile import Profile
 from volflow.engine.executors.slurm.job_replacement import STILLBORN, Keeper, log_tail
 from volflow.engine.executors.slurm.pools import Pools
-from volflow.engine.watch import Watcher
+from volflow.engine.monitor.observer import Watcher
 from volflow.errors import ClusterError
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.engine.runs import planned, toy
 from volflow.engine.driver import execute
-from volflow.engine.events import EventLog, read_events
+from volflow.engine.monitor.events import EventLog, read_events
 from volflow.errors import StorageError
 from volflow.io.store import Store
 

@@ -23,8 +23,8 @@ from tests.engine.runs import (
 from volflow.engine.driver import execute, prepare
 from volflow.engine.executors.connect import connect
 from volflow.engine.executors.dask import what_became_of
-from volflow.engine.status import status
-from volflow.engine.watch import Watcher
+from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.status import status
 from volflow.engine.worker.child_process import Child
 
 pytestmark = pytest.mark.cluster

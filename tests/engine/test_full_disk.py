@@ -11,7 +11,7 @@ import pytest
 from tests.engine.disks import disk_of, mount
 from tests.engine.runs import expected_index, layer, planned, toy
 from volflow.engine.driver import execute, prepare
-from volflow.engine.status import status
+from volflow.engine.monitor.status import status
 from volflow.engine.work import run_block
 from volflow.engine.worker.block_range import is_full
 from volflow.engine.worker.child_process import Child

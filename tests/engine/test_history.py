@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.engine.runs import planned, toy
 from volflow.engine.driver import execute
-from volflow.engine.history import BINS, Bins, history
+from volflow.engine.monitor.history import BINS, Bins, history
 from volflow.view.timeline import timeline
 
 

@@ -6,10 +6,10 @@ import types
 
 from tests.engine.runs import planned, toy
 from tests.engine.test_watchdog import Frozen, Told, clock  # noqa: F401  (a fixture)
-from volflow.engine.events import EventLog
 from volflow.engine.executors.slurm.job_replacement import said_of
 from volflow.engine.executors.slurm.worker_names import LEAVES, Roster
-from volflow.engine.watchdog import Watchdog
+from volflow.engine.monitor.events import EventLog
+from volflow.engine.monitor.watchdog import Watchdog
 
 
 def roster_of(*jobs: tuple[str, str | None]) -> Roster:

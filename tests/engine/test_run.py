@@ -14,8 +14,8 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
 from volflow.engine.driver import execute, failures, gaps, run_one
-from volflow.engine.status import status
-from volflow.engine.watch import Watcher
+from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.status import status
 from volflow.errors import BlockError, PlanError
 from volflow.io.volume import Volume
 

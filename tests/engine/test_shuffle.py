@@ -12,8 +12,8 @@ from tests.engine.runs import expected_index, planned, toy
 from volflow.core.stage import Grouping
 from volflow.engine import shuffle
 from volflow.engine.driver import execute
+from volflow.engine.monitor.status import status
 from volflow.engine.shuffle import partition
-from volflow.engine.status import status
 from volflow.errors import StorageError
 from volflow.io.store import Store
 

@@ -11,8 +11,8 @@ import pytest
 from tests.engine.runs import planned, toy
 from volflow.engine.driver import execute
 from volflow.engine.invalidate import invalidate, with_dependents
-from volflow.engine.status import as_json, status
-from volflow.engine.watchdog import PROGRESS
+from volflow.engine.monitor.status import as_json, status
+from volflow.engine.monitor.watchdog import PROGRESS
 from volflow.errors import PlanError, RunHeld
 from volflow.io.lock import RunLock
 from volflow.io.store import Store

@@ -12,12 +12,12 @@ import pytest
 
 from tests.engine import toys
 from tests.engine.runs import block_children, expected_index, layer, planned, toy, wait_for
-from volflow.engine import watchdog
 from volflow.engine.driver import execute, prepare
-from volflow.engine.events import EventLog, read_events
 from volflow.engine.executors.connect import connect
-from volflow.engine.watch import Watcher
-from volflow.engine.watchdog import Watchdog
+from volflow.engine.monitor import watchdog
+from volflow.engine.monitor.events import EventLog, read_events
+from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.watchdog import Watchdog
 from volflow.engine.worker.block_range import Outcome
 
 

@@ -12,7 +12,7 @@ import psutil
 import yaml
 
 from volflow.engine.executors.profile import Profile, find_profile
-from volflow.engine.watch import Watcher
+from volflow.engine.monitor.observer import Watcher
 
 JOB = "--format=%A|%P|%T|%N"
 

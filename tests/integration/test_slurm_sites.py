@@ -16,7 +16,7 @@ from volflow.engine.driver import execute
 from volflow.engine.executors.preflight import preflight, scripts
 from volflow.engine.executors.slurm.jobs import label
 from volflow.engine.executors.slurm.worker_names import Roster
-from volflow.engine.history import history
+from volflow.engine.monitor.history import history
 from volflow.io.volume import Volume
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -21,7 +21,7 @@ from volflow.cli.text import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from volflow.engine.status import RunStatus, StepStatus
+    from volflow.engine.monitor.status import RunStatus, StepStatus
 
 EVERY = 2.0  # seconds between two looks
 QUIET = 60.0  # seconds without anything finished that are worth a word
@@ -38,7 +38,7 @@ def status(address: str, watch: bool, as_json: bool) -> None:
     of a step add up to its blocks: done, failed, running (handed out to workers), blocked (behind
     blocks that failed) and left.
     """
-    from volflow.engine import status as standing
+    from volflow.engine.monitor import status as standing
 
     console = output()
     while True:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from volflow.cli.text import count, duration, index_text, plural, speed
 from volflow.engine.job import Failure, Plan, PlannedStep, StepResult
-from volflow.engine.watch import Watcher
+from volflow.engine.monitor.observer import Watcher
 
 PLAIN_EVERY = 10.0  # seconds between two lines of a step in a log
 REFRESH = 4  # times a second that the table is drawn

@@ -18,9 +18,9 @@ from volflow.engine.executors.connect import Room
 from volflow.engine.executors.preflight import preflight
 from volflow.engine.executors.profile import OnStall, Profile, find_profile
 from volflow.engine.job import Plan, RunResult
+from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.run_summary import summary
 from volflow.engine.plan.plan import plan_draft
-from volflow.engine.report import summary
-from volflow.engine.watch import Watcher
 from volflow.view.report import leave_report
 
 PipelineSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Pipeline

@@ -15,13 +15,13 @@ from typing import Any
 from volflow.config.pipeline import dump
 from volflow.core.stage import Grouping, Layer, Reduction
 from volflow.engine import shuffle
-from volflow.engine.events import EventLog, Recorder
 from volflow.engine.executors.connect import Crew, Need, connect
 from volflow.engine.executors.profile import OnStall, Profile
 from volflow.engine.executors.scratch import remove_abandoned
 from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
-from volflow.engine.watch import Watcher
-from volflow.engine.watchdog import Watchdog
+from volflow.engine.monitor.events import EventLog, Recorder
+from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.watchdog import Watchdog
 from volflow.engine.worker.block_range import (
     Outcome,
     job_path,

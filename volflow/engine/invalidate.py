@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from volflow.config.problems import closest
-from volflow.engine.status import outline
+from volflow.engine.monitor.status import outline
 from volflow.errors import PlanError
 from volflow.io.ledger import Ledger
 from volflow.io.lock import RunLock

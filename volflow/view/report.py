@@ -35,7 +35,7 @@ def leave_report(run: str, summary: Mapping[str, Any], picture: bool = True) -> 
     run : str
         Folder or address.
     summary : mapping
-        See `volflow.engine.report.summary`.
+        See `volflow.engine.monitor.run_summary.summary`.
     picture : bool
         Whether to draw; otherwise the page goes without.
     """

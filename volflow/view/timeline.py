@@ -16,7 +16,7 @@ def timeline(history: Mapping[str, Any]) -> str:
     Parameters
     ----------
     history : mapping
-        See `volflow.engine.history.history`.
+        See `volflow.engine.monitor.history.history`.
     """
     if not history or not any(history["blocks"]):
         return ""

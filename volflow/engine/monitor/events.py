@@ -31,7 +31,7 @@ from typing import Any
 
 from volflow import __version__
 from volflow.engine.job import Failure, Job, Plan, PlannedStep, RunResult, StepResult
-from volflow.engine.watch import Watcher
+from volflow.engine.monitor.observer import Watcher
 from volflow.engine.worker.block_range import Outcome
 from volflow.errors import StorageError
 from volflow.io.store import Store

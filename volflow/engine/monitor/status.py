@@ -14,7 +14,7 @@ from typing import Any
 
 from volflow.core.geometry import triple
 from volflow.engine.job import Failure
-from volflow.engine.watchdog import PROGRESS
+from volflow.engine.monitor.watchdog import PROGRESS
 from volflow.errors import PlanError
 from volflow.io.ledger import Ledger
 from volflow.io.lock import RunLock

@@ -8,8 +8,8 @@ from typing import Any
 
 from volflow import __version__
 from volflow.engine.executors.profile import Profile
-from volflow.engine.history import history
 from volflow.engine.job import Plan, RunResult
+from volflow.engine.monitor.history import history
 
 
 def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
     -------
     dict
         `run`, `ok`, `interrupted`, `seconds`, `finished` (UTC), `version`, `workers`, `bounds`,
-        `resolution` (nm, z y x), `history` (see `engine/history.py`), `results` by step, `unmet`
-        (sentences), and a list each of `steps` and `failures`: the numbers of `StepResult` and
+        `resolution` (nm, z y x), `history` (see `engine/monitor/history.py`), `results` by step,
+        `unmet` (sentences), and a list each of `steps` and `failures`: the numbers of `StepResult` and
         `Failure` under the same names.
     """
     workers = "this process" if profile.cluster == "none" else profile.cluster

@@ -16,11 +16,11 @@ from collections import deque
 from types import FrameType, TracebackType
 from typing import Any
 
-from volflow.engine.events import EventLog
 from volflow.engine.executors.connect import Crew
 from volflow.engine.executors.profile import OnStall
 from volflow.engine.job import Job
-from volflow.engine.watch import Watcher
+from volflow.engine.monitor.events import EventLog
+from volflow.engine.monitor.observer import Watcher
 from volflow.engine.worker.block_range import Outcome, job_path
 from volflow.errors import StorageError
 from volflow.io.store import Store

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from volflow.engine.events import read_events
+from volflow.engine.monitor.events import read_events
 
 BINS = 240  # at most, of the time line; an even number
 

@@ -1,0 +1,1 @@
+"""Progress of a run: events, observers, watchdog, status and history."""
