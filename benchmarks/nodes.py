@@ -20,8 +20,8 @@ from benchmarks.data import mirrored
 from volflow.core.geometry import Triple
 from volflow.engine.api import make_plan
 from volflow.engine.driver import prepare
+from volflow.engine.estimate.subvolume import kinds
 from volflow.engine.job import Plan
-from volflow.engine.part import kinds
 from volflow.engine.work import run_block
 
 Kind = tuple[str, str, Triple, float]

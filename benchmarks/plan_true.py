@@ -25,8 +25,8 @@ from pathlib import Path
 from benchmarks.data import DATA, FIB25, RESOLUTION, labels, mirrored
 from volflow.engine.api import make_plan
 from volflow.engine.driver import execute
+from volflow.engine.estimate.trial import hours, stored_bytes, try_out
 from volflow.engine.job import Plan
-from volflow.engine.trial import hours, stored_bytes, try_out
 from volflow.engine.worker.block_range import job_path
 from volflow.io.ledger import Ledger
 

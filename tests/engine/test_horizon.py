@@ -11,10 +11,10 @@ import pytest
 from tests.engine.runs import BOUNDS, expected_index, planned, toy
 from tests.harness import run_in_memory
 from volflow.core.geometry import BlockGrid, Box
-from volflow.engine import trial
 from volflow.engine.api import make_plan
 from volflow.engine.driver import execute
-from volflow.engine.trial import middle, try_out
+from volflow.engine.estimate import trial
+from volflow.engine.estimate.trial import middle, try_out
 from volflow.io.volume import Volume
 from volflow.stages import agglomerate
 from volflow.stages.agglomerate import Agglomerate

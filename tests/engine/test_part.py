@@ -15,9 +15,9 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, triple
 from volflow.core.stage import Layer, Pass
 from volflow.engine.api import make_plan
+from volflow.engine.estimate.scaling import Tried, estimate, key_of, largest, units
+from volflow.engine.estimate.subvolume import Mirrored, job_in, kinds
 from volflow.engine.job import Job
-from volflow.engine.part import Mirrored, job_in, kinds
-from volflow.engine.scaling import Tried, estimate, key_of, largest, units
 from volflow.io.volume import Volume
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.predict import Predict

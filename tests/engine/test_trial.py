@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.engine.runs import BOUNDS, planned, toy
 from volflow.core.geometry import Box, triple
-from volflow.engine import trial
 from volflow.engine.api import make_plan
 from volflow.engine.driver import execute
-from volflow.engine.trial import hours, middle, stored_bytes, try_out
+from volflow.engine.estimate import trial
+from volflow.engine.estimate.trial import hours, middle, stored_bytes, try_out
 from volflow.errors import BlockError
 
 ANCHORED = "tests.engine.anchored"

@@ -31,7 +31,7 @@ def plan(
     """
     from volflow.cli.text import count, output, print_table, size
     from volflow.engine.api import make_plan
-    from volflow.engine.scaling import largest
+    from volflow.engine.estimate.scaling import largest
 
     planned = make_plan(pipeline, offline=offline, **chosen)
     console = output()
@@ -65,8 +65,8 @@ def plan(
 def _print_trial(console: Console, planned: Plan, blocks: int, workers: int | None) -> None:
     """What the run will take, by a few of its blocks."""
     from volflow.cli.text import count, duration, errors, print_table, size
+    from volflow.engine.estimate.trial import hours, try_out
     from volflow.engine.executors.connect import Room
-    from volflow.engine.trial import hours, try_out
 
     say = errors()
     found = try_out(planned, blocks, lambda text: say.print(text, markup=False, style="dim"))

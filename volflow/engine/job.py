@@ -17,7 +17,7 @@ class Source:
     """A volume that a step reads.
 
     `own` volumes were written by this run: a chunk they lack is an error, not zeros. A trial writes
-    a part of a `whole` only, and reads it mirrored beyond (`engine/part.py`).
+    a part of a `whole` only, and reads it mirrored beyond (`engine/estimate/subvolume.py`).
     """
 
     spec: VolumeSpec

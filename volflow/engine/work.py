@@ -15,8 +15,8 @@ import numpy as np
 from volflow.core.geometry import Block, Box, Triple, triple
 from volflow.core.stage import Around, Columns, Grouping, Layer, Previous, Record, Reduction
 from volflow.engine import shuffle
+from volflow.engine.estimate.subvolume import Mirrored
 from volflow.engine.job import Job, RecordSource, SkeletonSource, Source, Target
-from volflow.engine.part import Mirrored
 from volflow.errors import BlockError
 from volflow.io.nodes import placed_nodes
 from volflow.io.records import Records

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 from volflow.core.geometry import Box
 from volflow.core.stage import Grouping, Pass, Reduction, Stage
+from volflow.engine.estimate.subvolume import kinds
 from volflow.engine.job import Job, Plan, PlannedStep
-from volflow.engine.part import kinds
 from volflow.engine.plan.planner import PROCESS
 
 BLOCK_BY_BLOCK = ("map", "leaf", "rows", "finish")

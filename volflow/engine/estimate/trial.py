@@ -2,8 +2,9 @@
 
 The pipeline is run over a few blocks from the middle of the volume, in a child process as on a
 worker, the first block of each kind twice, because its first time loads and compiles. Steps whose
-blocks depend on the bounds they lie in are shown those of the whole (`engine/part.py`): they use
-the very tiles of the run. What was measured is scaled (`engine/scaling.py`).
+blocks depend on the bounds they lie in are shown those of the whole
+(`engine/estimate/subvolume.py`): they use the very tiles of the run. What was measured is scaled
+(`engine/estimate/scaling.py`).
 """
 
 from __future__ import annotations
@@ -21,11 +22,19 @@ import psutil
 from volflow.config.pipeline import Pipeline
 from volflow.core.geometry import Box, Triple, triple
 from volflow.engine.driver import prepare
+from volflow.engine.estimate.scaling import (
+    Key,
+    StepEstimate,
+    Tried,
+    estimate,
+    key_of,
+    passed,
+    units,
+)
+from volflow.engine.estimate.subvolume import job_in
 from volflow.engine.job import Job, Plan, PlannedStep
-from volflow.engine.part import job_in
 from volflow.engine.plan.plan import plan as planned
 from volflow.engine.plan.planner import PROCESS
-from volflow.engine.scaling import Key, StepEstimate, Tried, estimate, key_of, passed, units
 from volflow.engine.worker.block_range import Outcome
 from volflow.engine.worker.child_process import Child
 from volflow.errors import BlockError
