@@ -22,7 +22,7 @@ from volflow.engine.api import make_plan
 from volflow.engine.driver import prepare
 from volflow.engine.estimate.subvolume import kinds
 from volflow.engine.job import Plan
-from volflow.engine.work import run_block
+from volflow.engine.phases.work import run_block
 
 Kind = tuple[str, str, Triple, float]
 """Round, kind of pass, shape, share of the surface that is open."""

@@ -10,10 +10,10 @@ import pytest
 
 from tests.engine.runs import expected_index, planned, toy
 from volflow.core.stage import Grouping
-from volflow.engine import shuffle
 from volflow.engine.driver import execute
 from volflow.engine.monitor.status import status
-from volflow.engine.shuffle import partition
+from volflow.engine.phases import group as shuffle
+from volflow.engine.phases.group import partition
 from volflow.errors import StorageError
 from volflow.io.store import Store
 

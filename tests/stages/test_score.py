@@ -12,7 +12,7 @@ from tests.stages.contract import Case, StageContract, filled
 from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Record, find_stage
-from volflow.engine.shuffle import partition
+from volflow.engine.phases.group import partition
 from volflow.metrics.borders import inside
 from volflow.metrics.objects import score_objects
 from volflow.metrics.voxel import contingency, scores

@@ -18,7 +18,7 @@ from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.skeleton import Skeleton
 from volflow.core.stage import Columns, Layer, Record
 from volflow.engine.api import make_plan
-from volflow.engine.shuffle import partition
+from volflow.engine.phases.group import partition
 from volflow.errors import PlanError
 from volflow.io.skeletons import write_skeletons
 from volflow.io.volume import Volume

@@ -24,7 +24,7 @@ from volflow.cli import main
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Layer, Record, find_stage
-from volflow.engine.shuffle import partition
+from volflow.engine.phases.group import partition
 from volflow.io.partners import NEURONS as NEURON_COLUMNS
 from volflow.io.partners import SITES, read_partners
 from volflow.io.volume import Volume

@@ -14,7 +14,6 @@ from typing import Any
 
 from volflow.config.pipeline import dump
 from volflow.core.stage import Grouping, Layer, Reduction
-from volflow.engine import shuffle
 from volflow.engine.executors.connect import Crew, Need, connect
 from volflow.engine.executors.profile import OnStall, Profile
 from volflow.engine.executors.scratch import remove_abandoned
@@ -22,6 +21,7 @@ from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepRe
 from volflow.engine.monitor.events import EventLog, Recorder
 from volflow.engine.monitor.observer import Watcher
 from volflow.engine.monitor.watchdog import Watchdog
+from volflow.engine.phases import group as shuffle
 from volflow.engine.worker.block_range import (
     Outcome,
     job_path,

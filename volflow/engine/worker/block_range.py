@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from volflow.engine.job import Failure, Job
-from volflow.engine.work import Given, read_block, run_block
+from volflow.engine.phases.work import Given, read_block, run_block
 from volflow.engine.worker.prefetch import ReadAhead
 from volflow.errors import StorageError, StorageFull
 from volflow.io.ledger import Ledger

@@ -14,9 +14,9 @@ import numpy as np
 
 from volflow.core.geometry import Block, Box, Triple, triple
 from volflow.core.stage import Around, Columns, Grouping, Layer, Previous, Record, Reduction
-from volflow.engine import shuffle
 from volflow.engine.estimate.subvolume import Mirrored
 from volflow.engine.job import Job, RecordSource, SkeletonSource, Source, Target
+from volflow.engine.phases import group as shuffle
 from volflow.errors import BlockError
 from volflow.io.nodes import placed_nodes
 from volflow.io.records import Records

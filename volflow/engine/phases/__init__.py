@@ -1,0 +1,1 @@
+"""Phases: how one block of each kind of phase reads, computes and writes."""
