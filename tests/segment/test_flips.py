@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from volflow.core.geometry import Triple
-from volflow.segment.flips import averaged, moved, moving, nearest, subsets
-from volflow.segment.tiling import Network
+from volflow.predict.flips import averaged, moved, moving, nearest, subsets
+from volflow.predict.tiling import Network
 
 OFFSETS = [(-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, -3), (2, 0, 0)]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from volflow.segment.intensity import intensity_histogram, intensity_range, normalise
+from volflow.predict.intensity import intensity_histogram, intensity_range, normalise
 
 
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 5))), st.integers(0, 9))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.strategies import triples
 from volflow.checkpoints.header import Padding
 from volflow.core.geometry import BlockGrid, Box, Triple, triple
-from volflow.segment.tiling import Tiling, fitted, mirrored, seen, tiled
+from volflow.predict.tiling import Tiling, fitted, mirrored, seen, tiled
 
 PADDINGS = st.sampled_from(["reflect", "symmetric"])
 

@@ -15,8 +15,8 @@ from volflow.core.stage import Layer
 from volflow.engine.api import make_plan, run
 from volflow.errors import PlanError
 from volflow.io.volume import Volume
+from volflow.predict.intensity import intensity_histogram, intensity_range, normalise
 from volflow.segment.borders import moved_borders
-from volflow.segment.intensity import intensity_histogram, intensity_range, normalise
 from volflow.stages.borders import Borders
 
 BOUNDS = Box((2, -3, 7), (14, 10, 21))

@@ -16,7 +16,7 @@ from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Layer, Previous, Record, find_stage
 from volflow.engine.api import run as run_pipeline
 from volflow.io.volume import Volume
-from volflow.segment.intensity import intensity_quantiles, intensity_range
+from volflow.predict.intensity import intensity_quantiles, intensity_range
 from volflow.stages.intensity import Intensity
 
 BOUNDS = Box((2, -3, 5), (11, 8, 13))

@@ -18,7 +18,7 @@ import volflow
 from tests.stages.contract import Case, run
 from tests.stages.test_predict import BOUNDS, EM, affinity, mistakes, store
 from volflow.errors import StorageError
-from volflow.segment.flips import moved
+from volflow.predict.flips import moved
 from volflow.stages.predict import Predict
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bring-your-own-network.md").read_text()

@@ -22,7 +22,7 @@ from volflow.engine.api import run as run_pipeline
 from volflow.errors import PlanError
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import fold_batchnorm
-from volflow.segment.intensity import normalise
+from volflow.predict.intensity import normalise
 from volflow.stages.predict import Predict
 
 BOUNDS = Box((3, -2, 5), (22, 19, 37))  # 19, 21 and 32 voxels

@@ -14,7 +14,7 @@ from tests.stages.test_predict import BOUNDS, EM, at_once
 from volflow.checkpoints.header import Normalisation
 from volflow.core.geometry import BlockGrid, Box
 from volflow.models.checkpoint import save_checkpoint
-from volflow.segment.intensity import normalise
+from volflow.predict.intensity import normalise
 from volflow.stages import predict
 from volflow.stages.predict import Predict
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volflow.core.geometry import Box, triple
-from volflow.segment.tiling import Tiling, seen
+from volflow.predict.tiling import Tiling, seen
 from volflow.train import augment
 from volflow.train.augment import Augmentation, augmented
 from volflow.train.samples import UNKNOWN, Sample

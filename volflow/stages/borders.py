@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Columns, Layer, Record, Stage
+from volflow.predict.intensity import normalise
 from volflow.segment.borders import moved_borders
-from volflow.segment.intensity import normalise
 from volflow.stages.intensity import check_image, ends
 
 LOW, HIGH = 0.01, 0.99  # quantiles of the intensities between which an image's range lies

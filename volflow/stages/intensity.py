@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Columns, Layer, Previous, Record, Reduction, Up
-from volflow.segment.intensity import (
+from volflow.predict.intensity import (
     intensity_histogram,
     intensity_quantiles,
     intensity_range,

@@ -13,11 +13,9 @@ from volflow.checkpoints.find import Foreign, FoundNetwork, find_network
 from volflow.checkpoints.header import Header, Sides
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
 from volflow.core.stage import Layer, Record, Stage
-from volflow.segment.flips import averaged, moving, nearest
-from volflow.segment.intensity import normalise
-from volflow.segment.tiling import Tiling, fitted, tiled
-from volflow.stages.intensity import ends
-from volflow.stages.network_fit import (
+from volflow.predict.flips import averaged, moving, nearest
+from volflow.predict.intensity import normalise
+from volflow.predict.network_checks import (
     check_channels,
     check_compiler,
     check_em,
@@ -25,6 +23,8 @@ from volflow.stages.network_fit import (
     check_stride,
     check_voxels,
 )
+from volflow.predict.tiling import Tiling, fitted, tiled
+from volflow.stages.intensity import ends
 
 if TYPE_CHECKING:
     from volflow.models.inference import Inference

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import ndimage
 
 from volflow.checkpoints.header import Padding
-from volflow.segment.tiling import mirrored
+from volflow.predict.tiling import mirrored
 from volflow.train.elastic import STIFF, bent
 from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample
 

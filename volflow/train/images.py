@@ -9,7 +9,7 @@ import numpy as np
 from volflow.core.geometry import Box, Triple, triple
 from volflow.errors import PlanError, StorageError
 from volflow.io.volume import Volume
-from volflow.segment.intensity import intensity_histogram, intensity_range, normalise
+from volflow.predict.intensity import intensity_histogram, intensity_range, normalise
 from volflow.synth import Neuropil
 from volflow.train.pretrain_config import ImageSpec, Pretraining, smallest
 from volflow.train.resample import resampled_image, resampled_shape

@@ -11,7 +11,7 @@ from volflow.checkpoints.header import Normalisation
 from volflow.core.geometry import Box, Triple
 from volflow.errors import PlanError, StorageError
 from volflow.io.volume import Volume
-from volflow.segment.intensity import intensity_histogram, intensity_range, normalise
+from volflow.predict.intensity import intensity_histogram, intensity_range, normalise
 from volflow.synth import Neuropil
 from volflow.train.config import CONTOUR, SourceSpec, Training
 from volflow.train.resample import Nanometres, resampled_image, resampled_labels, resampled_shape

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from volflow.core.geometry import Triple, triple
-from volflow.segment.tiling import Network
+from volflow.predict.tiling import Network
 
 AXES = "zyx"
 

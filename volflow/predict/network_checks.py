@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from volflow.checkpoints.header import Header
 from volflow.core.geometry import Triple
 from volflow.core.stage import Layer
-from volflow.segment.flips import nearest, unflippable
+from volflow.predict.flips import nearest, unflippable
 from volflow.stages.intensity import PARTS, check_image
 
 Resolution = tuple[float, float, float]

@@ -1,0 +1,1 @@
+"""Networks laid over volumes: tiles, flips, intensities; numpy only."""
