@@ -26,8 +26,8 @@ from benchmarks.quality import THRESHOLDS, fib25, flood_filling
 from volflow.checkpoints.find import WEIGHTS
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
-from volflow.segment.agglomerate import agglomerate
-from volflow.segment.contacts import number_labels, region_graph
+from volflow.segment.agglomeration.contacts import number_labels, region_graph
+from volflow.segment.agglomeration.greedy import agglomerate
 from volflow.train.sources import opened
 from volflow.train.validation import MIN_SIZE_SCORE, Road, predicted, score
 

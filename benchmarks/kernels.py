@@ -22,8 +22,8 @@ import h5py
 import numpy as np
 import waterz
 
-from volflow.segment.agglomerate import merge_greedily
-from volflow.segment.contacts import RegionGraph, region_graph
+from volflow.segment.agglomeration.contacts import RegionGraph, region_graph
+from volflow.segment.agglomeration.greedy import merge_greedily
 from volflow.segment.fragments import fragments
 
 THRESHOLD = 0.3

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.far_contacts import far_sums, joined
-from volflow.segment.agglomerate import agglomerate
-from volflow.segment.contacts import region_graph
+from volflow.segment.agglomeration.contacts import region_graph
+from volflow.segment.agglomeration.greedy import agglomerate
 
 
 @settings(max_examples=30, deadline=None)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volflow.segment.agglomerate import agglomerate, merge_greedily, pool_edges
-from volflow.segment.contacts import EdgeTable
+from volflow.segment.agglomeration.contacts import EdgeTable
+from volflow.segment.agglomeration.greedy import agglomerate, merge_greedily, pool_edges
 
 
 def table(*rows: tuple[int, int, int, int]) -> EdgeTable:

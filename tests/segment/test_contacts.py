@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.cases import random_case
 from volflow.core.geometry import BlockGrid
-from volflow.segment.block_graph import block_graph, pack_links, unpack_links
-from volflow.segment.contacts import number_labels, region_graph
+from volflow.segment.agglomeration.block_graph import block_graph, pack_links, unpack_links
+from volflow.segment.agglomeration.contacts import number_labels, region_graph
 
 
 def counted(labels: np.ndarray, affinity: np.ndarray) -> dict[tuple[int, int], list[int]]:

@@ -8,8 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.segment.test_agglomerate import random_graph, table
-from volflow.segment.agglomerate import merge_greedily
-from volflow.segment.dendrogram import chosen_column, cut, segment_column, thresholds_of
+from volflow.segment.agglomeration.greedy import merge_greedily
+from volflow.segment.agglomeration.thresholds import (
+    chosen_column,
+    cut,
+    segment_column,
+    thresholds_of,
+)
 
 THRESHOLDS = (0.0, 0.2, 0.25, 0.5, 0.75, 0.9, 1.0)
 

@@ -11,9 +11,15 @@ from hypothesis import strategies as st
 
 from tests.strategies import grids, triples
 from volflow.core.geometry import Block, BlockGrid, Box, Triple
-from volflow.segment.horizon import inner_faces, most_open
-from volflow.segment.seams import Seams, name_beyond, seams_of, sew, sew_nodes
-from volflow.segment.tables import BlockGraph, Renaming, with_box
+from volflow.segment.agglomeration.graph_tables import BlockGraph, Renaming, with_box
+from volflow.segment.agglomeration.horizon import inner_faces, most_open
+from volflow.segment.agglomeration.join_across_planes import (
+    Seams,
+    name_beyond,
+    seams_of,
+    sew,
+    sew_nodes,
+)
 
 SIDE = (4, 5, 6)  # of a box
 Contact = tuple[int, int, int, int, int]  # own segment, segment beyond, axis, affinity sum, voxels

@@ -28,7 +28,7 @@ from volflow.engine.phases.group import partition
 from volflow.io.partners import NEURONS as NEURON_COLUMNS
 from volflow.io.partners import SITES, read_partners
 from volflow.io.volume import Volume
-from volflow.segment.synapses import TABLE, choose_partners, merge_duplicates
+from volflow.segment.synapses.pairing import TABLE, choose_partners, merge_duplicates
 from volflow.stages.synapses import Synapses
 from volflow.synth import Neuropil
 from volflow.synth.synapses import CLEFT, POST, PRE

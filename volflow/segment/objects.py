@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from volflow.core.geometry import Box
-from volflow.segment.pairs import sum_groups
-from volflow.segment.tables import shared_faces
+from volflow.segment.agglomeration.graph_tables import shared_faces
+from volflow.segment.pair_table import sum_groups
 
 CORE = 255  # the affinity of two voxels of a core
 

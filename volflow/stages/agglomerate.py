@@ -11,10 +11,18 @@ from pydantic import Field, field_validator
 
 from volflow.core.geometry import Block, BlockGrid, Triple, triple
 from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up, pyramid
-from volflow.segment.block_graph import block_graph, unpack_links
-from volflow.segment.dendrogram import Cuts, segment_column
-from volflow.segment.horizon import inner_faces, most_open, steps_to_horizon
-from volflow.segment.rounds import (
+from volflow.segment.agglomeration.block_graph import block_graph, unpack_links
+from volflow.segment.agglomeration.costs import block_bytes, node_bytes, node_effort, plane_bytes
+from volflow.segment.agglomeration.graph_tables import (
+    BlockGraph,
+    Renaming,
+    box_of,
+    gather,
+    with_box,
+)
+from volflow.segment.agglomeration.horizon import inner_faces, most_open, steps_to_horizon
+from volflow.segment.agglomeration.join_across_planes import name_beyond, seams_of, sew, sew_nodes
+from volflow.segment.agglomeration.rounds import (
     Step,
     facing,
     join_best,
@@ -23,9 +31,7 @@ from volflow.segment.rounds import (
     merge_down,
     merge_down_once,
 )
-from volflow.segment.seams import name_beyond, seams_of, sew, sew_nodes
-from volflow.segment.tables import BlockGraph, Renaming, box_of, gather, with_box
-from volflow.stages.agglomerate_costs import block_bytes, node_bytes, node_effort, plane_bytes
+from volflow.segment.agglomeration.thresholds import Cuts, segment_column
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1)]

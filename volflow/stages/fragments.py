@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from volflow.core.geometry import Block, BlockGrid, Triple
 from volflow.core.stage import Columns, Layer, Record, Stage
-from volflow.segment.block_graph import pack_links
+from volflow.segment.agglomeration.block_graph import pack_links
 from volflow.segment.fragments import PAD, pieces
 
 BYTES_PER_VOXEL = 28  # measured: 26.5, with a mask and the affinities that were read

@@ -12,12 +12,18 @@ from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up
-from volflow.segment.block_graph import block_graph, unpack_links
-from volflow.segment.horizon import inner_faces
+from volflow.segment.agglomeration.block_graph import block_graph, unpack_links
+from volflow.segment.agglomeration.graph_tables import (
+    BlockGraph,
+    Renaming,
+    box_of,
+    gather,
+    with_box,
+)
+from volflow.segment.agglomeration.horizon import inner_faces
+from volflow.segment.agglomeration.rounds import Step, facing, link_pieces, links_only, merge_down
 from volflow.segment.objects import Census, core_pairs, pooled_census
-from volflow.segment.pairs import sum_groups
-from volflow.segment.rounds import Step, facing, link_pieces, links_only, merge_down
-from volflow.segment.tables import BlockGraph, Renaming, box_of, gather, with_box
+from volflow.segment.pair_table import sum_groups
 
 BYTES_PER_VOXEL = 64  # as agglomerate; measured where objects fill 4 % of the voxels: 23
 NODE_FACTOR, NODE_EXPONENT = 640, 0.82  # of agglomerate: a bound, objects leave much less

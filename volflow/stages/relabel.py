@@ -10,7 +10,7 @@ from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Columns, Layer, Record, Stage
-from volflow.segment.dendrogram import chosen_column
+from volflow.segment.agglomeration.thresholds import chosen_column
 from volflow.segment.relabel import relabel
 
 

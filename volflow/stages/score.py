@@ -20,10 +20,10 @@ from volflow.metrics.grouped import (
     with_sizes,
     worst,
 )
+from volflow.metrics.limits import Limited
 from volflow.metrics.objects import Matches, matches, object_scores, total
 from volflow.metrics.overlaps import combined, tally
 from volflow.metrics.voxel import Groups, scores
-from volflow.stages.limits import Limited
 
 MOST_PARTITIONS = 1024
 VOXELS_PER_PARTITION = 1 << 26

@@ -17,8 +17,8 @@ from volflow.metrics.clefts import (
     match_by_distance,
     match_by_overlap,
 )
+from volflow.metrics.limits import Limited
 from volflow.metrics.overlaps import combined, tally
-from volflow.stages.limits import Limited
 
 VIEWS = ("distance", "overlap")
 METRICS = tuple(f"{view}_{rate}" for view in VIEWS for rate in ("precision", "recall", "f1"))

@@ -12,6 +12,7 @@ from volflow.core.geometry import Block, Triple, triple
 from volflow.core.stage import Layer, Previous, Record, Reduction, Up
 from volflow.metrics.berl import Charge, Veto
 from volflow.metrics.disks import GAP_NM, Fit, synapse_nodes
+from volflow.metrics.limits import Limited
 from volflow.metrics.node_tables import (
     NodeTable,
     at_mitochondria,
@@ -24,7 +25,6 @@ from volflow.metrics.node_tables import (
 )
 from volflow.metrics.skeleton import MergeRule
 from volflow.metrics.skeleton_scores import TAU_NM, SkeletonOptions, skeleton_scores
-from volflow.stages.limits import Limited
 
 SCORES = ("erl", "terl", "berl", "nerl", "nerl_norm")
 METRICS = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from volflow.core.geometry import Block
 from volflow.core.stage import Columns, Layer, Previous, Record, Up
-from volflow.segment.dendrogram import not_many, segment_column, thresholds_of
+from volflow.segment.agglomeration.thresholds import not_many, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
 from volflow.stages.score_skeletons import ScoreSkeletons
 

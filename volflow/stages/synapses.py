@@ -10,14 +10,14 @@ from pydantic import Field
 
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Group, Grouping, Layer, Record
-from volflow.segment.synapse_rows import pooled, reach_voxels, synapse_rows
-from volflow.segment.synapses import (
+from volflow.segment.synapses.pairing import (
     TABLE,
     clefts_of,
     joined_tables,
     merge_duplicates,
     synapses_of,
 )
+from volflow.segment.synapses.rows import pooled, reach_voxels, synapse_rows
 
 BYTES_PER_VOXEL = 88  # measured: 81, with what was read
 MOST_PARTITIONS = 1024

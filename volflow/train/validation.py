@@ -15,11 +15,11 @@ from volflow.metrics.voxel import contingency, scores
 from volflow.models.inference import Inference
 from volflow.predict.flips import averaged
 from volflow.predict.tiling import Tiling, fitted, tiled
-from volflow.segment.block_graph import block_graph
+from volflow.segment.agglomeration.block_graph import block_graph
+from volflow.segment.agglomeration.graph_tables import BlockGraph
+from volflow.segment.agglomeration.rounds import join_best, merge_down
 from volflow.segment.fragments import fragments
 from volflow.segment.relabel import relabel
-from volflow.segment.rounds import join_best, merge_down
-from volflow.segment.tables import BlockGraph
 
 JOIN_SCORE, MIN_SIZE_SCORE = 0.5, 0.02  # the defaults of the stage `agglomerate`
 

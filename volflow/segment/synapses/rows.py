@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from volflow.core.geometry import Block, Triple
-from volflow.segment.pairs import sum_groups
+from volflow.segment.pair_table import sum_groups
 
 Resolution = tuple[float, float, float]
 Columns = dict[str, np.ndarray]

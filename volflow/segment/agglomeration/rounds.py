@@ -20,11 +20,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numba import njit
 
-from volflow.segment.agglomerate import Merged, merge_greedily
-from volflow.segment.contacts import EdgeTable
-from volflow.segment.dendrogram import cut
-from volflow.segment.tables import AXIS, DECIDED, HIGH_FACES, LINK, BlockGraph
-from volflow.segment.union import components
+from volflow.segment.agglomeration.contacts import EdgeTable
+from volflow.segment.agglomeration.graph_tables import AXIS, DECIDED, HIGH_FACES, LINK, BlockGraph
+from volflow.segment.agglomeration.greedy import Merged, merge_greedily
+from volflow.segment.agglomeration.thresholds import cut
+from volflow.segment.union_find import components
 
 
 class Passed(Protocol):

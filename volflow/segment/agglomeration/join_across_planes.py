@@ -21,11 +21,17 @@ from typing import NamedTuple
 import numpy as np
 
 from volflow.core.geometry import Box
-from volflow.segment.contacts import EdgeTable
-from volflow.segment.pairs import sum_groups
-from volflow.segment.rounds import Step
-from volflow.segment.tables import AXIS, HIGH_FACES, BlockGraph, Renaming, shared_faces
-from volflow.segment.union import components
+from volflow.segment.agglomeration.contacts import EdgeTable
+from volflow.segment.agglomeration.graph_tables import (
+    AXIS,
+    HIGH_FACES,
+    BlockGraph,
+    Renaming,
+    shared_faces,
+)
+from volflow.segment.agglomeration.rounds import Step
+from volflow.segment.pair_table import sum_groups
+from volflow.segment.union_find import components
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from volflow.segment.contacts import EdgeTable
-from volflow.segment.pairs import group_pairs, pair_key, sum_groups, table_size
+from volflow.segment.agglomeration.contacts import EdgeTable
+from volflow.segment.pair_table import group_pairs, pair_key, sum_groups, table_size
 
 # What belongs to one edge or node is used at once, and so lies side by side in memory. An edge's
 # key in the heap, `score` and `tie`, is never worse than its true one.

@@ -6,9 +6,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from volflow.segment.contacts import count_contacts, number_labels
-from volflow.segment.pairs import first_of_groups, group_pairs, sum_groups
-from volflow.segment.tables import LINK, BlockGraph
+from volflow.segment.agglomeration.contacts import count_contacts, number_labels
+from volflow.segment.agglomeration.graph_tables import LINK, BlockGraph
+from volflow.segment.pair_table import first_of_groups, group_pairs, sum_groups
 
 Links: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -31,9 +31,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from volflow.segment.agglomerate import Merged
-from volflow.segment.tables import BlockGraph, Renaming
-from volflow.segment.union import components
+from volflow.segment.agglomeration.graph_tables import BlockGraph, Renaming
+from volflow.segment.agglomeration.greedy import Merged
+from volflow.segment.union_find import components
 
 PREFIX = "segment_"
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from volflow.core.geometry import Box, triple
-from volflow.segment.agglomerate import pool_edges
-from volflow.segment.contacts import EdgeTable
-from volflow.segment.pairs import first_of_groups, group_pairs, sum_groups
-from volflow.segment.union import components
+from volflow.segment.agglomeration.contacts import EdgeTable
+from volflow.segment.agglomeration.greedy import pool_edges
+from volflow.segment.pair_table import first_of_groups, group_pairs, sum_groups
+from volflow.segment.union_find import components
 
 HIGH_FACES = np.uint8(0b101010)
 DECIDED = np.uint8(0b1000000)  # in place of faces: a node that has made its choice of this round

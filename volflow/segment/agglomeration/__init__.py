@@ -1,0 +1,1 @@
+"""Greedy agglomeration of fragments, exact for any blocks."""

@@ -1,0 +1,1 @@
+"""Synapses: evidence per block, then pairing of partners."""
