@@ -28,8 +28,8 @@ from volflow.checkpoints.header import Header
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, triple
 from volflow.io.volume import Volume
-from volflow.metrics.matching import best_pairs
-from volflow.metrics.objects import score_objects
+from volflow.metrics.detections.matching import best_pairs
+from volflow.metrics.detections.objects import score_objects
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.restrict import restricted

@@ -28,7 +28,7 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box
 from volflow.core.stage import Layer
 from volflow.io.volume import Volume
-from volflow.metrics.voxel import contingency, scores
+from volflow.metrics.voxels.contingency import contingency, scores
 from volflow.stages.synth import Synth
 
 TILE = 256

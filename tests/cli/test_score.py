@@ -21,7 +21,7 @@ from volflow import run
 from volflow.core.geometry import Box
 from volflow.core.skeleton import Skeleton
 from volflow.io.skeletons import write_skeletons
-from volflow.metrics.voxel import contingency, scores
+from volflow.metrics.voxels.contingency import contingency, scores
 from volflow.view.score_document import errors_of, find_document
 
 THRESHOLDS = [0.2, 0.5, 0.8]

@@ -11,7 +11,7 @@ import pytest
 from tests.cli import scored
 from tests.cli.conftest import Call
 from tests.cli.scored import BOX, RESOLUTION, addresses, options, written
-from volflow.metrics.clefts import cleft_scores
+from volflow.metrics.detections.clefts import cleft_scores
 from volflow.view.score_document import errors_of, find_document
 
 

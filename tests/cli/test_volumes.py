@@ -11,7 +11,7 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
 from volflow.io.volume import Volume
-from volflow.metrics.voxel import contingency, scores
+from volflow.metrics.voxels.contingency import contingency, scores
 
 BOX = Box((3, 0, 5), (33, 41, 42))
 

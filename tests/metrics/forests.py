@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from volflow.core.skeleton import Skeleton, from_edges
-from volflow.metrics.traced import Traced
+from volflow.metrics.skeletons.forest import Traced
 
 
 def path(places: list[list[float]] | np.ndarray, name: int, radius: float = 50.0) -> Skeleton:

@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt
 
 from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box
-from volflow.metrics.borders import Spacing, inside, reach
+from volflow.metrics.voxels.border_mask import Spacing, inside, reach
 
 SPACINGS = [(1.0, 1.0, 1.0), (40.0, 4.0, 4.0), (8.0, 8.0, 8.0), (3.0, 1.0, 2.0), (0.3, 0.1, 0.7)]
 

@@ -11,7 +11,7 @@ from scipy.ndimage import center_of_mass, distance_transform_edt
 
 from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box
-from volflow.metrics.clefts import (
+from volflow.metrics.detections.clefts import (
     Clefts,
     cleft_errors,
     cleft_scores,
@@ -19,7 +19,7 @@ from volflow.metrics.clefts import (
     match_by_overlap,
     voxel_scores,
 )
-from volflow.metrics.overlaps import tally
+from volflow.metrics.voxels.overlaps import tally
 
 RESOLUTION = (40.0, 4.0, 4.0)
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from volflow.metrics import matching
-from volflow.metrics.matching import Detection, best_pairs, rates
+from volflow.metrics.detections import matching
+from volflow.metrics.detections.matching import Detection, best_pairs, rates
 
 
 @st.composite

@@ -12,7 +12,7 @@ from skimage.measure import label as components
 from skimage.metrics import contingency_table
 
 from tests.strategies import triples
-from volflow.metrics.objects import (
+from volflow.metrics.detections.objects import (
     COLUMNS,
     THRESHOLDS,
     Matches,

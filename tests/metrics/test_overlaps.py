@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volflow.metrics.overlaps import combined, tally
+from volflow.metrics.voxels.overlaps import combined, tally
 
 
 def volumes(seed: int, shape: tuple[int, int, int], labels: int) -> tuple[np.ndarray, ...]:

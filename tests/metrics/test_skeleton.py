@@ -6,8 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.metrics.forests import forests, path, told_differently
-from volflow.metrics.skeleton import MergeRule, erl, merged_labels, run_lengths, score, sums
-from volflow.metrics.traced import Traced
+from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.run_length import (
+    MergeRule,
+    erl,
+    merged_labels,
+    run_lengths,
+    score,
+    sums,
+)
 
 UNIT = Traced.of([path([[0, 0, n] for n in range(5)], 1)])
 # A: 10 edges of 100 nm, B: 5 of them far away

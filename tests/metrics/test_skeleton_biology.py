@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from tests.metrics.forests import forests, path
 from tests.metrics.test_skeleton import LABELS, ONE, PAIR
 from volflow.core.skeleton import Skeleton
-from volflow.metrics.berl import Charge, Veto, charged, default_epsilon, vetoed_labels
-from volflow.metrics.disks import Fit, disks, synapse_nodes
-from volflow.metrics.nerl import Nuclei, edge_weights, normalised
-from volflow.metrics.skeleton import erl, merged_labels, run_lengths, score
-from volflow.metrics.traced import Traced
-from volflow.metrics.tubes import mito_nodes
+from volflow.metrics.skeletons.berl import Charge, Veto, charged, default_epsilon, vetoed_labels
+from volflow.metrics.skeletons.edge_index import mito_nodes
+from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.nerl import Nuclei, edge_weights, normalised
+from volflow.metrics.skeletons.nodes_at_synapses import Fit, disks, synapse_nodes
+from volflow.metrics.skeletons.run_length import erl, merged_labels, run_lengths, score
 
 MITO = np.arange(17) == 7  # the last node of A in segment 1
 

@@ -15,10 +15,10 @@ from scipy.spatial import cKDTree
 
 from volflow.core.skeleton import Skeleton, from_edges, resampled
 from volflow.io.skeletons import SkeletonSet
-from volflow.metrics.disks import synapse_nodes
-from volflow.metrics.skeleton import erl, merged_labels, run_lengths, score
-from volflow.metrics.skeleton_errors import merges, split_edges
-from volflow.metrics.traced import Traced
+from volflow.metrics.skeletons.errors import merges, split_edges
+from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.nodes_at_synapses import synapse_nodes
+from volflow.metrics.skeletons.run_length import erl, merged_labels, run_lengths, score
 
 DATA = Path(os.environ.get("VOLFLOW_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

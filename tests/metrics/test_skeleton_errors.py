@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.metrics.forests import forests, path, told_differently
 from tests.metrics.test_skeleton import LABELS, PAIR, THREE
 from tests.metrics.test_skeleton_biology import MITO, NUCLEUS, SPINE
-from volflow.metrics.nerl import Nuclei
-from volflow.metrics.skeleton import merged_labels, run_lengths
-from volflow.metrics.skeleton_errors import merges, omitted_edges, split_edges
-from volflow.metrics.skeleton_scores import SkeletonOptions, skeleton_scores
-from volflow.metrics.traced import Traced
+from volflow.metrics.skeletons.errors import merges, omitted_edges, split_edges
+from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.nerl import Nuclei
+from volflow.metrics.skeletons.run_length import merged_labels, run_lengths
+from volflow.metrics.skeletons.scores import SkeletonOptions, skeleton_scores
 
 
 def test_splits_by_hand() -> None:

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from volflow.core.geometry import Box
 from volflow.core.skeleton import Skeleton, from_edges
-from volflow.metrics.skeletonize import skeletonize
+from volflow.metrics.skeletons.skeletonize import skeletonize
 from volflow.synth import Neuropil
 
 RESOLUTION = (20.0, 8.0, 8.0)

@@ -8,8 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from volflow.metrics import synapses
-from volflow.metrics.synapses import Partners, match_partners, partner_errors, require_inside
+from volflow.metrics.detections import partners as synapses
+from volflow.metrics.detections.partners import (
+    Partners,
+    match_partners,
+    partner_errors,
+    require_inside,
+)
 
 
 @st.composite

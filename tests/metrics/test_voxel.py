@@ -12,7 +12,7 @@ from skimage.metrics import variation_of_information as skimage_vi
 
 from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box
-from volflow.metrics.voxel import (
+from volflow.metrics.voxels.contingency import (
     adapted_rand,
     add,
     contingency,

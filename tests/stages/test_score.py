@@ -13,9 +13,9 @@ from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Record, find_stage
 from volflow.engine.phases.group import partition
-from volflow.metrics.borders import inside
-from volflow.metrics.objects import score_objects
-from volflow.metrics.voxel import contingency, scores
+from volflow.metrics.detections.objects import score_objects
+from volflow.metrics.voxels.border_mask import inside
+from volflow.metrics.voxels.contingency import contingency, scores
 from volflow.stages.score import Score
 
 BOUNDS = Box((2, -3, 5), (11, 8, 13))

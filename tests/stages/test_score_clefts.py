@@ -11,7 +11,7 @@ from tests.stages.contract import Case, StageContract, filled
 from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import find_stage
-from volflow.metrics.clefts import cleft_scores
+from volflow.metrics.detections.clefts import cleft_scores
 from volflow.stages.score_clefts import ScoreClefts
 
 RESOLUTION = (40.0, 8.0, 4.0)

@@ -21,11 +21,11 @@ from volflow.errors import PlanError
 from volflow.io.nodes import NODE_BYTES
 from volflow.io.skeletons import write_skeletons
 from volflow.io.volume import Volume
-from volflow.metrics.disks import synapse_nodes
-from volflow.metrics.nerl import Nuclei
-from volflow.metrics.skeleton_scores import SkeletonOptions, skeleton_scores
-from volflow.metrics.traced import Traced
-from volflow.metrics.tubes import mito_nodes
+from volflow.metrics.skeletons.edge_index import mito_nodes
+from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.nerl import Nuclei
+from volflow.metrics.skeletons.nodes_at_synapses import synapse_nodes
+from volflow.metrics.skeletons.scores import SkeletonOptions, skeleton_scores
 from volflow.stages.score_skeletons import ScoreSkeletons
 from volflow.synth import Neuropil
 

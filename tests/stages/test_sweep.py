@@ -22,7 +22,7 @@ from volflow.engine.phases.group import partition
 from volflow.errors import PlanError
 from volflow.io.skeletons import write_skeletons
 from volflow.io.volume import Volume
-from volflow.metrics.voxel import contingency, scores
+from volflow.metrics.voxels.contingency import contingency, scores
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.fragments import Fragments
 from volflow.stages.sweep import Sweep

@@ -15,7 +15,7 @@ from volflow.io.labels import labels_at
 from volflow.io.nodes import Resolution, voxels_of
 from volflow.io.partners import PartnerTable, read_partners
 from volflow.io.volume import Volume
-from volflow.metrics.synapses import (
+from volflow.metrics.detections.partners import (
     PARTNER_DISTANCE,
     Partners,
     match_partners,

@@ -19,7 +19,7 @@ from volflow.errors import PlanError, StorageError, VolflowError
 from volflow.io.address import SKELETONS, Address
 from volflow.io.store import Store
 from volflow.io.volume import Volume
-from volflow.metrics.objects import THRESHOLDS
+from volflow.metrics.detections.objects import THRESHOLDS
 
 BLOCK = 256  # voxels along each side of a block: nothing is written, so no chunk has a say
 VOXELS, NODES, CLEFTS = "score", "score_skeletons", "score_clefts"

@@ -10,8 +10,12 @@ from pydantic import Field, field_validator
 
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Group, Grouping, Layer, Record
-from volflow.metrics.borders import inside, reach
-from volflow.metrics.grouped import (
+from volflow.metrics.detections.objects import Matches, matches, object_scores, total
+from volflow.metrics.limits import Limited
+from volflow.metrics.voxels.border_mask import inside, reach
+from volflow.metrics.voxels.contingency import Groups, scores
+from volflow.metrics.voxels.overlaps import combined, tally
+from volflow.metrics.voxels.partial_scores import (
     by_segment,
     by_truth,
     groups,
@@ -20,10 +24,6 @@ from volflow.metrics.grouped import (
     with_sizes,
     worst,
 )
-from volflow.metrics.limits import Limited
-from volflow.metrics.objects import Matches, matches, object_scores, total
-from volflow.metrics.overlaps import combined, tally
-from volflow.metrics.voxel import Groups, scores
 
 MOST_PARTITIONS = 1024
 VOXELS_PER_PARTITION = 1 << 26

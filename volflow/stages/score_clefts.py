@@ -10,7 +10,7 @@ from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Layer, Previous, Record, Reduction, Up
-from volflow.metrics.clefts import (
+from volflow.metrics.detections.clefts import (
     CLEFT_DISTANCE,
     Clefts,
     cleft_errors,
@@ -18,7 +18,7 @@ from volflow.metrics.clefts import (
     match_by_overlap,
 )
 from volflow.metrics.limits import Limited
-from volflow.metrics.overlaps import combined, tally
+from volflow.metrics.voxels.overlaps import combined, tally
 
 VIEWS = ("distance", "overlap")
 METRICS = tuple(f"{view}_{rate}" for view in VIEWS for rate in ("precision", "recall", "f1"))

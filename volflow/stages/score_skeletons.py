@@ -10,10 +10,9 @@ from pydantic import Field
 
 from volflow.core.geometry import Block, Triple, triple
 from volflow.core.stage import Layer, Previous, Record, Reduction, Up
-from volflow.metrics.berl import Charge, Veto
-from volflow.metrics.disks import GAP_NM, Fit, synapse_nodes
 from volflow.metrics.limits import Limited
-from volflow.metrics.node_tables import (
+from volflow.metrics.skeletons.berl import Charge, Veto
+from volflow.metrics.skeletons.node_tables import (
     NodeTable,
     at_mitochondria,
     hashed_share,
@@ -23,8 +22,9 @@ from volflow.metrics.node_tables import (
     place_nm,
     thinned,
 )
-from volflow.metrics.skeleton import MergeRule
-from volflow.metrics.skeleton_scores import TAU_NM, SkeletonOptions, skeleton_scores
+from volflow.metrics.skeletons.nodes_at_synapses import GAP_NM, Fit, synapse_nodes
+from volflow.metrics.skeletons.run_length import MergeRule
+from volflow.metrics.skeletons.scores import TAU_NM, SkeletonOptions, skeleton_scores
 
 SCORES = ("erl", "terl", "berl", "nerl", "nerl_norm")
 METRICS = (

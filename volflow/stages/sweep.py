@@ -9,7 +9,7 @@ import numpy as np
 
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Columns, Group, Layer, Record
-from volflow.metrics.overlaps import combined
+from volflow.metrics.voxels.overlaps import combined
 from volflow.segment.agglomeration.thresholds import not_many, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
 from volflow.stages.score import Score

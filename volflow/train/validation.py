@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from volflow.core.geometry import Box, Triple, triple
-from volflow.metrics.voxel import contingency, scores
+from volflow.metrics.voxels.contingency import contingency, scores
 from volflow.models.inference import Inference
 from volflow.predict.flips import averaged
 from volflow.predict.tiling import Tiling, fitted, tiled

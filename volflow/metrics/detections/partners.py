@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.spatial import KDTree
 
-from volflow.metrics.matching import Detection, best_pairs
+from volflow.metrics.detections.matching import Detection, best_pairs
 
 PARTNER_DISTANCE = 400.0  # nm, CREMI's
 AT_ONCE = 4096  # truth rows whose candidates are held in memory together

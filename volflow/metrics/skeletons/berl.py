@@ -12,8 +12,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from volflow.metrics.skeleton import RunLengths, shared_rows
-from volflow.metrics.traced import Traced, node_labels
+from volflow.metrics.skeletons.forest import Traced, node_labels
+from volflow.metrics.skeletons.run_length import RunLengths, shared_rows
 
 Charge = Literal["literal", "both"]
 Veto = Literal["minority", "any"]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from volflow.metrics.near import Cells, checked_points, in_cells, row_of, touched
-from volflow.metrics.traced import Traced
+from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.point_grid import Cells, checked_points, in_cells, row_of, touched
 
 
 def mito_nodes(traced: Traced, points: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from volflow.metrics.matching import best_pairs, rates
-from volflow.metrics.overlaps import tally
+from volflow.metrics.detections.matching import best_pairs, rates
+from volflow.metrics.voxels.overlaps import tally
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 COLUMNS = ("truth", "segment", "count", "truth_size", "segment_size")

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from volflow.metrics.traced import Traced, node_labels
+from volflow.metrics.skeletons.forest import Traced, node_labels
 
 MergeRule = Literal["length", "nodes", "pairs"]
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
-from volflow.metrics.matching import Detection, best_pairs
-from volflow.metrics.overlaps import tally
-from volflow.metrics.synapses import check_distance, positions
+from volflow.metrics.detections.matching import Detection, best_pairs
+from volflow.metrics.detections.partners import check_distance, positions
+from volflow.metrics.voxels.overlaps import tally
 
 CLEFT_DISTANCE = 200.0  # nm, the default of CREMI's evaluation code
 

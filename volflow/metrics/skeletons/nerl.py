@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volflow.metrics.skeleton import sums
-from volflow.metrics.traced import Traced
+from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.run_length import sums
 
 NUCLEUS_NM = 2500.0  # radius where it is not known
 

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from volflow.core.geometry import Triple, triple
-from volflow.metrics.overlaps import unsigned
+from volflow.metrics.voxels.overlaps import unsigned
 
 Spacing = tuple[float, float, float]
 

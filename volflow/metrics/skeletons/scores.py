@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from volflow.metrics.berl import Charge, Veto, charged, default_epsilon, vetoed_labels
-from volflow.metrics.nerl import Nuclei, edge_weights, normalised
-from volflow.metrics.skeleton import MergeRule, RunLengths, Score, merged_labels, run_lengths, score
-from volflow.metrics.skeleton_errors import Merge, Splits, merges, omitted_edges, split_edges
-from volflow.metrics.traced import Traced
+from volflow.metrics.skeletons.berl import Charge, Veto, charged, default_epsilon, vetoed_labels
+from volflow.metrics.skeletons.errors import Merge, Splits, merges, omitted_edges, split_edges
+from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.nerl import Nuclei, edge_weights, normalised
+from volflow.metrics.skeletons.run_length import (
+    MergeRule,
+    RunLengths,
+    Score,
+    merged_labels,
+    run_lengths,
+    score,
+)
 
 TAU_NM = 2000.0
 

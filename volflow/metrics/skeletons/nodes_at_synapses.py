@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple, get_args
 import numba
 import numpy as np
 
-from volflow.metrics.near import Cells, checked_points, in_cells, row_of, touched
-from volflow.metrics.traced import Traced
+from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.point_grid import Cells, checked_points, in_cells, row_of, touched
 
 Fit = Literal["geometric", "literal"]
 

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from volflow.metrics.overlaps import tally
+from volflow.metrics.voxels.overlaps import tally
 
 Pairs = Literal["distinct", "all"]
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Record
-from volflow.metrics.nerl import Nuclei
-from volflow.metrics.traced import Traced
-from volflow.metrics.tubes import mito_nodes
+from volflow.metrics.skeletons.edge_index import mito_nodes
+from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.nerl import Nuclei
 
 NODES = (
     "node", "skeleton", "parent", "position", "radius", "label", "node_nucleus",

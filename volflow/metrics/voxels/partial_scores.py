@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from volflow.metrics.voxel import Groups, Sizes
+from volflow.metrics.voxels.contingency import Groups, Sizes
 
 Record = Mapping[str, np.ndarray]
 

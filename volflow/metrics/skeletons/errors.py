@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from volflow.metrics.skeleton import RunLengths, shared_rows
-from volflow.metrics.traced import Traced, node_labels
+from volflow.metrics.skeletons.forest import Traced, node_labels
+from volflow.metrics.skeletons.run_length import RunLengths, shared_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,1 @@
+"""Skeleton metrics: ERL, bERL, nERL and errors along skeletons."""

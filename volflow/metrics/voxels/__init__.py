@@ -1,0 +1,1 @@
+"""Voxel metrics: contingency tables, VI, ARAND."""
