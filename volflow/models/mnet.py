@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv3d, interpolate, max_pool3d
 
-from volflow.models.mnet_sight import Sight
+from volflow.models.mnet_receptive_field import Sight
 
 Triple = tuple[int, int, int]
 Place = tuple[int, int]

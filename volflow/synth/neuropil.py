@@ -20,10 +20,10 @@ import numpy as np
 from volflow.core.geometry import Box, triple
 from volflow.synth.bodies import bodies_near, distances, embody, least_side
 from volflow.synth.forest import axes_near, body_name, lattice_of
-from volflow.synth.leaning import BOTTOM, REACH, descended, leaning_of
 from volflow.synth.noise import smooth
 from volflow.synth.organelles import mitochondria_of
 from volflow.synth.painting import joined, painted, shaded
+from volflow.synth.power_diagram import BOTTOM, REACH, descended, leaning_of
 from volflow.synth.sections import Sections, damaged, sections_of
 from volflow.synth.skeletons import Skeletons, skeletons_in
 from volflow.synth.synapses import Candidates, candidates_near, cloud, placed

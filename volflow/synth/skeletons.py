@@ -10,7 +10,7 @@ import numpy as np
 from volflow.core.geometry import BlockGrid, Box, triple
 from volflow.synth.bodies import bodies_near
 from volflow.synth.forest import SLOTS, axes_near, body_name, lattice_of
-from volflow.synth.leaning import REACH, chosen, nearest, settled
+from volflow.synth.power_diagram import REACH, chosen, nearest, settled
 
 BRICK = 96  # voxels a side; axes are looked up per brick
 STRAY = 4  # voxels that a node may lie beside its axis as the lattice has it

@@ -17,8 +17,8 @@ import numpy as np
 
 from volflow.core.geometry import Box
 from volflow.synth.forest import Axes, axes_near
-from volflow.synth.leaning import REACH, project, settled
 from volflow.synth.noise import hashed, salted, uniform
+from volflow.synth.power_diagram import REACH, project, settled
 
 CLEFT, PRE, POST = 1, 2, 3
 SPACING = 2.0  # of a cell, between knots of the lattice of candidates
