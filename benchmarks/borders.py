@@ -20,8 +20,8 @@ from volflow.checkpoints.find import WEIGHTS
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.borders import moved_borders
-from volflow.train.sources import opened
-from volflow.train.validation import Road, predicted, score
+from volflow.train.data.sources import opened
+from volflow.train.validation.evaluate import Road, predicted, score
 
 LOOSE = 10  # voxels
 BRIGHTNESS = (0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 20.0, 30.0)

@@ -28,8 +28,8 @@ from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.agglomeration.contacts import number_labels, region_graph
 from volflow.segment.agglomeration.greedy import agglomerate
-from volflow.train.sources import opened
-from volflow.train.validation import MIN_SIZE_SCORE, Road, predicted, score
+from volflow.train.data.sources import opened
+from volflow.train.validation.evaluate import MIN_SIZE_SCORE, Road, predicted, score
 
 NEAR, FAR, DISTANCE = (0, 1, 2), (6, 7, 8), 9  # channels of fib25-lsd
 MIN_SIZES = (500, 1000)

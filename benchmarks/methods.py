@@ -33,11 +33,11 @@ from volflow.metrics.detections.objects import score_objects
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.restrict import restricted
-from volflow.train.config import SourceSpec
-from volflow.train.resample import resampled_labels
-from volflow.train.samples import Source
-from volflow.train.sources import Wanted, opened
-from volflow.train.validation import Road, Score, predicted, score
+from volflow.train.config.training import SourceSpec
+from volflow.train.data.resample import resampled_labels
+from volflow.train.data.samples import Source
+from volflow.train.data.sources import Wanted, opened
+from volflow.train.validation.evaluate import Road, Score, predicted, score
 
 KEPT = HERE / "benchmarks" / "methods.json"
 PAGE = HERE / "docs" / "methods.md"

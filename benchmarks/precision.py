@@ -35,8 +35,8 @@ from volflow.checkpoints.find import find_network
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.restrict import restricted
-from volflow.train.samples import Source
-from volflow.train.validation import predicted
+from volflow.train.data.samples import Source
+from volflow.train.validation.evaluate import predicted
 
 SLABS = {"fib25": FIB_PAIR, "gala": GALA_PAIR, "cord": CORD_PAIR, "isbi": ISBI_PAIR}
 Way = Literal["fp32", "bf16"]

@@ -29,9 +29,9 @@ from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.borders import moved_borders
 from volflow.stages.borders import Borders
-from volflow.train.config import SourceSpec
-from volflow.train.sources import opened
-from volflow.train.validation import Road, Score, predicted, score
+from volflow.train.config.training import SourceSpec
+from volflow.train.data.sources import opened
+from volflow.train.validation.evaluate import Road, Score, predicted, score
 
 HERE = Path(__file__).parents[1]
 DATA = Path(os.environ.get("VOLFLOW_DATA", HERE.parent / "shared" / "data"))

@@ -29,8 +29,8 @@ from benchmarks.quality import FIB25
 from volflow.checkpoints.find import shipped_networks
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
-from volflow.train.sources import opened
-from volflow.train.validation import Road, predicted, score
+from volflow.train.data.sources import opened
+from volflow.train.validation.evaluate import Road, predicted, score
 
 CHANNELS = (0, 1, 2)
 THRESHOLD, MIN_SIZE = 0.3, 1000

@@ -23,8 +23,8 @@ from benchmarks.quality import fib25
 from volflow.checkpoints.find import WEIGHTS
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
-from volflow.train.sources import opened
-from volflow.train.validation import Road, predicted, score
+from volflow.train.data.sources import opened
+from volflow.train.validation.evaluate import Road, predicted, score
 
 SLABS = ("0:30", "30:60", "60:90", "90:120", "120:135", "135:165")
 TRAINED_ON = 120  # sections

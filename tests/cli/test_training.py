@@ -91,7 +91,7 @@ def test_a_file_that_is_not_there_is_named(volflow):
 
 
 def test_mistakes_are_errors_of_the_plan(config):
-    from volflow.train.config import load
+    from volflow.train.config.training import load
 
     with pytest.raises(PlanError):
         load(config, ("steps=0",))

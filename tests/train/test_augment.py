@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from volflow.core.geometry import Box, triple
 from volflow.predict.tiling import Tiling, seen
-from volflow.train import augment
-from volflow.train.augment import Augmentation, augmented
-from volflow.train.samples import UNKNOWN, Sample
+from volflow.train.data import augment
+from volflow.train.data.augment import Augmentation, augmented
+from volflow.train.data.samples import UNKNOWN, Sample
 
 STILL = Augmentation(
     flips=False, transposed_axes=(), contrast=0, brightness=0, gamma=0, section_contrast=0,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from volflow.errors import PlanError
-from volflow.train.config import NEAREST, load
-from volflow.train.sources import refusals
+from volflow.train.config.training import NEAREST, load
+from volflow.train.data.sources import refusals
 
 FOLDER = Path(__file__).parents[2] / "pipelines" / "train"
 SHIPPED = [path for path in sorted(FOLDER.glob("*.yaml")) if path.stem != "pretrain"]

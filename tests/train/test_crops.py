@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from volflow.train.augment import NEUTRAL, Augmentation, augmented
-from volflow.train.config import Training
-from volflow.train.crops import _sample, batch, pasted, targets_of
-from volflow.train.learnt import header_of
+from volflow.train.config.training import Training
+from volflow.train.data.augment import NEUTRAL, Augmentation, augmented
+from volflow.train.data.crops import _sample, batch, pasted, targets_of
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source, _thinned, draw
+from volflow.train.heads import header_of
 from volflow.train.objective import loss_of
-from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source, _thinned, draw
 
 SAID = {
     "out": "nowhere",

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volflow.errors import PlanError
-from volflow.train.augment import Augmentation, augmented
-from volflow.train.config import load
-from volflow.train.elastic import FARTHEST, STIFF, bent, places
-from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample
+from volflow.train.config.training import load
+from volflow.train.data.augment import Augmentation, augmented
+from volflow.train.data.elastic import FARTHEST, STIFF, bent, places
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
 SHAPE = (9, 26, 31)
 SHIFT, SPACING = (0.4, 1.0, 1.2), (8.0, 20.0, 24.0)

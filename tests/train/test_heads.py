@@ -14,12 +14,12 @@ from volflow.checkpoints.header import read_header
 from volflow.errors import PlanError
 from volflow.models.checkpoint import build, load_checkpoint
 from volflow.models.inference import Inference
-from volflow.train.config import Training
-from volflow.train.learnt import header_of
-from volflow.train.scoring import best_f1
-from volflow.train.start import begun_from, encoded_from
+from volflow.train.config.training import Training
+from volflow.train.heads import header_of
+from volflow.train.initial_weights import begun_from, encoded_from
 from volflow.train.supervised import train
-from volflow.train.validation import predicted
+from volflow.train.validation.evaluate import predicted
+from volflow.train.validation.scores import best_f1
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.feature import hog
 
-from volflow.train.masking import cells_hidden, edge_picture, noise_filled
+from volflow.train.data.masking import cells_hidden, edge_picture, noise_filled
 
 
 def cell_of(hidden):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volflow.train.mixing import cutmix_window, frequency_mixed
+from volflow.train.data.mixing import cutmix_window, frequency_mixed
 
 WIDE = (-100.0, 100.0)  # cuts nothing off
 

@@ -3,8 +3,8 @@
 import imagecodecs
 import numpy as np
 
-from volflow.train.picture import draw_picture
-from volflow.train.samples import Source
+from volflow.train.data.samples import Source
+from volflow.train.validation.picture import draw_picture
 
 
 def test_every_head_and_truth_has_its_panel(tmp_path):

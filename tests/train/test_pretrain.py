@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from volflow.core.geometry import Box
 from volflow.errors import PlanError
 from volflow.models.mnet import MNet
-from volflow.train.config import load
-from volflow.train.images import Image, drawn, image_refusals, mirrored, opened_image
+from volflow.train.config.pretraining import Pretraining, load_pretraining
+from volflow.train.config.training import load
+from volflow.train.data.images import Image, drawn, image_refusals, mirrored, opened_image
 from volflow.train.pretrain import batch, begun, pretrain, step
-from volflow.train.pretrain_config import Pretraining, load_pretraining
 
 SMALL = {
     "sources": [{"synthetic": {"bounds": "0:12,0:40,0:40", "seed": 5}}],

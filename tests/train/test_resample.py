@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volflow.train.resample import resampled_image, resampled_labels, resampled_shape
+from volflow.train.data.resample import resampled_image, resampled_labels, resampled_shape
 
 sides = st.tuples(*[st.integers(1, 12)] * 3)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from volflow.train.samples import UNKNOWN, Source, as_truth, draw
+from volflow.train.data.samples import UNKNOWN, Source, as_truth, draw
 
 
 def coordinates(shape=(20, 24, 28)):

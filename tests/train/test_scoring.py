@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from volflow.train.scoring import best_f1, best_flat_score
+from volflow.train.validation.scores import best_f1, best_flat_score
 
 SHAPE = (2, 3, 4)
 

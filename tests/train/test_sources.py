@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from volflow.checkpoints.header import Normalisation
-from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, draw
-from volflow.train.source_config import MaskSpec, SourceSpec
-from volflow.train.sources import Wanted, contours, opened
+from volflow.train.config.sources import MaskSpec, SourceSpec
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, draw
+from volflow.train.data.sources import Wanted, contours, opened
 
 RULE = Normalisation()
 

@@ -13,10 +13,10 @@ from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.descriptors import descriptors
-from volflow.train.config import Training
-from volflow.train.sources import opened
+from volflow.train.config.training import Training
+from volflow.train.data.sources import opened
 from volflow.train.supervised import rate, train
-from volflow.train.validation import predicted
+from volflow.train.validation.evaluate import predicted
 
 
 @pytest.fixture(scope="module")

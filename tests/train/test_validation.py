@@ -13,7 +13,7 @@ from volflow.models.checkpoint import fold_batchnorm
 from volflow.models.inference import Inference
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.fragments import Fragments
-from volflow.train.validation import Road, best_score, predicted
+from volflow.train.validation.evaluate import Road, best_score, predicted
 
 
 @settings(max_examples=15)

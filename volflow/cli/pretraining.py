@@ -33,8 +33,8 @@ def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
         import torch  # noqa: F401  # the message below is better than what a module would say
     except ImportError as error:
         raise PlanError(f"pretraining needs torch, which cannot be imported: {error}") from error
-    from volflow.train.images import image_refusals
-    from volflow.train.pretrain_config import load_pretraining
+    from volflow.train.config.pretraining import load_pretraining
+    from volflow.train.data.images import image_refusals
 
     path = find_shipped(config, "pipelines/pretrain", "pretraining file")
     wanted = load_pretraining(path, overrides)

@@ -33,20 +33,20 @@ def train(config: str, overrides: tuple[str, ...], check: bool, export: str | No
     validation, best.safetensors, and a picture of it beside the truth lie in its folder `out`.
     """
     from volflow.config.bundled import find_shipped
-    from volflow.train.config import load
+    from volflow.train.config.training import load
 
     try:
         import torch  # noqa: F401  # the message below is better than what a module would say
     except ImportError as error:
         raise PlanError(f"training needs torch, which cannot be imported: {error}") from error
-    from volflow.train.sources import refusals
+    from volflow.train.data.sources import refusals
 
     path = find_shipped(config, "pipelines/train", "training file")
     training = load(path, overrides)
     wrong = refusals(training)
     if wrong:
         raise PlanError(*(f"{path}: {text}" for text in wrong))
-    from volflow.train.learnt import header_of
+    from volflow.train.heads import header_of
     from volflow.train.supervised import started
     from volflow.train.supervised import train as run
 

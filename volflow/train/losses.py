@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from volflow.core.geometry import Triple
-from volflow.train.samples import UNKNOWN
+from volflow.train.data.samples import UNKNOWN
 
 RAREST = 0.02  # fraction below which a class gains no more weight: a crop may hold almost none
 

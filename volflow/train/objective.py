@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from volflow.train.config import Training
-from volflow.train.crops import Crops
-from volflow.train.learnt import channels_of
+from volflow.train.config.training import Training
+from volflow.train.data.crops import Crops
+from volflow.train.heads import channels_of
 from volflow.train.losses import balanced_bce, dice, known_mse
 
 

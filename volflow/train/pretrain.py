@@ -29,9 +29,9 @@ from torch.nn.functional import mse_loss
 
 from volflow.models.inference import device_of
 from volflow.models.mnet import MNet
-from volflow.train.images import Image, drawn, opened_image
-from volflow.train.masking import cells_hidden, edge_picture, noise_filled
-from volflow.train.pretrain_config import Pretraining
+from volflow.train.config.pretraining import Pretraining
+from volflow.train.data.images import Image, drawn, opened_image
+from volflow.train.data.masking import cells_hidden, edge_picture, noise_filled
 from volflow.train.state import State, load_state, save_state
 
 Report = Callable[[dict[str, Any]], None]

@@ -20,17 +20,17 @@ from volflow.checkpoints.header import Header
 from volflow.errors import PlanError
 from volflow.models.checkpoint import build, fold_batchnorm, save_checkpoint
 from volflow.models.inference import Inference, device_of
-from volflow.train.board import curves
-from volflow.train.config import Training
-from volflow.train.crops import Crops, batch
-from volflow.train.learnt import header_of
+from volflow.train.config.training import Training
+from volflow.train.data.crops import Crops, batch
+from volflow.train.data.samples import Source
+from volflow.train.data.sources import Wanted, opened
+from volflow.train.heads import header_of
+from volflow.train.initial_weights import begun_from, encoded_from
 from volflow.train.objective import loss_of
-from volflow.train.picture import draw_picture
-from volflow.train.samples import Source
-from volflow.train.scoring import asked, judgeable, judged, mean_score
-from volflow.train.sources import Wanted, opened
-from volflow.train.start import begun_from, encoded_from
 from volflow.train.state import State, load_state, save_state
+from volflow.train.tensorboard import curves
+from volflow.train.validation.picture import draw_picture
+from volflow.train.validation.scores import asked, judgeable, judged, mean_score
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import interpolate, ndimage
 
 from volflow.core.geometry import Triple
-from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
 FARTHEST = 2.0  # standard deviations that a control point is moved by, at most
 STIFF = 20  # of these a control point lies apart from the next at least: less could fold the crop

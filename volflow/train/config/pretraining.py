@@ -16,8 +16,8 @@ from volflow.config.pipeline import VolumeSpec, absolute
 from volflow.config.problems import KeyPath, Mistakes, Where, keys_of
 from volflow.core.geometry import Box, Triple
 from volflow.errors import PlanError
-from volflow.train.masking import CELL, DEPTHS, SIDES
-from volflow.train.source_config import Count, Part, Positive, Synthetic
+from volflow.train.config.sources import Count, Part, Positive, Synthetic
+from volflow.train.data.masking import CELL, DEPTHS, SIDES
 
 
 class ImageSpec(Part):

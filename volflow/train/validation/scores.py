@@ -13,10 +13,10 @@ import numpy as np
 
 from volflow.models.inference import Inference
 from volflow.segment.descriptors import descriptors
-from volflow.train.config import NEAREST, Training
-from volflow.train.learnt import channels_of
-from volflow.train.samples import UNKNOWN, Source
-from volflow.train.validation import Road, Score, best_score, predicted, score
+from volflow.train.config.training import NEAREST, Training
+from volflow.train.data.samples import UNKNOWN, Source
+from volflow.train.heads import channels_of
+from volflow.train.validation.evaluate import Road, Score, best_score, predicted, score
 
 
 @dataclass

@@ -12,7 +12,7 @@ from volflow.checkpoints.heads import Head
 from volflow.core.geometry import triple
 from volflow.models.checkpoint import build
 from volflow.segment.descriptors import CHANNELS, ODD
-from volflow.train.config import Training
+from volflow.train.config.training import Training
 
 
 def heads_of(training: Training) -> dict[str, Head]:

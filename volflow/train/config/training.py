@@ -16,9 +16,9 @@ from volflow.config.pipeline import VolumeSpec, absolute
 from volflow.config.problems import KeyPath, Mistakes, Where, closest, keys_of
 from volflow.core.geometry import Triple
 from volflow.errors import PlanError
-from volflow.train.augment import Augmentation
-from volflow.train.network_config import NetworkSpec
-from volflow.train.source_config import Count, MaskSpec, Part, Positive, SourceSpec, Synthetic
+from volflow.train.config.network import NetworkSpec
+from volflow.train.config.sources import Count, MaskSpec, Part, Positive, SourceSpec, Synthetic
+from volflow.train.data.augment import Augmentation
 
 __all__ = ["NetworkSpec", "SourceSpec", "Synthetic", "Training", "load"]
 

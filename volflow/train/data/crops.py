@@ -11,11 +11,11 @@ from torch import Tensor
 
 from volflow.core.geometry import Triple
 from volflow.segment.descriptors import CHANNELS, descriptors, reach
-from volflow.train.augment import augmented
-from volflow.train.config import Training
+from volflow.train.config.training import Training
+from volflow.train.data.augment import augmented
+from volflow.train.data.mixing import cutmix_window, frequency_mixed
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source, draw
 from volflow.train.losses import affinity_targets
-from volflow.train.mixing import cutmix_window, frequency_mixed
-from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source, draw
 
 
 class Crops(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
-from volflow.train.samples import Source
+from volflow.train.data.samples import Source
 
 GAP = 4  # pixels of white between panels
 

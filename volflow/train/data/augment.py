@@ -16,8 +16,8 @@ from scipy import ndimage
 
 from volflow.checkpoints.header import Padding
 from volflow.predict.tiling import mirrored
-from volflow.train.elastic import STIFF, bent
-from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Sample
+from volflow.train.data.elastic import STIFF, bent
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]

@@ -13,10 +13,15 @@ from volflow.errors import PlanError, StorageError
 from volflow.io.volume import Volume
 from volflow.predict.intensity import intensity_histogram, intensity_range, normalise
 from volflow.synth import Neuropil
-from volflow.train.config import CONTOUR, SourceSpec, Training
-from volflow.train.resample import Nanometres, resampled_image, resampled_labels, resampled_shape
-from volflow.train.samples import UNKNOWN, UNKNOWN_MARK, Source, as_truth
-from volflow.train.source_config import MaskSpec
+from volflow.train.config.sources import MaskSpec
+from volflow.train.config.training import CONTOUR, SourceSpec, Training
+from volflow.train.data.resample import (
+    Nanometres,
+    resampled_image,
+    resampled_labels,
+    resampled_shape,
+)
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Source, as_truth
 
 SIDES = {"cleft": 1, "pre": 2, "post": 3}  # in the synthetic volume of synapses
 

@@ -11,8 +11,8 @@ from volflow.errors import PlanError, StorageError
 from volflow.io.volume import Volume
 from volflow.predict.intensity import intensity_histogram, intensity_range, normalise
 from volflow.synth import Neuropil
-from volflow.train.pretrain_config import ImageSpec, Pretraining, smallest
-from volflow.train.resample import resampled_image, resampled_shape
+from volflow.train.config.pretraining import ImageSpec, Pretraining, smallest
+from volflow.train.data.resample import resampled_image, resampled_shape
 
 
 @dataclass(frozen=True)

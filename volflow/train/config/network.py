@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from volflow.checkpoints.header import Sides
 from volflow.core.geometry import Triple
-from volflow.train.source_config import Count, Part
+from volflow.train.config.sources import Count, Part
 
 WIDTHS = {"resunet3d": (16, 32, 64, 96), "mnet": (32, 64, 96, 128, 256)}
 OWN = {

@@ -1,0 +1,1 @@
+"""Training files: read and checked."""

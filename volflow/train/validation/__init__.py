@@ -1,0 +1,1 @@
+"""Validation of a network during training."""
