@@ -89,7 +89,7 @@ def test_doctor_tells_what_view_lacks(volflow, monkeypatch):
 def test_doctor_tells_of_a_missing_browser(volflow, monkeypatch):
     pytest.importorskip("neuroglancer")
     pytest.importorskip("selenium")
-    monkeypatch.setattr("volflow.view.viewer.BROWSERS", ("no-such-browser",))
+    monkeypatch.setattr("volflow.view.neuroglancer.viewer.BROWSERS", ("no-such-browser",))
     result = volflow("doctor")
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())

@@ -22,7 +22,7 @@ from volflow.core.geometry import Box
 from volflow.core.skeleton import Skeleton
 from volflow.io.skeletons import write_skeletons
 from volflow.metrics.voxels.contingency import contingency, scores
-from volflow.view.score_document import errors_of, find_document
+from volflow.view.report.score_document import errors_of, find_document
 
 THRESHOLDS = [0.2, 0.5, 0.8]
 

@@ -12,7 +12,7 @@ from tests.cli import scored
 from tests.cli.conftest import Call
 from tests.cli.scored import BOX, RESOLUTION, addresses, options, written
 from volflow.metrics.detections.clefts import cleft_scores
-from volflow.view.score_document import errors_of, find_document
+from volflow.view.report.score_document import errors_of, find_document
 
 
 def clefts() -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from tests.cli.conftest import Call
 from tests.cli.scored import BOX, RESOLUTION, addresses, options, written
 from tests.cli.test_viewing import end, start
 from volflow.core.geometry import Box
-from volflow.view.score_document import errors_of, find_document
+from volflow.view.report.score_document import errors_of, find_document
 
 Pair = tuple[tuple[float, float, float], tuple[float, float, float]]
 SITES = "pre_z,pre_y,pre_x,post_z,post_y,post_x"

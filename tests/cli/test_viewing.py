@@ -14,8 +14,8 @@ import pytest
 
 from tests.cli.conftest import Call
 from tests.view.paint import painted
-from volflow.view import viewer
-from volflow.view.viewer import missing_browser
+from volflow.view.neuroglancer import viewer
+from volflow.view.neuroglancer.viewer import missing_browser
 
 
 @pytest.fixture(scope="module")

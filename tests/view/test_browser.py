@@ -14,9 +14,15 @@ import pytest
 import volflow
 from tests.view.paint import BOUNDS, RESOLUTION, expected, painted
 from volflow.errors import StorageError
-from volflow.view.layers import run_layers
-from volflow.view.scene import make_scene
-from volflow.view.viewer import PROBED, Shot, missing_browser, neuroglancer_viewer, screenshot
+from volflow.view.neuroglancer.layers import run_layers
+from volflow.view.neuroglancer.scene import make_scene
+from volflow.view.neuroglancer.viewer import (
+    PROBED,
+    Shot,
+    missing_browser,
+    neuroglancer_viewer,
+    screenshot,
+)
 
 pytestmark = [
     pytest.mark.browser,

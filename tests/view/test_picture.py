@@ -18,8 +18,8 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
 from volflow.io.volume import Volume
-from volflow.view.layers import run_layers
-from volflow.view.picture import (
+from volflow.view.neuroglancer.layers import run_layers
+from volflow.view.report.overview import (
     BACKGROUND,
     GAP,
     OPACITY,
@@ -29,7 +29,7 @@ from volflow.view.picture import (
     overview,
     stretched,
 )
-from volflow.view.planes import Frame, affordable, sample
+from volflow.view.report.planes import Frame, affordable, sample
 
 
 def test_the_overview_shows_the_middle_planes_in_square_pixels(run: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 import volflow
 from tests.view.paint import BOUNDS, painted
-from volflow.view import report
-from volflow.view.layers import run_layers
+from volflow.view.neuroglancer.layers import run_layers
+from volflow.view.report import run_page as report
 
 FAILING = {"use": "tests.view.paint:Fails", "name": "fails"}
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 import volflow
 from tests.view.paint import BOUNDS, FIRST, RESOLUTION, expected, painted
 from volflow.errors import PlanError
-from volflow.io.link import LinkLayer, Place, link, viewer_state
-from volflow.view.layers import run_layers
-from volflow.view.position import largest, useful_place
-from volflow.view.scene import make_scene, public_link
+from volflow.view.neuroglancer.layers import run_layers
+from volflow.view.neuroglancer.position import largest, useful_place
+from volflow.view.neuroglancer.scene import make_scene, public_link
+from volflow.view.neuroglancer.state import LinkLayer, Place, link, viewer_state
 
 PLACE = Place((100.0, 200.0, 300.0), (960.0, 640.0, 800.0), (20.0, 10.0, 5.0))
 

@@ -15,17 +15,17 @@ import pytest
 
 import volflow
 from tests.cli.scored import LEFT, MERGED, RIGHT, addresses
-from volflow.view.layers import run_layers
-from volflow.view.scene import make_scene
-from volflow.view.score_document import errors_of, find_document
-from volflow.view.score_links import serve_scores
-from volflow.view.viewer import (
+from volflow.view.neuroglancer.layers import run_layers
+from volflow.view.neuroglancer.scene import make_scene
+from volflow.view.neuroglancer.viewer import (
     PROBED,
     another_viewer,
     browse,
     missing_browser,
     neuroglancer_viewer,
 )
+from volflow.view.report.score_document import errors_of, find_document
+from volflow.view.report.score_links import serve_scores
 
 pytestmark = [
     pytest.mark.browser,

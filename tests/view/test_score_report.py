@@ -20,14 +20,19 @@ from hypothesis import strategies as st
 import volflow
 from tests.cli.scored import FIRST, LEFT, MERGED, RIGHT, addresses
 from volflow.core.geometry import Box
-from volflow.view.layers import run_layers
-from volflow.view.offenders import KINDS, Offender, Part, offenders, placed
-from volflow.view.plots import ERL, PLOTS, VI, curves
-from volflow.view.scene import Spot, make_scene
-from volflow.view.score_document import errors_of, find_document, make_document, thresholds_of
-from volflow.view.score_links import spot
-from volflow.view.score_report import link_names, page
-from volflow.view.score_tables import (
+from volflow.view.neuroglancer.layers import run_layers
+from volflow.view.neuroglancer.scene import Spot, make_scene
+from volflow.view.report.offenders import KINDS, Offender, Part, offenders, placed
+from volflow.view.report.plots import ERL, PLOTS, VI, curves
+from volflow.view.report.score_document import (
+    errors_of,
+    find_document,
+    make_document,
+    thresholds_of,
+)
+from volflow.view.report.score_links import spot
+from volflow.view.report.score_page import link_names, page
+from volflow.view.report.score_tables import (
     command,
     curves_csv,
     markdown,

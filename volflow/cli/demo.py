@@ -49,7 +49,7 @@ def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float 
 
 def _lacking_viewer() -> str:
     """What has to be installed before the demo can be looked at, in brackets; empty if nothing."""
-    from volflow.view.viewer import missing_package
+    from volflow.view.neuroglancer.viewer import missing_package
 
     lacking = missing_package("neuroglancer")
     return f" (which needs {lacking})" if lacking else ""

@@ -200,7 +200,7 @@ def check_volume() -> Iterator[Finding]:
 
 def check_view() -> Iterator[Finding]:
     """What `view` needs beyond the rest: the viewer, and for screenshots a browser."""
-    from volflow.view.viewer import missing_browser, missing_package
+    from volflow.view.neuroglancer.viewer import missing_browser, missing_package
 
     lacking = missing_package("neuroglancer")
     if lacking:

@@ -213,8 +213,8 @@ def _run(planned: Plan, profile: Profile) -> RunResult:
 
 
 def _document(work: Work, result: RunResult | None, more: Mapping[str, Any]) -> dict[str, Any]:
-    from volflow.view.layers import run_layers
-    from volflow.view.score_document import make_document
+    from volflow.view.neuroglancer.layers import run_layers
+    from volflow.view.report.score_document import make_document
 
     pairing = work.pairing
     read = {} if pairing is None else pairing.addresses()
@@ -241,8 +241,8 @@ def _document(work: Work, result: RunResult | None, more: Mapping[str, Any]) -> 
 
 def _leave(out: str, document: Mapping[str, Any], quiet: bool) -> None:
     from volflow.cli.text import output
-    from volflow.view.score_document import can_be_viewed
-    from volflow.view.score_report import leave_score_report
+    from volflow.view.report.score_document import can_be_viewed
+    from volflow.view.report.score_page import leave_score_report
 
     names = leave_score_report(out, document)
     if not quiet:
@@ -273,7 +273,7 @@ def print_scores(results: Mapping[str, Mapping[str, Any]], bounds: str = "") -> 
 def _lines(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and text of each line about a result."""
     from volflow.cli.text import count
-    from volflow.view.detections import detections
+    from volflow.view.report.detections import detections
 
     lines = []
     if result.get("vi") is not None:

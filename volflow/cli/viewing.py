@@ -15,7 +15,7 @@ from volflow.errors import PlanError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from volflow.view.scene import Scene
+    from volflow.view.neuroglancer.scene import Scene
     from volflow.view.server import LayerServer
 
 COMPLAINTS = 5  # of the browser that are printed
@@ -105,8 +105,8 @@ def view(
     score --out RUN`, or a step `score`) the report is served, too, with a link to each error.
     """
     from volflow.cli.text import output
-    from volflow.view.layers import run_layers
-    from volflow.view.scene import make_scene
+    from volflow.view.neuroglancer.layers import run_layers
+    from volflow.view.neuroglancer.scene import make_scene
 
     if screenshot is not None:
         _check_screenshot(screenshot)
@@ -126,7 +126,7 @@ def _look_at(
     scene: Scene, at: tuple[float, float, float] | None, segments: dict[str, tuple[int, ...]]
 ) -> None:
     """Turn a scene to a voxel and to some ids, if it has them."""
-    from volflow.view.scene import Spot
+    from volflow.view.neuroglancer.scene import Spot
 
     shown = {layer.name: layer.kind for layer in scene.layers}
     labels = [name for name, kind in shown.items() if kind == "segmentation"]
@@ -143,7 +143,7 @@ def _look_at(
 
 def _check_screenshot(path: Path) -> None:
     """Say what is wrong with a screenshot before anything is started."""
-    from volflow.view.viewer import missing_browser
+    from volflow.view.neuroglancer.viewer import missing_browser
 
     lacking = missing_browser()
     if lacking:
@@ -166,10 +166,14 @@ def _show(
     console: Console, scene: Scene, server: LayerServer, port: int, open_: bool, run: str
 ) -> None:
     """Open a browser, and go on until Ctrl-C."""
-    from volflow.view.scene import public_link
-    from volflow.view.score_document import find_document
-    from volflow.view.score_links import serve_scores
-    from volflow.view.viewer import another_viewer, missing_package, neuroglancer_viewer
+    from volflow.view.neuroglancer.scene import public_link
+    from volflow.view.neuroglancer.viewer import (
+        another_viewer,
+        missing_package,
+        neuroglancer_viewer,
+    )
+    from volflow.view.report.score_document import find_document
+    from volflow.view.report.score_links import serve_scores
 
     lacking = missing_package("neuroglancer")
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
@@ -207,7 +211,7 @@ def _show(
 def _shoot(
     console: Console, scene: Scene, server: LayerServer, path: Path, size: tuple[int, int]
 ) -> None:
-    from volflow.view.viewer import neuroglancer_viewer, screenshot
+    from volflow.view.neuroglancer.viewer import neuroglancer_viewer, screenshot
 
     with neuroglancer_viewer(scene.state(server.url)) as viewer:
         shot = screenshot(viewer, size)

@@ -18,11 +18,11 @@ from string import Template
 from typing import Any
 
 from volflow.io.store import Store
-from volflow.view.detections import detection_table
-from volflow.view.offenders import KINDS, Offender
-from volflow.view.plots import PLOTS, curves
-from volflow.view.score_document import DOCUMENT, can_be_viewed, thresholds_of
-from volflow.view.score_tables import (
+from volflow.view.report.detections import detection_table
+from volflow.view.report.offenders import KINDS, Offender
+from volflow.view.report.plots import PLOTS, curves
+from volflow.view.report.score_document import DOCUMENT, can_be_viewed, thresholds_of
+from volflow.view.report.score_tables import (
     HEADLINES,
     SHOWN,
     by_kind,
@@ -67,7 +67,7 @@ PARTS = {
     "spurious cleft": "voxels",
 }
 BEST = ' class="best"'
-_TEMPLATE = Path(__file__).with_name("score_report.template.html")
+_TEMPLATE = Path(__file__).with_name("score_page.template.html")
 
 
 def leave_score_report(run: str, document: Mapping[str, Any]) -> list[str]:
@@ -78,7 +78,7 @@ def leave_score_report(run: str, document: Mapping[str, Any]) -> list[str]:
     run : str
         Folder or address.
     document : mapping
-        See `volflow.view.score_document.make_document`.
+        See `volflow.view.report.score_document.make_document`.
     """
     plots = drawn(document)
     files = {

@@ -14,15 +14,15 @@ from string import Template
 from typing import Any
 
 from volflow.io.store import Store
-from volflow.view.layers import RunLayers, run_layers
-from volflow.view.picture import Overview, overview
-from volflow.view.timeline import timeline
+from volflow.view.neuroglancer.layers import RunLayers, run_layers
+from volflow.view.report.overview import Overview, overview
+from volflow.view.report.timeline import timeline
 
 logger = logging.getLogger(__name__)
 
 SUMMARY, PICTURE, PAGE = "summary.json", "overview.png", "report.html"
 SHOWN = 20  # failed blocks; all of them are in the summary
-_TEMPLATE = Path(__file__).with_name("report.template.html")
+_TEMPLATE = Path(__file__).with_name("run_page.template.html")
 
 
 def leave_report(run: str, summary: Mapping[str, Any], picture: bool = True) -> None:

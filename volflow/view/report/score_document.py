@@ -10,9 +10,9 @@ from volflow.core.stage import find_stage
 from volflow.errors import StorageError, VolflowError
 from volflow.io.store import Store
 from volflow.io.volume import Volume
-from volflow.view.detections import detections
-from volflow.view.layers import RunLayers, run_layers
-from volflow.view.offenders import Offender, Part, Point, Results, offenders, placed
+from volflow.view.neuroglancer.layers import RunLayers, run_layers
+from volflow.view.report.detections import detections
+from volflow.view.report.offenders import Offender, Part, Point, Results, offenders, placed
 
 DOCUMENT = "scores.json"
 SCORED = (

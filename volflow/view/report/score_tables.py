@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from volflow.view.detections import LABELS, RATES, detection_table, detections
-from volflow.view.offenders import KINDS, Offender, Part
-from volflow.view.score_document import can_be_viewed, errors_of, thresholds_of
+from volflow.view.report.detections import LABELS, RATES, detection_table, detections
+from volflow.view.report.offenders import KINDS, Offender, Part
+from volflow.view.report.score_document import can_be_viewed, errors_of, thresholds_of
 
 OWN = {
     "merger": "truth",

@@ -10,8 +10,8 @@ import numpy as np
 
 from volflow.io.volume import Volume
 from volflow.io.voxels import Resolution
-from volflow.view.layers import RunLayer, RunLayers
-from volflow.view.planes import Frame, sample
+from volflow.view.neuroglancer.layers import RunLayer, RunLayers
+from volflow.view.report.planes import Frame, sample
 
 SIDE = 640  # pixels along the longest side of the volume
 ENLARGED = 4.0  # a small volume's voxel is at most so many pixels

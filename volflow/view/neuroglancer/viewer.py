@@ -58,7 +58,7 @@ def neuroglancer_viewer(state: dict[str, Any], port: int = 0) -> Iterator[Any]:
     Parameters
     ----------
     state : dict
-        See `volflow.io.link.viewer_state`.
+        See `volflow.view.neuroglancer.state.viewer_state`.
     port : int
         0: one that is free.
 

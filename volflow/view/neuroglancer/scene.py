@@ -10,12 +10,12 @@ from typing import Any
 from volflow.config.pipeline import VolumeSpec
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import Address
-from volflow.io.link import PUBLIC_VIEWER, LinkLayer, Place, link, viewer_state
 from volflow.io.precomputed import SEGMENTATIONS
 from volflow.io.translated import Translated
 from volflow.io.voxels import Resolution
-from volflow.view.layers import KINDS, RunLayer, RunLayers
-from volflow.view.position import contrast, useful_place
+from volflow.view.neuroglancer.layers import KINDS, RunLayer, RunLayers
+from volflow.view.neuroglancer.position import contrast, useful_place
+from volflow.view.neuroglancer.state import PUBLIC_VIEWER, LinkLayer, Place, link, viewer_state
 from volflow.view.server import Fixed, Folder, Found, LayerServer
 
 SCHEMES = {"precomputed": "precomputed", "zarr": "zarr2", "zarr3": "zarr3"}  # Neuroglancer's names

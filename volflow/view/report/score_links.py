@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from volflow.io.link import PUBLIC_VIEWER, link
-from volflow.view.offenders import Offender
-from volflow.view.scene import Scene, Spot
-from volflow.view.score_report import PAGE, drawn, link_names, page
+from volflow.view.neuroglancer.scene import Scene, Spot
+from volflow.view.neuroglancer.state import PUBLIC_VIEWER, link
+from volflow.view.report.offenders import Offender
+from volflow.view.report.score_page import PAGE, drawn, link_names, page
 from volflow.view.server import Fixed, LayerServer
 
 SCORES = "_scores"  # beside the layers, whose names do not begin with `_`
@@ -30,7 +30,7 @@ def serve_scores(
         Made by `scene.serve`.
     scene : Scene
     document : mapping
-        See `volflow.view.score_document.make_document`.
+        See `volflow.view.report.score_document.make_document`.
     run : str
         Where the scoring is.
     show : function, optional

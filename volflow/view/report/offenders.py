@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from volflow.core.geometry import Box, triple
 from volflow.errors import StorageError
 from volflow.io.volume import Volume
-from volflow.view.detections import detections
+from volflow.view.report.detections import detections
 
 Point = tuple[float, float, float]
 Results = Mapping[str, Mapping[str, Any]]

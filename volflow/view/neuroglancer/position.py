@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from volflow.core.geometry import Box, triple
-from volflow.io.link import Place
-from volflow.view.layers import RunLayer, RunLayers
-from volflow.view.picture import mid_planes
-from volflow.view.planes import affordable, sample
+from volflow.view.neuroglancer.layers import RunLayer, RunLayers
+from volflow.view.neuroglancer.state import Place
+from volflow.view.report.overview import mid_planes
+from volflow.view.report.planes import affordable, sample
 
 VOXELS = 8 << 20  # labels that are looked at: the coarsest scale, or its middle
 SEGMENTS = 60

@@ -1,0 +1,1 @@
+"""Neuroglancer: layers, scene, viewer state and screenshots."""

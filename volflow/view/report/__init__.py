@@ -1,0 +1,1 @@
+"""Reports: pages, tables, plots and pictures of runs and scores."""
