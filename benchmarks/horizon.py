@@ -21,8 +21,8 @@ from volflow.core.geometry import Block, Triple
 from volflow.engine.api import make_plan
 from volflow.engine.job import Job
 from volflow.engine.worker.block_range import job_path
-from volflow.io.ledger import Ledger
-from volflow.io.records import Records
+from volflow.io.run.ledger import Ledger
+from volflow.io.run.records import Records
 
 SIDES = (None, 128, 64, 32)
 SURFACES = ((64, 2000), (128, 2000), (64, 0), (128, 0))  # horizon and min_size

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.io.servers import BUCKET, s3_server
-from volflow.io.ledger import Ledger
+from volflow.io.run.ledger import Ledger
 
 JOB = "fragments/0123456789abcdef/map"
 SPANS = (10, 100)  # blocks per marker

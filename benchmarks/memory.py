@@ -18,7 +18,7 @@ import volflow
 from benchmarks.data import mirrored
 from volflow.engine.api import make_plan
 from volflow.engine.worker.block_range import job_path
-from volflow.io.ledger import Ledger
+from volflow.io.run.ledger import Ledger
 
 BLOCK = 64
 Rows = dict[str, dict[str, float]]

@@ -28,7 +28,7 @@ from volflow.engine.driver import execute
 from volflow.engine.estimate.trial import hours, stored_bytes, try_out
 from volflow.engine.job import Plan
 from volflow.engine.worker.block_range import job_path
-from volflow.io.ledger import Ledger
+from volflow.io.run.ledger import Ledger
 
 SHAPE = (320, 256, 256)
 CUBES = "block=[64,64,64]"

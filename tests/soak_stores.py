@@ -26,7 +26,7 @@ from volflow.engine.job import Plan
 from volflow.engine.worker.block_range import job_path
 from volflow.errors import StorageError
 from volflow.io import address
-from volflow.io.ledger import Ledger
+from volflow.io.run.ledger import Ledger
 from volflow.io.volume import Volume
 
 SILENT = 2  # seconds after which a silent connection is given up

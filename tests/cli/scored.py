@@ -10,7 +10,7 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.skeleton import Skeleton
 from volflow.core.stage import Layer
-from volflow.io.skeletons import write_skeletons
+from volflow.io.skeletons.sets import write_skeletons
 from volflow.io.volume import Volume
 
 BOX = Box((8, 0, 16), (24, 32, 64))

@@ -14,7 +14,7 @@ import pytest
 from tests.engine.runs import wait_for
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.io.lock import RunLock
+from volflow.io.run.lock import RunLock
 from volflow.io.volume import Volume
 
 POISON = [[1, 0, 2], [3, 2, 3]]

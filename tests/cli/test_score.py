@@ -20,7 +20,7 @@ from tests.cli.test_viewing import end, start
 from volflow import run
 from volflow.core.geometry import Box
 from volflow.core.skeleton import Skeleton
-from volflow.io.skeletons import write_skeletons
+from volflow.io.skeletons.sets import write_skeletons
 from volflow.metrics.voxels.contingency import contingency, scores
 from volflow.view.report.score_document import errors_of, find_document
 

@@ -178,7 +178,7 @@ def test_a_killed_driver_leaves_no_process_and_a_run_that_resumes(tmp_path):
 
 def _done(plan):
     from volflow.engine.worker.block_range import job_path
-    from volflow.io.ledger import Ledger
+    from volflow.io.run.ledger import Ledger
 
     return Ledger(plan.pipeline.run).done(job_path(plan.steps[0].jobs[0]))
 

@@ -28,7 +28,7 @@ from volflow.core.stage import installed_stages
 from volflow.engine.job import RecordSource, Source
 from volflow.engine.plan.checks import check_fit, chunk_of, nearest
 from volflow.engine.plan.planner import PROCESS
-from volflow.io.ledger import set_owner
+from volflow.io.run.ledger import set_owner
 
 # --- a plan --------------------------------------------------------------------------------------
 

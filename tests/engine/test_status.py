@@ -14,7 +14,7 @@ from volflow.engine.invalidate import invalidate, with_dependents
 from volflow.engine.monitor.status import as_json, status
 from volflow.engine.monitor.watchdog import PROGRESS
 from volflow.errors import PlanError, RunHeld
-from volflow.io.lock import RunLock
+from volflow.io.run.lock import RunLock
 from volflow.io.store import Store
 
 STEPS = (toy("Index"), toy("Double"), toy("Blur"), toy("Total"))

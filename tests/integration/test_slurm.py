@@ -30,7 +30,7 @@ from volflow.engine.driver import execute
 from volflow.engine.job import Plan
 from volflow.engine.worker.block_range import job_path
 from volflow.errors import ClusterError
-from volflow.io.ledger import Ledger
+from volflow.io.run.ledger import Ledger
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
 

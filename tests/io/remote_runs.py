@@ -12,7 +12,7 @@ from volflow.engine.driver import execute
 from volflow.engine.job import Plan, RunResult
 from volflow.engine.worker.block_range import job_path
 from volflow.errors import StorageError
-from volflow.io.ledger import Ledger
+from volflow.io.run.ledger import Ledger
 from volflow.io.store import Store
 from volflow.io.volume import Volume
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volflow.io.columns import csv_of
+from volflow.io.tables.columns import csv_of
 
 numbers = st.tuples(
     st.integers(0, (1 << 64) - 1), st.integers(-5, 5), st.floats(allow_nan=False, width=64)

@@ -7,7 +7,7 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
-from volflow.io.records import Records
+from volflow.io.run.records import Records
 from volflow.io.store import Store
 from volflow.io.volume import Volume
 

@@ -7,7 +7,7 @@ from tests.io.remote_runs import objects, small_run, wrongly_marked
 from volflow.engine.driver import execute
 from volflow.errors import RunHeld, StorageError
 from volflow.io import address
-from volflow.io.lock import KEY, RunLock
+from volflow.io.run.lock import KEY, RunLock
 from volflow.io.store import Store
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volflow.errors import StorageError
-from volflow.io.ledger import Ledger, owner, set_owner, union
+from volflow.io.run.ledger import Ledger, owner, set_owner, union
 from volflow.io.store import Store
 
 JOB = "agglomerate/d1/total.up.0"
@@ -54,7 +54,7 @@ def test_a_few_markers_tell_exactly_what_was_done_and_what_it_took(tmp_path_fact
 
 @pytest.mark.parametrize("markers", [1, 6, 7, 8, 100])
 def test_of_many_markers_some_tell_what_all_took(tmp_path, monkeypatch, markers):
-    monkeypatch.setattr("volflow.io.ledger.SAMPLE", 7)
+    monkeypatch.setattr("volflow.io.run.ledger.SAMPLE", 7)
     ledger, stop, read = Ledger(str(tmp_path)), 0, []
     for number in range(markers):
         start, stop = stop, stop + 1 + number % 5

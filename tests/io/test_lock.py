@@ -11,13 +11,13 @@ import pytest
 
 from tests.engine.runs import wait_for
 from volflow.errors import RunHeld
-from volflow.io import lock as lock_module
-from volflow.io.lock import KEY, RunLock
+from volflow.io.run import lock as lock_module
+from volflow.io.run.lock import KEY, RunLock
 from volflow.io.store import Store
 
 HOLD = """
 import sys, time
-from volflow.io.lock import RunLock
+from volflow.io.run.lock import RunLock
 with RunLock(sys.argv[1], beat=0.2):
     print("held", flush=True)
     time.sleep(60)
@@ -26,7 +26,7 @@ with RunLock(sys.argv[1], beat=0.2):
 RACE = """
 import sys, time
 from volflow.errors import RunHeld
-from volflow.io.lock import RunLock
+from volflow.io.run.lock import RunLock
 print("ready", flush=True)
 sys.stdin.readline()
 try:

@@ -12,9 +12,9 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
-from volflow.io import labels
-from volflow.io.labels import labels_at
-from volflow.io.partners import read_partners
+from volflow.io import label_lookup as labels
+from volflow.io.label_lookup import labels_at
+from volflow.io.tables.partners import read_partners
 from volflow.io.volume import Volume
 
 SITES = "pre_z,pre_y,pre_x,post_z,post_y,post_x"

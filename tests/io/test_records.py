@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from imagecodecs import zstd_encode
 
 from volflow.errors import StorageError
-from volflow.io.records import Records, decode, encode
+from volflow.io.run.records import Records, decode, encode
 from volflow.io.store import Store
 
 columns = hnp.arrays(

@@ -11,8 +11,9 @@ from tests.io.faulty_proxy import FaultyProxy
 from tests.io.servers import refusing_port, s3_server
 from volflow.config.pipeline import VolumeSpec
 from volflow.errors import PlanError, StorageError
-from volflow.io import address, remote
-from volflow.io.lock import KEY, RunLock
+from volflow.io import address
+from volflow.io import object_store as remote
+from volflow.io.run.lock import KEY, RunLock
 from volflow.io.store import Store
 from volflow.io.volume import Volume
 

@@ -12,7 +12,7 @@ from tests.io.remote_runs import objects, run_to_the_end, small_run, wrongly_mar
 from volflow.engine.driver import execute
 from volflow.engine.worker.block_range import job_path
 from volflow.io import address
-from volflow.io.ledger import Ledger
+from volflow.io.run.ledger import Ledger
 from volflow.io.store import Store
 
 DRIVER = """

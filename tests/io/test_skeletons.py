@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from volflow.core.geometry import BlockGrid, Box
 from volflow.core.skeleton import Skeleton
 from volflow.errors import StorageError
-from volflow.io.nodes import Nodes, placed_nodes
-from volflow.io.skeleton_units import misplaced
-from volflow.io.skeletons import SkeletonSet, write_skeletons
-from volflow.io.swc import Scaling, format_swc, parse_swc
+from volflow.io.skeletons.placed_nodes import Nodes, placed_nodes
+from volflow.io.skeletons.sets import SkeletonSet, write_skeletons
+from volflow.io.skeletons.swc import Scaling, format_swc, parse_swc
+from volflow.io.skeletons.units import misplaced
 
 DATA = Path(os.environ.get("VOLFLOW_DATA", Path(__file__).parents[3] / "shared" / "data"))
 RESOLUTION = (30.0, 8.0, 4.0)

@@ -17,7 +17,7 @@ from tests.io.test_volume import boxes_near, noise
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.errors import StorageError
-from volflow.io import stacks
+from volflow.io.formats import stacks
 from volflow.io.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from volflow.io.torn import remove_torn
+from volflow.io.run.leftovers import remove_torn
 
 
 def test_unfinished_markers_and_events_go_and_nothing_else(tmp_path: Path) -> None:

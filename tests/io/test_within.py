@@ -15,8 +15,8 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
 from volflow.errors import PlanError, StorageError
+from volflow.io.formats.containment import require_below
 from volflow.io.volume import Volume
-from volflow.io.within import require_below
 
 BOUNDS = Box((0, 0, 0), (4, 8, 8))
 MINE = np.arange(256, dtype="uint16").reshape(BOUNDS.shape) + 1

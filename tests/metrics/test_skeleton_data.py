@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from volflow.core.skeleton import Skeleton, from_edges, resampled
-from volflow.io.skeletons import SkeletonSet
+from volflow.io.skeletons.sets import SkeletonSet
 from volflow.metrics.skeletons.errors import merges, split_edges
 from volflow.metrics.skeletons.forest import Traced
 from volflow.metrics.skeletons.nodes_at_synapses import synapse_nodes

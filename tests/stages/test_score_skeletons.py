@@ -18,8 +18,8 @@ from volflow.engine.api import make_plan
 from volflow.engine.api import run as run_pipeline
 from volflow.engine.plan.planner import PROCESS
 from volflow.errors import PlanError
-from volflow.io.nodes import NODE_BYTES
-from volflow.io.skeletons import write_skeletons
+from volflow.io.skeletons.placed_nodes import NODE_BYTES
+from volflow.io.skeletons.sets import write_skeletons
 from volflow.io.volume import Volume
 from volflow.metrics.skeletons.edge_index import mito_nodes
 from volflow.metrics.skeletons.forest import Traced

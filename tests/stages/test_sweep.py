@@ -20,7 +20,7 @@ from volflow.core.stage import Columns, Layer, Record
 from volflow.engine.api import make_plan
 from volflow.engine.phases.group import partition
 from volflow.errors import PlanError
-from volflow.io.skeletons import write_skeletons
+from volflow.io.skeletons.sets import write_skeletons
 from volflow.io.volume import Volume
 from volflow.metrics.voxels.contingency import contingency, scores
 from volflow.stages.agglomerate import Agglomerate

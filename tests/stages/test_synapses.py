@@ -25,8 +25,8 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Layer, Record, find_stage
 from volflow.engine.phases.group import partition
-from volflow.io.partners import NEURONS as NEURON_COLUMNS
-from volflow.io.partners import SITES, read_partners
+from volflow.io.tables.partners import NEURONS as NEURON_COLUMNS
+from volflow.io.tables.partners import SITES, read_partners
 from volflow.io.volume import Volume
 from volflow.segment.synapses.pairing import TABLE, choose_partners, merge_duplicates
 from volflow.stages.synapses import Synapses

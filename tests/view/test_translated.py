@@ -18,9 +18,9 @@ from numpy.testing import assert_array_equal
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.errors import StorageError
-from volflow.io.translated import Translated, chunk_box
+from volflow.io.formats.as_precomputed import Translated, chunk_box
+from volflow.io.formats.stored_array import Layout
 from volflow.io.volume import Volume
-from volflow.io.voxels import Layout
 
 NM = (30.0, 8.0, 4.0)
 

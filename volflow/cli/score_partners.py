@@ -11,9 +11,9 @@ import numpy as np
 from volflow.config.pipeline import Pipeline
 from volflow.core.geometry import Box
 from volflow.errors import StorageError, VolflowError
-from volflow.io.labels import labels_at
-from volflow.io.nodes import Resolution, voxels_of
-from volflow.io.partners import PartnerTable, read_partners
+from volflow.io.label_lookup import labels_at
+from volflow.io.skeletons.placed_nodes import Resolution, voxels_of
+from volflow.io.tables.partners import PartnerTable, read_partners
 from volflow.io.volume import Volume
 from volflow.metrics.detections.partners import (
     PARTNER_DISTANCE,

@@ -40,13 +40,13 @@ GATHERED: Triple = (8, 8, 8)  # blocks whose rows are gathered in one place befo
 class Layer:
     """A volume as a stage declares it.
 
-    `dtype` empty and `channels` None mean *any* (for what a stage reads). `channels` 0 is an
-    array without a channel axis. `blockwise` says that the bytes depend on the cut into blocks,
-    so that whatever reads the layer is laid on the same blocks. Of an input of kind `skeletons` a
-    block is given a record of the nodes in its read box (`Nodes.near` in `io/nodes.py`). `around`
-    says of an input how much of the halo is read: the `box`, the `faces` of the block (edges and
-    corners stay 0), those faces alone that lie `before` or `after` it along their axis, or
-    `nothing`, and the array is over the write box. Of 27 chunks, 7, 4 or 1.
+    `dtype` empty and `channels` None mean *any* (for what a stage reads). `channels` 0 is an array
+    without a channel axis. `blockwise` says that the bytes depend on the cut into blocks, so that
+    whatever reads the layer is laid on the same blocks. Of an input of kind `skeletons` a block is
+    given a record of the nodes in its read box (`Nodes.near` in `io/skeletons/placed_nodes.py`).
+    `around` says of an input how much of the halo is read: the `box`, the `faces` of the block
+    (edges and corners stay 0), those faces alone that lie `before` or `after` it along their axis,
+    or `nothing`, and the array is over the write box. Of 27 chunks, 7, 4 or 1.
     """
 
     dtype: str = ""

@@ -30,11 +30,11 @@ from volflow.engine.worker.block_range import (
     telling_full,
 )
 from volflow.errors import PlanError
-from volflow.io.ledger import Ledger, owner, set_owner
-from volflow.io.lock import RunLock
-from volflow.io.records import Records
+from volflow.io.run.ledger import Ledger, owner, set_owner
+from volflow.io.run.leftovers import remove_torn
+from volflow.io.run.lock import RunLock
+from volflow.io.run.records import Records
 from volflow.io.store import Store
-from volflow.io.torn import remove_torn
 from volflow.io.volume import Volume, open_cached
 
 STALL = 600.0  # seconds without a block done: longer than most blocks, shorter than a night

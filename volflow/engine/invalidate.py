@@ -8,8 +8,8 @@ from typing import Any
 from volflow.config.problems import closest
 from volflow.engine.monitor.status import outline
 from volflow.errors import PlanError
-from volflow.io.ledger import Ledger
-from volflow.io.lock import RunLock
+from volflow.io.run.ledger import Ledger
+from volflow.io.run.lock import RunLock
 
 
 def with_dependents(run: str, step: str) -> list[str]:

@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl
 import tensorstore as ts
 
 from volflow.errors import StorageError
-from volflow.io import remote
+from volflow.io import object_store as remote
 
 SKELETONS = ("swc", "precomputed-skeletons")
 TABLES = ("csv",)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tensorstore as ts
 
 from volflow.errors import StorageError
-from volflow.io import remote
+from volflow.io import object_store as remote
 from volflow.io.address import Address, open_kvstore
 
 TIMEOUT = 120.0  # seconds; a store that does not answer is an error, not a hanging run

@@ -18,11 +18,11 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
-from volflow.io import n5, omezarr, precomputed, stacks
 from volflow.io.address import CHUNKED, Address
-from volflow.io.conversion import aligned, conversion
+from volflow.io.formats import n5, omezarr, precomputed, stacks
+from volflow.io.formats.conversion import aligned, conversion
+from volflow.io.formats.stored_array import Layout, Resolution, Scales, Voxels
 from volflow.io.store import Store
-from volflow.io.voxels import Layout, Resolution, Scales, Voxels
 
 _FORMATS: dict[str, ModuleType] = {
     "precomputed": precomputed,

@@ -19,8 +19,8 @@ import numpy as np
 
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
 from volflow.engine.job import Job, Source
+from volflow.io.formats.stored_array import placed
 from volflow.io.volume import Volume
-from volflow.io.voxels import placed
 
 NOTHING = Box((0, 0, 0), (0, 0, 0))
 

@@ -17,7 +17,7 @@ from volflow.engine.job import Job
 from volflow.engine.worker.block_range import Outcome, contiguous, job_path, recorded_failures
 from volflow.engine.worker.child_process import Limits, run_in_child
 from volflow.errors import StorageError
-from volflow.io.ledger import Ledger
+from volflow.io.run.ledger import Ledger
 
 WINDOW = 3  # tasks per worker that the scheduler holds
 LIVES = 8  # times that a range may lose its worker without any of its blocks done

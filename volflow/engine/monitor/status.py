@@ -16,8 +16,8 @@ from volflow.core.geometry import triple
 from volflow.engine.job import Failure
 from volflow.engine.monitor.watchdog import PROGRESS
 from volflow.errors import PlanError
-from volflow.io.ledger import Ledger
-from volflow.io.lock import RunLock
+from volflow.io.run.ledger import Ledger
+from volflow.io.run.lock import RunLock
 from volflow.io.store import Store
 
 FRESH = 60.0  # seconds after which a driver's word of what is under way counts no more

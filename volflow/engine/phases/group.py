@@ -15,9 +15,9 @@ from volflow.core.geometry import Block
 from volflow.core.stage import Grouping, Pass, Record
 from volflow.engine.job import Job
 from volflow.errors import BlockError
-from volflow.io.columns import csv_of
-from volflow.io.records import Records
+from volflow.io.run.records import Records
 from volflow.io.store import Store
+from volflow.io.tables.columns import csv_of
 
 AT_ONCE = 1 << 20  # rows that are read before they are combined
 _MIX = np.uint64(0x9E3779B97F4A7C15)

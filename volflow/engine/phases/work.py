@@ -18,10 +18,10 @@ from volflow.engine.estimate.subvolume import Mirrored
 from volflow.engine.job import Job, RecordSource, SkeletonSource, Source, Target
 from volflow.engine.phases import group as shuffle
 from volflow.errors import BlockError
-from volflow.io.nodes import placed_nodes
-from volflow.io.records import Records
+from volflow.io.formats.stored_array import tiles
+from volflow.io.run.records import Records
+from volflow.io.skeletons.placed_nodes import placed_nodes
 from volflow.io.volume import Volume, open_cached
-from volflow.io.voxels import tiles
 
 STARS: dict[str, tuple[bool, bool]] = {
     "faces": (True, True),

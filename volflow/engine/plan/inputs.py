@@ -15,10 +15,10 @@ from volflow.engine.plan.declared_volume import Assumed, assumed
 from volflow.engine.plan.digest import digest, foreign_content
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, SKELETONS, Address
-from volflow.io.ledger import owner
-from volflow.io.nodes import Nodes
-from volflow.io.skeleton_units import misplaced
-from volflow.io.skeletons import SkeletonSet
+from volflow.io.run.ledger import owner
+from volflow.io.skeletons.placed_nodes import Nodes
+from volflow.io.skeletons.sets import SkeletonSet
+from volflow.io.skeletons.units import misplaced
 from volflow.io.volume import Volume
 
 

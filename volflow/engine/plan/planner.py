@@ -26,7 +26,7 @@ from volflow.engine.plan.digest import layout, step_content, step_digest
 from volflow.engine.plan.inputs import Ground
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.nodes import NODE_BYTES
+from volflow.io.skeletons.placed_nodes import NODE_BYTES
 
 WRITING = ("map", "finish")
 PROCESS = 256 << 20  # bytes of a worker before its first block: Python, numpy, numba; measured 230

@@ -15,7 +15,7 @@ from volflow.engine.job import Failure, Job
 from volflow.engine.phases.work import Given, read_block, run_block
 from volflow.engine.worker.prefetch import ReadAhead
 from volflow.errors import StorageError, StorageFull
-from volflow.io.ledger import Ledger
+from volflow.io.run.ledger import Ledger
 
 FULL = ("No space left on device", "Disk quota exceeded")  # as tensorstore passes it on
 MARK_EVERY = 2.0  # seconds of work that a killed worker may have to do again

@@ -38,7 +38,7 @@ from volflow.engine.worker.block_range import (
     run_range,
 )
 from volflow.errors import StorageError
-from volflow.io.ledger import Ledger
+from volflow.io.run.ledger import Ledger
 
 GIVE_BACK = 1.0  # seconds between two times that freed memory goes back to the kernel, at least
 POLL = 0.25  # seconds between looks at deadline and memory

@@ -13,10 +13,10 @@ import yaml
 from volflow.config.pipeline import Pipeline, VolumeSpec, from_dict
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import Address
+from volflow.io.formats.as_precomputed import scales_of
+from volflow.io.formats.stored_array import Resolution
 from volflow.io.store import Store
-from volflow.io.translated import scales_of
 from volflow.io.volume import Volume
-from volflow.io.voxels import Resolution
 
 KINDS = ("image", "affinity", "segmentation")  # in the order in which they are drawn
 _PLACE = (1.0, 1.0, 1.0)

@@ -10,9 +10,9 @@ from typing import Any
 from volflow.config.pipeline import VolumeSpec
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import Address
-from volflow.io.precomputed import SEGMENTATIONS
-from volflow.io.translated import Translated
-from volflow.io.voxels import Resolution
+from volflow.io.formats.as_precomputed import Translated
+from volflow.io.formats.precomputed import SEGMENTATIONS
+from volflow.io.formats.stored_array import Resolution
 from volflow.view.neuroglancer.layers import KINDS, RunLayer, RunLayers
 from volflow.view.neuroglancer.position import contrast, useful_place
 from volflow.view.neuroglancer.state import PUBLIC_VIEWER, LinkLayer, Place, link, viewer_state

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from volflow.io.voxels import Resolution
+from volflow.io.formats.stored_array import Resolution
 
 PUBLIC_VIEWER = "https://neuroglancer-demo.appspot.com"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import imagecodecs
 import numpy as np
 
+from volflow.io.formats.stored_array import Resolution
 from volflow.io.volume import Volume
-from volflow.io.voxels import Resolution
 from volflow.view.neuroglancer.layers import RunLayer, RunLayers
 from volflow.view.report.planes import Frame, sample
 

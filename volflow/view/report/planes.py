@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from volflow.core.geometry import Box, Triple, triple
+from volflow.io.formats.stored_array import Resolution
 from volflow.io.volume import Volume
-from volflow.io.voxels import Resolution
 
 BUDGET = 256 << 20  # bytes of stored chunks that one plane may touch
 

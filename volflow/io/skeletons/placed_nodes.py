@@ -15,7 +15,7 @@ from volflow.core.geometry import Block, Box, triple
 from volflow.core.skeleton import Skeleton
 from volflow.core.stage import Record
 from volflow.errors import StorageError
-from volflow.io.skeletons import SkeletonSet
+from volflow.io.skeletons.sets import SkeletonSet
 
 Resolution = tuple[float, float, float]
 

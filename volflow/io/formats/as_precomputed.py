@@ -21,9 +21,9 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple, triple
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED
-from volflow.io.precomputed import DTYPES, SEGMENTATIONS, scale_entry, scale_key
+from volflow.io.formats.precomputed import DTYPES, SEGMENTATIONS, scale_entry, scale_key
+from volflow.io.formats.stored_array import Layout, Resolution
 from volflow.io.volume import Volume
-from volflow.io.voxels import Layout, Resolution
 
 CHUNK: Triple = (64, 64, 64)
 SECTIONS: Triple = (8, 256, 256)  # of stacks, where all of a section is read for any part of it

@@ -14,7 +14,7 @@ import numpy as np
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple, triple
 from volflow.errors import StorageError
-from volflow.io.voxels import Layout, Voxels, placed
+from volflow.io.formats.stored_array import Layout, Voxels, placed
 
 _BEFORE = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 

@@ -16,8 +16,8 @@ import tensorstore as ts
 from volflow.core.geometry import Box, Triple, triple
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.store import Store
-from volflow.io.voxels import (
+from volflow.io.formats.containment import require_below
+from volflow.io.formats.stored_array import (
     OURS,
     Chunked,
     Layout,
@@ -31,7 +31,7 @@ from volflow.io.voxels import (
     spatial_chunks,
     whole_offset,
 )
-from volflow.io.within import require_below
+from volflow.io.store import Store
 
 ENCODINGS = ("zstd", "blosc", "gzip", "raw")
 NANOMETRES = {

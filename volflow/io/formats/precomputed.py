@@ -18,9 +18,17 @@ import numpy as np
 from volflow.core.geometry import Box, Triple, triple
 from volflow.errors import StorageError
 from volflow.io.address import Address
+from volflow.io.formats.containment import require_below
+from volflow.io.formats.stored_array import (
+    OURS,
+    Chunked,
+    Layout,
+    Resolution,
+    Scales,
+    open_array,
+    tiles,
+)
 from volflow.io.store import Store
-from volflow.io.voxels import OURS, Chunked, Layout, Resolution, Scales, open_array, tiles
-from volflow.io.within import require_below
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 SEGMENTATIONS = ("uint8", "uint16", "uint32", "uint64")

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from volflow.io.nodes import Nodes, Resolution, voxels_of
+from volflow.io.skeletons.placed_nodes import Nodes, Resolution, voxels_of
 
 AXIS_ORDERS = {"as they are": (0, 1, 2), "x and z swapped": (2, 1, 0)}
 ENOUGH = 0.5  # share of the nodes within the bounds from which their unit is believed

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from volflow.errors import StorageError
-from volflow.io.lock import RunLock
+from volflow.io.run.lock import RunLock
 from volflow.io.store import Store
 
 __all__ = ["Ledger", "RunLock", "Standing", "owner", "set_owner", "union"]

@@ -24,9 +24,9 @@ import numpy as np
 from volflow.core.geometry import Box, triple
 from volflow.errors import StorageError
 from volflow.io.address import TABLES, Address
-from volflow.io.hdf5 import Hdf5
-from volflow.io.voxels import Voxels, placed, stored_layout
-from volflow.io.within import require_one_file
+from volflow.io.formats.containment import require_one_file
+from volflow.io.formats.hdf5 import Hdf5
+from volflow.io.formats.stored_array import Voxels, placed, stored_layout
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 TIFF = (".tif", ".tiff")

@@ -13,9 +13,9 @@ import numpy as np
 from volflow.core.geometry import Box
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.omezarr import attributes_place
-from volflow.io.voxels import placed, stored_layout
-from volflow.io.within import find_inside, require_stored_inside
+from volflow.io.formats.containment import find_inside, require_stored_inside
+from volflow.io.formats.omezarr import attributes_place
+from volflow.io.formats.stored_array import placed, stored_layout
 
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 _CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 24, "rdcc_nslots": 10007}  # neighbours share chunks

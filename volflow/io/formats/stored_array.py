@@ -12,7 +12,7 @@ import tensorstore as ts
 
 from volflow.core.geometry import Box, Triple, triple
 from volflow.errors import StorageError
-from volflow.io import remote
+from volflow.io import object_store as remote
 from volflow.io.address import Address, context, kvstore_spec
 
 Resolution: TypeAlias = tuple[float, float, float]

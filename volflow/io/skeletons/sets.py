@@ -23,10 +23,10 @@ from typing import Any
 
 from volflow.core.skeleton import Skeleton, resampled
 from volflow.errors import StorageError
-from volflow.io import precomputed_skeletons as precomputed
 from volflow.io.address import SKELETONS, Address
+from volflow.io.skeletons import precomputed
+from volflow.io.skeletons.swc import AXES, Scaling, format_swc, parse_swc
 from volflow.io.store import Store
-from volflow.io.swc import AXES, Scaling, format_swc, parse_swc
 
 OPTIONS = {
     "swc": ("axis_order", "unit_nm", "radius_nm", "spacing_nm"),

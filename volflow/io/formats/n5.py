@@ -10,9 +10,8 @@ import numpy as np
 from volflow.core.geometry import Box, Triple, triple
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.omezarr import NANOMETRES
-from volflow.io.store import Store
-from volflow.io.voxels import (
+from volflow.io.formats.omezarr import NANOMETRES
+from volflow.io.formats.stored_array import (
     OURS,
     Chunked,
     Layout,
@@ -26,6 +25,7 @@ from volflow.io.voxels import (
     spatial_chunks,
     whole_offset,
 )
+from volflow.io.store import Store
 
 ENCODINGS = ("zstd", "blosc", "gzip", "raw")
 KEY = "attributes.json"

@@ -1,0 +1,1 @@
+"""Volume formats; tensorstore is imported here and in `io` only."""

@@ -1,0 +1,1 @@
+"""Skeleton files: SWC and precomputed, and their placement in a volume."""
