@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.engine.runs import planned, toy
-from volflow.cli.text import (
+from volflow.cli.terminal.formatting import (
     count,
     duration,
     index_text,
@@ -19,7 +19,7 @@ from volflow.cli.text import (
     size,
     speed,
 )
-from volflow.cli.watching import Board, Lines
+from volflow.cli.terminal.progress import Board, Lines
 from volflow.engine.job import Failure, StepResult
 
 
@@ -165,7 +165,7 @@ def test_a_table_in_a_log_is_aligned_and_whole():
 @pytest.mark.parametrize("terminal", [True, False])
 def test_time_in_a_queue_is_not_time_of_the_blocks(plan, monkeypatch, terminal):
     now = 0.0
-    monkeypatch.setattr("volflow.cli.watching.time.monotonic", lambda: now)
+    monkeypatch.setattr("volflow.cli.terminal.progress.time.monotonic", lambda: now)
     watch = (Board if terminal else Lines)(*[plan] * terminal, console(terminal))
     first = plan.steps[0]
     result = StepResult("index", first.blocks)

@@ -30,20 +30,20 @@ Exit codes:
 """
 
 VERBS = {
-    "run": "volflow.cli.runs",
-    "plan": "volflow.cli.plans",
-    "status": "volflow.cli.standing",
-    "retry": "volflow.cli.runs",
-    "invalidate": "volflow.cli.standing",
-    "block": "volflow.cli.runs",
-    "view": "volflow.cli.viewing",
-    "score": "volflow.cli.scores",
-    "train": "volflow.cli.training",
-    "pretrain": "volflow.cli.pretraining",
-    "models": "volflow.cli.models",
-    "convert": "volflow.cli.conversions",
+    "run": "volflow.cli.run",
+    "plan": "volflow.cli.plan",
+    "status": "volflow.cli.status",
+    "retry": "volflow.cli.run",
+    "invalidate": "volflow.cli.status",
+    "block": "volflow.cli.run",
+    "view": "volflow.cli.view",
+    "score": "volflow.cli.score",
+    "train": "volflow.cli.networks.train",
+    "pretrain": "volflow.cli.networks.pretrain",
+    "models": "volflow.cli.networks.models",
+    "convert": "volflow.cli.convert",
     "doctor": "volflow.cli.doctor",
-    "schema": "volflow.cli.plans",
+    "schema": "volflow.cli.plan",
     "demo": "volflow.cli.demo",
 }
 

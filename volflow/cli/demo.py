@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from volflow.cli import options
+from volflow.cli.terminal import options
 
 
 @click.command()
@@ -15,9 +15,9 @@ from volflow.cli import options
 @options.local_workers
 def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float | None) -> None:
     """Make a synthetic volume, predict, segment and score it."""
-    from volflow.cli.runs import show
-    from volflow.cli.scores import print_scores
-    from volflow.cli.text import output
+    from volflow.cli.run import show
+    from volflow.cli.score import print_scores
+    from volflow.cli.terminal.formatting import output
     from volflow.engine.api import make_plan
     from volflow.engine.executors.profile import find_profile
 

@@ -37,7 +37,7 @@ def doctor() -> None:
     """
     from rich.markup import escape
 
-    from volflow.cli.text import output
+    from volflow.cli.terminal.formatting import output
 
     console, worst = output(), 0
     for check in CHECKS:
@@ -157,7 +157,7 @@ def check_numba() -> Iterator[Finding]:
 
 def check_room() -> Iterator[Finding]:
     """Cores, memory and disk."""
-    from volflow.cli.text import plural, size
+    from volflow.cli.terminal.formatting import plural, size
     from volflow.engine.executors.connect import Room
 
     room = Room.here()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volflow.cli import options
+from volflow.cli.terminal import options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +29,7 @@ def plan(
     Nothing is started or written, but for --trial: it does a few blocks from the middle of the
     volume in a scratch folder, and predicts by them the work, storage and memory of the whole.
     """
-    from volflow.cli.text import count, output, print_table, size
+    from volflow.cli.terminal.formatting import count, output, print_table, size
     from volflow.engine.api import make_plan
     from volflow.engine.estimate.scaling import largest
 
@@ -64,7 +64,7 @@ def plan(
 
 def _print_trial(console: Console, planned: Plan, blocks: int, workers: int | None) -> None:
     """What the run will take, by a few of its blocks."""
-    from volflow.cli.text import count, duration, errors, print_table, size
+    from volflow.cli.terminal.formatting import count, duration, errors, print_table, size
     from volflow.engine.estimate.trial import hours, try_out
     from volflow.engine.executors.connect import Room
 

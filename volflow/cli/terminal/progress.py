@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from volflow.cli.text import count, duration, index_text, plural, speed
+from volflow.cli.terminal.formatting import count, duration, index_text, plural, speed
 from volflow.engine.job import Failure, Plan, PlannedStep, StepResult
 from volflow.engine.monitor.observer import Watcher
 

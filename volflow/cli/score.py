@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from volflow import __version__
-from volflow.cli import UNMET, options
+from volflow.cli import UNMET
+from volflow.cli.terminal import options
 from volflow.errors import PlanError
 
 if TYPE_CHECKING:
-    from volflow.cli.score_partners import Pairing, PartnerTables
-    from volflow.cli.score_pipeline import Request
+    from volflow.cli.scoring.partners import Pairing, PartnerTables
+    from volflow.cli.scoring.pipeline import Request
     from volflow.config.pipeline import Pipeline
     from volflow.engine.executors.profile import Profile
     from volflow.engine.job import Plan, RunResult
@@ -96,8 +97,8 @@ def score(
 
     Blocks do not change the result. With --out: report.html, report.md, scores.json and tables.
     """
-    from volflow.cli.runs import run_folder
-    from volflow.cli.score_pipeline import Request
+    from volflow.cli.run import run_folder
+    from volflow.cli.scoring.pipeline import Request
     from volflow.engine.executors.profile import find_profile
 
     profile = find_profile(cluster, workers, timeout)
@@ -146,7 +147,7 @@ def _tables(found: str | None, truth: str | None, distance: float) -> PartnerTab
     if found is None or truth is None:
         given, needed = ("--partners", "--true-partners")[:: 1 if truth is None else -1]
         raise PlanError(f"{given} needs {needed}")
-    from volflow.cli.score_partners import PartnerTables
+    from volflow.cli.scoring.partners import PartnerTables
 
     return PartnerTables(found, truth, distance)
 
@@ -159,8 +160,8 @@ def _plan(
     profile: Profile,
 ) -> Work:
     """The plans and tables; all mistakes that can be known are told at once."""
-    from volflow.cli.score_pipeline import cut, make_pipeline
-    from volflow.cli.score_sweep import plan_sweep
+    from volflow.cli.scoring.pipeline import cut, make_pipeline
+    from volflow.cli.scoring.sweep import plan_sweep
     from volflow.engine.api import make_plan
 
     mistakes: list[str] = []
@@ -179,7 +180,7 @@ def _plan(
     except PlanError as error:
         mistakes += error.mistakes
     if tables is not None:
-        from volflow.cli.score_partners import make_pairing
+        from volflow.cli.scoring.partners import make_pairing
 
         pairing = make_pairing(tables, request.volumes, pipeline, planned, mistakes)
     if mistakes:
@@ -203,7 +204,7 @@ def _not_told(more: list[str], mistakes: list[str]) -> list[str]:
 
 def _run(planned: Plan, profile: Profile) -> RunResult:
     """Run the plan; leaves with 3 or 130 if it did not finish."""
-    from volflow.cli.runs import conclude
+    from volflow.cli.run import conclude
     from volflow.engine.api import carry_out
 
     result = carry_out(planned, profile)
@@ -240,7 +241,7 @@ def _document(work: Work, result: RunResult | None, more: Mapping[str, Any]) -> 
 
 
 def _leave(out: str, document: Mapping[str, Any], quiet: bool) -> None:
-    from volflow.cli.text import output
+    from volflow.cli.terminal.formatting import output
     from volflow.view.report.score_document import can_be_viewed
     from volflow.view.report.score_page import leave_score_report
 
@@ -260,7 +261,7 @@ def _flat(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def print_scores(results: Mapping[str, Mapping[str, Any]], bounds: str = "") -> None:
     """Print the scores that papers quote, from the results of steps."""
-    from volflow.cli.text import output
+    from volflow.cli.terminal.formatting import output
 
     console = output()
     if bounds:
@@ -272,7 +273,7 @@ def print_scores(results: Mapping[str, Mapping[str, Any]], bounds: str = "") -> 
 
 def _lines(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and text of each line about a result."""
-    from volflow.cli.text import count
+    from volflow.cli.terminal.formatting import count
     from volflow.view.report.detections import detections
 
     lines = []

@@ -104,7 +104,7 @@ def _read(name: str, path: Path) -> Model:
 
 
 def _list(here: Sequence[Model]) -> None:
-    from volflow.cli.text import output, print_table, size
+    from volflow.cli.terminal.formatting import output, print_table, size
 
     heads = ("network", "heads ", "voxel (nm) ", "size", "licence of the data ", "score ")
     rows = [
@@ -122,7 +122,7 @@ def _list(here: Sequence[Model]) -> None:
 
 
 def _tell(one: Model) -> None:
-    from volflow.cli.text import output, size
+    from volflow.cli.terminal.formatting import output, size
 
     console = output()
     if one.card is None:

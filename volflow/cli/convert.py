@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volflow.cli import options
+from volflow.cli.terminal import options
 from volflow.errors import PlanError, StorageError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def convert(
     DST is precomputed://, zarr://, zarr3:// or n5:// and a path. Not resumable
     without --out. What is at DST already is left alone without --overwrite.
     """
-    from volflow.cli.runs import holds_run, run_folder, show
+    from volflow.cli.run import holds_run, run_folder, show
     from volflow.engine.api import make_plan
     from volflow.engine.executors.profile import find_profile
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from volflow.cli import BLOCKS_FAILED, INTERRUPTED, STALLED, UNMET, options
+from volflow.cli import BLOCKS_FAILED, INTERRUPTED, STALLED, UNMET
+from volflow.cli.terminal import options
 from volflow.errors import PlanError, RunHeld, VolflowError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def block(
 
     It is run whether it is done or not, and what it raises is shown in full.
     """
-    from volflow.cli.text import duration, output
+    from volflow.cli.terminal.formatting import duration, output
     from volflow.engine.api import make_plan
     from volflow.engine.driver import run_one
 
@@ -140,8 +141,8 @@ def rehearse(plan: Plan, profile: Profile) -> None:
 
 def show(plan: Plan, profile: Profile) -> RunResult:
     """Execute a plan before the user's eyes; leaves with what `conclude` says."""
-    from volflow.cli.text import errors, output
-    from volflow.cli.watching import watching
+    from volflow.cli.terminal.formatting import errors, output
+    from volflow.cli.terminal.progress import watching
     from volflow.engine.api import carry_out
     from volflow.engine.executors.preflight import logs
 
@@ -157,8 +158,8 @@ def show(plan: Plan, profile: Profile) -> RunResult:
 
 def conclude(result: RunResult) -> None:
     """Print what became of a run; leaves with 3, 6 or 130 if it did not finish, 5 if unmet."""
-    from volflow.cli.scores import print_unmet
-    from volflow.cli.text import errors, output, plural, print_failures
+    from volflow.cli.score import print_unmet
+    from volflow.cli.terminal.formatting import errors, output, plural, print_failures
 
     console = output()
     if result.ok:

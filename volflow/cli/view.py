@@ -104,7 +104,7 @@ def view(
     does not read (HDF5, TIFF, PNG sections) is translated for it. Where RUN was scored (`volflow
     score --out RUN`, or a step `score`) the report is served, too, with a link to each error.
     """
-    from volflow.cli.text import output
+    from volflow.cli.terminal.formatting import output
     from volflow.view.neuroglancer.layers import run_layers
     from volflow.view.neuroglancer.scene import make_scene
 

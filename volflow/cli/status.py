@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from volflow.cli.text import (
+from volflow.cli.terminal.formatting import (
     count,
     duration,
     errors,

@@ -1,0 +1,1 @@
+"""Options shared by verbs, formatting and progress on a terminal."""
