@@ -26,8 +26,8 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
     dict
         `run`, `ok`, `interrupted`, `seconds`, `finished` (UTC), `version`, `workers`, `bounds`,
         `resolution` (nm, z y x), `history` (see `engine/monitor/history.py`), `results` by step,
-        `unmet` (sentences), and a list each of `steps` and `failures`: the numbers of `StepResult` and
-        `Failure` under the same names.
+        `unmet` (sentences), and a list each of `steps` and `failures`: the numbers of `StepResult`
+        and `Failure` under the same names.
     """
     workers = "this process" if profile.cluster == "none" else profile.cluster
     return {
