@@ -26,7 +26,7 @@ from benchmarks.quality import DATA, HERE, flood_filling
 from volflow.checkpoints.find import find_network
 from volflow.checkpoints.header import Header
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box, triple
+from volflow.core.geometry import Box, zyx
 from volflow.io.volume import Volume
 from volflow.metrics.detections.matching import best_pairs
 from volflow.metrics.detections.objects import score_objects
@@ -253,7 +253,7 @@ def clefts_row(weights: Path, choose: Slab, report: Slab, least: int = 100) -> d
 def recall_row(weights: Path, report: Slab) -> dict[str, Any]:
     """Labelled mitochondria found at IoU 0.5 by the pipeline `mito` as it is."""
     z, y, x = (part.split(":") for part in report.bounds.split(","))
-    box = Box(*(triple([int(axis[end]) for axis in (z, y, x)]) for end in (0, 1)))
+    box = Box(*(zyx([int(axis[end]) for axis in (z, y, x)]) for end in (0, 1)))
     with tempfile.TemporaryDirectory() as run:
         overrides = [
             f"volumes.em.path=hdf5://{DATA}/{report.file}?dataset=raw",

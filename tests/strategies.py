@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from volflow.core.geometry import BlockGrid, Box, Triple, triple
+from volflow.core.geometry import BlockGrid, Box, Triple, zyx
 
 
 def triples(low: int, high: int) -> st.SearchStrategy[Triple]:
@@ -16,7 +16,7 @@ def triples(low: int, high: int) -> st.SearchStrategy[Triple]:
 def boxes(draw: st.DrawFn, smallest: int = 0, largest: int = 6) -> Box:
     """A box anywhere around the origin, its sides in a range."""
     start, shape = draw(triples(-12, 12)), draw(triples(smallest, largest))
-    return Box(start, triple([a + n for a, n in zip(start, shape, strict=True)]))
+    return Box(start, zyx(start) + shape)
 
 
 @st.composite

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from tests.strategies import boxes, grids, triples
-from volflow.core.geometry import BlockGrid, Box, Triple, triple
+from volflow.core.geometry import BlockGrid, Box, Triple, zyx
 from volflow.core.stage import pyramid
 
 
@@ -49,7 +49,7 @@ def test_size_is_the_number_of_voxels(box, halo):
 
 @given(boxes(1, 6), triples(1, 4))
 def test_zooming_out_gives_the_voxels_that_hold_one_of_the_box(box, factor):
-    held = {triple([v // f for v, f in zip(voxel, factor, strict=True)]) for voxel in voxels(box)}
+    held = {zyx(voxel) // factor for voxel in voxels(box)}
     assert voxels(box.zoom_out(factor)) == held
 
 
@@ -78,7 +78,7 @@ def test_text_that_is_no_box_is_refused(text):
 
 def test_a_triple_of_two_is_refused():
     with pytest.raises(ValueError, match="expected 3"):
-        triple([1, 2])
+        zyx([1, 2])
 
 
 # --- grids ---------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_a_grid_that_was_asked_is_the_same_as_one_that_was_not(grid):
     fresh = BlockGrid(grid.bounds, grid.shape, grid.halo)
     assert len(list(grid)) == len(grid)
     assert (grid, hash(grid), repr(grid)) == (fresh, hash(fresh), repr(fresh))
-    other = dataclasses.replace(grid, shape=triple([n + 9 for n in grid.shape]))
+    other = dataclasses.replace(grid, shape=grid.shape + 9)
     assert other.counts == (1, 1, 1)  # nothing of the first one's is kept
     travelled = pickle.loads(pickle.dumps(grid))
     assert travelled == fresh

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from tests.engine.toys import Total
-from volflow.core.geometry import Block, Triple, triple
+from volflow.core.geometry import Block, Triple, zyx
 from volflow.core.stage import Previous, Up
 
 AROUND = [
-    triple([step if axis == other else 0 for other in range(3)])
+    zyx([step if axis == other else 0 for other in range(3)])
     for axis, step in itertools.product(range(3), (-1, 1))
 ]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.engine.toys import Nothing
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import BlockGrid, Box, triple
+from volflow.core.geometry import BlockGrid, Box, zyx
 from volflow.core.stage import Layer, Pass
 from volflow.engine.api import make_plan
 from volflow.engine.estimate.scaling import Tried, estimate, key_of, largest, units
@@ -27,7 +27,7 @@ starts = st.tuples(*[st.integers(-9, 9)] * 3)
 
 
 def box(start, shape) -> Box:
-    return Box(triple(start), triple([a + n for a, n in zip(start, shape, strict=True)]))
+    return Box(zyx(start), zyx(start) + shape)
 
 
 def laid(grid: BlockGrid) -> Job:
@@ -40,11 +40,11 @@ def test_blocks_of_a_part_are_those_of_the_whole(start, extent, shape, data):
     whole = BlockGrid(box(start, extent), shape, (1, 2, 0))
     first = [data.draw(st.integers(0, n - 1)) for n in whole.counts]
     last = [data.draw(st.integers(a, n - 1)) for a, n in zip(first, whole.counts, strict=True)]
-    part = Box(whole[triple(first)].write.start, whole[triple(last)].write.stop)
+    part = Box(whole[zyx(first)].write.start, whole[zyx(last)].write.stop)
     cut = BlockGrid(part, shape)
     found = pickle.loads(pickle.dumps(job_in(laid(cut), laid(whole), whole.bounds).sweep.grid))
     for block in found:
-        there = whole[triple([a + i for a, i in zip(first, block.index, strict=True)])]
+        there = whole[zyx(first) + block.index]
         assert (block.write, block.read, block.bounds) == (there.write, there.read, there.bounds)
     assert [block.index for block in found] == [block.index for block in cut]
 
@@ -63,7 +63,7 @@ def test_kinds_count_every_block_and_every_open_face(start, extent, shape):
             faces += block.write.size // block.write.shape[axis]
     area = sum(count * share * _surface(sides) for count, sides, share in found)
     assert area == pytest.approx(faces)
-    around = Box(triple([a - 1 for a in start]), triple([b + 1 for b in grid.bounds.stop]))
+    around = Box(zyx(start) - 1, grid.bounds.stop + 1)
     assert {share for _, _, share in kinds(grid, around)} == {1.0}
 
 

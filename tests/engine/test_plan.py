@@ -23,7 +23,7 @@ from volflow.config.bundled import shipped
 from volflow.config.pipeline import VolumeSpec, load
 from volflow.config.problems import Mistakes, Where
 from volflow.config.wiring import WiredStep, wire
-from volflow.core.geometry import BlockGrid, Box, triple
+from volflow.core.geometry import BlockGrid, Box, zyx
 from volflow.core.stage import installed_stages
 from volflow.engine.job import RecordSource, Source
 from volflow.engine.plan.checks import check_fit, chunk_of, nearest
@@ -299,7 +299,7 @@ def test_a_block_passes_the_check_exactly_if_it_is_whole_chunks(bounds, block, c
     assert bool(found) != aligned(grid, chunk)
     if found:
         fit = found.found[0].rpartition("fits: ")[2]
-        better = triple([int(side) for side in fit.strip("[]").split(",")])
+        better = zyx([int(side) for side in fit.strip("[]").split(",")])
         assert aligned(BlockGrid(bounds, better), chunk)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.runs import BOUNDS, planned, toy
-from volflow.core.geometry import Box, triple
+from volflow.core.geometry import Box, zyx
 from volflow.engine.api import make_plan
 from volflow.engine.driver import execute
 from volflow.engine.estimate import trial
@@ -102,7 +102,7 @@ def test_three_blocks_of_a_segmentation_tell_the_bytes_of_all(tmp_path):
     st.integers(1, 5),
 )
 def test_the_middle_is_whole_blocks_of_the_volume(start, shape, blocks):
-    bounds = Box(triple(start), triple([a + n for a, n in zip(start, shape, strict=True)]))
+    bounds = Box(zyx(start), zyx(start) + shape)
     plan = planned(Path("nowhere"), toy("Index"), bounds=str(bounds))
     found = middle(plan, blocks)
     assert bounds.covers(found)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import triples
 from volflow.checkpoints.header import Padding
-from volflow.core.geometry import BlockGrid, Box, Triple, triple
+from volflow.core.geometry import BlockGrid, Box, Triple, zyx
 from volflow.predict.tiling import Tiling, fitted, mirrored, seen, tiled
 
 PADDINGS = st.sampled_from(["reflect", "symmetric"])
@@ -40,9 +40,9 @@ def tile_dependent(batch: np.ndarray) -> np.ndarray:
 def tilings(draw: st.DrawFn, blend: bool) -> Tiling:
     start, shape = draw(triples(-5, 5)), draw(triples(1, 14))
     context, kept = draw(triples(0, 2)), draw(triples(1, 6))
-    tile = triple([k + 2 * c for k, c in zip(kept, context, strict=True)])
-    stride = triple([draw(st.integers((k + 1) // 2, k)) for k in kept]) if blend else kept
-    stop = triple([a + n for a, n in zip(start, shape, strict=True)])
+    tile = zyx([k + 2 * c for k, c in zip(kept, context, strict=True)])
+    stride = zyx([draw(st.integers((k + 1) // 2, k)) for k in kept]) if blend else kept
+    stop = zyx(start) + shape
     return Tiling(Box(start, stop), tile, context, stride)
 
 

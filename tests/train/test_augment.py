@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volflow.core.geometry import Box, triple
+from volflow.core.geometry import Box, zyx
 from volflow.predict.tiling import Tiling, seen
 from volflow.train.data import augment
 from volflow.train.data.augment import Augmentation, augmented
@@ -150,11 +150,11 @@ def test_where_the_volume_ends_it_is_mirrored_as_predict_does(seed, padding):
     known = shown.truth != UNKNOWN
     np.testing.assert_array_equal(shown.image[known] + 1, shown.truth[known])
     inside = np.argwhere(known)
-    volume = Box(triple(inside.min(axis=0)), triple(inside.max(axis=0) + 1))
+    volume = Box(zyx(inside.min(axis=0)), zyx(inside.max(axis=0) + 1))
     assert np.all(known[volume.slices])
     # A tile whose context reaches over all of the crop, whichever voxel it keeps.
     context = (augment.MIRRORED,) * 3
-    tile = triple([volume.shape[axis] + 2 * augment.MIRRORED for axis in range(3)])
+    tile = zyx([volume.shape[axis] + 2 * augment.MIRRORED for axis in range(3)])
     tiling = Tiling(volume, tile, context, volume.shape, padding)
     found = seen(sample.image[volume.slices], volume, tiling, (0, 0, 0))
     wide = np.pad(found, 20, mode="edge")

@@ -25,7 +25,7 @@ from volflow.checkpoints.header import (
     sha256,
 )
 from volflow.checkpoints.heads import Head
-from volflow.core.geometry import Triple, triple
+from volflow.core.geometry import Triple, zyx
 from volflow.errors import StorageError
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -76,7 +76,7 @@ class Foreign(BaseModel):
         told = len(self.offsets) or sum(head.channels for head in self.heads.values())
         if self.out_channels is None and not told:
             raise ValueError("network: give offsets, or out_channels if it predicts no affinities")
-        kept = triple([t - 2 * h for t, h in zip(self.input_tile, self.halo, strict=True)])
+        kept = zyx([t - 2 * h for t, h in zip(self.input_tile, self.halo, strict=True)])
         if min(kept) < 1:
             raise ValueError(
                 f"network: halo {self.halo} on both sides leaves nothing of tile {self.input_tile}"

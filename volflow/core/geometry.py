@@ -10,21 +10,73 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 Triple: TypeAlias = tuple[int, int, int]
-"""z, y, x."""
+"""z, y, x; what is computed is a `Zyx`."""
 
 Array = TypeVar("Array", bound=np.ndarray)
 
 
-def triple(values: Sequence[int] | int) -> Triple:
-    """A z, y, x triple from three integers, or from one for all axes.
+class Zyx(NamedTuple):
+    """Integers along z, y, x, with arithmetic axis by axis.
+
+    Equal to the plain tuple of the same numbers, and shown like it. The other operand is another
+    three integers, or one for all axes; division rounds down, `-(-a // b)` rounds up.
+    """
+
+    z: int
+    y: int
+    x: int
+
+    def __add__(self, other: Triple | int) -> Zyx:  # type: ignore[override]
+        z, y, x = _three(other)
+        return Zyx(self[0] + z, self[1] + y, self[2] + x)
+
+    def __sub__(self, other: Triple | int) -> Zyx:
+        z, y, x = _three(other)
+        return Zyx(self[0] - z, self[1] - y, self[2] - x)
+
+    def __mul__(self, other: Triple | int) -> Zyx:  # type: ignore[override]
+        z, y, x = _three(other)
+        return Zyx(self[0] * z, self[1] * y, self[2] * x)
+
+    def __floordiv__(self, other: Triple | int) -> Zyx:
+        z, y, x = _three(other)
+        return Zyx(self[0] // z, self[1] // y, self[2] // x)
+
+    def __mod__(self, other: Triple | int) -> Zyx:
+        z, y, x = _three(other)
+        return Zyx(self[0] % z, self[1] % y, self[2] % x)
+
+    def __neg__(self) -> Zyx:
+        return Zyx(-self[0], -self[1], -self[2])
+
+    def __repr__(self) -> str:
+        return f"({self[0]}, {self[1]}, {self[2]})"
+
+    def minimum(self, other: Triple | int) -> Zyx:
+        """The smaller number of each axis."""
+        z, y, x = _three(other)
+        return Zyx(min(self[0], z), min(self[1], y), min(self[2], x))
+
+    def maximum(self, other: Triple | int) -> Zyx:
+        """The larger number of each axis."""
+        z, y, x = _three(other)
+        return Zyx(max(self[0], z), max(self[1], y), max(self[2], x))
+
+
+def _three(values: Triple | int) -> Triple:
+    return (values, values, values) if isinstance(values, int) else values
+
+
+def zyx(values: Iterable[int] | int) -> Zyx:
+    """Coordinates from three integers z, y, x, or from one for all axes.
 
     Raises
     ------
@@ -32,17 +84,21 @@ def triple(values: Sequence[int] | int) -> Triple:
         If there are not exactly three.
     """
     if isinstance(values, int):
-        return (values, values, values)
+        return Zyx(values, values, values)
     z, y, x = values
-    return (int(z), int(y), int(x))
+    return Zyx(int(z), int(y), int(x))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Box:
     """A half-open box of voxels, `start` included, `stop` not."""
 
-    start: Triple
-    stop: Triple
+    start: Zyx
+    stop: Zyx
+
+    def __init__(self, start: Iterable[int], stop: Iterable[int]) -> None:
+        object.__setattr__(self, "start", start if isinstance(start, Zyx) else Zyx(*start))
+        object.__setattr__(self, "stop", stop if isinstance(stop, Zyx) else Zyx(*stop))
 
     @classmethod
     def parse(cls, text: str) -> Box:
@@ -51,12 +107,12 @@ class Box:
         if not found:
             raise ValueError(f"a box is written z0:z1,y0:y1,x0:x1 in voxels; got {text!r}")
         numbers = [int(number) for number in found.groups()]
-        return cls(triple(numbers[0::2]), triple(numbers[1::2]))
+        return cls(numbers[0::2], numbers[1::2])
 
     @property
-    def shape(self) -> Triple:
+    def shape(self) -> Zyx:
         """Voxels along z, y, x; never negative."""
-        return triple([max(0, b - a) for a, b in zip(self.start, self.stop, strict=True)])
+        return (self.stop - self.start).maximum(0)
 
     @property
     def size(self) -> int:
@@ -71,27 +127,20 @@ class Box:
 
     def within(self, other: Box) -> tuple[slice, slice, slice]:
         """Slices of this box in an array that covers `other`."""
-        return self.shift(triple([-a for a in other.start])).slices
+        return self.shift(-other.start).slices
 
     def shift(self, offset: Triple) -> Box:
         """The box moved by `offset` voxels."""
-        return Box(
-            triple([a + d for a, d in zip(self.start, offset, strict=True)]),
-            triple([b + d for b, d in zip(self.stop, offset, strict=True)]),
-        )
+        return Box(self.start + offset, self.stop + offset)
 
     def grow(self, halo: Triple) -> Box:
         """The box with `halo` more voxels on both sides."""
-        return Box(
-            triple([a - h for a, h in zip(self.start, halo, strict=True)]),
-            triple([b + h for b, h in zip(self.stop, halo, strict=True)]),
-        )
+        return Box(self.start - halo, self.stop + halo)
 
     def clip(self, other: Box) -> Box:
-        """What both boxes share; empty where they do not meet."""
-        start = triple([max(a, b) for a, b in zip(self.start, other.start, strict=True)])
-        stop = [min(a, b) for a, b in zip(self.stop, other.stop, strict=True)]
-        return Box(start, triple([max(a, b) for a, b in zip(start, stop, strict=True)]))
+        """The intersection of both boxes; empty where they do not meet."""
+        start = self.start.maximum(other.start)
+        return Box(start, self.stop.minimum(other.stop).maximum(start))
 
     def covers(self, other: Box) -> bool:
         """Whether all of `other` lies inside."""
@@ -99,17 +148,11 @@ class Box:
 
     def zoom_in(self, factor: Triple) -> Box:
         """The same region in voxels that are `factor` times smaller."""
-        return Box(
-            triple([a * f for a, f in zip(self.start, factor, strict=True)]),
-            triple([b * f for b, f in zip(self.stop, factor, strict=True)]),
-        )
+        return Box(self.start * factor, self.stop * factor)
 
     def zoom_out(self, factor: Triple) -> Box:
         """The smallest box of voxels `factor` times larger that covers this one."""
-        return Box(
-            triple([a // f for a, f in zip(self.start, factor, strict=True)]),
-            triple([-(-b // f) for b, f in zip(self.stop, factor, strict=True)]),
-        )
+        return Box(self.start // factor, -(-self.stop // factor))
 
     def __str__(self) -> str:
         return ",".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))
@@ -122,7 +165,7 @@ class Block:
     `read` is `write` grown by the halo and not clipped: a volume fills what lies outside it.
     """
 
-    index: Triple
+    index: Zyx
     write: Box
     read: Box
     bounds: Box
@@ -152,11 +195,11 @@ class Block:
                 if wanted:
                     start, stop = list(self.write.start), list(self.write.stop)
                     start[axis], stop[axis] = first, last
-                    found.append(Box(triple(start), triple(stop)))
+                    found.append(Box(start, stop))
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class BlockGrid:
     """Blocks of one shape laid over bounds from their start; the last of an axis may be shorter.
 
@@ -164,10 +207,13 @@ class BlockGrid:
     """
 
     bounds: Box
-    shape: Triple
-    halo: Triple = (0, 0, 0)
+    shape: Zyx
+    halo: Zyx
 
-    def __post_init__(self) -> None:
+    def __init__(self, bounds: Box, shape: Iterable[int], halo: Iterable[int] = (0, 0, 0)) -> None:
+        object.__setattr__(self, "bounds", bounds)
+        object.__setattr__(self, "shape", Zyx(*shape))
+        object.__setattr__(self, "halo", Zyx(*halo))
         if min(self.shape) < 1 or min(self.halo) < 0:
             raise ValueError(
                 f"a grid needs blocks of at least one voxel and a halo of none or more; "
@@ -175,10 +221,9 @@ class BlockGrid:
             )
 
     @cached_property  # asked several times for each of a million blocks
-    def counts(self) -> Triple:
+    def counts(self) -> Zyx:
         """Blocks along z, y, x."""
-        sides = zip(self.bounds.shape, self.shape, strict=True)
-        return triple([-(-side // step) for side, step in sides])
+        return -(-self.bounds.shape // self.shape)
 
     def __len__(self) -> int:
         return math.prod(self.counts)
@@ -188,44 +233,42 @@ class BlockGrid:
 
     def __getitem__(self, key: int | Triple) -> Block:
         index = self.index(key) if isinstance(key, int) else self._inside(key)
-        (az, ay, ax), (bz, by, bx), (sz, sy, sx) = self.bounds.start, self.bounds.stop, self.shape
-        z, y, x = az + index[0] * sz, ay + index[1] * sy, ax + index[2] * sx
-        write = Box((z, y, x), (min(z + sz, bz), min(y + sy, by), min(x + sx, bx)))
+        start = self.bounds.start + self.shape * index
+        write = Box(start, (start + self.shape).minimum(self.bounds.stop))
         read = write if self.halo == (0, 0, 0) else write.grow(self.halo)
         return Block(index, write, read, self.bounds)
 
-    def index(self, number: int) -> Triple:
+    def index(self, number: int) -> Zyx:
         """The z, y, x index of a block by its row-major number."""
         nz, ny, nx = self.counts
         if not 0 <= number < nz * ny * nx:
             raise IndexError(f"block number {number} is outside the grid of {len(self)} blocks")
         rest, x = divmod(number, nx)
-        return (*divmod(rest, ny), x)
+        return Zyx(*divmod(rest, ny), x)
 
-    def _inside(self, index: Triple) -> Triple:
+    def _inside(self, index: Triple) -> Zyx:
         if not all(0 <= i < n for i, n in zip(index, self.counts, strict=True)):
             raise IndexError(f"block {index} is outside the grid of {self.counts} blocks")
-        return index
+        return Zyx(*index)
 
     def number(self, index: Triple) -> int:
         """The row-major number of a block by its z, y, x index."""
         _, ny, nx = self.counts
         return (index[0] * ny + index[1]) * nx + index[2]
 
-    def neighbours(self, index: Triple) -> list[Triple]:
+    def neighbours(self, index: Triple) -> list[Zyx]:
         """Indices of the up to six blocks that share a face with this one."""
         found = []
         for axis, step in itertools.product(range(3), (-1, 1)):
             other = list(index)
             other[axis] += step
             if 0 <= other[axis] < self.counts[axis]:
-                found.append(triple(other))
+                found.append(zyx(other))
         return found
 
     def parent_grid(self, factor: Triple = (2, 2, 2)) -> BlockGrid:
         """The grid whose blocks are `factor` blocks of this one along each axis, without halo."""
-        shape = triple([side * f for side, f in zip(self.shape, factor, strict=True)])
-        return BlockGrid(self.bounds, shape)
+        return BlockGrid(self.bounds, self.shape * factor)
 
     def children(self, parent: Block) -> list[Block]:
         """The blocks of this grid inside a block of a coarser grid, in row-major order.
@@ -235,11 +278,10 @@ class BlockGrid:
         ValueError
             If the parent's box does not start and end where blocks of this grid do.
         """
-        start = [a - b for a, b in zip(parent.write.start, self.bounds.start, strict=True)]
-        if any(a % s for a, s in zip(start, self.shape, strict=True)):
+        start = parent.write.start - self.bounds.start
+        if any(start % self.shape):
             raise ValueError(f"box {parent.write} is not made of blocks of shape {self.shape}")
-        first = [a // s for a, s in zip(start, self.shape, strict=True)]
-        sides = zip(parent.write.shape, self.shape, strict=True)
-        counts = [-(-side // s) for side, s in sides]
-        ranges = [range(a, a + n) for a, n in zip(first, counts, strict=True)]
+        first = start // self.shape
+        last = first - (-parent.write.shape // self.shape)
+        ranges = [range(a, b) for a, b in zip(first, last, strict=True)]
         return [self[z, y, x] for z, y, x in itertools.product(*ranges)]

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
+from volflow.core.geometry import Block, BlockGrid, Box, Triple, zyx
 from volflow.errors import PlanError
 
 Record: TypeAlias = dict[str, np.ndarray]
@@ -112,7 +112,7 @@ class Pass:
         for side, length, factor in zip(self.part, chunk, self.zoom, strict=True):
             unit = -(-length // factor)
             found.append(max(side // unit, 1) * unit)
-        return triple(found)
+        return zyx(found)
 
 
 class Stage(BaseModel):
@@ -430,7 +430,7 @@ def pyramid(grid: BlockGrid, factor: Triple = (2, 2, 2)) -> tuple[BlockGrid, ...
     grids = [BlockGrid(grid.bounds, grid.shape)]
     while len(grids[-1]) > 1:
         counts = grids[-1].counts
-        step = triple([f if n > 1 else 1 for f, n in zip(factor, counts, strict=True)])
+        step = zyx([f if n > 1 else 1 for f, n in zip(factor, counts, strict=True)])
         grids.append(grids[-1].parent_grid(step))
     return tuple(grids)
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from volflow.core.geometry import Box, triple
+from volflow.core.geometry import Box, zyx
 from volflow.io.volume import Volume
 
 LARGEST_CELL = 128  # voxels a side of what is read at once, however large a chunk is
@@ -63,5 +63,5 @@ def _read(volume: Volume, voxel: np.ndarray, rows: np.ndarray) -> tuple[np.ndarr
     """The labels of rows, from the smallest box that holds them."""
     places = voxel[rows]
     low = places.min(axis=0)
-    labels = volume.read(Box(triple(low.tolist()), triple((places.max(axis=0) + 1).tolist())))
+    labels = volume.read(Box(zyx(low.tolist()), zyx((places.max(axis=0) + 1).tolist())))
     return rows, labels[tuple((places - low).T)].astype(np.uint64)

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from volflow.checkpoints.header import Header, sha256
-from volflow.core.geometry import Triple, triple
+from volflow.core.geometry import Triple, zyx
 from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import build, load_checkpoint
 from volflow.models.mnet import MNet
@@ -105,7 +105,7 @@ class Inference:
             shown = batch[done : done + self.at_once]
             answer = self._answer(shown, of=min(self.at_once, len(batch)))
             if answer is None:
-                self._take_fewer(triple(batch.shape[-3:]))
+                self._take_fewer(zyx(batch.shape[-3:]))
                 continue
             made.append(answer)
             done += len(shown)
@@ -158,9 +158,7 @@ class Inference:
         halo, stride = self.header.halo, self.header.total_stride
         for part in range(PARTS - 1, 0, -1):
             sides = zip(tile, halo, stride, strict=True)
-            found = triple(
-                [2 * h + max(s, (t - 2 * h) * part // PARTS // s * s) for t, h, s in sides]
-            )
+            found = zyx([2 * h + max(s, (t - 2 * h) * part // PARTS // s * s) for t, h, s in sides])
             if found == tile:
                 continue
             shown = np.zeros((1, self.header.in_channels, *found), "float32")

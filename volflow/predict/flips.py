@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from volflow.core.geometry import Triple, triple
+from volflow.core.geometry import Triple, zyx
 from volflow.predict.tiling import Network
 
 AXES = "zyx"
@@ -109,8 +109,8 @@ def nearest(offsets: Sequence[Triple]) -> list[tuple[int, Triple]] | None:
     """
     found: list[tuple[int, Triple]] = []
     for axis in range(3):
-        previous = triple([-1 if a == axis else 0 for a in range(3)])
-        following = triple([-o for o in previous])
+        previous = zyx([-1 if a == axis else 0 for a in range(3)])
+        following = zyx([-o for o in previous])
         if previous in offsets:
             found.append((offsets.index(previous), (0, 0, 0)))
         elif following in offsets:

@@ -24,7 +24,7 @@ from typing import TypeAlias
 import numpy as np
 
 from volflow.checkpoints.header import Padding
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 
 Network: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """float32 (B, *tile), of an image with channels (B, K, *tile), to float32 (B, C, *tile), or
@@ -73,13 +73,13 @@ class Tiling:
     @property
     def kept(self) -> Triple:
         """Voxels of a tile's output that count."""
-        return triple([t - 2 * c for t, c in zip(self.tile, self.context, strict=True)])
+        return zyx([t - 2 * c for t, c in zip(self.tile, self.context, strict=True)])
 
     @property
     def counts(self) -> Triple:
         """Tiles along z, y, x: as many as cover the bounds."""
         sides = zip(self.bounds.shape, self.kept, self.stride, strict=True)
-        return triple([max(0, -(-(n - k) // s)) + 1 for n, k, s in sides])
+        return zyx([max(0, -(-(n - k) // s)) + 1 for n, k, s in sides])
 
     @property
     def overlapping(self) -> bool:
@@ -89,8 +89,8 @@ class Tiling:
     def keeps(self, index: Triple) -> Box:
         """What a tile keeps; it may reach beyond the bounds."""
         steps = zip(self.bounds.start, index, self.stride, strict=True)
-        start = triple([a + i * s for a, i, s in steps])
-        return Box(start, triple([a + k for a, k in zip(start, self.kept, strict=True)]))
+        start = zyx([a + i * s for a, i, s in steps])
+        return Box(start, zyx(start) + self.kept)
 
     def reaching(self, box: Box) -> list[Triple]:
         """Indices of the tiles that keep a voxel of a box, in row-major order."""
@@ -105,7 +105,7 @@ class Tiling:
 
     def halo(self, shape: Triple) -> Triple:
         """Voxels that blocks of a shape, laid over the bounds, need beyond themselves."""
-        return triple([self._halo(axis, shape[axis]) for axis in range(3)])
+        return zyx([self._halo(axis, shape[axis]) for axis in range(3)])
 
     def _halo(self, axis: int, side: int) -> int:
         start, stop = self.bounds.start[axis], self.bounds.stop[axis]
@@ -136,7 +136,7 @@ def fitted(tile: Triple, context: Triple, unit: Triple, bounds: Box) -> Triple:
     for side, around, step, extent in zip(tile, context, unit, bounds.shape, strict=True):
         beyond = max(0, side - extent - 2 * around)
         found.append(side - beyond // step * step)
-    return triple(found)
+    return zyx(found)
 
 
 def tiled(

@@ -16,7 +16,7 @@ import numba
 import numpy as np
 from scipy import ndimage
 
-from volflow.core.geometry import Triple, triple
+from volflow.core.geometry import Triple, zyx
 
 CHANNELS = 10
 ODD = ("z", "y", "x", "", "", "", "zy", "zx", "yx", "")
@@ -33,7 +33,7 @@ Parts = tuple[slice, slice, slice]
 def reach(sigma_nm: float, voxel_size_nm: Nanometres, step: int = 1) -> Triple:
     """Voxels around a box that its descriptors depend on: whole cells, z y x."""
     more = 1 if step > 1 else 0  # a box may end within a cell
-    return triple([(_radius(sigma_nm, size * step) + more) * step for size in voxel_size_nm])
+    return zyx([(_radius(sigma_nm, size * step) + more) * step for size in voxel_size_nm])
 
 
 def descriptors(

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from volflow.core.geometry import Block, BlockGrid, Triple, triple
+from volflow.core.geometry import Block, BlockGrid, Triple, zyx
 from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up, pyramid
 from volflow.segment.agglomeration.block_graph import block_graph, unpack_links
 from volflow.segment.agglomeration.costs import block_bytes, node_bytes, node_effort, plane_bytes
@@ -123,7 +123,7 @@ class Agglomerate(Reduction):
     def pass_memory(self, sweep: Pass, shape: Triple) -> int:
         if self.horizon is None:
             return self.node_memory(shape)
-        inside = [min(side, far) for side, far in zip(shape, triple(self.horizon), strict=True)]
+        inside = [min(side, far) for side, far in zip(shape, zyx(self.horizon), strict=True)]
         if sweep.below is None or list(shape) == inside:
             return self.node_memory(shape)
         return plane_bytes(most_open(sweep.below, shape), self.min_size > 0)
@@ -134,7 +134,7 @@ class Agglomerate(Reduction):
     def check(self, grid: BlockGrid) -> list[str]:
         if self.horizon is None:
             return []
-        sides = zip("zyx", triple(self.horizon), grid.shape, grid.bounds.shape, strict=True)
+        sides = zip("zyx", zyx(self.horizon), grid.shape, grid.bounds.shape, strict=True)
         return [
             f"horizon {far} along {axis} is not a multiple of the block's {side}"
             for axis, far, side, length in sides
@@ -145,7 +145,7 @@ class Agglomerate(Reduction):
         if self.horizon is None:
             return pyramid(grid)
         grids = [BlockGrid(grid.bounds, grid.shape)]
-        for factor in steps_to_horizon(grid, triple(self.horizon)):
+        for factor in steps_to_horizon(grid, zyx(self.horizon)):
             grids.append(grids[-1].parent_grid(factor))
         above = _kind(round) == SEAMS
         return tuple(grids[:-1]) + pyramid(grids[-1]) if above else tuple(grids)
@@ -248,7 +248,7 @@ class Agglomerate(Reduction):
 
     @property
     def _horizon(self) -> Triple | None:
-        return None if self.horizon is None else triple(self.horizon)
+        return None if self.horizon is None else zyx(self.horizon)
 
     def _column(self, round: str) -> int:
         """Which of the thresholds a round is for."""

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from volflow.checkpoints.find import Foreign, FoundNetwork, find_network
 from volflow.checkpoints.header import Header, Sides
-from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
+from volflow.core.geometry import Block, BlockGrid, Box, Triple, zyx
 from volflow.core.stage import Layer, Record, Stage
 from volflow.predict.flips import averaged, moving, nearest
 from volflow.predict.intensity import normalise
@@ -127,7 +127,7 @@ class Predict(Stage):
         kept = [t - 2 * h for t, h in zip(tile, halo, strict=True)]
         sides = zip(kept, self.overlap, bounds.shape, strict=True)
         stride = [k if n <= k else k - overlap for k, overlap, n in sides]
-        return Tiling(bounds, tile, halo, triple(stride), self.header.padding)
+        return Tiling(bounds, tile, halo, zyx(stride), self.header.padding)
 
     def halo_on(self, bounds: Box, shape: Triple) -> Triple:
         try:
@@ -140,7 +140,7 @@ class Predict(Stage):
         tiling = self.tiling(bounds)
         found = 1.0
         for axis, count in enumerate(grid.counts):
-            row = [grid[triple([place * (a == axis) for a in range(3)])] for place in range(count)]
+            row = [grid[zyx([place * (a == axis) for a in range(3)])] for place in range(count)]
             reached = [{tile[axis] for tile in tiling.reaching(block.write)} for block in row]
             found *= sum(map(len, reached))
         return found

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from volflow.core.geometry import Block, Triple, triple
+from volflow.core.geometry import Block, Triple, zyx
 from volflow.core.stage import Layer, Previous, Record, Reduction, Up
 from volflow.metrics.limits import Limited
 from volflow.metrics.skeletons.berl import Charge, Veto
@@ -114,7 +114,7 @@ class ScoreSkeletons(Limited, Reduction):
         }
         resolution = _nm(skeletons)
         if mito is not None:
-            stride = triple([max(1, int(self.mito_spacing_nm // side)) for side in resolution])
+            stride = zyx([max(1, int(self.mito_spacing_nm // side)) for side in resolution])
             points = place_nm(thinned(mito, block.write, stride), resolution)
             found["mito_node"] = at_mitochondria(skeletons, points)
         if clefts is not None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from volflow.core.geometry import Box, triple
+from volflow.core.geometry import Box, zyx
 from volflow.synth.bodies import bodies_near, distances, embody, least_side
 from volflow.synth.forest import axes_near, body_name, lattice_of
 from volflow.synth.noise import smooth
@@ -216,7 +216,7 @@ class Neuropil:
         """
         self._refuse(box)
         # affinities and repeated sections need the voxels before the box, shifted ones more
-        shown = Box(triple([a - 1 for a in box.start]), box.stop)
+        shown = Box(box.start - 1, box.stop)
         shown = shown.grow((0, self.drift, self.drift)).clip(self.bounds)
         tissue, found = self._tissue(shown, mitochondria)
         kept = box.within(shown)
@@ -280,7 +280,7 @@ class Neuropil:
             cubes = Box(cubes.start, (cubes.stop[0] - self.every + 1, *cubes.stop[1:]))
             return self._grown(bounds, cubes, mitochondria).cut(kept), None
         # all of each synapse in the box, and whether it has a cleft
-        room = cubes.grow(triple(2 * cloud(self.cell) + 1)).clip(bounds)
+        room = cubes.grow(zyx(2 * cloud(self.cell) + 1)).clip(bounds)
         tissue = self._grown(bounds, room, mitochondria)
         found = candidates_near(self._bits, bounds, self.cell, self.nucleus, cubes)
         names, sides, there = placed(found, tissue.truth, tissue.wall, room.start, self.cell)
@@ -291,11 +291,11 @@ class Neuropil:
         """Neurites and mitochondria in a box of cubic voxels."""
         seed, steps = self._bits, int(STEPS * self.cell)
         rim = int(RIM * self.cell)
-        core = bounds.grow(triple(-rim))
+        core = bounds.grow(zyx(-rim))
         far = steps if core.covers(box) else int(RIM_STEPS * self.cell)
         if self.nucleus:  # around bodies, too, axes are rare
             far = steps = int(RIM_STEPS * self.cell)
-        outer = box.grow(triple(far)).clip(bounds)
+        outer = box.grow(zyx(far)).clip(bounds)
         reach = REACH * self.cell
         axes = axes_near(seed, bounds, self.cell, self.nucleus, outer, reach + 4.0)
         lattice = lattice_of(bounds, self.cell, self.nucleus)

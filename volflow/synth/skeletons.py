@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from volflow.core.geometry import BlockGrid, Box, triple
+from volflow.core.geometry import BlockGrid, Box, zyx
 from volflow.synth.bodies import bodies_near
 from volflow.synth.forest import SLOTS, axes_near, body_name, lattice_of
 from volflow.synth.power_diagram import REACH, chosen, nearest, settled
@@ -50,7 +50,7 @@ class Skeletons(NamedTuple):
 
 def skeletons_in(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box) -> Skeletons:
     """The skeletons of a box, in voxels that are cubes."""
-    bricks = BlockGrid(box, triple(BRICK))
+    bricks = BlockGrid(box, zyx(BRICK))
     parts = [_brick(seed, bounds, cell, nucleus, block.write) for block in bricks]
     names, owner, places, radii, edges = (
         np.concatenate(column) for column in zip(*parts, strict=True)
@@ -63,7 +63,7 @@ def skeletons_in(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box
 def _brick(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box) -> Skeletons:
     """The skeletons of a brick, unordered."""
     reach = REACH * cell
-    axes = axes_near(seed, bounds, cell, nucleus, box.grow(triple(STRAY)), reach + 4.0)
+    axes = axes_near(seed, bounds, cell, nucleus, box.grow(zyx(STRAY)), reach + 4.0)
     names, first = np.unique(axes.nodes, return_index=True)
     warped = axes.ends.reshape(-1, 3)[first]
     # axes beyond the brick are there for the sake of distances

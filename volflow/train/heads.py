@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from volflow.checkpoints.header import Header
 from volflow.checkpoints.heads import Head
-from volflow.core.geometry import triple
+from volflow.core.geometry import zyx
 from volflow.models.checkpoint import build
 from volflow.segment.descriptors import CHANNELS, ODD
 from volflow.train.config.training import Training
@@ -56,12 +56,12 @@ def header_of(training: Training) -> Header:
         halo=halo,
         total_stride=training.network.stride,
         input_tile=tile,
-        output_tile=triple([a - 2 * b for a, b in zip(tile, halo, strict=True)]),
+        output_tile=zyx([a - 2 * b for a, b in zip(tile, halo, strict=True)]),
         batch=training.tiles.batch,
         padding=training.tiles.padding,
         normalisation=training.normalisation,
         card=training.card,
     )
     before, after = build(said).receptive_field()  # type: ignore[operator]  # ours have it
-    reach = triple([max(a, b) for a, b in zip(before, after, strict=True)])
+    reach = zyx(before).maximum(after)
     return said.model_copy(update={"receptive_field": reach})

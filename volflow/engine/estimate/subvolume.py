@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from volflow.core.geometry import Block, BlockGrid, Box, Triple, triple
+from volflow.core.geometry import Block, BlockGrid, Box, Triple, zyx
 from volflow.engine.job import Job, Source
 from volflow.io.formats.stored_array import placed
 from volflow.io.volume import Volume
@@ -51,8 +51,8 @@ class Mirrored:
         if part.covers(asked):
             return self.volume.read(box, out=out)
         at = [_mirrored(asked, part, axis) for axis in range(3)]
-        first = triple([int(places.min()) for places in at])
-        source = Box(first, triple([int(places.max()) + 1 for places in at]))
+        first = zyx([int(places.min()) for places in at])
+        source = Box(first, zyx([int(places.max()) + 1 for places in at]))
         z, y, x = (places - start for places, start in zip(at, first, strict=True))
         shown = self.volume.read(source)[..., z[:, None, None], y[:, None], x]
         if self.volume.kind == "segmentation":
@@ -124,6 +124,6 @@ def kinds(grid: BlockGrid, whole: Box) -> list[tuple[int, Triple, float]]:
 def _open(shape: Triple, faces: Triple) -> float:
     """The share of a box's surface that so many open faces of each axis are."""
     z, y, x = shape
-    sides = triple((y * x, z * x, z * y))
+    sides = zyx((y * x, z * x, z * y))
     area = sum(side * count for side, count in zip(sides, faces, strict=True))
     return area / (2 * sum(sides))

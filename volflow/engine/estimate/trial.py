@@ -20,7 +20,7 @@ from statistics import median
 import psutil
 
 from volflow.config.pipeline import Pipeline
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.engine.driver import prepare
 from volflow.engine.estimate.scaling import (
     Key,
@@ -89,7 +89,7 @@ def middle(plan: Plan, blocks: int) -> Box:
     They are whole ones, if the bounds hold so many.
     """
     shapes = [step.jobs[0].sweep.grid.shape for step in plan.steps if step.jobs]
-    shape = triple([max(sides) for sides in zip(*shapes, strict=True)])
+    shape = zyx([max(sides) for sides in zip(*shapes, strict=True)])
     whole = [max(1, n // side) for n, side in zip(plan.bounds.shape, shape, strict=True)]
     if math.prod(whole) < blocks:  # a small volume: those at its end that are cut off, too
         whole = [-(-n // side) for n, side in zip(plan.bounds.shape, shape, strict=True)]
@@ -98,11 +98,11 @@ def middle(plan: Plan, blocks: int) -> Box:
     most = max(math.prod(taken) for taken in fitting)
     # Blocks that touch others are what most blocks of a large volume are.
     compact = [taken for taken in fitting if math.prod(taken) == most]
-    taken = min(compact, key=lambda sides: _surface(triple(sides)))
+    taken = min(compact, key=lambda sides: _surface(zyx(sides)))
     first = [(n - t) // 2 for n, t in zip(whole, taken, strict=True)]
     sides = list(zip(plan.bounds.start, shape, first, taken, strict=True))
-    start = triple([begin + side * f for begin, side, f, _ in sides])
-    stop = triple([begin + side * (f + t) for begin, side, f, t in sides])
+    start = zyx([begin + side * f for begin, side, f, _ in sides])
+    stop = zyx([begin + side * (f + t) for begin, side, f, t in sides])
     return Box(start, stop).clip(plan.bounds)
 
 

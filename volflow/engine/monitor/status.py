@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from volflow.core.geometry import triple
+from volflow.core.geometry import zyx
 from volflow.engine.job import Failure
 from volflow.engine.monitor.watchdog import PROGRESS
 from volflow.errors import PlanError
@@ -184,5 +184,5 @@ def _open(handed: Sequence[Range], done: Sequence[Range], failed: Mapping[int, o
 
 def _failure(step: str, sweep: str, body: Mapping[str, Any]) -> Failure:
     return Failure(
-        step, sweep, triple(body["index"]), body["reason"], body["error"], body["traceback"]
+        step, sweep, zyx(body["index"]), body["reason"], body["error"], body["traceback"]
     )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from volflow.core.geometry import Block, Box, Triple, triple
+from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Around, Columns, Grouping, Layer, Previous, Record, Reduction
 from volflow.engine.estimate.subvolume import Mirrored
 from volflow.engine.job import Job, RecordSource, SkeletonSource, Source, Target
@@ -293,7 +293,7 @@ def _beside(job: Job, block: Block) -> dict[Triple, Previous]:
     """The parts of the round before that a leaf asks for, by where they lie from it."""
     found, grid = {}, job.sweep.grid
     for offset in _reduction(job).beside(block, job.sweep.round):
-        index = triple([i + n for i, n in zip(block.index, offset, strict=True)])
+        index = block.index + offset
         if all(0 <= i < n for i, n in zip(index, grid.counts, strict=True)):
             found[offset] = _previous(job, index)
     return found

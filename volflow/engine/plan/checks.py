@@ -12,7 +12,7 @@ import numpy as np
 from volflow.config.pipeline import VolumeSpec
 from volflow.config.problems import Mistakes
 from volflow.config.wiring import WiredStep
-from volflow.core.geometry import BlockGrid, Box, Triple, triple
+from volflow.core.geometry import BlockGrid, Box, Triple, zyx
 from volflow.core.stage import Layer, Pass
 from volflow.engine.job import PlannedStep, Resolution, Target
 from volflow.errors import StorageError
@@ -100,7 +100,7 @@ def chunk_of(given: Triple | None, block: Triple, bounds: Box) -> Triple:
         best = max(d for d in range(1, min(side, LARGEST_CHUNK) + 1) if side % d == 0)
         alone = side >= extent and best < min(extent, LARGEST_CHUNK) // 2
         found.append(min(extent, LARGEST_CHUNK) if alone else best)
-    return triple(found)
+    return zyx(found)
 
 
 def check_fit(
@@ -149,7 +149,7 @@ def _block_path(step: WiredStep) -> tuple[str | int, ...]:
 
 def nearest(shape: Triple, unit: Triple) -> Triple:
     """The nearest multiple of the unit, per side, and at least one."""
-    return triple([max(1, (2 * s + u) // (2 * u)) * u for s, u in zip(shape, unit, strict=True)])
+    return zyx([max(1, (2 * s + u) // (2 * u)) * u for s, u in zip(shape, unit, strict=True)])
 
 
 def check_declared(volume: str, spec: VolumeSpec, mistakes: Mistakes) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Mistakes
 from volflow.config.wiring import Wiring
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.engine.job import Mask, Resolution, SkeletonSource
 from volflow.engine.plan.checks import MOST_VOXELS, check_bounds, check_resolution, listed, same
 from volflow.engine.plan.declared_volume import Assumed, assumed
@@ -236,7 +236,7 @@ def _zoom(coarse: Resolution | None, fine: Resolution) -> Triple | None:
     """How many voxels of the run make one of the mask; None if that is not whole."""
     if coarse is None:
         return (1, 1, 1)
-    zoom = triple([max(1, round(c / f)) for c, f in zip(coarse, fine, strict=True)])
+    zoom = zyx([max(1, round(c / f)) for c, f in zip(coarse, fine, strict=True)])
     return zoom if same(coarse, [f * n for f, n in zip(fine, zoom, strict=True)]) else None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Mistakes
 from volflow.config.wiring import WiredStep, Wiring
-from volflow.core.geometry import BlockGrid, Box, Triple, triple
+from volflow.core.geometry import BlockGrid, Box, Triple, zyx
 from volflow.core.stage import Columns, Grouping, Layer, Pass, Reduction, Stage
 from volflow.engine.job import (
     Job,
@@ -241,7 +241,7 @@ class Planner:
         block = _largest(sweep)
         written = [t for (scale, _), t in targets.items() if scale == sweep.scales[1]]
         part = sweep.part_of(chunks[0]) if chunks else block
-        shape = triple([min(a, b) for a, b in zip(part, block, strict=True)])
+        shape = zyx(part).minimum(block)
         whole = sum(checks.bytes_of(target, Box((0, 0, 0), block)) for target in written)
         made = PROCESS + step.stage.memory(Box((0, 0, 0), shape).grow(sweep.grid.halo).shape)
         return made + 2 * whole  # as it is made, and as it is packed
@@ -326,7 +326,7 @@ def _ahead(inputs: Mapping[str, Layer | None], sweep: Pass) -> int:
 def _largest(sweep: Pass) -> Triple:
     """The shape of the largest block of a pass."""
     sides = zip(sweep.grid.shape, sweep.grid.bounds.shape, strict=True)
-    return triple([min(side, extent) for side, extent in sides])
+    return zyx([min(side, extent) for side, extent in sides])
 
 
 def _times(resolution: Resolution, zoom: Triple) -> Resolution:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED
 from volflow.io.formats.precomputed import DTYPES, SEGMENTATIONS, scale_entry, scale_key
@@ -104,7 +104,7 @@ class Translated:
     def _layout(self, volume: Volume, resolution: Resolution) -> Layout:
         sectioned = volume.format not in CHUNKED and volume.chunk[0] == 1
         sides = zip(SECTIONS if sectioned else CHUNK, volume.bounds.shape, strict=True)
-        chunk = triple([min(side, length) for side, length in sides])
+        chunk = zyx([min(side, length) for side, length in sides])
         return Layout(
             volume.bounds, resolution, self.dtype, volume.channels, chunk, encoding="raw"
         )  # fmt: skip
@@ -128,11 +128,11 @@ def chunk_box(layout: Layout, name: str) -> Box | None:
     if not found:
         return None
     numbers = [int(number) for number in found.groups()]
-    box = Box(triple(numbers[0::2][::-1]), triple(numbers[1::2][::-1]))
+    box = Box(zyx(numbers[0::2][::-1]), zyx(numbers[1::2][::-1]))
     bounds = layout.bounds
     for start, first, side in zip(box.start, bounds.start, layout.chunk, strict=True):
         if (start - first) % side:
             return None
-    stop = triple([a + side for a, side in zip(box.start, layout.chunk, strict=True)])
+    stop = box.start + layout.chunk
     whole = Box(box.start, stop).clip(bounds)
     return box if box.size and whole == box else None

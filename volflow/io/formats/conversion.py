@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.formats.stored_array import Layout, Voxels, placed
 
@@ -82,13 +82,13 @@ class Conversion:
 
     def _turned(self, voxels: Voxels, box: Box, bounds: Box) -> np.ndarray:
         """Affinities with the voxel before; the first plane of the volume along an axis is 0."""
-        wide = Box(triple([a - 1 for a in box.start]), box.stop).clip(bounds)
+        wide = Box(box.start - 1, box.stop).clip(bounds)
         values = self._values(voxels, wide)
         out = np.zeros((*self.leading, *box.shape), self.dtype)
         for axis, step in enumerate(_BEFORE):
             start = list(box.start)
             start[axis] = max(start[axis], bounds.start[axis] + 1)
-            pairs = Box(triple(start), box.stop)
+            pairs = Box(zyx(start), box.stop)
             if pairs.size == 0:
                 continue
             before = pairs.shift(step).within(wide)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.omezarr import NANOMETRES
@@ -165,7 +165,7 @@ def _foreign(
         array = array[0]
     resolution, start = _placed(attributes, f"volume {address}")
     chunk, shard = spatial_chunks(array)
-    stop = triple([a + n for a, n in zip(start, array.shape[-3:], strict=True)])
+    stop = zyx([a + n for a, n in zip(start, array.shape[-3:], strict=True)])
     channels = array.shape[0] if array.rank == 4 else 0
     dtype = np.dtype(array.dtype.numpy_dtype)
     layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.containment import require_below
@@ -356,7 +356,7 @@ def _foreign(
     count: int,
 ) -> Chunked:
     chunk, shard = spatial_chunks(view)
-    stop = triple([a + n for a, n in zip(start, view.shape[-3:], strict=True)])
+    stop = zyx([a + n for a, n in zip(start, view.shape[-3:], strict=True)])
     channels = view.shape[0] if view.rank == 4 else 0
     dtype = np.dtype(view.dtype.numpy_dtype)
     layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.containment import require_below
@@ -166,9 +166,9 @@ def _channels(info: dict[str, Any]) -> int:
 
 
 def _layout(info: dict[str, Any], scale: dict[str, Any]) -> Layout:
-    start = triple(scale.get("voxel_offset", [0, 0, 0])[::-1])
-    stop = triple([a + n for a, n in zip(start, scale["size"][::-1], strict=True)])
-    bounds, chunk = Box(start, stop), triple(scale["chunk_sizes"][0][::-1])
+    start = zyx(scale.get("voxel_offset", [0, 0, 0])[::-1])
+    stop = zyx([a + n for a, n in zip(start, scale["size"][::-1], strict=True)])
+    bounds, chunk = Box(start, stop), zyx(scale["chunk_sizes"][0][::-1])
     z, y, x = (float(side) for side in scale["resolution"][::-1])
     shard = None
     sharding = scale.get("sharding")
@@ -211,7 +211,7 @@ def scale_entry(layout: Layout) -> dict[str, Any]:
 def _bits(bounds: Box, chunk: Triple) -> Triple:
     """Bits that number the chunks along z, y, x."""
     sides = zip(bounds.shape, chunk, strict=True)
-    return triple([max(0, (-(-n // c) - 1).bit_length()) for n, c in sides])
+    return zyx([max(0, (-(-n // c) - 1).bit_length()) for n, c in sides])
 
 
 def _morton_box(bits: Triple, count: int) -> Triple:
@@ -224,12 +224,12 @@ def _morton_box(bits: Triple, count: int) -> Triple:
         for axis in (2, 1, 0):
             if used[axis] < bits[axis] and sum(used) < count:
                 used[axis] += 1
-    return triple(used)
+    return zyx(used)
 
 
 def _shard_shape(bounds: Box, chunk: Triple, count: int) -> Triple:
     used = _morton_box(_bits(bounds, chunk), count)
-    return triple([c << b for c, b in zip(chunk, used, strict=True)])
+    return zyx([c << b for c, b in zip(chunk, used, strict=True)])
 
 
 def _shard_key(layout: Layout, start: Triple) -> str:
@@ -326,7 +326,7 @@ def _plan_shard(layout: Layout, address: Address) -> Triple | None:
         return None
     bits = _bits(layout.bounds, layout.chunk)
     sides = zip(layout.shard, layout.chunk, bits, strict=True)
-    shard = triple([min(s, c << b) for s, c, b in sides])
+    shard = zyx([min(s, c << b) for s, c, b in sides])
     ratios = [s / c for s, c in zip(shard, layout.chunk, strict=True)]
     count = round(sum(math.log2(max(1.0, ratio)) for ratio in ratios))
     nearest = _shard_shape(layout.bounds, layout.chunk, count)

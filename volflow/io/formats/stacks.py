@@ -21,7 +21,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from volflow.core.geometry import Box, triple
+from volflow.core.geometry import Box, zyx
 from volflow.errors import StorageError
 from volflow.io.address import TABLES, Address
 from volflow.io.formats.containment import require_one_file
@@ -102,7 +102,7 @@ class TiffFile:
         depth = 1 if self._z is None else self._shape[self._z]
         plane = tuple(self._shape[self._axes.index(axis)] for axis in "YX")
         channels = 0 if self._channel is None else self._shape[self._channel]
-        shape = triple((depth, *plane))
+        shape = zyx((depth, *plane))
         self.layout = stored_layout(
             shape, (0, 0, 0), None, self._series.dtype, channels, (1, *plane)
         )
@@ -191,7 +191,7 @@ class Sections:
         self._shape, dtype = first
         channels = self._shape[2] if len(self._shape) == 3 else 0
         plane = self._shape[:2]
-        shape = triple((len(files), *plane))
+        shape = zyx((len(files), *plane))
         self.layout = stored_layout(shape, (0, 0, 0), None, dtype, channels, (1, *plane))
         self._sections = _Recent(self._section)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import tensorstore as ts
 
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io import object_store as remote
 from volflow.io.address import Address, context, kvstore_spec
@@ -155,8 +155,8 @@ def tiles(box: Box, shape: Triple, origin: Triple) -> Iterator[Box]:
     axes = zip(box.start, box.stop, shape, origin, strict=True)
     starts = [range(a - (a - o) % s, b, s) for a, b, s, o in axes]
     for start in itertools.product(*starts):
-        stop = triple([a + s for a, s in zip(start, shape, strict=True)])
-        yield Box(triple(start), stop).clip(box)
+        stop = zyx(start) + shape
+        yield Box(zyx(start), stop).clip(box)
 
 
 def open_array(
@@ -204,7 +204,7 @@ def spatial_chunks(array: ts.TensorStore) -> tuple[Triple, Triple | None]:
     """The chunk read and, where it is another, the shard written, along z, y, x."""
     layout = array.chunk_layout
     sides = [each.shape or array.shape for each in (layout.read_chunk, layout.write_chunk)]
-    chunk, shard = (triple([int(side or 1) for side in each[-3:]]) for each in sides)
+    chunk, shard = (zyx([int(side or 1) for side in each[-3:]]) for each in sides)
     return chunk, None if shard == chunk else shard
 
 
@@ -222,9 +222,9 @@ def stored_layout(
     chunk: Sequence[int],
 ) -> Layout:
     """Lay out a volume that is only read, in one scale."""
-    stop = triple([a + n for a, n in zip(start, shape, strict=True)])
+    stop = zyx(start) + zyx(shape)
     native = np.dtype(dtype).newbyteorder("=")
-    return Layout(Box(start, stop), resolution, native, channels, triple(chunk))
+    return Layout(Box(start, stop), resolution, native, channels, zyx(chunk))
 
 
 def mark(layout: Layout) -> dict[str, Any]:
@@ -241,8 +241,8 @@ def mark(layout: Layout) -> dict[str, Any]:
 def marked_layout(note: dict[str, Any], array: ts.TensorStore) -> Layout:
     """The layout of a scale from volflow's note and the array, whose domain starts at 0."""
     chunk, shard = spatial_chunks(array)
-    start, shape = triple(note["offset_zyx"]), array.shape[-3:]
-    stop = triple([a + n for a, n in zip(start, shape, strict=True)])
+    start, shape = zyx(note["offset_zyx"]), array.shape[-3:]
+    stop = zyx(start) + zyx(shape)
     z, y, x = note["resolution_nm_zyx"]
     channels, encoding, kind = note["channels"], note["encoding"], note["kind"]
     dtype = np.dtype(array.dtype.numpy_dtype)
@@ -267,4 +267,4 @@ def whole_offset(translation: Sequence[float], resolution: Resolution, where: st
             f"{where}: its translation of {tuple(translation)} nm is not whole voxels of "
             f"{resolution} nm; give the volume's `offset`"
         )
-    return triple([round(v) for v in voxels])
+    return zyx([round(v) for v in voxels])

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from volflow.core.geometry import Block, Box, triple
+from volflow.core.geometry import Block, Box, zyx
 from volflow.core.skeleton import Skeleton
 from volflow.core.stage import Record
 from volflow.errors import StorageError
@@ -146,7 +146,7 @@ class Tubes:
             return np.zeros(0, np.int64)
         parts = [np.zeros(0, np.int64)]
         for some, index in self._by_size:
-            edge = some[index.within(inside.grow(triple(index.cell)))]
+            edge = some[index.within(inside.grow(zyx(index.cell)))]
             touches = (self._low[edge] < inside.stop) & (self._high[edge] >= inside.start)
             parts.append(edge[touches.all(axis=1)])
         return np.sort(self._child[np.concatenate(parts)])

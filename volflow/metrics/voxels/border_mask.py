@@ -11,7 +11,7 @@ import math
 import numba
 import numpy as np
 
-from volflow.core.geometry import Triple, triple
+from volflow.core.geometry import Triple, zyx
 from volflow.metrics.voxels.overlaps import unsigned
 
 Spacing = tuple[float, float, float]
@@ -36,7 +36,7 @@ def reach(tolerance: float, spacing: Spacing = (1.0, 1.0, 1.0)) -> Triple:
         raise ValueError(f"a border's tolerance must be 0 or more and finite; got {tolerance}")
     if len(spacing) != 3 or not all(math.isfinite(step) and step > 0 for step in spacing):
         raise ValueError(f"spacing must be three numbers above 0, zyx; got {tuple(spacing)}")
-    return triple([len(_squares(tolerance, step)) - 1 for step in spacing])
+    return zyx([len(_squares(tolerance, step)) - 1 for step in spacing])
 
 
 def inside(truth: np.ndarray, tolerance: float, spacing: Spacing = (1.0, 1.0, 1.0)) -> np.ndarray:

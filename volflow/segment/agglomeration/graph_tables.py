@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from volflow.core.geometry import Box, triple
+from volflow.core.geometry import Box, zyx
 from volflow.segment.agglomeration.contacts import EdgeTable
 from volflow.segment.agglomeration.greedy import pool_edges
 from volflow.segment.pair_table import first_of_groups, group_pairs, sum_groups
@@ -209,7 +209,7 @@ def with_box(record: dict[str, np.ndarray], box: Box) -> dict[str, np.ndarray]:
 def box_of(record: dict[str, np.ndarray]) -> Box:
     """The box of a record made by `with_box`."""
     corners = record["box"].tolist()
-    return Box(triple(corners[:3]), triple(corners[3:]))
+    return Box(zyx(corners[:3]), zyx(corners[3:]))
 
 
 def shared_faces(inner: Box, outer: Box) -> int:

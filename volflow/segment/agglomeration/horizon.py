@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from volflow.core.geometry import BlockGrid, Box, Triple, triple
+from volflow.core.geometry import BlockGrid, Box, Triple, Zyx, zyx
 
 
 def inner_faces(box: Box, bounds: Box, horizon: Triple | None = None) -> tuple[int, int]:
@@ -27,7 +27,7 @@ def inner_faces(box: Box, bounds: Box, horizon: Triple | None = None) -> tuple[i
     return near, far
 
 
-def steps_to_horizon(grid: BlockGrid, horizon: Triple) -> list[Triple]:
+def steps_to_horizon(grid: BlockGrid, horizon: Triple) -> list[Zyx]:
     """Blocks of each axis to a parent, level by level, from a grid's up to the horizon's boxes."""
     left = [
         far // side if far < length else 1 << (count - 1).bit_length()
@@ -37,7 +37,7 @@ def steps_to_horizon(grid: BlockGrid, horizon: Triple) -> list[Triple]:
     ]
     steps = []
     while max(left) > 1:
-        steps.append(triple([_smallest_factor(count) for count in left]))
+        steps.append(zyx([_smallest_factor(count) for count in left]))
         left = [count // factor for count, factor in zip(left, steps[-1], strict=True)]
     return steps
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import PlanError, StorageError
 from volflow.io.volume import Volume
 from volflow.predict.intensity import intensity_histogram, intensity_range, normalise
@@ -127,7 +127,7 @@ def _shape(spec: ImageSpec, config: Pretraining) -> Triple:
     if have is None and spec.image is not None:
         have = Volume.open(spec.image).resolution
     if have is None:
-        return triple(used.shape)
+        return zyx(used.shape)
     return resampled_shape(used.shape, have, config.voxel_size_nm, spec.resample)
 
 

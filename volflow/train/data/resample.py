@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from volflow.core.geometry import Triple, triple
+from volflow.core.geometry import Triple, zyx
 
 ALIKE = 0.1  # relative difference of voxel sizes that is left alone: augmentation does as much
 
@@ -24,7 +24,7 @@ def resampled_shape(shape: Triple, have: Nanometres, want: Nanometres, axes: str
         more than `ALIKE`, the side stays.
     """
     factors = [a / b if name in axes else 1.0 for a, b, name in zip(have, want, "zyx", strict=True)]
-    return triple(
+    return zyx(
         [
             n if abs(factor - 1) <= ALIKE else max(1, round(n * factor))
             for n, factor in zip(shape, factors, strict=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import ndimage
 
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 
 UNKNOWN = -1
 UNKNOWN_MARK = 255
@@ -99,7 +99,7 @@ class Sample:
     def around(self) -> Triple:
         """Voxels of truth at each side of the image."""
         sides = zip(self.truth.shape, self.image.shape, strict=True)
-        return triple([(outer - inner) // 2 for outer, inner in sides])
+        return zyx([(outer - inner) // 2 for outer, inner in sides])
 
     @property
     def known(self) -> np.ndarray:
@@ -190,7 +190,7 @@ def draw(
         if any(n < side for n, side in zip(source.image.shape, shape, strict=True)):
             raise ValueError(f"a crop of {shape} does not fit in a volume of {source.image.shape}")
         start = _start(source, shape, rng)
-        box = Box(start, triple([a + side for a, side in zip(start, shape, strict=True)]))
+        box = Box(start, zyx(start) + shape)
         level = planar or source.flat or every > 1
         matrix = _transform(rng, rotation, scaling, level)
         sample = replace(_cut(source, box, matrix), flat=source.flat, every=every, number=number)
@@ -223,8 +223,8 @@ def _start(source: Source, shape: Triple, rng: np.random.Generator) -> Triple:
     if source.rare and len(source.places) and rng.random() < source.rare:
         place = source.places[rng.integers(len(source.places))]
         first = [int(at - rng.integers(0, side)) for at, side in zip(place, shape, strict=True)]
-        return triple([min(max(0, a), n) for a, n in zip(first, room, strict=True)])
-    return triple([int(rng.integers(0, n + 1)) for n in room])
+        return zyx([min(max(0, a), n) for a, n in zip(first, room, strict=True)])
+    return zyx([int(rng.integers(0, n + 1)) for n in room])
 
 
 def _transform(
@@ -264,7 +264,7 @@ def _cut(source: Source, box: Box, matrix: np.ndarray | None) -> Sample:
 def _truth(source: Source, box: Box, matrix: np.ndarray | None) -> np.ndarray:
     """The truth over a box that may leave the source: unknown there."""
     if matrix is None:
-        inside = box.clip(Box((0, 0, 0), triple(source.truth.shape)))
+        inside = box.clip(Box((0, 0, 0), zyx(source.truth.shape)))
         truth = np.full(box.shape, UNKNOWN, np.int32)
         truth[inside.within(box)] = source.truth[inside.slices]
         return truth

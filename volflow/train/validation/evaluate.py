@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.metrics.voxels.contingency import contingency, scores
 from volflow.models.inference import Inference
 from volflow.predict.flips import averaged
@@ -56,9 +56,9 @@ def predicted(
         C the channels that the network was asked for.
     """
     header = network.header
-    bounds = Box((0, 0, 0), triple(image.shape))
+    bounds = Box((0, 0, 0), zyx(image.shape))
     tile = fitted(tile or header.input_tile, header.halo, header.total_stride, bounds)
-    kept = triple([a - 2 * b for a, b in zip(tile, header.halo, strict=True)])
+    kept = zyx([a - 2 * b for a, b in zip(tile, header.halo, strict=True)])
     channels = network.channels
     pairs, odd = [header.pairs[c] for c in channels], [header.odd[c] for c in channels]
     total = [sum(header.ranges[c]) for c in channels]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from volflow.core.geometry import Box, triple
+from volflow.core.geometry import Box, zyx
 from volflow.view.neuroglancer.layers import RunLayer, RunLayers
 from volflow.view.neuroglancer.state import Place
 from volflow.view.report.overview import mid_planes
@@ -73,12 +73,12 @@ def contrast(run: RunLayers, image: RunLayer) -> tuple[float, float]:
 def _middle(bounds: Box) -> Box:
     """The middle of a box, of at most `VOXELS` voxels."""
     start, stop = list(bounds.start), list(bounds.stop)
-    while Box(triple(start), triple(stop)).size > VOXELS:
+    while Box(zyx(start), zyx(stop)).size > VOXELS:
         axis = int(np.argmax([b - a for a, b in zip(start, stop, strict=True)]))
         length = stop[axis] - start[axis]
         start[axis] += length // 4
         stop[axis] = start[axis] + length // 2
-    return Box(triple(start), triple(stop))
+    return Box(zyx(start), zyx(stop))
 
 
 def _nearest(inside: np.ndarray, target: np.ndarray) -> list[int]:

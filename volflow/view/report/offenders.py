@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from volflow.core.geometry import Box, triple
+from volflow.core.geometry import Box, zyx
 from volflow.errors import StorageError
 from volflow.io.volume import Volume
 from volflow.view.report.detections import detections
@@ -296,7 +296,7 @@ def _meeting(one: Part, other: Part, volumes: Mapping[str, Volume]) -> Point:
 
 def _around(position: Point, radius: int, volumes: Mapping[str, Volume]) -> Box:
     start = [int(np.floor(value)) - radius for value in position]
-    box = Box(triple(start), triple([side + 2 * radius + 1 for side in start]))
+    box = Box(zyx(start), zyx([side + 2 * radius + 1 for side in start]))
     for volume in volumes.values():
         box = box.clip(volume.bounds)
     return box

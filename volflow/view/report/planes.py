@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volflow.core.geometry import Box, Triple, triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.io.formats.stored_array import Resolution
 from volflow.io.volume import Volume
 
@@ -100,14 +100,14 @@ def affordable(volume: Volume, box: Box, budget: int = BUDGET) -> Box:
         length = stop[axis] - start[axis]
         start[axis] += length // 4
         stop[axis] = start[axis] + max(1, length // 2)
-        box = Box(triple(start), triple(stop))
+        box = Box(zyx(start), zyx(stop))
 
 
 def _touched(volume: Volume, box: Box) -> Triple:
     """Chunks that a box touches along each axis."""
     first = volume.bounds.start
     axes = zip(box.start, box.stop, first, volume.chunk, strict=True)
-    return triple([max(0, -(-(b - o) // c) - (a - o) // c) if b > a else 0 for a, b, o, c in axes])
+    return zyx([max(0, -(-(b - o) // c) - (a - o) // c) if b > a else 0 for a, b, o, c in axes])
 
 
 def _fitting(scales: Sequence[Volume], resolution: Resolution, frame: Frame) -> Volume:
@@ -124,4 +124,4 @@ def _box(frame: Frame, at: int, index: Sequence[np.ndarray]) -> Box:
     start, stop = [at] * 3, [at + 1] * 3
     for axis, numbers in zip(frame.axes, index, strict=True):
         start[axis], stop[axis] = int(numbers[0]), int(numbers[-1]) + 1
-    return Box(triple(start), triple(stop))
+    return Box(zyx(start), zyx(stop))
