@@ -21,7 +21,7 @@ from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.borders import moved_borders
 from volflow.train.data.sources import opened
-from volflow.train.validation.evaluate import Road, predicted, score
+from volflow.train.validation.evaluate import InMemoryPipeline, predicted, score
 
 LOOSE = 10  # voxels
 BRIGHTNESS = (0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 20.0, 30.0)
@@ -47,7 +47,7 @@ def main() -> None:
     for slab in SLABS:
         source = opened(fib25(slab), header.normalisation)
         affinity = predicted(network, source.image)
-        before = Road(affinity).segmentation(how.threshold, how.min_size)
+        before = InMemoryPipeline(affinity).segmentation(how.threshold, how.min_size)
         found.setdefault("not moved", []).append(score(before, source.truth, how.threshold).vi)
         parts["not moved"] = loose(before)
         for brightness in BRIGHTNESS:

@@ -29,7 +29,7 @@ from volflow.models.inference import Inference
 from volflow.segment.agglomeration.contacts import number_labels, region_graph
 from volflow.segment.agglomeration.greedy import agglomerate
 from volflow.train.data.sources import opened
-from volflow.train.validation.evaluate import MIN_SIZE_SCORE, Road, predicted, score
+from volflow.train.validation.evaluate import MIN_SIZE_SCORE, InMemoryPipeline, predicted, score
 
 NEAR, FAR, DISTANCE = (0, 1, 2), (6, 7, 8), 9  # channels of fib25-lsd
 MIN_SIZES = (500, 1000)
@@ -118,7 +118,7 @@ def trials(network: Inference, sections: str, share: float) -> dict[tuple[float,
     source = opened(fib25(sections), network.header.normalisation)
     affinity = predicted(network, source.image)
     near, far = (np.ascontiguousarray(affinity[list(channels)]) for channels in (NEAR, FAR))
-    clusters = Road(near).segmentation(UNJOINED)
+    clusters = InMemoryPipeline(near).segmentation(UNJOINED)
     _, _, numbers = number_labels(clusters)
     graph = region_graph(clusters, near)
     edges: dict[tuple[int, int], Sums] = {}

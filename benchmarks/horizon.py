@@ -73,9 +73,9 @@ def open_voxels(block: Block) -> int:
 
 def passed_up(job: Job) -> Iterator[tuple[int, int, int]]:
     """Bytes, rows and open voxels of each node of a pass that has a face to others."""
-    sweep = job.sweep
-    name = f"records/{job.step}/{job.digest}/{sweep.round}.up.{sweep.level}"
-    for block in sweep.grid:
+    phase = job.phase
+    name = f"records/{job.step}/{job.digest}/{phase.round}.up.{phase.level}"
+    for block in phase.grid:
         if open_voxels(block):
             record = Records(job.run, name).read(block.index)
             rows = max(len(record.get(column, ())) for column in ("key", "id", "piece"))
@@ -100,11 +100,11 @@ def surfaces() -> None:
             assert volflow.run("segment", overrides=options, until="agglomerate").ok
             plan = make_plan("segment", overrides=options)
             jobs = plan.step("agglomerate").jobs
-            last = jobs[-1].sweep.previous
+            last = jobs[-1].phase.previous
             for job in jobs:
-                found = list(passed_up(job)) if job.sweep.round == last and is_up(job) else []
+                found = list(passed_up(job)) if job.phase.round == last and is_up(job) else []
                 if found:
-                    shape = "x".join(map(str, job.sweep.grid.shape))
+                    shape = "x".join(map(str, job.phase.grid.shape))
                     most, rows = max(n for n, _, _ in found), sum(n for _, n, _ in found)
                     mean = sum(n for n, _, _ in found) / sum(n for _, _, n in found)
                     share = max(n / voxels for n, _, voxels in found)
@@ -114,7 +114,7 @@ def surfaces() -> None:
 
 def is_up(job: Job) -> bool:
     """Whether nodes of a pass pass something up."""
-    return job.sweep.kind in ("leaf", "join")
+    return job.phase.kind in ("leaf", "join")
 
 
 if __name__ == "__main__":

@@ -22,14 +22,14 @@ from volflow.engine.worker.child_process import DASKS_MALLOC, Child
 ROUNDS = 3
 
 
-def passes(plan: Plan, children: dict[str, Child]) -> dict[str, float]:
+def phases(plan: Plan, children: dict[str, Child]) -> dict[str, float]:
     """Processor seconds of all passes by each of the children, who take turns."""
     took = dict.fromkeys(children, 0.0)
     names = list(children)
     for step in plan.steps:
         prepare(plan.pipeline.run, step)
         for job in step.jobs:
-            count = len(job.sweep.grid)
+            count = len(job.phase.grid)
             for name in names:
                 outcome = children[name].run(job, 0, count)
                 assert not outcome.failures, outcome.failures
@@ -59,10 +59,10 @@ def main() -> None:
             "ours": started(plan.search_path),
             "Dask's": started(plan.search_path, **{name: str(int(value) + 1)}),
         }
-        passes(plan, children)  # loads and compiles
+        phases(plan, children)  # loads and compiles
         print("| run | ours | Dask's | ours / Dask's |\n|---|---|---|---|")
         for number in range(ROUNDS):
-            took = passes(plan, children)
+            took = phases(plan, children)
             ours, dasks = took["ours"], took["Dask's"]
             print(
                 f"| run {number + 1} | {ours:.1f} | {dasks:.1f} | {ours / dasks:.2f} |", flush=True

@@ -41,8 +41,8 @@ def costs(options: list[str]) -> dict[str, Rows]:
     for step in plan.steps:
         for job in step.jobs:
             bodies = Ledger(plan.pipeline.run).costs(job_path(job))
-            row = {"nodes": float(len(job.sweep.grid)), "predicted": step.memory[job.sweep.name]}
-            row["side"] = max(job.sweep.grid.shape)
+            row = {"nodes": float(len(job.phase.grid)), "predicted": step.memory[job.phase.name]}
+            row["side"] = max(job.phase.grid.shape)
             for body in bodies:
                 row["peak"] = max(row.get("peak", 0), body["peak"])
                 row["seconds"] = row.get("seconds", 0) + body["seconds"]
@@ -50,7 +50,7 @@ def costs(options: list[str]) -> dict[str, Rows]:
                     most = body.get(f"max.{name}", 0)
                     row[f"max.{name}"] = max(row.get(f"max.{name}", 0), most)
                     row[name] = row.get(name, 0) + body.get(name, 0)
-            found[step.name][job.sweep.name] = row
+            found[step.name][job.phase.name] = row
     return found
 
 

@@ -37,7 +37,7 @@ from volflow.train.config.training import SourceSpec
 from volflow.train.data.resample import resampled_labels
 from volflow.train.data.samples import Source
 from volflow.train.data.sources import Wanted, opened
-from volflow.train.validation.evaluate import Road, Score, predicted, score
+from volflow.train.validation.evaluate import InMemoryPipeline, Score, predicted, score
 
 KEPT = HERE / "benchmarks" / "methods.json"
 PAGE = HERE / "docs" / "methods.md"
@@ -135,7 +135,7 @@ def tried(affinity: np.ndarray, source: Source, flat: bool) -> dict[Setting, Sco
     if flat:
         lifted = affinity.copy()
         lifted[0] = 0
-    roads = [Road(np.ascontiguousarray(lifted[:, part])) for part in parts]
+    roads = [InMemoryPipeline(np.ascontiguousarray(lifted[:, part])) for part in parts]
     found = {}
     for size in FLAT_MIN_SIZES if flat else MIN_SIZES:
         for at in THRESHOLDS:

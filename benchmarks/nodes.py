@@ -34,15 +34,15 @@ def costs(plan: Plan) -> dict[Kind, list[float]]:
     for step in plan.steps:
         prepare(plan.pipeline.run, step)
         for job in step.jobs:
-            grid = job.sweep.grid
+            grid = job.phase.grid
             for number in range(len(grid)):
                 begun = time.process_time()
                 run_block(job, number)
                 took = 1000 * (time.process_time() - begun)
-                if job.sweep.kind in ("join", "split"):
+                if job.phase.kind in ("join", "split"):
                     write = grid[number].write
                     ((_, shape, share),) = kinds(type(grid)(write, write.shape), grid.bounds)
-                    found[job.sweep.round, job.sweep.kind, shape, share].append(took)
+                    found[job.phase.round, job.phase.kind, shape, share].append(took)
     return found
 
 

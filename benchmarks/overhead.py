@@ -19,7 +19,7 @@ from volflow.core.stage import Stage
 from volflow.engine.driver import prepare, run_step
 from volflow.engine.executors.connect import connect
 from volflow.engine.job import StepResult
-from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.plan.plan import plan
 
 
@@ -53,13 +53,13 @@ def measure(blocks: int, workers: int, repeats: int = 5) -> list[float]:
             for number in range(repeats + 1)
         ]
         path = planned[0].search_path
-        with connect("local", workers=workers, search_path=path) as crew:
+        with connect("local", workers=workers, search_path=path) as executor:
             for one in planned:
                 step = one.steps[0]
                 prepare(one.pipeline.run, step)
                 result = StepResult(step.name, step.blocks)
                 begun = time.perf_counter()
-                run_step(step, result, crew, Watcher())
+                run_step(step, result, executor, RunObserver())
                 seconds.append(time.perf_counter() - begun)
                 assert result.done == step.blocks >= blocks
     return seconds[1:]  # the first run starts the children

@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.data import DATA, FIB25, RESOLUTION, labels, mirrored
 from volflow.engine.api import make_plan
 from volflow.engine.driver import execute
-from volflow.engine.estimate.trial import hours, stored_bytes, try_out
+from volflow.engine.estimate.trial import hours, run_trial, stored_bytes
 from volflow.engine.job import Plan
 from volflow.engine.worker.block_range import job_path
 from volflow.io.run.ledger import Ledger
@@ -86,7 +86,7 @@ def measured(plan: Plan) -> tuple[Told, dict[str, Told]]:
 
 def predicted(plan: Plan, blocks: int) -> tuple[Told, dict[str, Told]]:
     """What the trial of a few blocks says: of all, and of each step."""
-    found = try_out(plan, blocks)
+    found = run_trial(plan, blocks)
     steps = {
         step.name: _told(step.work + step.start_cpu, step.cpu + step.start_cpu, step.memory)
         for step in found

@@ -92,8 +92,8 @@ def through_engine(one: Plan, **changes: Any) -> None:
     (step,) = one.steps
     prepare(one.pipeline.run, step)
     job = dataclasses.replace(step.jobs[0], **changes)
-    outcome = run_range(job, 0, len(job.sweep.grid), tolerate=False)
-    assert outcome.done == len(job.sweep.grid)
+    outcome = run_range(job, 0, len(job.phase.grid), tolerate=False)
+    assert outcome.done == len(job.phase.grid)
 
 
 def bare(folder: Path, out: str, stage: Predict, bounds: Box) -> None:
@@ -190,11 +190,11 @@ def ahead(folder: Path, model: str, block: Triple, latency: float, count: int) -
     for number in range(count + 1):
         for on in (True, False) if number % 2 else (False, True):
             one = planned(folder, f"ahead{number}{on}", model, block)
-            wall, _ = timed(lambda: through_engine(one, read_ahead=on))  # noqa: B023
+            wall, _ = timed(lambda: through_engine(one, prefetch=on))  # noqa: B023
             if number:
                 seconds[on].append(wall)
     with_, without = (statistics.median(seconds[on]) for on in (True, False))
-    blocks = len(one.steps[0].jobs[0].sweep.grid)
+    blocks = len(one.steps[0].jobs[0].phase.grid)
     print(
         f"{blocks} blocks, {latency:g} s more per read: {with_:.2f} s reading ahead, "
         f"{without:.2f} s without; {(without - with_) / blocks:.2f} s saved per block"

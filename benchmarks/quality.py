@@ -31,7 +31,7 @@ from volflow.segment.borders import moved_borders
 from volflow.stages.borders import Borders
 from volflow.train.config.training import SourceSpec
 from volflow.train.data.sources import opened
-from volflow.train.validation.evaluate import Road, Score, predicted, score
+from volflow.train.validation.evaluate import InMemoryPipeline, Score, predicted, score
 
 HERE = Path(__file__).parents[1]
 DATA = Path(os.environ.get("VOLFLOW_DATA", HERE.parent / "shared" / "data"))
@@ -111,7 +111,7 @@ def sweep(
         truth = source.truth[scored]
         for flips in FLIPS:
             affinity = np.ascontiguousarray(predicted(network, source.image, flips)[:, scored])
-            road = Road(affinity)
+            road = InMemoryPipeline(affinity)
             for min_size in MIN_SIZES:
                 for threshold in THRESHOLDS:
                     found = road.segmentation(threshold, min_size)

@@ -23,7 +23,7 @@ from volflow.core.geometry import Block, Box
 from volflow.core.stage import Stage
 from volflow.engine.driver import execute
 from volflow.engine.job import Plan, PlannedStep, StepResult
-from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.status import status
 from volflow.engine.plan.plan import plan
 from volflow.engine.worker.block_range import job_path
@@ -39,7 +39,7 @@ class Nothing(Stage):
         return {}
 
 
-class Clock(Watcher):
+class Clock(RunObserver):
     """When the cluster was ready, when the first block was done, and memory on the way."""
 
     def __init__(self, blocks: int) -> None:
@@ -50,7 +50,7 @@ class Clock(Watcher):
     def step_begins(self, step: PlannedStep, result: StepResult) -> None:
         self.ready, self.cpu = time.perf_counter(), time.process_time()
 
-    def progress(self, step: PlannedStep, result: StepResult, sweep: str) -> None:
+    def progress(self, step: PlannedStep, result: StepResult, phase: str) -> None:
         self.first = self.first or time.perf_counter()
         if result.done >= self.blocks * (len(self.memory) + 1) // 4:
             self.memory.append(psutil.Process().memory_info().rss)
@@ -76,7 +76,7 @@ def mark_each(planned: Plan) -> None:
     body = next(done.iterdir()).read_bytes()
     for marker in list(done.iterdir()):
         marker.unlink()
-    for number in range(len(job.sweep.grid)):
+    for number in range(len(job.phase.grid)):
         (done / f"{number}-{number + 1}").write_bytes(body)
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     workers = int(sys.argv[2]) if len(sys.argv) > 2 else 2
     with tempfile.TemporaryDirectory(prefix="volflow-") as folder:
         planned, clock = plan_of(folder, blocks), Clock(blocks)
-        result = execute(planned, cluster="local", workers=workers, watcher=clock)
+        result = execute(planned, cluster="local", workers=workers, observer=clock)
         assert result.ok
         seconds = clock.ended - clock.ready
         print(

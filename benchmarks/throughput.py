@@ -26,11 +26,11 @@ import numpy as np
 import torch
 
 from benchmarks.quality import FIB25
-from volflow.checkpoints.find import shipped_networks
+from volflow.checkpoints.find import bundled_networks
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.train.data.sources import opened
-from volflow.train.validation.evaluate import Road, predicted, score
+from volflow.train.validation.evaluate import InMemoryPipeline, predicted, score
 
 CHANNELS = (0, 1, 2)
 THRESHOLD, MIN_SIZE = 0.3, 1000
@@ -90,7 +90,7 @@ def ways(model: str, plain: bool, compiled: bool) -> dict[str, Inference]:
     """Ours, and what it is compared with."""
 
     def made(kind: type[Inference] = Inference, precision: str = "auto", **more: bool) -> Inference:
-        network, header = load_checkpoint(shipped_networks()[model])
+        network, header = load_checkpoint(bundled_networks()[model])
         return kind(network, header, CHANNELS, "auto", precision, **more)  # type: ignore[arg-type]
 
     found = {"ours": made()}
@@ -106,7 +106,7 @@ def ways(model: str, plain: bool, compiled: bool) -> dict[str, Inference]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="fib25-lsd", choices=list(shipped_networks()))
+    parser.add_argument("--model", default="fib25-lsd", choices=list(bundled_networks()))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--no-baseline", action="store_true", help="it takes longest")
@@ -133,7 +133,11 @@ def main() -> None:
         )
         if name != "bare":
             affinity = np.ascontiguousarray(made[3 * place : 3 * place + 3])
-            found = score(Road(affinity).segmentation(THRESHOLD, MIN_SIZE), source.truth, THRESHOLD)
+            found = score(
+                InMemoryPipeline(affinity).segmentation(THRESHOLD, MIN_SIZE),
+                source.truth,
+                THRESHOLD,
+            )
             print(
                 f"{'':9} VI {found.vi:.4f} (split {found.vi_split:.4f}, merge "
                 f"{found.vi_merge:.4f}), ARAND {found.arand:.4f}",

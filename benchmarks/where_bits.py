@@ -24,7 +24,7 @@ from volflow.checkpoints.find import WEIGHTS
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.train.data.sources import opened
-from volflow.train.validation.evaluate import Road, predicted, score
+from volflow.train.validation.evaluate import InMemoryPipeline, predicted, score
 
 SLABS = ("0:30", "30:60", "60:90", "90:120", "120:135", "135:165")
 TRAINED_ON = 120  # sections
@@ -63,7 +63,7 @@ def main() -> None:
     print("| sections | VI | returning | borders | merging |\n|---|---|---|---|---|")
     for slab in SLABS:
         source = opened(fib25(slab), header.normalisation)
-        road = Road(predicted(network, source.image))
+        road = InMemoryPipeline(predicted(network, source.image))
         found = road.segmentation(how.threshold, how.min_size)
         parts = components(source.truth)
         total = score(found, source.truth, how.threshold).vi

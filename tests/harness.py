@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from volflow.core.geometry import Block, BlockGrid, Box, Triple
-from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Stage
+from volflow.core.stage import Columns, Layer, Phase, PreviousRound, Record, Reduction, Stage
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.fragments import Fragments
 from volflow.stages.relabel import Relabel
@@ -63,88 +63,90 @@ def run_stage(
     if mask is not None:
         memory.arrays["mask"] = mask
     own: dict[tuple[str, Triple], Record] = {}
-    for sweep in stage.passes(laid):
-        run_pass(stage, sweep, memory, wires, own, mask is not None)
+    for phase in stage.phases(laid):
+        run_pass(stage, phase, memory, wires, own, mask is not None)
 
 
 def run_pass(
     stage: Stage,
-    sweep: Pass,
+    phase: Phase,
     memory: Memory,
     wires: Mapping[str, str],
     own: dict[tuple[str, Triple], Record],
     masked: bool,
 ) -> None:
     count: dict[str, int] = {}
-    for block in sweep.grid:
-        if sweep.kind in ("map", "leaf"):
+    for block in phase.grid:
+        if phase.kind in ("map", "leaf"):
             mask = memory.read("mask", block.read).astype(bool) if masked else None
-            inputs = _inputs(stage, sweep, memory, wires, block, mask)
+            inputs = _inputs(stage, phase, memory, wires, block, mask)
             empty = mask is not None and not block.crop(mask).any()
             if stage.takes_mask():
                 inputs["mask"] = mask
-        if sweep.kind == "map":
+        if phase.kind == "map":
             outputs = _nothing(stage, block.write) if empty else stage.run(block, **inputs)
             _write(stage, memory, block, outputs)
             continue
         assert isinstance(stage, Reduction)
-        at, level = block.index, sweep.level
-        if sweep.kind in ("leaf", "join"):
-            if sweep.kind == "leaf":
-                previous = _previous(stage, sweep, block.index, own)
+        at, level = block.index, phase.level
+        if phase.kind in ("leaf", "join"):
+            if phase.kind == "leaf":
+                previous = _previous(stage, phase, block.index, own)
                 if previous is not None:
-                    previous = previous._replace(beside=_beside(stage, sweep, block, own))
-                up = stage.leaf(block, sweep.round, previous, **inputs)
+                    previous = previous._replace(
+                        neighbour_records=_beside(stage, phase, block, own)
+                    )
+                up = stage.leaf(block, phase.round, previous, **inputs)
             else:
-                below = sweep.below.children(block)
-                parts = [own[f"{sweep.round}.up.{level - 1}", child.index] for child in below]
-                up = stage.join(block, sweep.round, [copied(part) for part in parts])
-            own[f"{sweep.round}.up.{level}", at] = copied(up.passed)
-            own[f"{sweep.round}.kept.{level}", at] = copied(up.kept)
+                below = phase.below.children(block)
+                parts = [own[f"{phase.round}.up.{level - 1}", child.index] for child in below]
+                up = stage.join(block, phase.round, [copied(part) for part in parts])
+            own[f"{phase.round}.up.{level}", at] = copied(up.passed)
+            own[f"{phase.round}.kept.{level}", at] = copied(up.kept)
             for name in ("id", "a", "pending_node", "piece"):
                 count[name] = count.get(name, 0) + len(up.passed.get(name, ()))
             count["bytes"] = count.get("bytes", 0) + sum(c.nbytes for c in up.passed.values())
-        elif sweep.kind == "split":
-            kept = copied(own[f"{sweep.round}.kept.{level}", at])
+        elif phase.kind == "split":
+            kept = copied(own[f"{phase.round}.kept.{level}", at])
             received = None
-            if not sweep.root:
-                received = copied(own[f"{sweep.round}.down.{level}", at])
-            below = sweep.below.children(block)
-            handed = stage.split(block, sweep.round, kept, received)
+            if not phase.root:
+                received = copied(own[f"{phase.round}.down.{level}", at])
+            below = phase.below.children(block)
+            handed = stage.split(block, phase.round, kept, received)
             for child, part in zip(below, handed, strict=True):
-                own[f"{sweep.round}.down.{level - 1}", child.index] = copied(part)
+                own[f"{phase.round}.down.{level - 1}", child.index] = copied(part)
         else:
             _write(
-                stage, memory, block, stage.finish(block, _previous(stage, sweep, block.index, own))
+                stage, memory, block, stage.finish(block, _previous(stage, phase, block.index, own))
             )
     if count:
-        memory.passed[sweep.name] = {"nodes": len(sweep.grid), **count}
+        memory.passed[phase.name] = {"nodes": len(phase.grid), **count}
 
 
-def _previous(stage, sweep, index, own) -> Previous | None:
-    if not sweep.previous:
+def _previous(stage, phase, index, own) -> PreviousRound | None:
+    if not phase.previous:
         return None
     received = None
-    bare = BlockGrid(sweep.grid.bounds, sweep.grid.shape)
-    if len(stage.tree(sweep.previous, bare)) > 1:
-        received = copied(own[f"{sweep.previous}.down.0", index])
-    kept = copied(own[f"{sweep.previous}.kept.0", index])
-    if under := stage.onto(sweep.previous):
+    bare = BlockGrid(phase.grid.bounds, phase.grid.shape)
+    if len(stage.tree(phase.previous, bare)) > 1:
+        received = copied(own[f"{phase.previous}.down.0", index])
+    kept = copied(own[f"{phase.previous}.kept.0", index])
+    if under := stage.base_round(phase.previous):
         kept = {**copied(own[f"{under}.kept.0", index]), **kept}
-    return Previous(kept, received)
+    return PreviousRound(kept, received)
 
 
-def _beside(stage, sweep, block, own) -> dict[Triple, Previous]:
+def _beside(stage, phase, block, own) -> dict[Triple, PreviousRound]:
     found = {}
-    for offset in stage.beside(block, sweep.round) if sweep.previous else ():
+    for offset in stage.neighbour_records(block, phase.round) if phase.previous else ():
         index = tuple(i + n for i, n in zip(block.index, offset, strict=True))
-        found[offset] = _previous(stage, sweep, index, own)
+        found[offset] = _previous(stage, phase, index, own)
     return found
 
 
-def _inputs(stage, sweep, memory, wires, block, mask) -> dict[str, object]:
+def _inputs(stage, phase, memory, wires, block, mask) -> dict[str, object]:
     found: dict[str, object] = {}
-    reads = stage.reads(sweep)
+    reads = stage.reads(phase)
     for name in stage.inputs():
         source = wires.get(name, name)
         if name not in reads:
@@ -152,12 +154,12 @@ def _inputs(stage, sweep, memory, wires, block, mask) -> dict[str, object]:
         elif (source, block.index) in memory.records:
             found[name] = copied(memory.records[source, block.index])
         else:
-            around = stage.wants.get(name, Layer()).around
-            array = memory.read(source, block.write if around == "nothing" else block.read)
-            if around in ("faces", "before", "after"):
-                array = array * on_faces(block, around != "after", around != "before")
+            halo_region = stage.wants.get(name, Layer()).halo_region
+            array = memory.read(source, block.write if halo_region == "nothing" else block.read)
+            if halo_region in ("faces", "before", "after"):
+                array = array * on_faces(block, halo_region != "after", halo_region != "before")
             if mask is not None and not stage.takes_mask():
-                array = array * (block.crop(mask) if around == "nothing" else mask).astype(
+                array = array * (block.crop(mask) if halo_region == "nothing" else mask).astype(
                     array.dtype
                 )
             found[name] = array

@@ -228,7 +228,7 @@ def marked_blocks(run: Path) -> Blocks:
 
 def _indices(run: Path, marked: Blocks) -> list[str]:
     """The marked blocks of `index`, as their traces are named."""
-    grid = pipeline(run).step("index").jobs[0].sweep.grid
+    grid = pipeline(run).step("index").jobs[0].phase.grid
     numbers = [n for path, found in marked.items() if path.startswith("index/") for n in found]
     return ["-".join(map(str, grid.index(number))) for number in numbers]
 

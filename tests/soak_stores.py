@@ -142,7 +142,7 @@ def marked(plan: Plan, disk: Plan, failing: bool) -> tuple[int, list[str]]:
             assert failing
             continue
         for number in (n for start, stop in ranges for n in range(start, stop)):
-            box, count = job.sweep.grid[number].write, count + 1
+            box, count = job.phase.grid[number].write, count + 1
             try:
                 found = Volume.open(target.spec, own=True).read(box)
             except StorageError as error:

@@ -80,8 +80,8 @@ def test_the_pipeline_of_the_readme_is_a_pipeline():
     text, step = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     document = yaml.safe_load(text)
     steps = [step.use for step in from_dict(document).steps]
-    shipped = yaml.safe_load((ROOT / "pipelines/segment.yaml").read_text())
-    assert steps == [step["use"] for step in shipped["steps"]]
+    bundled = yaml.safe_load((ROOT / "pipelines/segment.yaml").read_text())
+    assert steps == [step["use"] for step in bundled["steps"]]
     (more,) = from_dict({**document, "steps": yaml.safe_load(step)}).steps
     assert find_stage(more.use).model_validate(more.with_).require["vi"].max == 1.0
 

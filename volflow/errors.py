@@ -19,12 +19,12 @@ class VolflowError(Exception):
 class PlanError(VolflowError, ValueError):
     """The pipeline cannot run as written; `mistakes` holds one message each."""
 
-    def __init__(self, *mistakes: str) -> None:
-        self.mistakes = list(mistakes)
-        super().__init__("\n".join(mistakes))
+    def __init__(self, *problems: str) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(problems))
 
     def __reduce__(self) -> tuple[type, tuple[str, ...]]:
-        return type(self), tuple(self.mistakes)
+        return type(self), tuple(self.problems)
 
 
 class BlockError(VolflowError):

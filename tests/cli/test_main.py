@@ -12,7 +12,7 @@ import pytest
 import volflow as package
 from volflow.cli import VERBS
 from volflow.cli.demo import _lacking_viewer
-from volflow.config.bundled import find_shipped, shipped
+from volflow.config.bundled import bundled, find_bundled
 from volflow.engine.executors.profile import Profile, find_profile
 from volflow.errors import PlanError
 
@@ -146,14 +146,14 @@ def test_a_check_that_cannot_be_made_is_a_finding(volflow, monkeypatch):
 
 def test_shipped_pipelines_are_found_by_name_from_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    paths = {find_shipped(n, "pipelines", "pipeline") for n in ("segment", "segment.yaml")}
-    assert paths == {find_shipped("pipelines/segment.yaml", "pipelines", "pipeline")}
+    paths = {find_bundled(n, "pipelines", "pipeline") for n in ("segment", "segment.yaml")}
+    assert paths == {find_bundled("pipelines/segment.yaml", "pipelines", "pipeline")}
     assert all(path.is_file() for path in paths)
-    assert "local" in shipped("deploy")
+    assert "local" in bundled("deploy")
     (tmp_path / "segment.yaml").write_text("mine")
-    assert find_shipped("segment.yaml", "pipelines", "pipeline").read_text() == "mine"
+    assert find_bundled("segment.yaml", "pipelines", "pipeline").read_text() == "mine"
     with pytest.raises(PlanError, match=r"there is no pipeline 'sgment'; did you mean 'segment'"):
-        find_shipped("sgment", "pipelines", "pipeline")
+        find_bundled("sgment", "pipelines", "pipeline")
 
 
 def test_a_profile_says_who_works_and_options_come_first(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
-from volflow.engine.executors.connect import Room
+from volflow.engine.executors.base import MachineResources
 from volflow.io.volume import Volume
 
 pytestmark = pytest.mark.cluster
@@ -28,9 +28,9 @@ MOST = 220 << 20  # bytes of a worker; one at work takes 100 million
 def test_exactly_the_poison_blocks_are_reported_with_their_causes(
     volflow, toy, tmp_path, monkeypatch
 ):
-    room = Room(2, 2 * MOST * 10 // 9)
+    room = MachineResources(2, 2 * MOST * 10 // 9)
     monkeypatch.setattr("volflow.engine.plan.planner.PROCESS", 100 << 20)  # without numba and torch
-    monkeypatch.setattr(Room, "here", classmethod(lambda cls: room))
+    monkeypatch.setattr(MachineResources, "here", classmethod(lambda cls: room))
     pipeline = toy(POISON, "Poison", bounds="0:40,0:16,0:32")
     local = ["--cluster", "local", "--workers", "2", "--timeout", "15"]
     result = volflow("run", pipeline, *local)

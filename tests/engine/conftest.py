@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.engine.plan_cases import BOUNDS
+from tests.engine.plan.plan_cases import BOUNDS
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer

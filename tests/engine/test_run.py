@@ -14,7 +14,7 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
 from volflow.engine.driver import execute, failures, gaps, run_one
-from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.status import status
 from volflow.errors import BlockError, PlanError
 from volflow.io.volume import Volume
@@ -82,13 +82,13 @@ def test_a_second_parameter_that_was_interrupted_does_not_shine_through(tmp_path
     execute(two)
     wanted = layer(tmp_path, "double")
 
-    class Impatient(Watcher):
-        def progress(self, step, result, sweep):
+    class Impatient(RunObserver):
+        def progress(self, step, result, phase):
             if step.name == "double" and result.done > 20:
                 raise KeyboardInterrupt
 
     three = planned(tmp_path, toy("Index"), toy("Double", **{"with": {"times": 3}}))
-    result = execute(three, watcher=Impatient())
+    result = execute(three, observer=Impatient())
     assert result.interrupted
     assert 0 < status(str(tmp_path)).steps[1].done < 48
     assert (layer(tmp_path, "double") != wanted).any()
@@ -198,7 +198,7 @@ def test_a_second_driver_is_told_who_holds_the_run(tmp_path):
     plan = planned(tmp_path, toy("Index"))
     told = []
 
-    class Second(Watcher):
+    class Second(RunObserver):
         def step_begins(self, step, result):
             script = f"""
 import sys
@@ -214,7 +214,7 @@ execute(planned(Path({str(tmp_path)!r}), toy("Index")))
                 subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
             )
 
-    assert execute(plan, watcher=Second()).ok
+    assert execute(plan, observer=Second()).ok
     assert told[0].returncode == 1
     assert f"RunHeld: run {tmp_path} is held by process {os.getpid()} on" in told[0].stderr
 

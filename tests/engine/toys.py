@@ -18,11 +18,11 @@ from volflow.core.stage import (
     Group,
     Grouping,
     Layer,
-    Previous,
+    NodeOutput,
+    PreviousRound,
     Record,
     Reduction,
     Stage,
-    Up,
 )
 
 
@@ -100,10 +100,10 @@ class Cross(Stage):
     """What is read around the block's faces and of the block alone, as it is given."""
 
     wants: ClassVar[dict[str, Layer]] = {
-        "faces": Layer(around="faces"),
-        "before": Layer(around="before"),
-        "after": Layer(around="after"),
-        "alone": Layer(around="nothing"),
+        "faces": Layer(halo_region="faces"),
+        "before": Layer(halo_region="before"),
+        "after": Layer(halo_region="after"),
+        "alone": Layer(halo_region="nothing"),
     }
 
     @property
@@ -228,26 +228,26 @@ class Total(Reduction):
         self,
         block: Block,
         round: str,
-        previous: Previous | None,
+        previous: PreviousRound | None,
         *,
         index: np.ndarray,
-    ) -> Up:
+    ) -> NodeOutput:
         total = np.array([index.sum()], "int64")
         if previous is not None:
             received = previous.received if previous.received is not None else previous.kept
             assert np.array_equal(previous.kept["own"], total)
-            return Up({"sum": received["sum"] - total}, {"own": total, "sum": total * 0})
-        return Up({"sum": total}, {"own": total, "sum": total})
+            return NodeOutput({"sum": received["sum"] - total}, {"own": total, "sum": total * 0})
+        return NodeOutput({"sum": total}, {"own": total, "sum": total})
 
-    def join(self, block: Block, round: str, children: Any) -> Up:
+    def join(self, block: Block, round: str, children: Any) -> NodeOutput:
         total = sum(child["sum"] for child in children)
-        return Up({"sum": total}, {"sum": total, "children": np.array([len(children)])})
+        return NodeOutput({"sum": total}, {"sum": total, "children": np.array([len(children)])})
 
     def split(self, block: Block, round: str, kept: Record, received: Record | None) -> Any:
         total = kept["sum"] if received is None else received["sum"]
         return [{"sum": total}] * int(kept["children"][0])
 
-    def finish(self, block: Block, previous: Previous) -> dict[str, Any]:
+    def finish(self, block: Block, previous: PreviousRound) -> dict[str, Any]:
         received = previous.received if previous.received is not None else previous.kept
         return {"total": {"sum": received["sum"], "seen": previous.kept["own"]}}
 
@@ -258,7 +258,7 @@ class Total(Reduction):
 class Alone(Total):
     """The same, with a halo that its input is not read over."""
 
-    wants: ClassVar[dict[str, Layer]] = {"index": Layer(kind="segmentation", around="nothing")}
+    wants: ClassVar[dict[str, Layer]] = {"index": Layer(kind="segmentation", halo_region="nothing")}
 
     @property
     def halo(self) -> Triple:

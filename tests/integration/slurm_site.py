@@ -12,7 +12,7 @@ import psutil
 import yaml
 
 from volflow.engine.executors.profile import Profile, find_profile
-from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.observer import RunObserver
 
 JOB = "--format=%A|%P|%T|%N"
 
@@ -20,7 +20,7 @@ JOB = "--format=%A|%P|%T|%N"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 
 
-class Noting(Watcher):
+class Noting(RunObserver):
     """Keeps what a run says, and the workers that it lost."""
 
     def __init__(self) -> None:

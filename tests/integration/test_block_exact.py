@@ -8,7 +8,7 @@ import pytest
 from tests.engine.runs import block_children
 from tests.integration.fib25 import AFFINITY, LABELS, fingerprint, needs_fib25, segment
 from volflow.engine.api import run as run_pipeline
-from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.observer import RunObserver
 
 pytestmark = [needs_fib25, pytest.mark.slow]
 
@@ -42,8 +42,8 @@ def test_bounds_cut_anywhere_and_killed_workers_change_no_byte(tmp_path):
     assert segment(tmp_path / "calm", (200, 200, 200), bounds=bounds).ok
     killed = []
 
-    class Killer(Watcher):
-        def progress(self, step, result, sweep):
+    class Killer(RunObserver):
+        def progress(self, step, result, phase):
             if step.name in killed:
                 return
             for _, worker in block_children()[:1]:
@@ -52,7 +52,7 @@ def test_bounds_cut_anywhere_and_killed_workers_change_no_byte(tmp_path):
 
     stormy = tmp_path / "stormy"
     result = segment(
-        stormy, (32, 64, 48), bounds=bounds, cluster="local", workers=2, watcher=Killer()
+        stormy, (32, 64, 48), bounds=bounds, cluster="local", workers=2, observer=Killer()
     )
     assert result.ok
     assert len(killed) >= 3
@@ -64,8 +64,8 @@ def test_a_threshold_tried_and_left_half_way_leaves_no_trace(tmp_path):
     """0.4, then 0.5 cut off half way, then 0.4 again; and 0.5 in full, then 0.4 again."""
     bounds = "0:64,0:128,0:128"
 
-    class Impatient(Watcher):
-        def progress(self, step, result, sweep):
+    class Impatient(RunObserver):
+        def progress(self, step, result, phase):
             if step.name == "relabel" and result.done > 3:
                 raise KeyboardInterrupt
 
@@ -76,7 +76,7 @@ def test_a_threshold_tried_and_left_half_way_leaves_no_trace(tmp_path):
 
     assert run(0.4).ok
     wanted = fingerprint(tmp_path), fingerprint(tmp_path, level=1)
-    assert run(0.5, watcher=Impatient()).interrupted
+    assert run(0.5, observer=Impatient()).interrupted
     assert run(0.4).ok
     assert (fingerprint(tmp_path), fingerprint(tmp_path, level=1)) == wanted
     assert run(0.5).ok

@@ -42,7 +42,7 @@ class Weather(Noting):
         super().__init__()
         self.timed_out = self.cancelled = self.down = ""
 
-    def progress(self, step, result, sweep) -> None:
+    def progress(self, step, result, phase) -> None:
         if step.name != "index":
             return
         if not self.timed_out:
@@ -106,7 +106,7 @@ def test_jobs_that_end_cost_nothing_but_time(slurm, tmp_path, caplog):
     try:
         site = profile(tmp_path, gpu={"walltime": "00:01:00", "lifetime": "00:00:30"})
         with held_until(lived, held):
-            result = execute(planned(there, *steps), cluster=site, watcher=weather)
+            result = execute(planned(there, *steps), cluster=site, observer=weather)
     finally:
         resume_nodes()
     assert result.failures == []
@@ -189,7 +189,7 @@ def test_a_driver_that_is_a_job_goes_on_when_its_node_is_lost(slurm, tmp_path):
     assert state(job) == "COMPLETED", (tmp_path / "driver.log").read_text()
     assert 1 <= len(marked) < 48
     done = Counter(path.name.partition(".")[0] for path in trace.iterdir())
-    grid = plan.steps[0].jobs[0].sweep.grid
+    grid = plan.steps[0].jobs[0].phase.grid
     assert {done["-".join(map(str, grid.index(number)))] for number in marked} == {1}
 
     plain = (toy("Index"), *steps[1:])

@@ -15,7 +15,7 @@ from volflow.config.pipeline import VolumeSpec
 from volflow.engine.driver import execute
 from volflow.engine.executors.preflight import preflight, scripts
 from volflow.engine.executors.slurm.jobs import label
-from volflow.engine.executors.slurm.worker_names import Roster
+from volflow.engine.executors.slurm.worker_names import WorkerNames
 from volflow.engine.monitor.history import history
 from volflow.io.volume import Volume
 
@@ -64,8 +64,8 @@ def joined(monkeypatch):
         real(roster, address, name)
         found.append(roster.label(address))
 
-    real = Roster.joins
-    monkeypatch.setattr(Roster, "joins", joins)
+    real = WorkerNames.joins
+    monkeypatch.setattr(WorkerNames, "joins", joins)
     return found
 
 
@@ -93,8 +93,8 @@ def test_environment_gpus_and_a_run_in_an_object_store(slurm, site, joined, s3):
     asked = scripts(plan, chosen)["gpu"]
     assert "\n#SBATCH --gres=gpu:2\n" in asked
     assert "\n#SBATCH --comment=test\n" in asked
-    watcher = Noting()
-    assert execute(plan, cluster=chosen, watcher=watcher).ok
+    observer = Noting()
+    assert execute(plan, cluster=chosen, observer=observer).ok
 
     first, second = accounts(told["on_gpu"])
     assert {first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]} == {"0", "1"}
@@ -110,11 +110,11 @@ def test_environment_gpus_and_a_run_in_an_object_store(slurm, site, joined, s3):
     job, other = first["SLURM_JOB_ID"], alone["SLURM_JOB_ID"]
     names = {f"gpu-0-0 (job {job})", f"gpu-0-1 (job {job})", f"cpu-0 (job {other})"}
     assert set(joined) == names
-    assert watcher.lost == []  # they were dismissed
-    assert "pool 'gpu': closed; no later step wants it" in watcher.notes
+    assert observer.lost == []  # they were dismissed
+    assert "pool 'gpu': closed; no later step wants it" in observer.notes
     assert history(run)["lost"] == 0
     logs = site / "shared" / f"volflow-{label(run)}" / "logs"
-    assert f"the workers' logs are in {logs}" in watcher.notes
+    assert f"the workers' logs are in {logs}" in observer.notes
     assert len(list(logs.glob("volflow-*.err"))) == 2
     volume = Volume.open(VolumeSpec(path=f"precomputed://{run}/index"), own=True)
     assert (volume.read(volume.bounds) == expected_index()).all()

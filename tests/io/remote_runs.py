@@ -62,7 +62,7 @@ def wrongly_marked(plan: Plan) -> list[str]:
     marked = [n for start, stop in ledger.done(job_path(job)) for n in range(start, stop)]
     volume = Volume.open(spec, own=True) if marked else None
     for number in marked:
-        box = job.sweep.grid[number].write
+        box = job.phase.grid[number].write
         assert volume is not None
         try:
             same = np.array_equal(volume.read(box), expected_index()[box.within(WHOLE)])

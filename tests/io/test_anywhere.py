@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.io.conftest import STORES
-from tests.io.test_lock import wait_for_beats
+from tests.io.run.test_lock import wait_for_beats
 from tests.io.test_volume import SEGMENTATION, noise
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box

@@ -59,12 +59,12 @@ def test_a_killed_run_is_resumed_to_the_same_objects(anywhere, undisturbed, tmp_
         driver.wait()
     held.unlink()
     ((start, stop),) = Ledger(anywhere).done(job_path(job))
-    assert 0 < stop - start < len(job.sweep.grid)
+    assert 0 < stop - start < len(job.phase.grid)
     assert wrongly_marked(plan) == []
     assert execute(plan).ok
     assert objects(anywhere) == undisturbed
     for number in range(start, stop):  # what was marked is not done again
-        index = "-".join(map(str, job.sweep.grid.index(number)))
+        index = "-".join(map(str, job.phase.grid.index(number)))
         assert len(list(trace.glob(f"{index}.*"))) == 1
 
 

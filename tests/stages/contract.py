@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from volflow.core.geometry import Block, BlockGrid, Box, Triple
-from volflow.core.stage import Grouping, Layer, Pass, Reduction, Stage
+from volflow.core.stage import Grouping, Layer, Phase, Reduction, Stage
 
 
 @dataclass(frozen=True)
@@ -85,28 +85,28 @@ def run(case: Case, shape: Triple) -> dict[str, np.ndarray]:
     grid = BlockGrid(case.bounds, shape, case.stage.halo_on(case.bounds, shape))
     read = {name: (array, case.bounds) for name, array in case.volumes.items()}
     found: dict[str, np.ndarray] = {}
-    for sweep in case.stage.passes(grid):
-        written = _sweep(case, sweep, read)
-        found.update({f"{name}@{sweep.scales[1]}": array for name, array in written.items()})
-        if sweep.scales[1]:  # the next scale is made from this one
+    for phase in case.stage.phases(grid):
+        written = _sweep(case, phase, read)
+        found.update({f"{name}@{phase.scales[1]}": array for name, array in written.items()})
+        if phase.scales[1]:  # the next scale is made from this one
             layers = written.values()
             read = {
-                name: (layer, sweep.grid.bounds) for name, layer in zip(read, layers, strict=True)
+                name: (layer, phase.grid.bounds) for name, layer in zip(read, layers, strict=True)
             }
     return found
 
 
 def _sweep(
-    case: Case, sweep: Pass, read: Mapping[str, tuple[np.ndarray, Box]]
+    case: Case, phase: Phase, read: Mapping[str, tuple[np.ndarray, Box]]
 ) -> dict[str, np.ndarray]:
     """What one map pass writes, put together from its blocks."""
     out: dict[str, np.ndarray] = {}
-    for block in sweep.grid:
+    for block in phase.grid:
         arguments: dict[str, Any] = dict.fromkeys(case.stage.inputs())
-        box = block.read.zoom_in(sweep.zoom)
+        box = block.read.zoom_in(phase.zoom)
         for name, (array, bounds) in read.items():
             arguments[name] = filled(
-                array, bounds, box_read(case.stage, name, block).zoom_in(sweep.zoom)
+                array, bounds, box_read(case.stage, name, block).zoom_in(phase.zoom)
             )
             if case.stage.takes_mask():
                 arguments["mask"] = filled(np.ones(bounds.shape, bool), bounds, box)
@@ -114,10 +114,10 @@ def _sweep(
             assert isinstance(part, np.ndarray)
             part = _written(block, part)
             whole = out.setdefault(
-                name, np.zeros((*part.shape[:-3], *sweep.grid.bounds.shape), part.dtype)
+                name, np.zeros((*part.shape[:-3], *phase.grid.bounds.shape), part.dtype)
             )
             assert part.dtype == whole.dtype
-            whole[(..., *block.write.within(sweep.grid.bounds))] = part
+            whole[(..., *block.write.within(phase.grid.bounds))] = part
     return out
 
 
@@ -139,8 +139,8 @@ def _leaves(case: Case, stage: Reduction | Grouping, shape: Triple) -> dict[str,
 
 def box_read(stage: Stage, name: str, block: Block) -> Box:
     """Where an input is read for a block."""
-    around = stage.wants.get(name, Layer()).around
-    return block.write if around == "nothing" else block.read
+    halo_region = stage.wants.get(name, Layer()).halo_region
+    return block.write if halo_region == "nothing" else block.read
 
 
 def _written(block: Block, part: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ def test_a_segment_is_named_by_its_last_voxel():
 def test_only_the_leaves_of_the_first_round_read_voxels():
     stage = Agglomerate(threshold=0.3, join_rounds=2, min_size=5)
     grid = BlockGrid(Box((0, 0, 0), (8, 8, 8)), (2, 2, 2), stage.halo)
-    reading = [sweep.name for sweep in stage.passes(grid) if stage.reads(sweep)]
+    reading = [phase.name for phase in stage.phases(grid) if stage.reads(phase)]
     assert reading == ["link.up.0"]
     assert stage.rounds == ("link", "join1", "join2", "merge", "small")
 
@@ -127,8 +127,8 @@ def test_levels_reach_the_horizon_and_go_on_only_for_the_seams():
 
 def test_a_horizon_that_cuts_blocks_is_told_at_planning():
     grid = BlockGrid(Box((0, 0, 0), (40, 40, 40)), (4, 4, 64))
-    mistakes = Agglomerate(threshold=0.3, horizon=(6, 8, 20)).check(grid)
-    assert mistakes == [
+    problems = Agglomerate(threshold=0.3, horizon=(6, 8, 20)).check(grid)
+    assert problems == [
         "horizon 6 along z is not a multiple of the block's 4",
         "horizon 20 along x is not a multiple of the block's 64",
     ]
@@ -168,8 +168,8 @@ def test_memory_grows_up_to_a_box_of_the_horizon_and_then_with_its_planes():
     grid = BlockGrid(Box((0, 0, 0), (1 << 16,) * 3), (128, 128, 128))
 
     def needs(stage: Agglomerate, name: str) -> int:
-        sweep = next(sweep for sweep in stage.passes(grid) if sweep.name == name)
-        return stage.pass_memory(sweep, sweep.grid.shape)
+        phase = next(phase for phase in stage.phases(grid) if phase.name == name)
+        return stage.phase_memory(phase, phase.grid.shape)
 
     for name in ("merge.up.1", "merge.down.1", "seams.up.1"):
         assert needs(bounded, name) == bounded.node_memory((256, 256, 256))

@@ -95,7 +95,7 @@ def test_floats_and_a_range_the_wrong_way_are_told(tmp_path: Path) -> None:
     steps = [{"use": "borders", "with": {"range": [0, 255]}}]
     with pytest.raises(PlanError) as caught:
         make_plan({**pipeline, "steps": steps})
-    told = "\n".join(caught.value.mistakes)
+    told = "\n".join(caught.value.problems)
     assert "em: wanted uint8 or uint16, and it is float32" in told
     assert "segments: wanted ids as unsigned integers, and it is float32" in told
     with pytest.raises(ValueError, match="its first number must be below its second"):

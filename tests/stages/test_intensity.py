@@ -13,7 +13,7 @@ from tests.stages.contract import Case, StageContract, filled
 from tests.strategies import triples
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.stage import Layer, Previous, Record, find_stage
+from volflow.core.stage import Layer, PreviousRound, Record, find_stage
 from volflow.engine.api import run as run_pipeline
 from volflow.io.volume import Volume
 from volflow.predict.intensity import intensity_quantiles, intensity_range
@@ -39,31 +39,31 @@ def quantiles(shape: Triple, skip_empty: bool) -> list[np.ndarray]:
     kept: dict[str, dict[Triple, Record]] = {}
     told: dict[Triple, Record] = {}
     found = []
-    for sweep in stage.passes(BlockGrid(BOUNDS, shape)):
-        passed[sweep.name], kept[sweep.name], down = {}, {}, {}
-        for block in sweep.grid:
+    for phase in stage.phases(BlockGrid(BOUNDS, shape)):
+        passed[phase.name], kept[phase.name], down = {}, {}, {}
+        for block in phase.grid:
             i = block.index
-            if sweep.kind == "leaf":
+            if phase.kind == "leaf":
                 em, mask = (filled(a, BOUNDS, block.read) for a in (EM, MASK))
                 if skip_empty and not mask.any():
                     em = em * 0  # as the engine gives it
                 up = stage.leaf(block, "total", None, em=em, mask=mask)
-                passed[sweep.name][i], kept[sweep.name][i] = up.passed, up.kept
-            elif sweep.kind == "join":
-                assert sweep.below is not None
-                below = passed[f"total.up.{sweep.level - 1}"]
+                passed[phase.name][i], kept[phase.name][i] = up.passed, up.kept
+            elif phase.kind == "join":
+                assert phase.below is not None
+                below = passed[f"total.up.{phase.level - 1}"]
                 up = stage.join(
-                    block, "total", [below[c.index] for c in sweep.below.children(block)]
+                    block, "total", [below[c.index] for c in phase.below.children(block)]
                 )
-                passed[sweep.name][i], kept[sweep.name][i] = up.passed, up.kept
-            elif sweep.kind == "split":
-                assert sweep.below is not None
-                received = None if sweep.root else told[i]
-                parts = stage.split(block, "total", kept[f"total.up.{sweep.level}"][i], received)
-                children = sweep.below.children(block)
+                passed[phase.name][i], kept[phase.name][i] = up.passed, up.kept
+            elif phase.kind == "split":
+                assert phase.below is not None
+                received = None if phase.root else told[i]
+                parts = stage.split(block, "total", kept[f"total.up.{phase.level}"][i], received)
+                children = phase.below.children(block)
                 down |= {c.index: part for c, part in zip(children, parts, strict=True)}
             else:
-                previous = Previous(kept["total.up.0"][i], told.get(i))
+                previous = PreviousRound(kept["total.up.0"][i], told.get(i))
                 record = stage.finish(block, previous)["intensity"]
                 assert isinstance(record, dict)
                 found.append(record["quantiles"])
@@ -128,7 +128,7 @@ def test_a_volume_that_is_all_masked_is_an_error() -> None:
     (block,) = BlockGrid(BOUNDS, BOUNDS.shape)
     up = stage.leaf(block, "total", None, em=EM, mask=np.zeros(EM.shape, bool))
     with pytest.raises(ValueError, match="no voxels to take the intensity range of"):
-        stage.finish(block, Previous(up.kept, None))
+        stage.finish(block, PreviousRound(up.kept, None))
 
 
 def test_found_by_its_name() -> None:

@@ -111,7 +111,7 @@ def mistake(tmp_path, block: Triple) -> str:
     try:
         make_plan(document)
     except PlanError as error:
-        (found,) = error.mistakes
+        (found,) = error.problems
         return found
     return ""
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import volflow
 from tests.stages.contract import Case, run
-from tests.stages.test_predict import BOUNDS, EM, affinity, mistakes, store
+from tests.stages.test_predict import BOUNDS, EM, affinity, problems, store
 from volflow.errors import StorageError
 from volflow.predict.flips import moved
 from volflow.stages.predict import Predict
@@ -149,14 +149,14 @@ def test_weights_that_change_are_other_content_and_never_those_of_before(folder:
 def test_what_is_said_wrongly_is_told_before_the_first_block(
     folder: Path, changes: dict[str, Any], told: str
 ) -> None:
-    assert told in mistakes(source(**changes))
+    assert told in problems(source(**changes))
 
 
 def test_what_is_missing_is_told_before_the_first_block(folder: Path) -> None:
     def without(**with_: Any) -> str:
         made = source()
         made["steps"][1]["with"].update(with_)
-        return mistakes(made)
+        return problems(made)
 
     assert "there is no module 'my_netwroks'; put my_netwroks.py" in without(
         model="my_netwroks:Small"

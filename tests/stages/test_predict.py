@@ -339,29 +339,29 @@ def test_to_compile_is_part_of_the_digest_only_when_it_is_asked_for(folder: Path
 # --- mistakes, all of them before the first block ------------------------------------------------
 
 
-def mistakes(source: dict[str, Any]) -> str:
+def problems(source: dict[str, Any]) -> str:
     with pytest.raises(PlanError) as caught:
         make_plan(source)
     return str(caught.value)
 
 
 def test_a_network_that_is_not_there(folder: Path) -> None:
-    assert "there is no network 'net'" in mistakes(pipeline(model="net"))
-    assert "there is no network 'no.safetensors'" in mistakes(pipeline(model="no.safetensors"))
+    assert "there is no network 'net'" in problems(pipeline(model="net"))
+    assert "there is no network 'no.safetensors'" in problems(pipeline(model="no.safetensors"))
 
 
 @pytest.mark.parametrize("left", [4, 100, -1])
 def test_truncated_weights(folder: Path, left: int) -> None:
     whole = (folder / "net.safetensors").read_bytes()
     (folder / "net.safetensors").write_bytes(whole[:left])
-    assert "cut off" in mistakes(pipeline())
+    assert "cut off" in problems(pipeline())
 
 
 def test_damaged_weights(folder: Path) -> None:
     whole = bytearray((folder / "net.safetensors").read_bytes())
     whole[-3] ^= 1
     (folder / "net.safetensors").write_bytes(whole)
-    assert "its tensors have another hash" in mistakes(pipeline())
+    assert "its tensors have another hash" in problems(pipeline())
 
 
 def test_weights_that_change_during_the_run(folder: Path) -> None:
@@ -375,7 +375,7 @@ def test_another_voxel_size(folder: Path) -> None:
     checkpoint(folder / "net.safetensors", voxel_size_nm=(10, 10, 8.4))
     make_plan(pipeline())  # 10 against 8.4 nm: within 20 %
     checkpoint(folder / "net.safetensors", voxel_size_nm=(10, 10, 8))
-    told = mistakes(pipeline())
+    told = problems(pipeline())
     assert "voxels are 10 x 10 x 10 nm" in told
     assert "was trained on 10 x 10 x 8 nm; beyond 20% it is not trusted" in told
     make_plan(pipeline(voxel_tolerance=0.3))
@@ -385,7 +385,7 @@ def test_an_image_with_channels(folder: Path) -> None:
     store(folder / "rgb.zarr", np.stack([EM, EM]))
     source = pipeline()
     source["volumes"]["em"]["path"] = "rgb.zarr"
-    assert "em: the network takes 1 channels, not 2" in mistakes(source)
+    assert "em: the network takes 1 channels, not 2" in problems(source)
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])
@@ -393,14 +393,14 @@ def test_an_image_of_floats(folder: Path, value: float) -> None:
     store(folder / "float.zarr", np.full(BOUNDS.shape, value, "float32"))
     source = pipeline()
     source["volumes"]["em"]["path"] = "float.zarr"
-    told = mistakes(source)
+    told = problems(source)
     assert "wanted uint8 or uint16, and it is float32; `scale` of the volume makes uint8" in told
 
 
 def test_an_image_without_intensities(folder: Path) -> None:
     source = pipeline()
     del source["steps"][0]
-    assert "add `- use: intensity` before, or give range: [LOW, HIGH]" in mistakes(source)
+    assert "add `- use: intensity` before, or give range: [LOW, HIGH]" in problems(source)
 
 
 def test_a_constant_image_ends_the_run_before_the_network_sees_it(folder: Path) -> None:
@@ -442,12 +442,12 @@ def test_a_constant_image_ends_the_run_before_the_network_sees_it(folder: Path) 
     ],
 )
 def test_parameters_that_do_not_fit(folder: Path, with_: dict[str, Any], told: str) -> None:
-    assert told in mistakes(pipeline(**with_))
+    assert told in problems(pipeline(**with_))
 
 
 def test_to_compile_without_a_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-c++ -O3")
-    told = mistakes(pipeline(compile=True))
+    told = problems(pipeline(compile=True))
     assert "compile: torch needs a C++ compiler for it, and there is no 'no-such-c++' here" in told
     make_plan(pipeline())
 
@@ -455,14 +455,14 @@ def test_to_compile_without_a_compiler(folder: Path, monkeypatch: pytest.MonkeyP
 def test_offsets_that_flips_break(folder: Path) -> None:
     offsets = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, -3, -3))
     checkpoint(folder / "net.safetensors", offsets=offsets)
-    assert "flips: x turns offset (0, -3, -3) into another pair" in mistakes(pipeline(flips="x"))
+    assert "flips: x turns offset (0, -3, -3) into another pair" in problems(pipeline(flips="x"))
     make_plan(pipeline(flips="z"))
 
 
 def test_a_network_without_nearest_affinities(folder: Path) -> None:
     offsets = ((-1, 0, 0), (0, -1, 0), (0, 0, -2), (0, 0, -4))
     checkpoint(folder / "net.safetensors", offsets=offsets)
-    told = mistakes(pipeline())
+    told = problems(pipeline())
     assert "has no affinities with the three neighbours" in told
     assert "say which of its 4 channels are to be written" in told
     make_plan(pipeline(write={"far": [2, 3]}))

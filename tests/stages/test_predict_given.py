@@ -38,10 +38,10 @@ def test_the_image_is_mapped_as_the_header_says(tmp_path: Path, said: dict[str, 
     scaled = Normalisation(kind="fixed", **said)
     stage = Predict(model=str(checkpoint(tmp_path / "a.safetensors", normalisation=scaled)))
     ends = (scaled.low, scaled.high)
-    image = normalise(EM, *ends, scaled.onto, scaled.clip)
+    image = normalise(EM, *ends, scaled.base_round, scaled.clip)
     assert np.abs(image - normalise(EM, 0, 255)).max() > 0.5  # not as others are
     # The same numbers, as those of an image that is shown as it is.
-    bare = Normalisation(kind="fixed", low=0, high=1, onto=(0, 1), clip=None)
+    bare = Normalisation(kind="fixed", low=0, high=1, base_round=(0, 1), clip=None)
     plain = Predict(model=str(checkpoint(tmp_path / "b.safetensors", normalisation=bare)))
     np.testing.assert_array_equal(shown(stage)["affinity"], shown(plain, image)["affinity"])
 

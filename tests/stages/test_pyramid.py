@@ -13,7 +13,7 @@ from tests.stages.contract import Case, StageContract, run
 from tests.strategies import boxes, triples
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.stage import Pass, find_stage
+from volflow.core.stage import Phase, find_stage
 from volflow.engine.api import make_plan
 from volflow.io.volume import Volume
 from volflow.stages.pyramid import Pyramid
@@ -53,15 +53,15 @@ def test_levels_equal_a_whole_volume_computation(box: Box, shape: Triple, kind: 
 
 def test_passes_say_what_they_read_and_write() -> None:
     stage = Pyramid(factors=((1, 2, 2),))
-    sweeps = stage.passes(BlockGrid(Box((0, 5, 1), (100, 261, 120)), (32, 32, 32)))
-    assert [sweep.name for sweep in sweeps] == ["scale.1", "scale.2", "scale.3"]
-    assert [sweep.scales for sweep in sweeps] == [(0, 1), (1, 2), (2, 3)]
-    assert [sweep.zoom for sweep in sweeps] == [(1, 2, 2), (2, 2, 2), (2, 2, 2)]
+    sweeps = stage.phases(BlockGrid(Box((0, 5, 1), (100, 261, 120)), (32, 32, 32)))
+    assert [phase.name for phase in sweeps] == ["scale.1", "scale.2", "scale.3"]
+    assert [phase.scales for phase in sweeps] == [(0, 1), (1, 2), (2, 3)]
+    assert [phase.zoom for phase in sweeps] == [(1, 2, 2), (2, 2, 2), (2, 2, 2)]
     # 5:261 is covered by 2:131, that by 1:66 (65 voxels, one too many to stop) and that by 0:33
     assert sweeps[0].grid.bounds == Box((0, 2, 0), (100, 131, 60))
     assert sweeps[1].grid.bounds == Box((0, 1, 0), (50, 66, 30))
     assert sweeps[2].grid.bounds == Box((0, 0, 0), (25, 33, 15))
-    assert Pyramid().passes(BlockGrid(Box((0, 0, 0), (64, 64, 64)), (8, 8, 8))) == ()
+    assert Pyramid().phases(BlockGrid(Box((0, 0, 0), (64, 64, 64)), (8, 8, 8))) == ()
 
 
 def test_parameters_that_make_no_scale_are_named() -> None:
@@ -116,11 +116,11 @@ def test_written_by_the_engine_scale_by_scale(
 
 def test_a_part_is_made_of_whole_chunks_of_what_is_read() -> None:
     grid = BlockGrid(Box((0, 0, 0), (400, 400, 400)), (128, 128, 128))
-    first = Pyramid(factors=((1, 2, 2),)).passes(grid)[0]
+    first = Pyramid(factors=((1, 2, 2),)).phases(grid)[0]
     assert first.part_of((128, 128, 128)) == (128, 64, 64)
     assert first.part_of((20, 20, 400)) == (60, 60, 200)
     with pytest.raises(ValueError, match="'map' is not made in parts"):
-        Pass("map", "map", grid).part_of((1, 1, 1))
+        Phase("map", "map", grid).part_of((1, 1, 1))
 
 
 def test_memory_grows_with_the_block_written_not_with_what_it_stands_for(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from volflow.io.skeletons.placed_nodes import NODE_BYTES
 from volflow.io.skeletons.sets import write_skeletons
 from volflow.io.volume import Volume
 from volflow.metrics.skeletons.edge_index import mito_nodes
-from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.nerl import Nuclei
 from volflow.metrics.skeletons.nodes_at_synapses import synapse_nodes
 from volflow.metrics.skeletons.scores import SkeletonOptions, skeleton_scores
@@ -114,7 +114,7 @@ def expected(
     brain: Brain, options: SkeletonOptions | None = None, stride: Triple = (4, 5, 5)
 ) -> dict[str, Any]:
     """The scores from whole arrays, without blocks."""
-    traced = Traced.of(brain.skeletons)
+    traced = SkeletonForest.of(brain.skeletons)
     voxel = np.floor(traced.position / RESOLUTION + 0.5).astype(int) - BOUNDS.start
     inside = ((voxel >= 0) & (voxel < BOUNDS.shape)).all(axis=1)
 

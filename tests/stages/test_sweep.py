@@ -187,7 +187,7 @@ def test_what_the_table_does_not_hold_is_told_at_planning(tmp_path: Path):
     def told(*thresholds: Any, **painted: Any) -> str:
         with pytest.raises(PlanError) as caught:
             make_plan(pipeline(tmp_path, *thresholds, **painted))
-        (mistake,) = caught.value.mistakes
+        (mistake,) = caught.value.problems
         return mistake
 
     assert told([0.3, 0.5]).endswith(

@@ -201,7 +201,7 @@ def test_all_mistakes_of_a_file_are_told_with_their_lines(tmp_path):
     )
     with pytest.raises(PlanError) as told:
         load_pretraining(path)
-    lines = {line.partition(": ")[0] for line in told.value.mistakes}
+    lines = {line.partition(": ")[0] for line in told.value.problems}
     assert lines == {f"{path}:{line}" for line in (3, 4, 6)}
     text = str(told.value)
     assert "sections ascend, as [1, 3]; got [3, 1]" in text

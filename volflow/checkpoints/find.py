@@ -32,7 +32,7 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 ENDING = ".safetensors"
 
 
-class Foreign(BaseModel):
+class DeclaredNetwork(BaseModel):
     """What must be known of a network that is not ours; a checkpoint of ours says it itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -96,12 +96,12 @@ class FoundNetwork:
     foreign: bool = False
 
 
-def shipped_networks() -> dict[str, Path]:
+def bundled_networks() -> dict[str, Path]:
     """The networks that travel with volflow, by name."""
     return {path.stem: path for path in sorted(WEIGHTS.glob(f"*{ENDING}"))}
 
 
-def find_network(model: str, weights: str | None, declared: Foreign | None) -> FoundNetwork:
+def find_network(model: str, weights: str | None, declared: DeclaredNetwork | None) -> FoundNetwork:
     """The network that a step means.
 
     Parameters
@@ -143,7 +143,7 @@ def _dumped(header: Header) -> dict[str, Any]:
 def _checkpoint(model: str) -> Path:
     """The file of a checkpoint, or of the shipped one of that name."""
     path = Path(model).expanduser().absolute()
-    known = shipped_networks()
+    known = bundled_networks()
     if path.is_file():
         return path
     if model in known:
@@ -157,7 +157,7 @@ def _checkpoint(model: str) -> Path:
     )
 
 
-def _foreign(model: str, weights: str | None, declared: Foreign | None) -> FoundNetwork:
+def _foreign(model: str, weights: str | None, declared: DeclaredNetwork | None) -> FoundNetwork:
     """A network of the user's own; its module is found and not yet imported."""
     module = model.partition(":")[0]
     if declared is None:

@@ -119,7 +119,7 @@ def _say(text: str) -> None:
 
 def _say_mistakes(error: PlanError) -> None:
     """Every mistake on a line of its own."""
-    lines = error.mistakes or ["the pipeline cannot run as written"]
+    lines = error.problems or ["the pipeline cannot run as written"]
     number = len(lines)
     noun = "a mistake" if number == 1 else f"{number} mistakes"
     _say(f"{noun}; nothing was started")

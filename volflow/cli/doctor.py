@@ -128,10 +128,10 @@ def check_stages() -> Iterator[Finding]:
 
 def check_files() -> Iterator[Finding]:
     """The pipelines and cluster profiles that travel with volflow."""
-    from volflow.config.bundled import shipped
+    from volflow.config.bundled import bundled
 
     for folder in ("pipelines", "deploy"):
-        found = ", ".join(shipped(folder))
+        found = ", ".join(bundled(folder))
         if found:
             yield Finding(folder, "ok", found)
         else:
@@ -158,9 +158,9 @@ def check_numba() -> Iterator[Finding]:
 def check_room() -> Iterator[Finding]:
     """Cores, memory and disk."""
     from volflow.cli.terminal.formatting import plural, size
-    from volflow.engine.executors.connect import Room
+    from volflow.engine.executors.base import MachineResources
 
-    room = Room.here()
+    room = MachineResources.here()
     each = room.memory / room.cores
     text = f"{plural(room.cores, 'core')}, {size(room.memory)} of memory"
     if each < LITTLE_MEMORY:

@@ -41,7 +41,7 @@ def plan(
     console.print(f"bounds  {planned.bounds} ({shape} voxels of {nm} nm, z y x)\n", markup=False)
     rows = []
     for step in planned.chosen:
-        sides = step.jobs[0].sweep.grid.shape if step.jobs else ()  # a pyramid of nothing
+        sides = step.jobs[0].phase.grid.shape if step.jobs else ()  # a pyramid of nothing
         block = "x".join(map(str, sides)) or "-"
         numbers = [count(len(step.jobs)), count(step.blocks), size(step.bytes_out)]
         rows.append([step.name, block, *numbers, size(max(step.memory.values(), default=0))])
@@ -65,11 +65,11 @@ def plan(
 def _print_trial(console: Console, planned: Plan, blocks: int, workers: int | None) -> None:
     """What the run will take, by a few of its blocks."""
     from volflow.cli.terminal.formatting import count, duration, errors, print_table, size
-    from volflow.engine.estimate.trial import hours, try_out
-    from volflow.engine.executors.connect import Room
+    from volflow.engine.estimate.trial import hours, run_trial
+    from volflow.engine.executors.base import MachineResources
 
     say = errors()
-    found = try_out(planned, blocks, lambda text: say.print(text, markup=False, style="dim"))
+    found = run_trial(planned, blocks, lambda text: say.print(text, markup=False, style="dim"))
     console.print()
     heads = ["step", "pool ", "tried", "work", "processor", "stored", "memory", "at most"]
     rows = [
@@ -86,13 +86,13 @@ def _print_trial(console: Console, planned: Plan, blocks: int, workers: int | No
         work, stored = hours(mine, 1), sum(step.stored for step in mine)
         unit = "GPU-hours" if pool == "gpu" else "hours of a worker"
         console.print(f"pool {pool}: {work:,.2f} {unit}, {size(stored)} stored", markup=False)
-    several = workers or Room.here().cores
+    several = workers or MachineResources.here().cores
     text = f"{hours(found, several):,.2f} hours with {several} workers, as busy as this machine is"
     console.print(text, markup=False)
     for step in found:
         if step.unknown:
-            passes = ", ".join(step.unknown)
-            console.print(f"not in so few blocks: {step.name}: {passes}", markup=False)
+            phases = ", ".join(step.unknown)
+            console.print(f"not in so few blocks: {step.name}: {phases}", markup=False)
 
 
 @click.command()

@@ -83,7 +83,7 @@ def retry(
 @click.argument("source", metavar="PIPELINE_OR_RUN")
 @click.argument("step")
 @click.argument("index", metavar="Z Y X", nargs=3, type=click.IntRange(0))
-@click.option("--pass", "sweep", default="", help="Which pass of the step; default: its first.")
+@click.option("--phase", "phase", default="", help="Which phase of the step; default: its first.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for run.")
 @click.option("--bounds", metavar="Z0:Z1,Y0:Y1,X0:X1", help="As for run.")
 @click.option("--pdb", "debugger", is_flag=True, help="Open a debugger where it raises.")
@@ -91,7 +91,7 @@ def block(
     source: str,
     step: str,
     index: tuple[int, int, int],
-    sweep: str,
+    phase: str,
     overrides: tuple[str, ...],
     bounds: str | None,
     debugger: bool,
@@ -113,7 +113,7 @@ def block(
     except KeyError as error:
         raise PlanError(*error.args) from error
     try:
-        outcome = run_one(planned, step, index, sweep)
+        outcome = run_one(planned, step, index, phase)
     except (PlanError, RunHeld):
         raise
     except Exception:
@@ -148,8 +148,8 @@ def show(plan: Plan, profile: Profile) -> RunResult:
 
     console = output()
     console.print(f"run {plan.pipeline.run}", markup=False)
-    with watching(plan, console) as watcher:
-        result = carry_out(plan, profile, watcher)
+    with watching(plan, console) as observer:
+        result = carry_out(plan, profile, observer)
     if not result.ok and (folder := logs(plan, profile)):
         errors().print(f"the workers' logs are in {folder}", markup=False)
     conclude(result)

@@ -164,37 +164,37 @@ def _plan(
     from volflow.cli.scoring.sweep import plan_sweep
     from volflow.engine.api import make_plan
 
-    mistakes: list[str] = []
+    problems: list[str] = []
     pipeline: Pipeline | None = None
     planned: Plan | None = None
     sweeps: list[Plan] = []
     pairing: Pairing | None = None
     try:
-        pipeline, mistakes = make_pipeline(request, folder)
+        pipeline, problems = make_pipeline(request, folder)
         if request.steps:
             planned = make_plan(pipeline, profile=profile)
     except PlanError as error:
-        mistakes += _not_told(error.mistakes, mistakes)
+        problems += _not_told(error.problems, problems)
     try:
         sweeps = plan_sweep(sweep, request.volumes, profile) if sweep else []
     except PlanError as error:
-        mistakes += error.mistakes
+        problems += error.problems
     if tables is not None:
         from volflow.cli.scoring.partners import make_pairing
 
-        pairing = make_pairing(tables, request.volumes, pipeline, planned, mistakes)
-    if mistakes:
-        raise PlanError(*mistakes)
+        pairing = make_pairing(tables, request.volumes, pipeline, planned, problems)
+    if problems:
+        raise PlanError(*problems)
     note = "" if request.bounds or planned is None else cut(planned.pipeline)
     if note:
         click.echo(note, err=True)
     return Work(planned, sweeps, pairing)
 
 
-def _not_told(more: list[str], mistakes: list[str]) -> list[str]:
+def _not_told(more: list[str], problems: list[str]) -> list[str]:
     """Mistakes that the planner found, without those that were found in the options before."""
-    out = any(text.startswith("--out") for text in mistakes)
-    sides = any("has voxels of" in text for text in mistakes)
+    out = any(text.startswith("--out") for text in problems)
+    sides = any("has voxels of" in text for text in problems)
     return [
         text
         for text in more

@@ -14,7 +14,7 @@ from volflow.errors import PlanError
 PACKAGE = Path(__file__).parent.parent
 
 
-def shipped(folder: str) -> dict[str, Path]:
+def bundled(folder: str) -> dict[str, Path]:
     """The YAML files of a shipped folder (`pipelines`, `deploy`), by name without the ending."""
     for parent in (PACKAGE, PACKAGE.parent):
         found = sorted((parent / folder).glob("*.yaml"))
@@ -29,7 +29,7 @@ def _short(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def find_shipped(text: str | os.PathLike[str], folder: str, noun: str) -> Path:
+def find_bundled(text: str | os.PathLike[str], folder: str, noun: str) -> Path:
     """The YAML file at a path, or the shipped one of that name.
 
     Parameters
@@ -49,7 +49,7 @@ def find_shipped(text: str | os.PathLike[str], folder: str, noun: str) -> Path:
     path = Path(text).expanduser()
     if path.is_file():
         return path
-    known = shipped(folder)
+    known = bundled(folder)
     if path.parent in (Path(), Path(folder)) and path.suffix in ("", ".yaml", ".yml"):
         if path.stem in known:
             return known[path.stem]

@@ -19,7 +19,7 @@ class Lines:
 
     data: Any = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
-    mistakes: list[tuple[KeyPath, int, str]] = field(default_factory=list)
+    problems: list[tuple[KeyPath, int, str]] = field(default_factory=list)
     """Path, line, and what is wrong there."""
 
 
@@ -36,7 +36,7 @@ def read_yaml(text: str) -> Lines:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         problem = [getattr(error, "context", None), getattr(error, "problem", None)]
         text = " ".join(filter(None, problem)) or str(error)
-        found.mistakes.append(((), mark.line + 1 if mark else 1, f"this is not YAML: {text}"))
+        found.problems.append(((), mark.line + 1 if mark else 1, f"this is not YAML: {text}"))
         return found
     if node is not None:
         found.data = _Builder(found).value(node, (), ())
@@ -92,4 +92,4 @@ class _Builder:
             return None
 
     def _mistake(self, path: KeyPath, node: yaml.Node, text: str) -> None:
-        self.found.mistakes.append((path, node.start_mark.line + 1, text))
+        self.found.problems.append((path, node.start_mark.line + 1, text))

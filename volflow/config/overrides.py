@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from volflow.config.problems import KeyPath, Mistakes, closest
+from volflow.config.problems import KeyPath, Problems, closest
 
 STAGE_PARAMETERS = "with"
 
@@ -39,7 +39,7 @@ def apply(
     target: Overridden,
     overrides: Sequence[str],
     fields: dict[str, list[str]],
-    mistakes: Mistakes,
+    problems: Problems,
 ) -> None:
     """Put every `dotted.key=value` into the data.
 
@@ -58,22 +58,22 @@ def apply(
         option = f"--set {text}"
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            mistakes.add((), f"{option}: wanted dotted.key=value")
+            problems.add((), f"{option}: wanted dotted.key=value")
             continue
         path = _path(key.strip().split("."), target.data, fields)
         if isinstance(path, str):
-            mistakes.add((), f"{option}: {path}")
+            problems.add((), f"{option}: {path}")
             continue
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             problem = getattr(error, "problem", None) or error
-            mistakes.add((), f"{option}: the value is not YAML: {problem}")
+            problems.add((), f"{option}: the value is not YAML: {problem}")
             continue
         try:
             target.put(path, parsed, option)
         except (TypeError, IndexError, KeyError):
-            mistakes.add((), f"{option}: there is nothing that could hold this key")
+            problems.add((), f"{option}: there is nothing that could hold this key")
 
 
 def _path(parts: list[str], data: dict[str, Any], fields: dict[str, list[str]]) -> KeyPath | str:

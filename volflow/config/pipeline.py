@@ -27,7 +27,7 @@ from pydantic import (
 
 from volflow.config.file import read_yaml
 from volflow.config.overrides import Overridden, apply
-from volflow.config.problems import KeyPath, Mistakes, Where, keys_of
+from volflow.config.problems import KeyPath, Problems, Where, keys_of
 from volflow.core.geometry import Box, Triple
 from volflow.errors import PlanError
 
@@ -166,7 +166,7 @@ class Draft:
     """
 
     pipeline: Pipeline | None
-    mistakes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def checked(self) -> Pipeline:
         """The pipeline, if nothing is wrong.
@@ -176,8 +176,8 @@ class Draft:
         PlanError
             With all mistakes.
         """
-        if self.pipeline is None or self.mistakes:
-            raise PlanError(*self.mistakes)
+        if self.pipeline is None or self.problems:
+            raise PlanError(*self.problems)
         return self.pipeline
 
 
@@ -228,16 +228,16 @@ def read(
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         return Draft(None, (f"{file}: cannot be read: {reason}",))
     found = read_yaml(text)
-    mistakes = Mistakes(Where(file))
-    for place, line, problem in found.mistakes:
-        mistakes.add(place, problem, line)
+    problems = Problems(Where(file))
+    for place, line, problem in found.problems:
+        problems.add(place, problem, line)
     if not isinstance(found.data, dict):
-        if not mistakes:
-            mistakes.add((), "wanted keys and values (run, volumes, steps)", 1)
-        return Draft(None, tuple(mistakes.found))
+        if not problems:
+            problems.add((), "wanted keys and values (run, volumes, steps)", 1)
+        return Draft(None, tuple(problems.found))
     folder = str(Path(file).expanduser().resolve().parent)
     draft = _draft(Overridden(found.data, found.lines), file, (folder,), overrides, bounds)
-    return Draft(draft.pipeline, (*mistakes.found, *draft.mistakes))
+    return Draft(draft.pipeline, (*problems.found, *draft.problems))
 
 
 def read_dict(
@@ -289,26 +289,26 @@ def _draft(
     here = os.getcwd()
     folders = folders if here in folders else (*folders, here)
     fields = {"": keys_of(Pipeline), "volumes": keys_of(VolumeSpec), "steps": keys_of(StepSpec)}
-    unplaced = Mistakes(Where())
+    unplaced = Problems(Where())
     apply(target, overrides, fields, unplaced)
     if bounds is not None:
         target.put(("bounds",), bounds, f"--bounds {bounds}")
     where = Where(file, target.lines, target.options, folders)
-    mistakes = Mistakes(where)
-    mistakes.found += unplaced.found
-    pipeline = _validated(target.data, mistakes)
+    problems = Problems(where)
+    problems.found += unplaced.found
+    pipeline = _validated(target.data, problems)
     if pipeline is not None:
         pipeline = _with_absolute_paths(pipeline)
         pipeline._where = where
-    return Draft(pipeline, tuple(mistakes.found))
+    return Draft(pipeline, tuple(problems.found))
 
 
-def _validated(data: dict[str, Any], mistakes: Mistakes) -> Pipeline | None:
+def _validated(data: dict[str, Any], problems: Problems) -> Pipeline | None:
     """The pipeline, without the keys that are wrong if it still stands without them."""
     try:
         return Pipeline.model_validate(data)
     except ValidationError as error:
-        wrong = mistakes.add_validation(error, data, _keys_at)
+        wrong = problems.add_validation(error, data, _keys_at)
     try:
         return Pipeline.model_validate(_without(data, wrong))
     except ValidationError:

@@ -64,7 +64,7 @@ class Where:
         return self.file
 
 
-class Mistakes:
+class Problems:
     """What is wrong with a pipeline, collected so that all of it is told at once."""
 
     def __init__(self, where: Where) -> None:

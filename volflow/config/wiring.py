@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from volflow.config.overrides import default_step_name
 from volflow.config.pipeline import Pipeline, StepSpec
-from volflow.config.problems import Mistakes, closest, keys_of
+from volflow.config.problems import Problems, closest, keys_of
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Columns, Layer, Reduction, Stage, find_stage
 from volflow.errors import PlanError
@@ -68,39 +68,39 @@ class Wiring:
         return list(dict.fromkeys(read))
 
 
-def wire(pipeline: Pipeline, mistakes: Mistakes) -> Wiring:
+def wire(pipeline: Pipeline, problems: Problems) -> Wiring:
     """Build the stages and join their inputs and outputs by name; mistakes are noted."""
-    steps = _built(pipeline, mistakes)
-    writers = _writers(steps, pipeline, mistakes)
+    steps = _built(pipeline, problems)
+    writers = _writers(steps, pipeline, problems)
     for step in steps:
-        _wire_inputs(step, writers, pipeline, mistakes, all_built=len(steps) == len(pipeline.steps))
-        _wire_coarser(step, writers, mistakes)
-    return Wiring(_ordered(steps, writers, mistakes), writers)
+        _wire_inputs(step, writers, pipeline, problems, all_built=len(steps) == len(pipeline.steps))
+        _wire_coarser(step, writers, problems)
+    return Wiring(_ordered(steps, writers, problems), writers)
 
 
 # --- stages --------------------------------------------------------------------------------------
 
 
-def _built(pipeline: Pipeline, mistakes: Mistakes) -> list[WiredStep]:
+def _built(pipeline: Pipeline, problems: Problems) -> list[WiredStep]:
     steps: list[WiredStep] = []
     names: dict[str, int] = {}
     for number, spec in enumerate(pipeline.steps):
         name = spec.name or default_step_name(spec.use)
         if name in names:
-            mistakes.add(
+            problems.add(
                 ("steps", number, "name" if spec.name else "use"),
                 f"step {names[name] + 1} is called '{name}' too; give one of them another name",
             )
             continue
         names[name] = number
-        stage = _stage(number, spec, pipeline.where.folders, mistakes)
+        stage = _stage(number, spec, pipeline.where.folders, problems)
         if stage is not None:
             block = spec.block or pipeline.block
             steps.append(WiredStep(number, name, spec, stage, block, _coarser(stage, block)))
     return steps
 
 
-def _stage(number: int, spec: StepSpec, folders: Sequence[str], mistakes: Mistakes) -> Stage | None:
+def _stage(number: int, spec: StepSpec, folders: Sequence[str], problems: Problems) -> Stage | None:
     for folder in folders:
         if folder not in sys.path:
             sys.path.append(folder)  # last, so that a file there hides no installed module
@@ -108,10 +108,10 @@ def _stage(number: int, spec: StepSpec, folders: Sequence[str], mistakes: Mistak
     try:
         kind = find_stage(spec.use)
     except PlanError as error:
-        mistakes.add(("steps", number, "use"), str(error))
+        problems.add(("steps", number, "use"), str(error))
         return None
     except Exception as error:  # a user's module may raise anything when it is imported
-        mistakes.add(
+        problems.add(
             ("steps", number, "use"),
             f"stage '{spec.use}' does not import: {type(error).__name__}: {error}",
         )
@@ -120,7 +120,7 @@ def _stage(number: int, spec: StepSpec, folders: Sequence[str], mistakes: Mistak
         return kind.model_validate(spec.with_)
     except ValidationError as error:
         known = keys_of(kind)
-        mistakes.add_validation(
+        problems.add_validation(
             error, spec.with_, lambda path: [] if path else known, ("steps", number, "with")
         )
         return None
@@ -130,7 +130,7 @@ def _coarser(stage: Stage, block: Triple) -> bool:
     """Whether a stage writes only coarser scales of what it reads."""
     if isinstance(stage, Reduction):
         return False
-    scales = [sweep.scales[1] for sweep in stage.passes(BlockGrid(LARGE, block))]
+    scales = [phase.scales[1] for phase in stage.phases(BlockGrid(LARGE, block))]
     return bool(scales) and min(scales) > 0
 
 
@@ -138,12 +138,12 @@ def _coarser(stage: Stage, block: Triple) -> bool:
 
 
 def _writers(
-    steps: Sequence[WiredStep], pipeline: Pipeline, mistakes: Mistakes
+    steps: Sequence[WiredStep], pipeline: Pipeline, problems: Problems
 ) -> dict[str, tuple[WiredStep, str]]:
     writers: dict[str, tuple[WiredStep, str]] = {}
     for step in steps:
         outputs = list(step.stage.outputs)
-        _check_names(step, "out", list(step.spec.out), outputs, mistakes)
+        _check_names(step, "out", list(step.spec.out), outputs, problems)
         for output in outputs:
             name = step.spec.out.get(output, output)
             step.outputs[output] = name
@@ -152,14 +152,14 @@ def _writers(
             path = ("steps", step.number, "out", output)
             if name in writers:
                 other = writers[name][0]
-                mistakes.add(
+                problems.add(
                     path,
                     f"step '{step.name}' writes '{name}', which step '{other.name}' writes too",
                 )
                 continue
             writers[name] = (step, output)
             if isinstance(step.declared(output), Columns) and name in pipeline.volumes:
-                mistakes.add(
+                problems.add(
                     ("volumes", name),
                     f"step '{step.name}' writes a table of that name, which is no volume",
                 )
@@ -170,19 +170,19 @@ def _wire_inputs(
     step: WiredStep,
     writers: dict[str, tuple[WiredStep, str]],
     pipeline: Pipeline,
-    mistakes: Mistakes,
+    problems: Problems,
     all_built: bool,
 ) -> None:
     """Give each input its volume; a missing one is only told if all writers are known."""
     inputs = step.stage.inputs()
-    _check_names(step, "in", list(step.spec.in_), list(inputs), mistakes)
+    _check_names(step, "in", list(step.spec.in_), list(inputs), problems)
     known = sorted({*pipeline.volumes, *writers})
     for name, required in inputs.items():
         volume = step.spec.in_.get(name, name)
         if volume in known:
             step.inputs[name] = volume
         elif all_built and (required or name in step.spec.in_):
-            mistakes.add(
+            problems.add(
                 ("steps", step.number, "in", name),
                 f"step '{step.name}' reads '{volume}', which is not declared under volumes and "
                 f"which no step writes{closest(volume, known)} (known: {', '.join(known)})",
@@ -190,7 +190,7 @@ def _wire_inputs(
 
 
 def _wire_coarser(
-    step: WiredStep, writers: dict[str, tuple[WiredStep, str]], mistakes: Mistakes
+    step: WiredStep, writers: dict[str, tuple[WiredStep, str]], problems: Problems
 ) -> None:
     """A pyramid's output is by default the volume that it reads, and always one of this run."""
     if not step.coarser or not step.inputs:
@@ -199,7 +199,7 @@ def _wire_coarser(
     for output in step.outputs:
         step.outputs[output] = step.spec.out.get(output, source)
         if step.outputs[output] != source or source not in writers:
-            mistakes.add(
+            problems.add(
                 ("steps", step.number, "out", output),
                 f"step '{step.name}' writes the coarser scales of the volume that it reads, so "
                 f"its input and output are one volume, written by a step of this pipeline; "
@@ -208,13 +208,13 @@ def _wire_coarser(
 
 
 def _check_names(
-    step: WiredStep, side: str, given: list[str], known: list[str], mistakes: Mistakes
+    step: WiredStep, side: str, given: list[str], known: list[str], problems: Problems
 ) -> None:
     what = {"in": "input", "out": "output"}[side]
     for name in given:
         if name not in known:
             listed = ", ".join(known) or "none"
-            mistakes.add(
+            problems.add(
                 ("steps", step.number, side, name),
                 f"stage '{step.spec.use}' has no {what} '{name}'{closest(name, known)} "
                 f"({what}s: {listed})",
@@ -225,7 +225,7 @@ def _check_names(
 
 
 def _ordered(
-    steps: list[WiredStep], writers: dict[str, tuple[WiredStep, str]], mistakes: Mistakes
+    steps: list[WiredStep], writers: dict[str, tuple[WiredStep, str]], problems: Problems
 ) -> list[WiredStep]:
     """Writers before readers; among those that are free to run, the order of the file."""
     by_number = {step.number: step for step in steps}
@@ -237,7 +237,7 @@ def _ordered(
         sorter.prepare()
     except graphlib.CycleError as error:
         names = [by_number[number].name for number in reversed(error.args[1])]
-        mistakes.add(
+        problems.add(
             ("steps", by_number[error.args[1][0]].number),
             f"steps wait for one another in a circle: {' -> '.join(names)}",
         )

@@ -56,7 +56,7 @@ class Skeleton:
                 f"skeleton {self.name}: {len(position)} nodes need as many parents and radii; "
                 f"got shapes {parent.shape} and {radius.shape}"
             )
-        mistake = forest_mistake(parent) or node_mistake(position, radius)
+        mistake = forest_problem(parent) or node_problem(position, radius)
         if mistake:
             raise ValueError(f"skeleton {self.name}: {mistake}")
         object.__setattr__(self, "position", position)
@@ -161,7 +161,7 @@ def resampled(skeleton: Skeleton, spacing_nm: float) -> Skeleton:
     return Skeleton(skeleton.name, everything[:, :3], parents, everything[:, 3])
 
 
-def forest_mistake(parent: np.ndarray) -> str:
+def forest_problem(parent: np.ndarray) -> str:
     """What keeps int64 parents (N,) from being a forest, in words; empty where nothing does."""
     nodes = len(parent)
     wrong = (parent < -1) | (parent >= nodes)
@@ -183,7 +183,7 @@ def forest_mistake(parent: np.ndarray) -> str:
     return f"its edges close a circle, above {len(open_)} nodes such as node {int(open_[0])}"
 
 
-def node_mistake(position: np.ndarray, radius: np.ndarray) -> str:
+def node_problem(position: np.ndarray, radius: np.ndarray) -> str:
     """What is wrong with positions (N, 3) and radii (N,), in words; empty where nothing is."""
     found: Sequence[tuple[str, np.ndarray]] = (
         ("positions that are not finite", ~np.isfinite(position).all(axis=1)),

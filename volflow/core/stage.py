@@ -29,9 +29,9 @@ from volflow.errors import PlanError
 Record: TypeAlias = dict[str, np.ndarray]
 """Named columns of one block."""
 
-PassKind = Literal["map", "leaf", "join", "split", "finish", "rows", "gather", "group"]
+PhaseKind = Literal["map", "leaf", "join", "split", "finish", "rows", "gather", "group"]
 
-Around: TypeAlias = Literal["box", "faces", "before", "after", "nothing"]
+HaloRegion: TypeAlias = Literal["box", "faces", "before", "after", "nothing"]
 
 GATHERED: Triple = (8, 8, 8)  # blocks whose rows are gathered in one place before they part by key
 
@@ -53,7 +53,7 @@ class Layer:
     channels: int | None = None
     kind: Literal["", "image", "affinity", "segmentation", "skeletons"] = ""
     blockwise: bool = False
-    around: Around = "box"
+    halo_region: HaloRegion = "box"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ class Columns:
     dtypes: tuple[tuple[str, str], ...]
 
 
-class Up(NamedTuple):
+class NodeOutput(NamedTuple):
     """What a node of a reduction makes: `passed` to its parent, `kept` for the way down."""
 
     passed: Record
     kept: Record
 
 
-class Previous(NamedTuple):
+class PreviousRound(NamedTuple):
     """A leaf's own part of the round before: what it kept, and what its parent handed down.
 
     `received` is None where the leaf was its own root. `beside` holds, by offset, the same of the
@@ -79,11 +79,11 @@ class Previous(NamedTuple):
 
     kept: Record
     received: Record | None
-    beside: Mapping[Triple, Previous] = MappingProxyType({})
+    neighbour_records: Mapping[Triple, PreviousRound] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class Phase:
     """One sweep of a step over one grid of blocks.
 
     `name` is its part of the ledger's path. `below` is the children's grid of a join or split;
@@ -93,7 +93,7 @@ class Pass:
     """
 
     name: str
-    kind: PassKind
+    kind: PhaseKind
     grid: BlockGrid
     round: str = ""
     level: int = 0
@@ -195,13 +195,13 @@ class Stage(BaseModel):
         """What the output depends on beside the inputs, as JSON; a file counts by its content."""
         return self.model_dump(mode="json")
 
-    def reads(self, sweep: Pass) -> frozenset[str]:
+    def reads(self, phase: Phase) -> frozenset[str]:
         """The inputs that a pass reads; the others are given to it as None."""
         return frozenset(self.inputs())
 
-    def passes(self, grid: BlockGrid) -> tuple[Pass, ...]:
+    def phases(self, grid: BlockGrid) -> tuple[Phase, ...]:
         """The sweeps over the blocks that make up the step."""
-        return (Pass("map", "map", grid),)
+        return (Phase("map", "map", grid),)
 
     def unmet(self, result: Mapping[str, Any]) -> list[str]:
         """What the user requires of the step's result and it does not give, one sentence each."""
@@ -255,11 +255,11 @@ class Reduction(Stage):
         """Bytes at the peak of a node whose box has this shape."""
         return self.memory(shape)
 
-    def pass_memory(self, sweep: Pass, shape: Triple) -> int:
+    def phase_memory(self, phase: Phase, shape: Triple) -> int:
         """Bytes at the peak of the largest node of a join or split, whose box has this shape."""
         return self.node_memory(shape)
 
-    def node_effort(self, sweep: Pass, shape: Triple, open: float) -> float:
+    def node_effort(self, phase: Phase, shape: Triple, open: float) -> float:
         """What the time of a node of a pass grows with, as the part of one of its children.
 
         Parameters
@@ -277,12 +277,12 @@ class Reduction(Stage):
         """The grids of a round, the blocks first, two blocks of each axis to a parent."""
         return pyramid(grid)
 
-    def passes(self, grid: BlockGrid) -> tuple[Pass, ...]:
-        return tuple(self._passes(grid))
+    def phases(self, grid: BlockGrid) -> tuple[Phase, ...]:
+        return tuple(self._phases(grid))
 
-    def _passes(self, grid: BlockGrid) -> Iterator[Pass]:
+    def _phases(self, grid: BlockGrid) -> Iterator[Phase]:
         previous = ""
-        kind: PassKind
+        kind: PhaseKind
         below: BlockGrid | None
         for name in self.rounds:
             grids = self.tree(name, grid)
@@ -293,20 +293,22 @@ class Reduction(Stage):
                     kind, below, laid = "join", grids[level - 1], here
                 else:
                     kind, below, laid = "leaf", None, grid
-                yield Pass(f"{name}.up.{level}", kind, laid, name, level, below, root, previous)
+                yield Phase(f"{name}.up.{level}", kind, laid, name, level, below, root, previous)
             if self.descends:
                 for level in range(top, 0, -1):
                     here, below, root = grids[level], grids[level - 1], level == top
-                    yield Pass(f"{name}.down.{level}", "split", here, name, level, below, root)
+                    yield Phase(f"{name}.down.{level}", "split", here, name, level, below, root)
             previous = name
         if self.outputs:
-            yield Pass("finish", "finish", grid, previous=previous)
+            yield Phase("finish", "finish", grid, previous=previous)
 
-    def leaf(self, block: Block, round: str, previous: Previous | None, **inputs: np.ndarray) -> Up:
+    def leaf(
+        self, block: Block, round: str, previous: PreviousRound | None, **inputs: np.ndarray
+    ) -> NodeOutput:
         """The record of one block; `previous` is None in the first round."""
         raise TypeError(f"{type(self).__name__} has no leaf()")
 
-    def beside(self, block: Block, round: str) -> Sequence[Triple]:
+    def neighbour_records(self, block: Block, round: str) -> Sequence[Triple]:
         """The blocks whose part of the round before a leaf is given beside its own.
 
         Each is told by how many blocks it lies further along z, y, x, such as (-1, 0, 0). One that
@@ -314,14 +316,14 @@ class Reduction(Stage):
         """
         return ()
 
-    def onto(self, round: str) -> str:
+    def base_round(self, round: str) -> str:
         """The round before it whose kept columns a block is given too, "" for none.
 
         For a round that changes few columns: what it keeps itself comes first.
         """
         return ""
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
         """The record of a node from those its children passed, in row-major order."""
         raise TypeError(f"{type(self).__name__} has no join()")
 
@@ -331,7 +333,7 @@ class Reduction(Stage):
         """What a node hands to each of its children; `received` is None at a root."""
         raise TypeError(f"{type(self).__name__} has no split()")
 
-    def finish(self, block: Block, previous: Previous) -> dict[str, np.ndarray | Record]:
+    def finish(self, block: Block, previous: PreviousRound) -> dict[str, np.ndarray | Record]:
         """The step's outputs of one block."""
         raise TypeError(f"{type(self).__name__} has no finish()")
 
@@ -389,19 +391,19 @@ class Grouping(Stage):
         """Bytes at the peak of gathering the rows of a box of this shape."""
         return self.memory(shape)
 
-    def passes(self, grid: BlockGrid) -> tuple[Pass, ...]:
+    def phases(self, grid: BlockGrid) -> tuple[Phase, ...]:
         first, *later = self.rounds
         blocks = BlockGrid(grid.bounds, grid.shape)
         gathered = blocks.parent_grid(GATHERED)
         parts = BlockGrid(Box((0, 0, 0), (self.partitions(grid.bounds), 1, 1)), (1, 1, 1))
         found = [
-            Pass("rows", "rows", grid, first),
-            Pass("gather", "gather", gathered, first, below=blocks),
-            Pass(f"{first}.group", "group", parts, first, below=gathered, root=not later),
+            Phase("rows", "rows", grid, first),
+            Phase("gather", "gather", gathered, first, below=blocks),
+            Phase(f"{first}.group", "group", parts, first, below=gathered, root=not later),
         ]
         for number, name in enumerate(later, 1):
             last = number == len(later)
-            found.append(Pass(f"{name}.group", "group", parts, name, number, parts, last))
+            found.append(Phase(f"{name}.group", "group", parts, name, number, parts, last))
         return tuple(found)
 
     def rows(self, block: Block, **inputs: np.ndarray) -> Record:

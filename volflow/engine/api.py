@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from volflow.config.bundled import find_shipped
+from volflow.config.bundled import find_bundled
 from volflow.config.pipeline import Draft, Pipeline, from_dict, read
 from volflow.engine.driver import execute
-from volflow.engine.executors.connect import Room
+from volflow.engine.executors.base import MachineResources
 from volflow.engine.executors.preflight import preflight
 from volflow.engine.executors.profile import OnStall, Profile, find_profile
 from volflow.engine.job import Plan, RunResult
-from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.run_summary import summary
 from volflow.engine.plan.plan import plan_draft
 from volflow.view.report.run_page import leave_report
@@ -41,7 +41,7 @@ def run(
     only: str | None = None,
     from_: str | None = None,
     until: str | None = None,
-    watcher: Watcher | None = None,
+    observer: RunObserver | None = None,
 ) -> RunResult:
     """Run a pipeline, resuming what an earlier run left.
 
@@ -95,7 +95,7 @@ def run(
         from_=from_,
         until=until,
     )
-    result = carry_out(planned, profile, watcher)
+    result = carry_out(planned, profile, observer)
     if not result.ok:
         logger.warning("run %s did not finish: %d blocks failed", result.run, len(result.failures))
     return result
@@ -126,7 +126,7 @@ def make_plan(
     elif isinstance(pipeline, Mapping):
         draft = Draft(from_dict(pipeline, overrides, bounds), ())
     else:
-        draft = read(find_shipped(pipeline, "pipelines", "pipeline"), overrides, bounds)
+        draft = read(find_bundled(pipeline, "pipelines", "pipeline"), overrides, bounds)
     memory = memory_per_worker(profile) if profile else None
     steps = {"only": only, "from_": from_, "until": until}
     planned = plan_draft(draft, **steps, memory=memory, offline=offline)
@@ -149,10 +149,10 @@ def memory_per_worker(profile: Profile) -> int | None:
     """Bytes that a worker on this machine may use at most; None for workers elsewhere."""
     if profile.kind in ("address", "slurm"):
         return None
-    return Room.here().memory * 9 // 10 // (profile.workers or 1)
+    return MachineResources.here().memory * 9 // 10 // (profile.workers or 1)
 
 
-def carry_out(plan: Plan, profile: Profile, watcher: Watcher | None = None) -> RunResult:
+def carry_out(plan: Plan, profile: Profile, observer: RunObserver | None = None) -> RunResult:
     """Execute a plan on the workers of a profile; the run is left with a report and a picture."""
     preflight(plan, profile)
     begun = time.monotonic()
@@ -163,7 +163,7 @@ def carry_out(plan: Plan, profile: Profile, watcher: Watcher | None = None) -> R
         timeout=profile.timeout,
         stall=profile.stall,
         on_stall=profile.on_stall,
-        watcher=watcher,
+        observer=observer,
     )
     told = summary(plan, profile, result, time.monotonic() - begun)
     leave_report(result.run, told, picture=not result.interrupted)

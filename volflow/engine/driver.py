@@ -14,12 +14,13 @@ from typing import Any
 
 from volflow.config.pipeline import dump
 from volflow.core.stage import Grouping, Layer, Reduction
-from volflow.engine.executors.connect import Crew, Need, connect
+from volflow.engine.executors.base import Executor, PhaseRequirement
+from volflow.engine.executors.connect import connect
 from volflow.engine.executors.profile import OnStall, Profile
 from volflow.engine.executors.scratch import remove_abandoned
 from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
 from volflow.engine.monitor.events import EventLog, Recorder
-from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.watchdog import Watchdog
 from volflow.engine.phases import group as shuffle
 from volflow.engine.worker.block_range import (
@@ -27,11 +28,11 @@ from volflow.engine.worker.block_range import (
     job_path,
     recorded_failures,
     run_range,
-    telling_full,
+    translate_disk_full,
 )
 from volflow.errors import PlanError
 from volflow.io.run.ledger import Ledger, owner, set_owner
-from volflow.io.run.leftovers import remove_torn
+from volflow.io.run.leftovers import remove_leftovers
 from volflow.io.run.lock import RunLock
 from volflow.io.run.records import Records
 from volflow.io.store import Store
@@ -50,7 +51,7 @@ def execute(
     timeout: float = 0.0,
     stall: float = STALL,
     on_stall: OnStall = "say",
-    watcher: Watcher | None = None,
+    observer: RunObserver | None = None,
 ) -> RunResult:
     """Run the selected steps of a plan, resuming whatever an earlier run left.
 
@@ -82,17 +83,17 @@ def execute(
     run = plan.pipeline.run
     result = RunResult(run)
     open_cached.cache_clear()  # this process may have read the volumes before they changed
-    listener = watcher or Watcher()
-    with telling_full(run), RunLock(run), _recorded(run, listener, result) as recorder:
+    listener = observer or RunObserver()
+    with translate_disk_full(run), RunLock(run), _recorded(run, listener, result) as recorder:
         remove_abandoned()  # what drivers left that were killed
-        remove_torn(run)
+        remove_leftovers(run)
         _require_earlier_steps(plan)
         _remember(plan)
         recorder.run_begins(plan)
         for step in plan.chosen:
             prepare(run, step)
         needs = [
-            Need(step.memory[job.sweep.name], len(job.sweep.grid), step.name, step.pool)
+            PhaseRequirement(step.memory[job.phase.name], len(job.phase.grid), step.name, step.pool)
             for step in plan.chosen
             for job in step.jobs
         ]
@@ -104,21 +105,21 @@ def execute(
             search_path=plan.search_path,
             timeout=timeout,
             note=recorder.note,
-        ) as crew:
-            dog = Watchdog(run, crew, recorder, recorder.log, stall, on_stall)
+        ) as executor:
+            dog = Watchdog(run, executor, recorder, recorder.log, stall, on_stall)
             try:
                 with dog:
-                    _run_steps(plan, crew, recorder, result, dog)
+                    _run_steps(plan, executor, recorder, result, dog)
             except KeyboardInterrupt:
                 result.interrupted, result.stalled = True, dog.ended
-        remove_torn(run)
+        remove_leftovers(run)
     return result
 
 
 @contextlib.contextmanager
-def _recorded(run: str, watcher: Watcher, result: RunResult) -> Iterator[Recorder]:
+def _recorded(run: str, observer: RunObserver, result: RunResult) -> Iterator[Recorder]:
     """Whoever writes the event log, down to how the run ended."""
-    recorder = Recorder(EventLog(run), watcher)
+    recorder = Recorder(EventLog(run), observer)
     try:
         yield recorder
     except BaseException as error:
@@ -128,11 +129,15 @@ def _recorded(run: str, watcher: Watcher, result: RunResult) -> Iterator[Recorde
 
 
 def _run_steps(
-    plan: Plan, crew: Crew, watcher: Watcher, result: RunResult, dog: Watchdog | None = None
+    plan: Plan,
+    executor: Executor,
+    observer: RunObserver,
+    result: RunResult,
+    dog: Watchdog | None = None,
 ) -> None:
     result.steps = [StepResult(step.name, step.blocks) for step in plan.chosen]
     for step, outcome in zip(plan.chosen, result.steps, strict=True):
-        run_step(step, outcome, crew, watcher, dog)
+        run_step(step, outcome, executor, observer, dog)
         if not outcome.ok:
             return  # later steps would read what is not there
         report = step_result(plan.pipeline.run, step)
@@ -145,19 +150,19 @@ def _run_steps(
 def run_step(
     step: PlannedStep,
     result: StepResult,
-    crew: Crew,
-    watcher: Watcher,
+    executor: Executor,
+    observer: RunObserver,
     dog: Watchdog | None = None,
 ) -> None:
     """Run the passes of a step in order, up to the first with a block that failed."""
     begun = time.monotonic()
     todo = [_todo(job) for job in step.jobs]
     left = [sum(stop - start for start, stop in ranges) for ranges in todo]
-    first = [job.sweep for job in step.jobs[:1]]  # none: a small volume needs no pyramid
-    extent = sum(sweep.grid.bounds.zoom_in(sweep.zoom).size for sweep in first)
+    first = [job.phase for job in step.jobs[:1]]  # none: a small volume needs no pyramid
+    extent = sum(phase.grid.bounds.zoom_in(phase.zoom).size for phase in first)
     result.started = True
     result.done = result.already = result.total - sum(left)
-    watcher.step_begins(step, result)
+    observer.step_begins(step, result)
     try:
         for job, ranges in zip(step.jobs, todo, strict=True):
             if not ranges:
@@ -172,26 +177,26 @@ def run_step(
                 result.seconds = time.monotonic() - begun
                 if dog is not None:
                     dog.finished(outcome)
-                watcher.range_ends(job, outcome)
+                observer.range_ends(job, outcome)
                 for failure in outcome.failures:
-                    watcher.block_failed(failure)
-                watcher.progress(step, result, job.sweep.name)
+                    observer.block_failed(failure)
+                observer.progress(step, result, job.phase.name)
 
             if dog is not None:
                 dog.begins(job)
-            crew.run(job, ranges, report)
+            executor.run(job, ranges, report)
             if result.failures:
                 break
     finally:
         if dog is not None:
             dog.begins(None)
         result.seconds = time.monotonic() - begun
-        watcher.step_ends(step, result)
+        observer.step_ends(step, result)
 
 
 def _todo(job: Job) -> list[Range]:
     """Ranges of blocks that have no marker."""
-    return gaps(Ledger(job.run).done(job_path(job)), len(job.sweep.grid))
+    return gaps(Ledger(job.run).done(job_path(job)), len(job.phase.grid))
 
 
 def gaps(done: Sequence[Range], total: int) -> list[Range]:
@@ -243,18 +248,18 @@ def create(target: Target, forget: Callable[[], None]) -> tuple[Volume, bool]:
 def _require_earlier_steps(plan: Plan) -> None:
     """Steps that are not run now but feed one that is have to be done already."""
     chosen = {step.name for step in plan.chosen}
-    mistakes = []
+    problems = []
     for step in plan.steps:
         if step.name in chosen or not plan.feeds(step.name):
             continue
         left = sum(stop - start for job in step.jobs for start, stop in _todo(job))
         if left:
-            mistakes.append(
+            problems.append(
                 f"step '{step.name}' has to be run first: {left} of its {step.blocks} blocks "
                 f"are not done with these parameters"
             )
-    if mistakes:
-        raise PlanError(*mistakes)
+    if problems:
+        raise PlanError(*problems)
 
 
 def _remember(plan: Plan) -> None:
@@ -266,7 +271,7 @@ def _remember(plan: Plan) -> None:
             "name": step.name,
             "digest": step.digest,
             "after": list(step.after),
-            "passes": [[job.sweep.name, len(job.sweep.grid)] for job in step.jobs],
+            "passes": [[job.phase.name, len(job.phase.grid)] for job in step.jobs],
         }
         for step in plan.steps
     ]
@@ -312,13 +317,13 @@ def _found_result(run: str, step: PlannedStep) -> dict[str, Any]:
         return shuffle.result(step.jobs)
     if not isinstance(stage, Reduction) or type(stage).result is Reduction.result:
         return {}
-    last = [job for job in step.jobs if job.sweep.kind in ("leaf", "join") and job.sweep.root][-1]
-    sweep = last.sweep
-    records = Records(run, f"records/{step.name}/{step.digest}/{sweep.round}.up.{sweep.level}")
-    return stage.result([records.read(block.index) for block in sweep.grid])
+    last = [job for job in step.jobs if job.phase.kind in ("leaf", "join") and job.phase.root][-1]
+    phase = last.phase
+    records = Records(run, f"records/{step.name}/{step.digest}/{phase.round}.up.{phase.level}")
+    return stage.result([records.read(block.index) for block in phase.grid])
 
 
-def run_one(plan: Plan, step_name: str, index: tuple[int, int, int], sweep: str = "") -> Outcome:
+def run_one(plan: Plan, step_name: str, index: tuple[int, int, int], phase: str = "") -> Outcome:
     """Run one block of a step in this process, whatever the ledger says; exceptions leave.
 
     Raises
@@ -327,15 +332,15 @@ def run_one(plan: Plan, step_name: str, index: tuple[int, int, int], sweep: str 
         If there is no such step, pass or block.
     """
     step = plan.step(step_name)
-    jobs = [job for job in step.jobs if not sweep or job.sweep.name == sweep]
+    jobs = [job for job in step.jobs if not phase or job.phase.name == phase]
     if not jobs:
-        names = ", ".join(job.sweep.name for job in step.jobs)
-        raise PlanError(f"step '{step_name}' has no pass '{sweep}' (passes: {names})")
+        names = ", ".join(job.phase.name for job in step.jobs)
+        raise PlanError(f"step '{step_name}' has no pass '{phase}' (passes: {names})")
     job = jobs[0]
     try:
-        number = job.sweep.grid.number(job.sweep.grid[index].index)
+        number = job.phase.grid.number(job.phase.grid[index].index)
     except IndexError as error:
-        raise PlanError(f"step '{step_name}', pass '{job.sweep.name}': {error}") from error
+        raise PlanError(f"step '{step_name}', pass '{job.phase.name}': {error}") from error
     with RunLock(plan.pipeline.run):
         prepare(plan.pipeline.run, step)
         outcome = run_range(job, number, number + 1, tolerate=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.core.geometry import Box, Triple
-from volflow.core.stage import Columns, Layer, Pass, Stage
+from volflow.core.stage import Columns, Layer, Phase, Stage
 
 Resolution = tuple[float, float, float]
 
@@ -81,13 +81,13 @@ class Job:
     step: str
     digest: str
     stage: Stage
-    sweep: Pass
+    phase: Phase
     sources: dict[str, Source | RecordSource | SkeletonSource] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
     columns: dict[str, Columns] = field(default_factory=dict)
     mask: Mask | None = None
     attempts: int = 1
-    read_ahead: bool = True
+    prefetch: bool = True
     """Whether there is room for what the next block reads beside a block that is computed."""
 
 
@@ -115,7 +115,7 @@ class PlannedStep:
     @property
     def blocks(self) -> int:
         """Blocks of all passes together."""
-        return sum(len(job.sweep.grid) for job in self.jobs)
+        return sum(len(job.phase.grid) for job in self.jobs)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Failure:
     """A block that did not finish, why, and since which attempt."""
 
     step: str
-    sweep: str
+    phase: str
     index: Triple
     reason: str
     """exception, signal, exit, memory, timeout or storage."""

@@ -21,7 +21,7 @@ from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, Address
 from volflow.io.formats import n5, omezarr, precomputed, stacks
 from volflow.io.formats.conversion import aligned, conversion
-from volflow.io.formats.stored_array import Layout, Resolution, Scales, Voxels
+from volflow.io.formats.stored_array import Layout, Resolution, Scales, StoredArray
 from volflow.io.store import Store
 
 _FORMATS: dict[str, ModuleType] = {
@@ -54,7 +54,7 @@ class Volume:
         How many scales the volume has.
     """
 
-    def __init__(self, spec: VolumeSpec, own: bool, address: Address, voxels: Voxels) -> None:
+    def __init__(self, spec: VolumeSpec, own: bool, address: Address, voxels: StoredArray) -> None:
         self.spec, self.own, self._voxels = spec, own, voxels
         self.address, self.format = str(address), address.format
         layout = voxels.layout
@@ -345,9 +345,9 @@ def _scales_of_ours(module: ModuleType, address: Address) -> Scales | None:
     return there
 
 
-def _opened(address: Address, level: int, own: bool) -> Voxels:
+def _opened(address: Address, level: int, own: bool) -> StoredArray:
     try:
-        voxels: Voxels = _FORMATS[address.format].open_scale(address, level, own)
+        voxels: StoredArray = _FORMATS[address.format].open_scale(address, level, own)
     except StorageError as error:
         if error.__cause__ is None:  # else a store has told what is wrong
             Store(str(address)).require_bucket()  # which is told before what it does not hold

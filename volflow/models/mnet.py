@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv3d, interpolate, max_pool3d
 
-from volflow.models.mnet_receptive_field import Sight
+from volflow.models.mnet_receptive_field import ReceptiveField
 
 Triple = tuple[int, int, int]
 Place = tuple[int, int]
@@ -256,7 +256,7 @@ class MNet(nn.Module):
             return (FAR, FAR, FAR), (FAR, FAR, FAR)
         before, after = [], []
         for axis, stride in enumerate(self.total_stride):
-            sight = Sight(self.levels, self.halvings if axis == 0 else None, self.skips)
+            sight = ReceptiveField(self.levels, self.halvings if axis == 0 else None, self.skips)
             spans = [(at, sight.of_answer((at, at))) for at in range(stride)]
             before.append(max(at - span[0] for at, span in spans))
             after.append(max(span[1] - at for at, span in spans))

@@ -13,7 +13,7 @@ Place = tuple[int, int]
 BLOCK = 2  # voxels that the two convolutions of a block reach to each side
 
 
-class Sight:
+class ReceptiveField:
     """What of the input, along one axis, the parts of the mesh depend on.
 
     `halvings` of z, None along y and x, which every node pools alike. Along z 2D convolutions reach

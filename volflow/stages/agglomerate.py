@@ -10,7 +10,16 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from volflow.core.geometry import Block, BlockGrid, Triple, zyx
-from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up, pyramid
+from volflow.core.stage import (
+    Columns,
+    Layer,
+    NodeOutput,
+    Phase,
+    PreviousRound,
+    Record,
+    Reduction,
+    pyramid,
+)
 from volflow.segment.agglomeration.block_graph import block_graph, unpack_links
 from volflow.segment.agglomeration.costs import block_bytes, node_bytes, node_effort, plane_bytes
 from volflow.segment.agglomeration.graph_tables import (
@@ -21,7 +30,12 @@ from volflow.segment.agglomeration.graph_tables import (
     with_box,
 )
 from volflow.segment.agglomeration.horizon import inner_faces, most_open, steps_to_horizon
-from volflow.segment.agglomeration.join_across_planes import name_beyond, seams_of, sew, sew_nodes
+from volflow.segment.agglomeration.join_across_planes import (
+    join_across_planes,
+    name_beyond,
+    seams_of,
+    sew_nodes,
+)
 from volflow.segment.agglomeration.rounds import (
     Step,
     facing,
@@ -31,7 +45,7 @@ from volflow.segment.agglomeration.rounds import (
     merge_down,
     merge_down_once,
 )
-from volflow.segment.agglomeration.thresholds import Cuts, segment_column
+from volflow.segment.agglomeration.thresholds import ThresholdLabels, segment_column
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1)]
@@ -56,8 +70,8 @@ class Agglomerate(Reduction):
 
     anchored: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {
-        "fragments": Layer("uint64", 0, "segmentation", blockwise=True, around="faces"),
-        "affinity": Layer("uint8", 3, "affinity", around="nothing"),
+        "fragments": Layer("uint64", 0, "segmentation", blockwise=True, halo_region="faces"),
+        "affinity": Layer("uint8", 3, "affinity", halo_region="nothing"),
     }
 
     threshold: Score | tuple[Score, ...]
@@ -110,8 +124,8 @@ class Agglomerate(Reduction):
         seams = self._one_each(SEAMS) if self.horizon else ()
         return ("link", *joins, "merge", *small, *seams)
 
-    def reads(self, sweep: Pass) -> frozenset[str]:
-        first = sweep.kind == "leaf" and not sweep.previous
+    def reads(self, phase: Phase) -> frozenset[str]:
+        first = phase.kind == "leaf" and not phase.previous
         return frozenset(self.inputs()) if first else frozenset()
 
     def memory(self, shape: Triple) -> int:
@@ -120,16 +134,16 @@ class Agglomerate(Reduction):
     def node_memory(self, shape: Triple) -> int:
         return node_bytes(shape, len(self.thresholds), self.join_rounds > 0)
 
-    def pass_memory(self, sweep: Pass, shape: Triple) -> int:
+    def phase_memory(self, phase: Phase, shape: Triple) -> int:
         if self.horizon is None:
             return self.node_memory(shape)
         inside = [min(side, far) for side, far in zip(shape, zyx(self.horizon), strict=True)]
-        if sweep.below is None or list(shape) == inside:
+        if phase.below is None or list(shape) == inside:
             return self.node_memory(shape)
-        return plane_bytes(most_open(sweep.below, shape), self.min_size > 0)
+        return plane_bytes(most_open(phase.below, shape), self.min_size > 0)
 
-    def node_effort(self, sweep: Pass, shape: Triple, open: float) -> float:
-        return node_effort("split" if sweep.kind == "split" else _kind(sweep.round), shape, open)
+    def node_effort(self, phase: Phase, shape: Triple, open: float) -> float:
+        return node_effort("split" if phase.kind == "split" else _kind(phase.round), shape, open)
 
     def check(self, grid: BlockGrid) -> list[str]:
         if self.horizon is None:
@@ -150,13 +164,13 @@ class Agglomerate(Reduction):
         above = _kind(round) == SEAMS
         return tuple(grids[:-1]) + pyramid(grids[-1]) if above else tuple(grids)
 
-    def beside(self, block: Block, round: str) -> Sequence[Triple]:
+    def neighbour_records(self, block: Block, round: str) -> Sequence[Triple]:
         if _kind(round) != SEAMS:
             return ()
         _, far = inner_faces(block.write, block.bounds, self._horizon)
         return [before for axis, before in enumerate(BEFORE) if far >> (2 * axis) & 1]
 
-    def onto(self, round: str) -> str:
+    def base_round(self, round: str) -> str:
         """Most of the graph is in the first record: `link` joins few, nor do later thresholds."""
         at_each = [name for name in self.rounds if _kind(name) in AT_EACH]
         if round in at_each[1:]:
@@ -167,12 +181,12 @@ class Agglomerate(Reduction):
         self,
         block: Block,
         round: str,
-        previous: Previous | None,
+        previous: PreviousRound | None,
         *,
         fragments: np.ndarray | None,
         affinity: np.ndarray | None,
         links: Record | None,
-    ) -> Up:
+    ) -> NodeOutput:
         near, far = inner_faces(block.write, block.bounds, self._horizon)
         kind, cuts, before = _kind(round), None, None
         if previous is None:
@@ -197,16 +211,16 @@ class Agglomerate(Reduction):
         passed = with_box(step.passed.record(), block.write)
         if cuts is not None:
             kept = cuts.joined(self._column(round), step.component)
-            return Up(passed, kept.names() if self.onto(round) else kept.record())
+            return NodeOutput(passed, kept.names() if self.base_round(round) else kept.record())
         if step.cuts is not None:
-            return Up(passed, Cuts(graph, step.cuts).contracted().record())
-        if self.onto(round):
+            return NodeOutput(passed, ThresholdLabels(graph, step.cuts).contracted().record())
+        if self.base_round(round):
             assert before is not None
             node = np.searchsorted(graph.id, before.component)
-            return Up(passed, {"component": step.component[node]})
-        return Up(passed, replace(graph, component=step.component).record())
+            return NodeOutput(passed, {"component": step.component[node]})
+        return NodeOutput(passed, replace(graph, component=step.component).record())
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
         if any("key" in child for child in children):
             return self._sewn(block, round, children)
         parts = [(BlockGraph.from_record(child), box_of(child)) for child in children]
@@ -215,7 +229,7 @@ class Agglomerate(Reduction):
         names = step.component if step.cuts is None else step.cuts
         after = [names[nodes].ravel() for nodes in gathered.stands]
         passed = with_box(step.passed.record(), block.write)
-        return Up(passed, _handed_down(gathered.passed, after))
+        return NodeOutput(passed, _handed_down(gathered.passed, after))
 
     def split(
         self, block: Block, round: str, kept: Record, received: Record | None
@@ -227,8 +241,8 @@ class Agglomerate(Reduction):
         parts = zip(np.split(before, ends), np.split(after, ends), strict=True)
         return [Renaming.between(old, new).record() for old, new in parts]
 
-    def finish(self, block: Block, previous: Previous) -> dict[str, np.ndarray | Record]:
-        cuts = Cuts.settled(previous.kept, previous.received, len(self.thresholds))
+    def finish(self, block: Block, previous: PreviousRound) -> dict[str, np.ndarray | Record]:
+        cuts = ThresholdLabels.settled(previous.kept, previous.received, len(self.thresholds))
         segments = cuts.labels[cuts.graph.piece_node].T
         columns = zip(self._segments, segments, strict=True)
         return {"table": {"piece": cuts.graph.piece, **dict(columns)}}
@@ -255,29 +269,29 @@ class Agglomerate(Reduction):
         number = round.removeprefix(_kind(round))
         return int(number) - 1 if number else 0
 
-    def _cuts(self, previous: Previous) -> Cuts:
+    def _cuts(self, previous: PreviousRound) -> ThresholdLabels:
         """The segments of a block at each threshold, on the graph of those at the highest."""
-        cuts = Cuts.settled(previous.kept, previous.received, len(self.thresholds))
+        cuts = ThresholdLabels.settled(previous.kept, previous.received, len(self.thresholds))
         return cuts.contracted() if cuts.column < 0 else cuts
 
-    def _named_beyond(self, graph: BlockGraph, previous: Previous, column: int) -> BlockGraph:
+    def _named_beyond(self, graph: BlockGraph, previous: PreviousRound, column: int) -> BlockGraph:
         """The graph with the segments, at a threshold, of the blocks behind its low planes."""
         for axis, before in enumerate(BEFORE):
-            if before in previous.beside:
-                other = previous.beside[before]
-                cuts = Cuts.settled(other.kept, other.received, len(self.thresholds))
+            if before in previous.neighbour_records:
+                other = previous.neighbour_records[before]
+                cuts = ThresholdLabels.settled(other.kept, other.received, len(self.thresholds))
                 at_plane = (cuts.graph.piece_faces >> (2 * axis + 1)) & 1 == 1
                 segment = cuts.labels[cuts.graph.piece_node[at_plane], column]
                 graph = name_beyond(graph, axis, cuts.graph.piece[at_plane], segment)
         return graph
 
-    def _sewn(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+    def _sewn(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
         """A node that is made of whole boxes."""
         threshold = self.thresholds[self._column(round)]
         parts = [(seams_of(child, threshold), box_of(child)) for child in children]
         joined = sew_nodes(parts, block.write)
         passed = with_box(joined.passed.record(), block.write)
-        return Up(passed, _handed_down(joined.before, joined.after))
+        return NodeOutput(passed, _handed_down(joined.before, joined.after))
 
     def _step(self, round: str, graph: BlockGraph, block: Block) -> Step:
         kind = _kind(round)
@@ -289,7 +303,7 @@ class Agglomerate(Reduction):
             return merge_down(graph, self.min_size_score, self.min_size)
         if kind == SEAMS:
             near, _ = inner_faces(block.write, block.bounds, self._horizon)
-            return sew(graph, self.thresholds[self._column(round)], whole=near == 0)
+            return join_across_planes(graph, self.thresholds[self._column(round)], whole=near == 0)
         return join_best(graph, self.join_score)
 
 
@@ -307,7 +321,7 @@ def _handed_down(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> R
     }
 
 
-def _settled(previous: Previous) -> BlockGraph:
+def _settled(previous: PreviousRound) -> BlockGraph:
     """The block's graph of the round before with what came of its nodes in the end."""
     graph = BlockGraph.from_record(previous.kept)
     renaming = Renaming.from_record(previous.received)

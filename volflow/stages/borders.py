@@ -27,9 +27,9 @@ class Borders(Stage):
     """
 
     wants: ClassVar[dict[str, Layer]] = {
-        "segments": Layer(kind="segmentation", channels=0, around="faces"),
-        "affinity": Layer("uint8", 3, "affinity", around="after"),
-        "em": Layer(channels=0, kind="image", around="faces"),
+        "segments": Layer(kind="segmentation", channels=0, halo_region="faces"),
+        "affinity": Layer("uint8", 3, "affinity", halo_region="after"),
+        "em": Layer(channels=0, kind="image", halo_region="faces"),
     }
 
     brightness: Annotated[float, Field(ge=-1000, le=1000)] = 12.0

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Columns, Layer, Previous, Record, Reduction, Up
+from volflow.core.stage import Columns, Layer, NodeOutput, PreviousRound, Record, Reduction
 from volflow.predict.intensity import (
     intensity_histogram,
     intensity_quantiles,
@@ -63,18 +63,18 @@ class Intensity(Reduction):
         self,
         block: Block,
         round: str,
-        previous: Previous | None,
+        previous: PreviousRound | None,
         *,
         em: np.ndarray,
         mask: np.ndarray | None = None,
-    ) -> Up:
+    ) -> NodeOutput:
         found = _sparse(intensity_histogram(em if mask is None else em[..., mask]))
-        return Up(found, found if block.write == block.bounds else {})
+        return NodeOutput(found, found if block.write == block.bounds else {})
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
         found = _sparse(_total(children))
         kept = found if block.write == block.bounds else {}
-        return Up(found, {**kept, "children": np.array([len(children)])})
+        return NodeOutput(found, {**kept, "children": np.array([len(children)])})
 
     def split(
         self, block: Block, round: str, kept: Record, received: Record | None
@@ -82,7 +82,7 @@ class Intensity(Reduction):
         told = self._quantiles(kept) if received is None else received
         return [told] * int(kept["children"][0])
 
-    def finish(self, block: Block, previous: Previous) -> dict[str, np.ndarray | Record]:
+    def finish(self, block: Block, previous: PreviousRound) -> dict[str, np.ndarray | Record]:
         received = previous.received
         return {"intensity": self._quantiles(previous.kept) if received is None else received}
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Columns, Layer, Pass, Previous, Record, Reduction, Up
+from volflow.core.stage import Columns, Layer, NodeOutput, Phase, PreviousRound, Record, Reduction
 from volflow.segment.agglomeration.block_graph import block_graph, unpack_links
 from volflow.segment.agglomeration.graph_tables import (
     BlockGraph,
@@ -40,8 +40,8 @@ class Objects(Reduction):
 
     anchored: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {
-        "fragments": Layer("uint64", 0, "segmentation", blockwise=True, around="faces"),
-        "affinity": Layer("uint8", 3, "affinity", around="nothing"),
+        "fragments": Layer("uint64", 0, "segmentation", blockwise=True, halo_region="faces"),
+        "affinity": Layer("uint8", 3, "affinity", halo_region="nothing"),
     }
 
     min_size: Annotated[int, Field(ge=1)] = 128
@@ -68,8 +68,8 @@ class Objects(Reduction):
     def rounds(self) -> tuple[str, ...]:
         return ("link", "grow", "drop")
 
-    def reads(self, sweep: Pass) -> frozenset[str]:
-        first = sweep.kind == "leaf" and not sweep.previous
+    def reads(self, phase: Phase) -> frozenset[str]:
+        first = phase.kind == "leaf" and not phase.previous
         return frozenset(self.inputs()) if first else frozenset()
 
     def memory(self, shape: Triple) -> int:
@@ -82,12 +82,12 @@ class Objects(Reduction):
         self,
         block: Block,
         round: str,
-        previous: Previous | None,
+        previous: PreviousRound | None,
         *,
         fragments: np.ndarray | None,
         affinity: np.ndarray | None,
         links: Record | None,
-    ) -> Up:
+    ) -> NodeOutput:
         near, _ = inner_faces(block.write, block.bounds)
         if previous is None:
             assert fragments is not None
@@ -107,22 +107,22 @@ class Objects(Reduction):
             step = self._step(round, links_only(seen) if round == "link" else seen)
             component, passed = step.component, step.passed.record()
         kept = replace(graph, component=component).record()
-        return Up(with_box(passed, block.write), {**kept, "voxels": voxels})
+        return NodeOutput(with_box(passed, block.write), {**kept, "voxels": voxels})
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
+    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
         if round == "drop":
             parts = [(Census.from_record(child), box_of(child)) for child in children]
             census = pooled_census(parts, block.write)
             up = self._dropped(census, children)
             ids = [part.id for part, _ in parts]
             after = [up.kept["names"][np.searchsorted(census.id, own)] for own in ids]
-            return Up(with_box(up.passed, block.write), _handed_down(ids, after))
+            return NodeOutput(with_box(up.passed, block.write), _handed_down(ids, after))
         graphs = [(BlockGraph.from_record(child), box_of(child)) for child in children]
         gathered = gather(graphs, block.write, block.bounds)
         step = self._step(round, gathered.graph)
         after = [step.component[nodes] for nodes in gathered.stands]
         kept = _handed_down(gathered.passed, after)
-        return Up(with_box(step.passed.record(), block.write), kept)
+        return NodeOutput(with_box(step.passed.record(), block.write), kept)
 
     def split(
         self, block: Block, round: str, kept: Record, received: Record | None
@@ -132,7 +132,7 @@ class Objects(Reduction):
         parts = zip(np.split(kept["before"], ends), np.split(after, ends), strict=True)
         return [Renaming.between(old, new).record() for old, new in parts]
 
-    def finish(self, block: Block, previous: Previous) -> dict[str, np.ndarray | Record]:
+    def finish(self, block: Block, previous: PreviousRound) -> dict[str, np.ndarray | Record]:
         graph = _settled(previous)
         return {"table": {"piece": graph.piece, "segment": graph.component[graph.piece_node]}}
 
@@ -145,13 +145,13 @@ class Objects(Reduction):
             return link_pieces(graph)
         return merge_down(graph, self.grow, self.min_core)
 
-    def _dropped(self, census: Census, children: Sequence[Record]) -> Up:
+    def _dropped(self, census: Census, children: Sequence[Record]) -> NodeOutput:
         """What is passed up of a census, and what each of its objects is called from now on."""
         names = census.names(self.min_size, self.min_core)
         whole = census.faces == 0
         counted = np.array([(whole & (names > 0)).sum(), (whole & (names == 0)).sum()], np.int64)
         counted += sum((child["counted"] for child in children), np.zeros(2, np.int64))
-        return Up({**census.waiting().record(), "counted": counted}, {"names": names})
+        return NodeOutput({**census.waiting().record(), "counted": counted}, {"names": names})
 
 
 def _sized_by_cores(graph: BlockGraph, fragments: np.ndarray, affinity: np.ndarray) -> BlockGraph:
@@ -162,7 +162,7 @@ def _sized_by_cores(graph: BlockGraph, fragments: np.ndarray, affinity: np.ndarr
     return replace(graph, size=size)
 
 
-def _settled(previous: Previous) -> BlockGraph:
+def _settled(previous: PreviousRound) -> BlockGraph:
     """The block's graph of the round before with what came of its nodes in the end."""
     graph = BlockGraph.from_record(previous.kept)
     return replace(graph, component=Renaming.from_record(previous.received)(graph.component))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
-from volflow.checkpoints.find import Foreign, FoundNetwork, find_network
+from volflow.checkpoints.find import DeclaredNetwork, FoundNetwork, find_network
 from volflow.checkpoints.header import Header, Sides
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, zyx
 from volflow.core.stage import Layer, Record, Stage
@@ -54,7 +54,7 @@ class Predict(Stage):
     """Name of a shipped network, path of a checkpoint, or `module:Class` of one of your own."""
     weights: str | None = None
     """Of a network of your own: a safetensors file of its `state_dict()`."""
-    network: Foreign | None = None
+    network: DeclaredNetwork | None = None
     """Of a network of your own: what a checkpoint of ours says itself."""
     heads: tuple[str, ...] = ()
     """Heads of the network to write, each as the volume of its name; of one with the three

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, BlockGrid, Triple
-from volflow.core.stage import Columns, Layer, Pass, Stage
+from volflow.core.stage import Columns, Layer, Phase, Stage
 from volflow.segment.pyramid import pooled_image, pooled_labels
 
 Factor = Annotated[int, Field(ge=1, le=2)]
@@ -65,13 +65,13 @@ class Pyramid(Stage):
             wrong.append(f"factors: {len(self.factors)} given for {self.levels} levels")
         return wrong
 
-    def passes(self, grid: BlockGrid) -> tuple[Pass, ...]:
+    def phases(self, grid: BlockGrid) -> tuple[Phase, ...]:
         found = []
         bounds = grid.bounds
         for level, factor in enumerate(self.scales(grid), 1):
             bounds = bounds.zoom_out(factor)
             found.append(
-                Pass(
+                Phase(
                     f"scale.{level}",
                     "map",
                     BlockGrid(bounds, grid.shape),

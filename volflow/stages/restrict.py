@@ -19,8 +19,8 @@ class Restrict(Stage):
     """
 
     wants: ClassVar[dict[str, Layer]] = {
-        "affinity": Layer("uint8", 3, "affinity", around="nothing"),
-        "foreground": Layer("uint8", 0, around="before"),
+        "affinity": Layer("uint8", 3, "affinity", halo_region="nothing"),
+        "foreground": Layer("uint8", 0, halo_region="before"),
     }
 
     least: Annotated[float, Field(ge=0, le=1)] = 0.5

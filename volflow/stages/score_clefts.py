@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Layer, Previous, Record, Reduction, Up
+from volflow.core.stage import Layer, NodeOutput, PreviousRound, Record, Reduction
 from volflow.metrics.detections.clefts import (
     CLEFT_DISTANCE,
     Clefts,
@@ -71,18 +71,18 @@ class ScoreClefts(Limited, Reduction):
         self,
         block: Block,
         round: str,
-        previous: Previous | None,
+        previous: PreviousRound | None,
         *,
         found_clefts: np.ndarray,
         true_clefts: np.ndarray,
         mask: np.ndarray | None = None,
-    ) -> Up:
+    ) -> NodeOutput:
         met = tally(true_clefts, found_clefts, mask, block.write.start, unlabelled=True).record()
         some = (met["truth"] != 0) | (met["segment"] != 0)
-        return Up({name: column[some] for name, column in met.items()}, {})
+        return NodeOutput({name: column[some] for name, column in met.items()}, {})
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
-        return Up(_together(children), {})
+    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
+        return NodeOutput(_together(children), {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         met = _together(roots)

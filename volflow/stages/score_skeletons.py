@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Triple, zyx
-from volflow.core.stage import Layer, Previous, Record, Reduction, Up
+from volflow.core.stage import Layer, NodeOutput, PreviousRound, Record, Reduction
 from volflow.metrics.limits import Limited
 from volflow.metrics.skeletons.berl import Charge, Veto
 from volflow.metrics.skeletons.node_tables import (
@@ -91,14 +91,14 @@ class ScoreSkeletons(Limited, Reduction):
         self,
         block: Block,
         round: str,
-        previous: Previous | None,
+        previous: PreviousRound | None,
         *,
         segmentation: np.ndarray,
         skeletons: Record,
         mito: np.ndarray | None = None,
         clefts: np.ndarray | None = None,
         nuclei: np.ndarray | None = None,
-    ) -> Up:
+    ) -> NodeOutput:
         own = skeletons["own"]
         at = tuple(skeletons["voxel"][own].T)
         seen = ~skeletons["outside"][own]
@@ -123,10 +123,10 @@ class ScoreSkeletons(Limited, Reduction):
         if nuclei is not None:
             found["node_nucleus"] = np.where(seen, nuclei[at], 0).astype("uint64")
             found |= nuclei_sums(nuclei, block.write)
-        return Up(found, {})
+        return NodeOutput(found, {})
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> Up:
-        return Up(joined(children), {})
+    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
+        return NodeOutput(joined(children), {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         table = NodeTable.of(joined(roots))

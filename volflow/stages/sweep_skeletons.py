@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from volflow.core.geometry import Block
-from volflow.core.stage import Columns, Layer, Previous, Record, Up
+from volflow.core.stage import Columns, Layer, NodeOutput, PreviousRound, Record
 from volflow.segment.agglomeration.thresholds import not_many, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
 from volflow.stages.score_skeletons import ScoreSkeletons
@@ -38,7 +38,7 @@ class SweepSkeletons(ScoreSkeletons):
         self,
         block: Block,
         round: str,
-        previous: Previous | None,
+        previous: PreviousRound | None,
         *,
         fragments: np.ndarray,
         table: Record,
@@ -46,7 +46,7 @@ class SweepSkeletons(ScoreSkeletons):
         mito: np.ndarray | None = None,
         clefts: np.ndarray | None = None,
         nuclei: np.ndarray | None = None,
-    ) -> Up:
+    ) -> NodeOutput:
         found = super().leaf(
             block,
             round,
@@ -64,7 +64,7 @@ class SweepSkeletons(ScoreSkeletons):
             )
             for threshold in thresholds_of(table)
         }
-        return Up({**found.passed, **labels}, {})
+        return NodeOutput({**found.passed, **labels}, {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         names = [name for name in roots[0] if name.startswith(LABEL)]

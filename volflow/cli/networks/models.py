@@ -71,10 +71,10 @@ def models(name: str | None, as_json: bool) -> None:
 
 def _shipped() -> tuple[list[Model], list[str]]:
     """The shipped networks that can be read, and what is wrong with the others."""
-    from volflow.checkpoints.find import shipped_networks
+    from volflow.checkpoints.find import bundled_networks
 
     here, wrong = [], []
-    for name, path in shipped_networks().items():
+    for name, path in bundled_networks().items():
         try:
             here.append(_read(name, path))
         except Exception as error:  # one that is damaged hides no other

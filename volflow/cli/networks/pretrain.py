@@ -27,7 +27,7 @@ def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
     encoder.safetensors, lies in its folder `out`: a training begins with it where its file says
     `start_encoder`.
     """
-    from volflow.config.bundled import find_shipped
+    from volflow.config.bundled import find_bundled
 
     try:
         import torch  # noqa: F401  # the message below is better than what a module would say
@@ -36,7 +36,7 @@ def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
     from volflow.train.config.pretraining import load_pretraining
     from volflow.train.data.images import image_refusals
 
-    path = find_shipped(config, "pipelines/pretrain", "pretraining file")
+    path = find_bundled(config, "pipelines/pretrain", "pretraining file")
     wanted = load_pretraining(path, overrides)
     wrong = image_refusals(wanted)
     if wrong:

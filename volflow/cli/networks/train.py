@@ -32,7 +32,7 @@ def train(config: str, overrides: tuple[str, ...], check: bool, export: str | No
     training that was interrupted goes on when it is started again; the best checkpoint by
     validation, best.safetensors, and a picture of it beside the truth lie in its folder `out`.
     """
-    from volflow.config.bundled import find_shipped
+    from volflow.config.bundled import find_bundled
     from volflow.train.config.training import load
 
     try:
@@ -41,7 +41,7 @@ def train(config: str, overrides: tuple[str, ...], check: bool, export: str | No
         raise PlanError(f"training needs torch, which cannot be imported: {error}") from error
     from volflow.train.data.sources import refusals
 
-    path = find_shipped(config, "pipelines/train", "training file")
+    path = find_bundled(config, "pipelines/train", "training file")
     training = load(path, overrides)
     wrong = refusals(training)
     if wrong:

@@ -111,7 +111,7 @@ class Pairing:
 
 
 def read_tables(
-    asked: PartnerTables, has_truth: bool, mistakes: list[str]
+    asked: PartnerTables, has_truth: bool, problems: list[str]
 ) -> tuple[PartnerTable, PartnerTable] | None:
     """The found and the true table; None, and why, where they cannot be compared.
 
@@ -128,22 +128,22 @@ def read_tables(
         try:
             tables.append(read_partners(getattr(asked, side)))
         except (StorageError, OSError) as error:
-            mistakes.append(f"{option}: {error}")
+            problems.append(f"{option}: {error}")
     if len(tables) < len(OPTIONS):
         return None
     found, truth = tables
     if not len(truth):
-        mistakes.append(f"--true-partners {asked.truth}: it holds no partners to be found")
+        problems.append(f"--true-partners {asked.truth}: it holds no partners to be found")
     if (found.neurons is None) != (truth.neurons is None) and not has_truth:
         without = "--partners" if found.neurons is None else "--true-partners"
-        mistakes.append(
+        problems.append(
             f"{without} tells no neurons and the other table does: give --truth, in which they are "
             f"looked up, or take the columns away"
         )
     return found, truth
 
 
-def open_labels(pipeline: Pipeline, mistakes: list[str]) -> Volume | None:
+def open_labels(pipeline: Pipeline, problems: list[str]) -> Volume | None:
     """The volume `truth` of a pipeline, if it has one and it can be opened and looked up in."""
     spec = pipeline.volumes.get("truth")
     if spec is None:
@@ -151,10 +151,10 @@ def open_labels(pipeline: Pipeline, mistakes: list[str]) -> Volume | None:
     try:
         volume = Volume.open(spec)
     except (VolflowError, ValueError, OSError) as error:
-        mistakes.append(f"--truth {spec.path}: cannot be opened: {error}")
+        problems.append(f"--truth {spec.path}: cannot be opened: {error}")
         return None
     if volume.channels or volume.dtype.kind not in "ui":
-        mistakes.append(
+        problems.append(
             f"--truth {spec.path}: wanted labels; got {volume.dtype} with {volume.channels} "
             f"channels"
         )
@@ -183,7 +183,7 @@ def make_pairing(
     volumes: Mapping[str, str],
     pipeline: Pipeline | None,
     plan: Plan | None,
-    mistakes: list[str],
+    problems: list[str],
 ) -> Pairing | None:
     """Tables read and checked against the volumes; None, and why, where they cannot be compared.
 
@@ -199,10 +199,10 @@ def make_pairing(
     mistakes : list of str
         Is added to.
     """
-    tables = read_tables(asked, "truth" in volumes, mistakes)
-    if tables is None or pipeline is None or mistakes:
+    tables = read_tables(asked, "truth" in volumes, problems)
+    if tables is None or pipeline is None or problems:
         return None
-    labels = open_labels(pipeline, mistakes)
+    labels = open_labels(pipeline, problems)
     bounds, resolution = None, NOWHERE
     if plan is not None:
         bounds, resolution = plan.bounds, plan.resolution
@@ -210,7 +210,7 @@ def make_pairing(
         bounds = Box.parse(pipeline.bounds) if pipeline.bounds else labels.bounds
         known = pipeline.resolution or labels.resolution
         if known is None:
-            mistakes.append(
+            problems.append(
                 f"--truth {labels.address} does not say how large its voxels are: give "
                 f"--set volumes.truth.resolution=[z,y,x], in nm"
             )
@@ -220,5 +220,5 @@ def make_pairing(
         whole = bounds if labels is None else labels.bounds
         placed = zip(OPTIONS.values(), tables, strict=True)
         told = [misplaced(table, option, whole, resolution) for option, table in placed]
-        mistakes += filter(None, told)
-    return None if mistakes else Pairing(*tables, asked.distance, labels, bounds, resolution)
+        problems += filter(None, told)
+    return None if problems else Pairing(*tables, asked.distance, labels, bounds, resolution)

@@ -75,26 +75,26 @@ def make_pipeline(request: Request, run: str) -> tuple[Pipeline, list[str]]:
     PlanError
         If the pipeline cannot even be put together; with all mistakes known by then.
     """
-    mistakes = [*_combinations(request), *_unwritable(request.out)]
-    limits = _limits(request, mistakes)
+    problems = [*_combinations(request), *_unwritable(request.out)]
+    limits = _limits(request, problems)
     document = _document(request, run, limits)
     try:
         pipeline = from_dict(document, request.overrides, request.bounds)
     except PlanError as error:
-        raise PlanError(*mistakes, *error.mistakes) from error
-    opened = _opened(pipeline, mistakes)
-    _same_resolution(opened, mistakes)
-    _tell_resolution(document, pipeline, opened, mistakes)
+        raise PlanError(*problems, *error.problems) from error
+    opened = _opened(pipeline, problems)
+    _same_resolution(opened, problems)
+    _tell_resolution(document, pipeline, opened, problems)
     pair = next((NEEDED[name] for name in (VOXELS, CLEFTS) if name in request.steps), ())
     bounds = request.bounds
     if pipeline.bounds is None and pair and set(pair) <= set(opened):
-        box = _common_bounds(pair, opened, mistakes)
+        box = _common_bounds(pair, opened, problems)
         bounds = str(box) if box else None
     pipeline = from_dict(document, request.overrides, bounds)
     complete = all(name in opened for name in pipeline.volumes if name not in ("skeletons",))
-    if mistakes and (not complete or (pipeline.bounds is None and request.steps)):
-        raise PlanError(*mistakes)
-    return pipeline, mistakes
+    if problems and (not complete or (pipeline.bounds is None and request.steps)):
+        raise PlanError(*problems)
+    return pipeline, problems
 
 
 def _document(
@@ -157,7 +157,7 @@ def _holds_run(out: str) -> bool:
 
 
 def _limits(
-    request: Request, mistakes: list[str]
+    request: Request, problems: list[str]
 ) -> dict[str, dict[str, dict[str, float]]]:  # by step, then by metric: min, max
     """Limits as the steps take them."""
     found: dict[str, dict[str, dict[str, float]]] = {}
@@ -166,20 +166,20 @@ def _limits(
         parts = _LIMIT.fullmatch(text)
         number = _number(parts[3]) if parts else None
         if parts is None or number is None:
-            mistakes.append(f"--require {text!r}: wanted METRIC<=NUMBER or METRIC>=NUMBER")
+            problems.append(f"--require {text!r}: wanted METRIC<=NUMBER or METRIC>=NUMBER")
             continue
         name = parts[1]
         step = known.get(name)
         if step is None:
             near = closest(name, known)
-            mistakes.append(
+            problems.append(
                 f"--require {text!r}: there is no metric '{name}'{near} (metrics: "
                 f"{', '.join(known)})"
             )
         elif step not in request.steps:
             lacking = next(name for name in NEEDED[step] if name not in request.volumes)
             option = f"--{_option(lacking)}"
-            mistakes.append(f"--require {text!r}: '{name}' needs {option}")
+            problems.append(f"--require {text!r}: '{name}' needs {option}")
         else:
             side = "max" if parts[2] == "<=" else "min"
             found.setdefault(step, {}).setdefault(name, {})[side] = number
@@ -236,7 +236,7 @@ def _other_run(out: str) -> list[str]:
     ]
 
 
-def _opened(pipeline: Pipeline, mistakes: list[str]) -> dict[str, Volume]:
+def _opened(pipeline: Pipeline, problems: list[str]) -> dict[str, Volume]:
     """The volumes that can be opened; skeletons are the planner's."""
     found = {}
     for name, spec in pipeline.volumes.items():
@@ -244,11 +244,11 @@ def _opened(pipeline: Pipeline, mistakes: list[str]) -> dict[str, Volume]:
             continue
         try:
             if Address.parse(spec.path).format in SKELETONS:
-                mistakes.append(f"--{_option(name)} {spec.path}: these are skeletons, no volume")
+                problems.append(f"--{_option(name)} {spec.path}: these are skeletons, no volume")
                 continue
             found[name] = Volume.open(spec)
         except (VolflowError, ValueError, OSError) as error:
-            mistakes.append(f"--{_option(name)} {spec.path}: cannot be opened: {error}")
+            problems.append(f"--{_option(name)} {spec.path}: cannot be opened: {error}")
     return found
 
 
@@ -260,7 +260,7 @@ def _tell_resolution(
     document: dict[str, Any],
     pipeline: Pipeline,
     opened: Mapping[str, Volume],
-    mistakes: list[str],
+    problems: list[str],
 ) -> None:
     """Give the step that compares clefts the sides of their voxels."""
     for step in document["steps"]:
@@ -269,7 +269,7 @@ def _tell_resolution(
             continue
         known = pipeline.resolution or volume.resolution
         if known is None:
-            mistakes.append(
+            problems.append(
                 f"--found-clefts {volume.address} does not say how large its voxels are: give "
                 f"--set resolution=[z,y,x], in nm"
             )
@@ -277,13 +277,13 @@ def _tell_resolution(
             step["with"] = {"resolution": list(known), **step["with"]}
 
 
-def _same_resolution(opened: Mapping[str, Volume], mistakes: list[str]) -> None:
+def _same_resolution(opened: Mapping[str, Volume], problems: list[str]) -> None:
     """Volumes that are compared voxel by voxel have voxels of one size."""
     for (name, one), (other, two) in combinations(opened.items(), 2):
         if "em" in (name, other) or one.resolution is None or two.resolution is None:
             continue  # an image is only looked at
         if not np.allclose(one.resolution, two.resolution, rtol=1e-3):
-            mistakes.append(
+            problems.append(
                 f"--{_option(name)} {one.address} has voxels of {_nm(one)} and --{_option(other)} "
                 f"{two.address} of {_nm(two)}; another level may have the same "
                 f"(--set volumes.{other}.level=1)"
@@ -295,13 +295,13 @@ def _nm(volume: Volume) -> str:
 
 
 def _common_bounds(
-    names: tuple[str, ...], opened: Mapping[str, Volume], mistakes: list[str]
+    names: tuple[str, ...], opened: Mapping[str, Volume], problems: list[str]
 ) -> Box | None:
     """Where both volumes have voxels; None, and why, where that cannot be said."""
     one, two = (opened[name] for name in names)
     both = one.bounds.clip(two.bounds)
     if not both.size:
-        mistakes.append(
+        problems.append(
             f"{one.address} covers {one.bounds} and {two.address} covers {two.bounds}: they do "
             f"not meet"
         )
@@ -309,7 +309,7 @@ def _common_bounds(
     if one.bounds.shape != two.bounds.shape:
         for volume in (one, two):
             if volume.format in UNPLACED and volume.spec.offset is None:
-                mistakes.append(
+                problems.append(
                     f"--{_option(names[0])} {one.address} has {_sides(one)} voxels and "
                     f"--{_option(names[1])} {two.address} {_sides(two)}, and {volume.format} does "
                     f"not say where a volume lies: give --bounds, or "

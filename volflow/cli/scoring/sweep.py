@@ -43,14 +43,14 @@ def plan_sweep(run: str, volumes: Mapping[str, str], profile: Profile) -> list[P
     from volflow.engine.api import make_plan
 
     pipeline, names = _with_sweeps(run, volumes)
-    plans, mistakes = [], []
+    plans, problems = [], []
     for name in names:
         try:
             plans.append(make_plan(pipeline, profile=profile, only=name))
         except PlanError as error:
-            mistakes += [text for text in error.mistakes if text not in mistakes]
-    if mistakes:
-        raise PlanError(*(f"--sweep {run}: {text}" for text in mistakes))
+            problems += [text for text in error.problems if text not in problems]
+    if problems:
+        raise PlanError(*(f"--sweep {run}: {text}" for text in problems))
     return plans
 
 
@@ -61,7 +61,7 @@ def _with_sweeps(run: str, volumes: Mapping[str, str]) -> tuple[Pipeline, list[s
     if text is None:
         raise PlanError(f"--sweep {run}: it holds no run (it has no pipeline.yaml)")
     document = yaml.safe_load(text)
-    names, mistakes = [], []
+    names, problems = [], []
     for use, needed in SWEEPS.items():
         if needed not in volumes:
             continue
@@ -73,10 +73,10 @@ def _with_sweeps(run: str, volumes: Mapping[str, str]) -> tuple[Pipeline, list[s
             document["steps"] = [x for x in document["steps"] if x is not step] + [step]
             document["volumes"].update({f"{OURS}{n}": {"path": p} for n, p in given.items()})
         else:
-            mistakes += _others(run, document, step, given)
+            problems += _others(run, document, step, given)
         names.append(step.get("name") or use)
-    if mistakes:
-        raise PlanError(*mistakes)
+    if problems:
+        raise PlanError(*problems)
     return from_dict(document, (f"run={store.location}",)), names
 
 

@@ -107,7 +107,7 @@ def print_failures(console: Console, run: str, failures: Sequence[Failure]) -> N
     """Print failed blocks: which, why, and the command that runs each alone."""
     console.print(f"[bold red]{plural(len(failures), 'block')} failed[/]")
     for failure in failures[:IN_FULL]:
-        head = f"step {failure.step}, pass {failure.sweep}, block {index_text(failure.index)}"
+        head = f"step {failure.step}, pass {failure.phase}, block {index_text(failure.index)}"
         console.print(f"\n[red]✗[/] [bold]{escape(head)}[/]: {failure.reason}")
         for line in last_lines(failure):
             console.print(f"    {line}", markup=False, style="dim")
@@ -129,7 +129,7 @@ def last_lines(failure: Failure) -> list[str]:
 def rerun(run: str, failure: Failure) -> str:
     """The command that runs a failed block alone."""
     place = index_text(failure.index)
-    return f"volflow block {_quoted(run)} {failure.step} {place} --pass {failure.sweep}"
+    return f"volflow block {_quoted(run)} {failure.step} {place} --phase {failure.phase}"
 
 
 def _quoted(text: str) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from volflow.cli.terminal.formatting import count, duration, index_text, plural, speed
 from volflow.engine.job import Failure, Plan, PlannedStep, StepResult
-from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.observer import RunObserver
 
 PLAIN_EVERY = 10.0  # seconds between two lines of a step in a log
 REFRESH = 4  # times a second that the table is drawn
@@ -24,7 +24,7 @@ STEADY = {"speed": 14, "time": 11}  # widths that do not change with what stands
 
 
 @contextmanager
-def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
+def watching(plan: Plan, console: Console) -> Iterator[RunObserver]:
     """Whoever shows the run on this console."""
     if not console.is_terminal:
         yield Lines(console)
@@ -36,7 +36,7 @@ def watching(plan: Plan, console: Console) -> Iterator[Watcher]:
         yield board
 
 
-class Lines(Watcher):
+class Lines(RunObserver):
     """One line when a step begins and ends, one every ten seconds, one per failed block."""
 
     def __init__(self, console: Console, every: float = PLAIN_EVERY) -> None:
@@ -56,15 +56,15 @@ class Lines(Watcher):
         self.pace, self.under_way = Pace(), result
         self.due = time.monotonic() + self.every
 
-    def progress(self, step: PlannedStep, result: StepResult, sweep: str) -> None:
+    def progress(self, step: PlannedStep, result: StepResult, phase: str) -> None:
         if time.monotonic() < self.due:
             return
         self.due = time.monotonic() + self.every
         parts = [f"{step.name}: {_counts(result)}", speed(result.voxels, self.pace.elapsed)]
-        self.note("; ".join(part for part in (*parts, self.pace.left(result), sweep) if part))
+        self.note("; ".join(part for part in (*parts, self.pace.left(result), phase) if part))
 
     def block_failed(self, failure: Failure) -> None:
-        place = f"block {index_text(failure.index)} of pass {failure.sweep}"
+        place = f"block {index_text(failure.index)} of pass {failure.phase}"
         self.note(f"{failure.step}: {place} failed: {_first_line(failure.error)}")
 
     def stalls(self, step: str, seconds: float, under_way: Sequence[str]) -> None:
@@ -86,14 +86,14 @@ class Lines(Watcher):
         self.note("; ".join(part for part in parts if part))
 
 
-class Board(Watcher):
+class Board(RunObserver):
     """A table with a line per step, drawn over and over."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self.console = console
         self.rows = {step.name: StepResult(step.name, step.blocks) for step in plan.chosen}
         self.under_way = ""
-        self.sweep = ""
+        self.phase = ""
         self.pace = Pace()
         self.ended: set[str] = set()
 
@@ -102,13 +102,13 @@ class Board(Watcher):
 
     def step_begins(self, step: PlannedStep, result: StepResult) -> None:
         self.rows[step.name] = result
-        self.under_way, self.sweep, self.pace = step.name, "", Pace()
+        self.under_way, self.phase, self.pace = step.name, "", Pace()
 
-    def progress(self, step: PlannedStep, result: StepResult, sweep: str) -> None:
-        self.sweep = sweep if len(step.jobs) > 1 else ""
+    def progress(self, step: PlannedStep, result: StepResult, phase: str) -> None:
+        self.phase = phase if len(step.jobs) > 1 else ""
 
     def block_failed(self, failure: Failure) -> None:
-        place = f"{failure.step} {index_text(failure.index)} ({failure.sweep})"
+        place = f"{failure.step} {index_text(failure.index)} ({failure.phase})"
         self.console.print(f"[red]✗[/] {escape(place)}  {escape(_first_line(failure.error))}")
 
     def stalls(self, step: str, seconds: float, under_way: Sequence[str]) -> None:
@@ -122,7 +122,7 @@ class Board(Watcher):
             self.note(f"{plural(len(lost), 'worker')} lost: {', '.join(lost)}")
 
     def step_ends(self, step: PlannedStep, result: StepResult) -> None:
-        self.under_way, self.sweep = "", ""
+        self.under_way, self.phase = "", ""
         self.ended.add(step.name)
 
     def table(self) -> Table:
@@ -149,7 +149,7 @@ class Board(Watcher):
             return ["[dim]·[/]", f"[dim]{escape(name)}[/]", *[""] * wide, f"[dim]{total}[/]"]
         if name == self.under_way:
             mark, seconds = "[cyan]▸[/]", self.pace.elapsed
-            when, remark = self.pace.left(result) or duration(seconds), self.sweep
+            when, remark = self.pace.left(result) or duration(seconds), self.phase
         else:
             mark, seconds = "[green]✓[/]" if result.ok else "[red]✗[/]", result.seconds
             when = duration(seconds)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from volflow.core.geometry import Box
-from volflow.core.stage import Grouping, Pass, Reduction, Stage
+from volflow.core.stage import Grouping, Phase, Reduction, Stage
 from volflow.engine.estimate.subvolume import kinds
 from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.plan.planner import PROCESS
@@ -30,7 +30,7 @@ Key = tuple[str, str, str]
 
 
 @dataclass
-class Tried:
+class TrialMeasurement:
     """What the blocks of one kind of pass took, all together."""
 
     blocks: int = 0
@@ -81,7 +81,7 @@ class StepEstimate:
     """Passes that so few blocks do not have; they count as nothing."""
 
 
-def estimate(plan: Plan, step: PlannedStep, tried: dict[Key, Tried]) -> StepEstimate:
+def estimate(plan: Plan, step: PlannedStep, tried: dict[Key, TrialMeasurement]) -> StepEstimate:
     """Scale what was tried of a step to all its passes."""
     found = StepEstimate(step.name, step.pool, sum(each.blocks for each in tried.values()))
     found.start = sum(each.start for each in tried.values())
@@ -91,18 +91,18 @@ def estimate(plan: Plan, step: PlannedStep, tried: dict[Key, Tried]) -> StepEsti
     for job in step.jobs:
         known = tried.get(key_of(job))
         if known is None or not known.units:
-            found.unknown.append(job.sweep.name)
-            found.memory = max(found.memory, step.memory[job.sweep.name])
+            found.unknown.append(job.phase.name)
+            found.memory = max(found.memory, step.memory[job.phase.name])
             continue
-        all_units = units(step.stage, job.sweep, plan.bounds, plan.bounds)
+        all_units = units(step.stage, job.phase, plan.bounds, plan.bounds)
         found.work += known.seconds * all_units / known.timed
         found.cpu += known.cpu * all_units / known.timed
-        written = job.sweep.grid.bounds.size / known.written
-        by_block = job.sweep.kind in BLOCK_BY_BLOCK
+        written = job.phase.grid.bounds.size / known.written
+        by_block = job.phase.kind in BLOCK_BY_BLOCK
         if not by_block:
-            written = passed(step.stage, job.sweep, plan.bounds, plan.bounds) / known.passed
+            written = passed(step.stage, job.phase, plan.bounds, plan.bounds) / known.passed
         found.stored += known.stored * written
-        found.memory = max(found.memory, _memory(known, job, step.memory[job.sweep.name]))
+        found.memory = max(found.memory, _memory(known, job, step.memory[job.phase.name]))
     return found
 
 
@@ -118,36 +118,36 @@ def largest(plan: Plan) -> list[tuple[str, str, int]]:
 
 def key_of(job: Job) -> Key:
     """What passes of one step are alike in."""
-    return job.step, job.sweep.kind, job.sweep.round
+    return job.step, job.phase.kind, job.phase.round
 
 
-def units(stage: Stage, sweep: Pass, bounds: Box, whole: Box) -> float:
+def units(stage: Stage, phase: Phase, bounds: Box, whole: Box) -> float:
     """What the cost of a pass over bounds, a part of the whole or all of it, grows with."""
-    if sweep.kind in BLOCK_BY_BLOCK:
-        return stage.effort(sweep.grid, whole)
-    if sweep.below is None or not isinstance(stage, Reduction):
-        return passed(stage, sweep, bounds, whole)
+    if phase.kind in BLOCK_BY_BLOCK:
+        return stage.effort(phase.grid, whole)
+    if phase.below is None or not isinstance(stage, Reduction):
+        return passed(stage, phase, bounds, whole)
     return sum(
-        count * stage.node_effort(sweep, shape, open_)
-        for count, shape, open_ in kinds(sweep.below, whole)
+        count * stage.node_effort(phase, shape, open_)
+        for count, shape, open_ in kinds(phase.below, whole)
     )
 
 
-def passed(stage: Stage, sweep: Pass, bounds: Box, whole: Box) -> float:
+def passed(stage: Stage, phase: Phase, bounds: Box, whole: Box) -> float:
     """What the bytes that nodes of a pass are given, and store, grow with."""
-    if sweep.kind == "gather" and isinstance(stage, Grouping):
-        return sum(n * float(stage.node_memory(s)) for n, s, _ in kinds(sweep.grid, whole))
-    if sweep.below is None or not isinstance(stage, Reduction):
+    if phase.kind == "gather" and isinstance(stage, Grouping):
+        return sum(n * float(stage.node_memory(s)) for n, s, _ in kinds(phase.grid, whole))
+    if phase.below is None or not isinstance(stage, Reduction):
         return float(bounds.size)
     return sum(
         count * float(stage.node_memory(shape)) * (open_ if stage.anchored else 1.0)
-        for count, shape, open_ in kinds(sweep.below, whole)
+        for count, shape, open_ in kinds(phase.below, whole)
     )
 
 
-def _memory(known: Tried, job: Job, planned: int) -> int:
+def _memory(known: TrialMeasurement, job: Job, planned: int) -> int:
     """Bytes of a worker at the peak of a pass of the whole run."""
-    if job.sweep.kind in BLOCK_BY_BLOCK:
+    if job.phase.kind in BLOCK_BY_BLOCK:
         return known.rest + known.beyond
     most = planned - PROCESS
     grown = known.beyond * most / max(1, known.formula)

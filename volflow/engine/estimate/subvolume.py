@@ -35,7 +35,7 @@ class PartGrid(BlockGrid):
         return replace(BlockGrid.__getitem__(self, key), bounds=self.whole)
 
 
-class Mirrored:
+class MirroredVolume:
     """A volume over a part, read as if it covered the whole: mirrored at the faces of the part.
 
     Labels beyond the part get a bit that no label has, so that they are other ones.
@@ -78,15 +78,15 @@ def job_in(job: Job, like: Job, whole: Box) -> Job:
     Nodes are those of the whole but for the root, which has to settle what it is passed: its bounds
     are the part, as those of the root of the run are the whole.
     """
-    sweep, below = job.sweep, job.sweep.below
-    lies_in = sweep.grid.bounds if sweep.root and sweep.kind == "join" else whole
-    grid = PartGrid(sweep.grid.bounds, sweep.grid.shape, like.sweep.grid.halo, lies_in)
+    phase, below = job.phase, job.phase.below
+    lies_in = phase.grid.bounds if phase.root and phase.kind == "join" else whole
+    grid = PartGrid(phase.grid.bounds, phase.grid.shape, like.phase.grid.halo, lies_in)
     under = below and PartGrid(below.bounds, below.shape, below.halo, whole)
     sources = {
         name: replace(source, whole=whole) if isinstance(source, Source) and source.own else source
         for name, source in job.sources.items()
     }
-    return replace(job, sweep=replace(sweep, grid=grid, below=under), sources=sources)
+    return replace(job, phase=replace(phase, grid=grid, below=under), sources=sources)
 
 
 def kinds(grid: BlockGrid, whole: Box) -> list[tuple[int, Triple, float]]:

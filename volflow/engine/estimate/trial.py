@@ -25,7 +25,7 @@ from volflow.engine.driver import prepare
 from volflow.engine.estimate.scaling import (
     Key,
     StepEstimate,
-    Tried,
+    TrialMeasurement,
     estimate,
     key_of,
     passed,
@@ -44,7 +44,7 @@ KEPT_APART = ("ledger", "events")  # of a run's files; markers are few in a run 
 ENOUGH, OFTEN = 1.0, 10  # seconds of a pass that are measured, but not more often than so
 
 
-def try_out(
+def run_trial(
     plan: Plan, blocks: int = 3, note: Callable[[str], None] = lambda text: None
 ) -> list[StepEstimate]:
     """Do a few blocks of each chosen step of a plan in a scratch folder; estimate the rest.
@@ -88,7 +88,7 @@ def middle(plan: Plan, blocks: int) -> Box:
 
     They are whole ones, if the bounds hold so many.
     """
-    shapes = [step.jobs[0].sweep.grid.shape for step in plan.steps if step.jobs]
+    shapes = [step.jobs[0].phase.grid.shape for step in plan.steps if step.jobs]
     shape = zyx([max(sides) for sides in zip(*shapes, strict=True)])
     whole = [max(1, n // side) for n, side in zip(plan.bounds.shape, shape, strict=True)]
     if math.prod(whole) < blocks:  # a small volume: those at its end that are cut off, too
@@ -124,34 +124,34 @@ def _cut(plan: Plan, bounds: Box, folder: str) -> Pipeline:
     return plan.pipeline.model_copy(update={**changed, "bad_sections": bad})
 
 
-def _tried(child: Child, small: Plan, plan: Plan, step: PlannedStep) -> dict[Key, Tried]:
+def _tried(child: Child, small: Plan, plan: Plan, step: PlannedStep) -> dict[Key, TrialMeasurement]:
     """What the blocks of all passes of a step take, by kind."""
-    found: dict[Key, Tried] = {}
+    found: dict[Key, TrialMeasurement] = {}
     large = plan.step(step.name).jobs
     for job in step.jobs:
         whole = plan.bounds if step.stage.anchored else small.bounds
-        formula = step.memory[job.sweep.name] - PROCESS
+        formula = step.memory[job.phase.name] - PROCESS
         if step.stage.anchored:
             like = next(each for each in large if key_of(each) == key_of(job))
             job = job_in(job, like, whole)
-        tried = found.setdefault(key_of(job), Tried())
-        done = units(step.stage, job.sweep, small.bounds, whole)
+        tried = found.setdefault(key_of(job), TrialMeasurement())
+        done = units(step.stage, job.phase, small.bounds, whole)
         tried.units += done
-        tried.passed += passed(step.stage, job.sweep, small.bounds, whole)
-        tried.written += job.sweep.grid.bounds.size
+        tried.passed += passed(step.stage, job.phase, small.bounds, whole)
+        tried.written += job.phase.grid.bounds.size
         # The root of so few blocks settles less of what it is passed than any node of the run.
-        timed = not (job.sweep.root and job.sweep.kind == "join" and tried.timed)
+        timed = not (job.phase.root and job.phase.kind == "join" and tried.timed)
         tried.timed += done * timed
         _try(child, job, tried, formula, timed)
     return found
 
 
-def _try(child: Child, job: Job, tried: Tried, formula: int, timed: bool) -> None:
+def _try(child: Child, job: Job, tried: TrialMeasurement, formula: int, timed: bool) -> None:
     """Do the blocks of a pass, as a worker is given them, and count in what they took on average.
 
     Short passes are done again and again, as what else the machine does weighs much in them.
     """
-    count, before = len(job.sweep.grid), stored_bytes(job.run)
+    count, before = len(job.phase.grid), stored_bytes(job.run)
     first = None if tried.blocks else _done(child, job, 0, 1)
     rest = _resident(child)
     done = [_done(child, job, 0, count)]
@@ -184,7 +184,7 @@ def _done(child: Child, job: Job, start: int, stop: int) -> Outcome:
     for failure in outcome.failures:
         place = " ".join(map(str, failure.index))
         raise BlockError(
-            f"trial: step '{failure.step}', pass {failure.sweep}, block {place} failed: "
+            f"trial: step '{failure.step}', pass {failure.phase}, block {place} failed: "
             f"{failure.error}\n{failure.traceback}"
         )
     return outcome

@@ -23,7 +23,7 @@ Report = Callable[[Outcome], None]
 Range = tuple[int, int]
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Whoever does the blocks."""
 
     def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
@@ -46,14 +46,14 @@ class Crew(Protocol):
 
 
 @dataclass(frozen=True)
-class Room:
+class MachineResources:
     """What this machine, or a worker's share of it, has: cores and bytes of memory."""
 
     cores: int
     memory: int
 
     @classmethod
-    def here(cls) -> Room:
+    def here(cls) -> MachineResources:
         """The room on this machine, or in the container that this process lives in."""
         memory = psutil.virtual_memory().total
         with contextlib.suppress(OSError, ValueError):
@@ -62,7 +62,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Need:
+class PhaseRequirement:
     """What a pass needs: bytes for each of its blocks, how many there are, and which workers."""
 
     memory: int
@@ -72,7 +72,9 @@ class Need:
     """Name of the pool of the profile that does the step."""
 
 
-def crowd(room: Room, needs: Sequence[Need], workers: int | None = None) -> int:
+def worker_count(
+    room: MachineResources, needs: Sequence[PhaseRequirement], workers: int | None = None
+) -> int:
     """How many local workers there are: one per core, fewer where blocks need much memory."""
     if workers:
         return workers
@@ -84,7 +86,7 @@ def crowd(room: Room, needs: Sequence[Need], workers: int | None = None) -> int:
     return max(1, count)
 
 
-class Pieces:
+class TaskSplitter:
     """Ranges cut into pieces that take about `TASK_SECONDS`, as measured so far."""
 
     def __init__(self, todo: Sequence[Range], workers: int) -> None:
@@ -116,13 +118,13 @@ class Pieces:
         self.left -= stop - start
         return start, stop
 
-    def give_back(self, pieces: Sequence[Range]) -> None:
+    def return_ranges(self, pieces: Sequence[Range]) -> None:
         """Put ranges back that have to be done again."""
         self.todo.extend(pieces)
         self.left += sum(stop - start for start, stop in pieces)
 
 
-class Inline:
+class InProcessExecutor:
     """A plain loop in this process: the debugger's door."""
 
     def __init__(self) -> None:
@@ -130,7 +132,7 @@ class Inline:
 
     def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
         """Do the ranges one after another."""
-        pieces = Pieces(todo, 1)
+        pieces = TaskSplitter(todo, 1)
         while pieces:
             self._piece = pieces.take()
             outcome = run_range(job, *self._piece)

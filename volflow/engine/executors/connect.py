@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from volflow.engine.executors.base import Crew, Inline, Need, Room, crowd
-from volflow.engine.executors.dask import Workers
+from volflow.engine.executors.base import (
+    Executor,
+    InProcessExecutor,
+    MachineResources,
+    PhaseRequirement,
+    worker_count,
+)
+from volflow.engine.executors.dask import DaskExecutor
 from volflow.engine.executors.dask_restart import replaces_lost
 from volflow.engine.executors.local import local_cluster
 from volflow.engine.executors.profile import Profile, find_profile
-
-__all__ = ["Crew", "Need", "Room", "connect"]
 
 
 @contextlib.contextmanager
@@ -19,12 +23,12 @@ def connect(
     cluster: str | Profile,
     *,
     run: str = "",
-    needs: Sequence[Need] = (),
+    needs: Sequence[PhaseRequirement] = (),
     workers: int | None = None,
     search_path: tuple[str, ...] = (),
     timeout: float = 0.0,
     note: Callable[[str], None] = lambda text: None,
-) -> Iterator[Crew]:
+) -> Iterator[Executor]:
     """Whoever does the blocks, for as long as the context lasts.
 
     Parameters
@@ -56,31 +60,31 @@ def connect(
     profile = cluster if isinstance(cluster, Profile) else find_profile(cluster)
     workers, timeout = workers or profile.workers, timeout or profile.timeout
     if profile.kind == "none":
-        yield Inline()
+        yield InProcessExecutor()
     elif profile.kind == "local":
-        room = Room.here()
-        with local_cluster(crowd(room, needs, workers), profile.dashboard or 0) as client:
+        room = MachineResources.here()
+        with local_cluster(worker_count(room, needs, workers), profile.dashboard or 0) as client:
             note(f"dashboard {client.dashboard_link}")
             memory = room.memory * 9 // 10
             glance = replaces_lost(client.cluster)
-            yield Workers(client, search_path, timeout, memory, glance=glance)
+            yield DaskExecutor(client, search_path, timeout, memory, glance=glance)
     elif profile.kind == "cuda":
         from volflow.engine.executors.cuda import gpu_cluster
 
-        room = Room.here()
-        with gpu_cluster(profile, crowd(room, needs, workers), workers, note) as client:
+        room = MachineResources.here()
+        with gpu_cluster(profile, worker_count(room, needs, workers), workers, note) as client:
             note(f"dashboard {client.dashboard_link}")
             memory = room.memory * 9 // 10
             glance = replaces_lost(client.cluster)
-            yield Workers(client, search_path, timeout, memory, glance=glance)
+            yield DaskExecutor(client, search_path, timeout, memory, glance=glance)
     elif profile.kind == "slurm":
-        from volflow.engine.executors.slurm.pools import Pools
+        from volflow.engine.executors.slurm.pools import SlurmExecutor
 
-        with Pools(profile, run, needs, search_path, timeout, note) as pools:
+        with SlurmExecutor(profile, run, needs, search_path, timeout, note) as pools:
             yield pools
     else:
         from volflow.engine.executors.remote_scheduler import scheduler_at
 
         with scheduler_at(profile, run, note) as client:
             note(f"dashboard {client.dashboard_link}")
-            yield Workers(client, search_path, timeout, 0)
+            yield DaskExecutor(client, search_path, timeout, 0)

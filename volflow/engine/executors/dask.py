@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from volflow.engine.executors.base import Pieces, Range, Report
-from volflow.engine.executors.dask_no_recompute import do_once
+from volflow.engine.executors.base import Range, Report, TaskSplitter
+from volflow.engine.executors.dask_no_recompute import forbid_recompute
 from volflow.engine.job import Job
 from volflow.engine.worker.block_range import Outcome, contiguous, job_path, recorded_failures
 from volflow.engine.worker.child_process import Limits, run_in_child
@@ -26,7 +26,7 @@ GLANCE = 1.0  # seconds between two looks at who works
 logger = logging.getLogger(__name__)
 
 
-class Workers:
+class DaskExecutor:
     """Dask workers, each with a child process; a bounded window of tasks in flight.
 
     Parameters
@@ -58,13 +58,13 @@ class Workers:
         self.client, self.search_path = client, search_path
         self.timeout, self.memory, self.each = timeout, memory, each
         self.glance = glance
-        do_once(client)
+        forbid_recompute(client)
         self._inside: dict[Any, Range] = {}
 
     def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
         """Spread the ranges over the workers; what a lost worker left is done again."""
         count, looked = self._count(), time.monotonic()
-        pieces, payload = Pieces(todo, count), pickle.dumps(job)
+        pieces, payload = TaskSplitter(todo, count), pickle.dumps(job)
         inside = self._inside = {}
         lives: dict[int, int] = {}
         finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -122,19 +122,19 @@ class Workers:
         return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
 
     def _limits(self, count: int, job: Job) -> Limits:
-        shared = self.memory // min(count, len(job.sweep.grid))
+        shared = self.memory // min(count, len(job.phase.grid))
         return Limits(self.timeout, self.each or shared)
 
     def _submit(
         self, job: Job, payload: bytes, piece: Range, limits: Limits, lives: dict[int, int]
     ) -> Any:
-        key = (job.step, job.sweep.name, *piece, lives.get(piece[0], 0))
+        key = (job.step, job.phase.name, *piece, lives.get(piece[0], 0))
         return self.client.submit(
             run_in_child, payload, *piece, self.search_path, limits, key=key, pure=False
         )
 
     def _outcome(
-        self, job: Job, future: Any, piece: Range, pieces: Pieces, lives: dict[int, int]
+        self, job: Job, future: Any, piece: Range, pieces: TaskSplitter, lives: dict[int, int]
     ) -> Outcome:
         """The outcome of a task; if its worker was lost, what the ledger says became of it."""
         from distributed import CancelledError, KilledWorker
@@ -151,11 +151,11 @@ class Workers:
                 if lives[start] > LIVES:
                     raise StorageError(
                         f"step '{job.step}': workers were lost {LIVES} times at block "
-                        f"{job.sweep.grid.index(start)} of pass '{job.sweep.name}'; the "
+                        f"{job.phase.grid.index(start)} of pass '{job.phase.name}'; the "
                         f"workers' logs tell why. Run again to resume"
                     ) from error
             outcome.again = missing
-            pieces.give_back(missing)
+            pieces.return_ranges(missing)
         return outcome
 
 
@@ -171,7 +171,7 @@ def what_became_of(job: Job, piece: Range) -> tuple[Outcome, list[Range]]:
     """Outcome of a range by the ledger alone, and the ranges of it that nobody finished."""
     start, stop = piece
     failures = recorded_failures(job, start, stop)
-    settled = {job.sweep.grid.number(failure.index) for failure in failures}
+    settled = {job.phase.grid.number(failure.index) for failure in failures}
     done = 0
     for a, b in Ledger(job.run).done(job_path(job)):
         inside = range(max(a, start), min(b, stop))

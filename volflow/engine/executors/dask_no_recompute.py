@@ -12,7 +12,7 @@ from typing import Any
 NAME = "volflow-once"
 
 
-def do_once(client: Any) -> None:
+def forbid_recompute(client: Any) -> None:
     """Have a scheduler that lives in this process forget how a finished task was done.
 
     Parameters

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
-from volflow.config.bundled import find_shipped
+from volflow.config.bundled import find_bundled
 from volflow.config.file import read_yaml
 from volflow.config.pipeline import Name, Spec
-from volflow.config.problems import KeyPath, Mistakes, Where, closest, keys_of
+from volflow.config.problems import KeyPath, Problems, Where, closest, keys_of
 from volflow.engine.executors.units import Duration, Memory
 from volflow.errors import PlanError
 
@@ -180,7 +180,7 @@ def find_profile(
     if text == "none" or "://" in text:
         profile = checked({"cluster": text}, Where("--cluster"))
     else:
-        path = find_shipped(text, "deploy", "cluster profile")
+        path = find_bundled(text, "deploy", "cluster profile")
         profile = _read(str(path), path)
     if workers is not None and "workers" not in OF_KIND[profile.kind] and profile.kind != "none":
         raise PlanError(f"--workers {workers}: wanted for local and cuda only; got {text}")
@@ -197,13 +197,13 @@ def _read(file: str, path: Path) -> Profile:
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{file}: cannot be read: {error}") from error
     found = read_yaml(text)
-    mistakes = Mistakes(Where(file, found.lines))
-    for place, line, problem in found.mistakes:
-        mistakes.add(place, problem, line)
-    if not isinstance(found.data, dict) and not mistakes:
-        mistakes.add((), "wanted keys and values (cluster, workers, timeout)", 1)
-    mistakes.check()
-    return checked(found.data, mistakes.where)
+    problems = Problems(Where(file, found.lines))
+    for place, line, problem in found.problems:
+        problems.add(place, problem, line)
+    if not isinstance(found.data, dict) and not problems:
+        problems.add((), "wanted keys and values (cluster, workers, timeout)", 1)
+    problems.check()
+    return checked(found.data, problems.where)
 
 
 def checked(data: Mapping[str, Any], where: Where) -> Profile:
@@ -214,14 +214,14 @@ def checked(data: Mapping[str, Any], where: Where) -> Profile:
     PlanError
         With all mistakes, each with its place.
     """
-    mistakes = Mistakes(where)
+    problems = Problems(where)
     try:
         profile = Profile.model_validate(data)
     except ValidationError as error:
-        mistakes.add_validation(error, data, _keys_at)
-        raise PlanError(*mistakes.found) from error
-    _check(profile, mistakes)
-    mistakes.check()
+        problems.add_validation(error, data, _keys_at)
+        raise PlanError(*problems.found) from error
+    _check(profile, problems)
+    problems.check()
     profile._where = where
     return profile
 
@@ -231,12 +231,12 @@ def _keys_at(path: KeyPath) -> list[str]:
     return keys_of(models.get(str(path[0]), Profile) if path else Profile)
 
 
-def _check(profile: Profile, mistakes: Mistakes) -> None:
+def _check(profile: Profile, problems: Problems) -> None:
     """What no key alone has wrong."""
     kind = profile.kind
     if kind not in OF_KIND or (kind == "address" and not profile.cluster.startswith(SCHEMES)):
         known = ", ".join(KINDS)
-        mistakes.add(
+        problems.add(
             ("cluster",),
             f"there is no cluster '{profile.cluster}'{closest(profile.cluster, KINDS)} (known: "
             f"{known}, or the address of a Dask scheduler such as tls://10.0.0.5:8786)",
@@ -244,18 +244,18 @@ def _check(profile: Profile, mistakes: Mistakes) -> None:
         return
     for key in sorted(profile.model_fields_set - set(OF_KIND[kind])):
         what = "an address" if kind == "address" else f"cluster '{kind}'"
-        mistakes.add((key,), f"{what} has no such key (it has: {', '.join(OF_KIND[kind])})")
+        problems.add((key,), f"{what} has no such key (it has: {', '.join(OF_KIND[kind])})")
     if kind == "slurm" and not profile.pools:
-        mistakes.add(("pools",), "wanted at least one pool, with its memory and walltime")
+        problems.add(("pools",), "wanted at least one pool, with its memory and walltime")
     if profile.ports and profile.ports[0] > profile.ports[1]:
-        mistakes.add(("ports",), f"wanted the first port and the last; got {list(profile.ports)}")
+        problems.add(("ports",), f"wanted the first port and the last; got {list(profile.ports)}")
     for name, pool in profile.pools.items():
-        _check_pool(pool, ("pools", name), mistakes)
+        _check_pool(pool, ("pools", name), problems)
     for key, file in (profile.tls.model_dump() if profile.tls else {}).items():
         if not os.path.isfile(os.path.expanduser(file)):
-            mistakes.add(("tls", key), f"there is no file {file}")
+            problems.add(("tls", key), f"there is no file {file}")
     if kind == "address" and profile.cluster.startswith("tls://") and not profile.tls:
-        mistakes.add(("cluster",), _NO_TLS)
+        problems.add(("cluster",), _NO_TLS)
 
 
 _NO_TLS = (
@@ -264,20 +264,20 @@ _NO_TLS = (
 )
 
 
-def _check_pool(pool: Pool, base: KeyPath, mistakes: Mistakes) -> None:
+def _check_pool(pool: Pool, base: KeyPath, problems: Problems) -> None:
     if pool.life + pool.margin > pool.walltime:
-        mistakes.add(
+        problems.add(
             (*base, "lifetime"),
             f"wanted at most {pool.walltime - pool.margin} s, which leaves {pool.margin} s of the "
             f"walltime to end in; got {pool.life} s",
         )
     if pool.workers % pool.per_job:
-        mistakes.add(
+        problems.add(
             (*base, "workers"),
             f"wanted a multiple of per_job, {pool.per_job}; got {pool.workers}",
         )
     wrong = [line for line in pool.directives if not line.startswith("-")]
     for line in wrong:
-        mistakes.add((*base, "directives"), f"wanted options such as --constraint=X; got {line!r}")
+        problems.add((*base, "directives"), f"wanted options such as --constraint=X; got {line!r}")
     if pool.conda and pool.container:
-        mistakes.add((*base, "container"), "wanted a container or conda, not both")
+        problems.add((*base, "container"), "wanted a container or conda, not both")

@@ -31,7 +31,7 @@ from typing import Any
 
 from volflow import __version__
 from volflow.engine.job import Failure, Job, Plan, PlannedStep, RunResult, StepResult
-from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.worker.block_range import Outcome
 from volflow.errors import StorageError
 from volflow.io.store import Store
@@ -112,10 +112,10 @@ def _event(line: bytes) -> dict[str, Any] | None:
     return found if ours else None
 
 
-class Recorder(Watcher):
+class Recorder(RunObserver):
     """Writes what it is told into the log, and passes it on."""
 
-    def __init__(self, log: EventLog, to: Watcher) -> None:
+    def __init__(self, log: EventLog, to: RunObserver) -> None:
         self.log, self.to = log, to
         self._begun = time.monotonic()
 
@@ -144,11 +144,11 @@ class Recorder(Watcher):
         self.log.tell("step_begins", step=step.name, total=result.total, already=result.already)
         self.to.step_begins(step, result)
 
-    def progress(self, step: PlannedStep, result: StepResult, sweep: str) -> None:
-        self.to.progress(step, result, sweep)
+    def progress(self, step: PlannedStep, result: StepResult, phase: str) -> None:
+        self.to.progress(step, result, phase)
 
     def range_ends(self, job: Job, outcome: Outcome) -> None:
-        place = {"step": job.step, "pass": job.sweep.name}
+        place = {"step": job.step, "pass": job.phase.name}
         self.log.tell(
             "range",
             **place,
@@ -167,7 +167,7 @@ class Recorder(Watcher):
     def block_failed(self, failure: Failure) -> None:
         self.log.tell(
             "failed",
-            **{"step": failure.step, "pass": failure.sweep},
+            **{"step": failure.step, "pass": failure.phase},
             index=list(failure.index),
             reason=failure.reason,
             error=failure.error[:1000],

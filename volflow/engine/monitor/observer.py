@@ -8,7 +8,7 @@ from volflow.engine.job import Failure, Job, Plan, PlannedStep, RunResult, StepR
 from volflow.engine.worker.block_range import Outcome
 
 
-class Watcher:
+class RunObserver:
     """Called by the driver as a run goes on; does nothing by itself."""
 
     def run_begins(self, plan: Plan) -> None:
@@ -23,7 +23,7 @@ class Watcher:
     def step_begins(self, step: PlannedStep, result: StepResult) -> None:
         """A step starts; `result` already counts the blocks done by earlier runs."""
 
-    def progress(self, step: PlannedStep, result: StepResult, sweep: str) -> None:
+    def progress(self, step: PlannedStep, result: StepResult, phase: str) -> None:
         """More blocks of the step are done or failed; `sweep` is the pass under way."""
 
     def range_ends(self, job: Job, outcome: Outcome) -> None:

@@ -108,8 +108,8 @@ def status(run: str) -> RunStatus:
     behind = False  # a failure before: the driver does not come here
     for step in steps:
         counted = StepStatus(step["name"], 0)
-        for sweep, count in step["passes"]:
-            path = f"{step['name']}/{step['digest']}/{sweep}"
+        for phase, count in step["passes"]:
+            path = f"{step['name']}/{step['digest']}/{phase}"
             (done, seconds), failed = ledger.standing(path), ledger.failed(path)
             handed = now.get("under_way", []) if now.get("job") == path else []
             running = _open(handed, done, failed)
@@ -121,7 +121,7 @@ def status(run: str) -> RunStatus:
             counted.running += running
             counted.blocked += rest if behind else 0
             counted.seconds += seconds
-            failures += [_failure(step["name"], sweep, body) for _, body in sorted(failed.items())]
+            failures += [_failure(step["name"], phase, body) for _, body in sorted(failed.items())]
             behind = behind or bool(failed)
         reasons = Counter(each.reason for each in failures if each.step == counted.name)
         counted.causes = dict(sorted(reasons.items()))
@@ -154,7 +154,7 @@ def as_json(found: RunStatus) -> dict[str, Any]:
         "failures": [
             {
                 "step": each.step,
-                "pass": each.sweep,
+                "pass": each.phase,
                 "index": list(each.index),
                 "reason": each.reason,
                 "error": each.error,
@@ -182,7 +182,7 @@ def _open(handed: Sequence[Range], done: Sequence[Range], failed: Mapping[int, o
     return count
 
 
-def _failure(step: str, sweep: str, body: Mapping[str, Any]) -> Failure:
+def _failure(step: str, phase: str, body: Mapping[str, Any]) -> Failure:
     return Failure(
-        step, sweep, zyx(body["index"]), body["reason"], body["error"], body["traceback"]
+        step, phase, zyx(body["index"]), body["reason"], body["error"], body["traceback"]
     )

@@ -16,11 +16,11 @@ from collections import deque
 from types import FrameType, TracebackType
 from typing import Any
 
-from volflow.engine.executors.connect import Crew
+from volflow.engine.executors.base import Executor
 from volflow.engine.executors.profile import OnStall
 from volflow.engine.job import Job
 from volflow.engine.monitor.events import EventLog
-from volflow.engine.monitor.observer import Watcher
+from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.worker.block_range import Outcome, job_path
 from volflow.errors import StorageError
 from volflow.io.store import Store
@@ -60,13 +60,13 @@ class Watchdog:
     def __init__(
         self,
         run: str,
-        crew: Crew,
-        watcher: Watcher,
+        executor: Executor,
+        observer: RunObserver,
         log: EventLog,
         stall: float = 0.0,
         on_stall: OnStall = "say",
     ) -> None:
-        self.crew, self.watcher, self.log = crew, watcher, log
+        self.executor, self.observer, self.log = executor, observer, log
         self.stall, self.on_stall, self.ended = stall, on_stall, ""
         self._driver = threading.current_thread()
         self._store = Store(run)
@@ -75,7 +75,7 @@ class Watchdog:
         self._job: Job | None = None
         self._finished: deque[tuple[float, int]] = deque()
         self._known: set[str] = set()
-        self.pet()
+        self.reset_timer()
 
     def __enter__(self) -> Watchdog:
         # A shell has what it runs with `&` ignore SIGINT; the watchdog's own has to come through.
@@ -102,7 +102,7 @@ class Watchdog:
         with contextlib.suppress(StorageError):
             self._store.delete(PROGRESS)
 
-    def pet(self) -> None:
+    def reset_timer(self) -> None:
         """Something was finished, or begins: the clock starts again."""
         self._last = time.monotonic()
         self._said = self.stall
@@ -112,14 +112,14 @@ class Watchdog:
         self._job = job
         self._finished.clear()
         self._finished.append((time.monotonic(), 0))
-        self.pet()
+        self.reset_timer()
 
     def finished(self, outcome: Outcome) -> None:
         """A range came back; a lost worker's empty-handed, which leaves the next bark as late."""
         blocks = outcome.done + len(outcome.failures)
         self._finished.append((time.monotonic(), blocks))
         if blocks:
-            self.pet()
+            self.reset_timer()
         else:
             self._last = time.monotonic()
 
@@ -147,19 +147,19 @@ class Watchdog:
                 logger.debug("the watchdog could not look: %s", error)
 
     def _look(self) -> None:
-        names = set(self.crew.workers())
-        joined, lost = names - self._known, self._known - names - self.crew.dismissed()
+        names = set(self.executor.workers())
+        joined, lost = names - self._known, self._known - names - self.executor.dismissed()
         self._known = names
         if joined or lost:
-            self.watcher.workers_change(sorted(joined), sorted(lost))
-        if self.crew.waits():  # a queue is no stall; who waits in it says so
-            self.pet()
+            self.observer.workers_change(sorted(joined), sorted(lost))
+        if self.executor.waits():  # a queue is no stall; who waits in it says so
+            self.reset_timer()
         job, quiet = self._job, time.monotonic() - self._last
         if job is not None and self.stall and quiet >= self._said:
             self._said = 2 * quiet
-            self.watcher.stalls(job.step, quiet, self._places(job))
+            self.observer.stalls(job.step, quiet, self._places(job))
             if self.on_stall == "restart":
-                self.crew.restart()
+                self.executor.restart()
             elif self.on_stall == "end":
                 self._end(job, quiet)
 
@@ -178,10 +178,10 @@ class Watchdog:
 
     def _places(self, job: Job) -> list[str]:
         """What is under way, a line each; what a worker has begun comes first."""
-        held = sorted(self.crew.under_way().items(), key=lambda item: (not item[1], item[0]))
-        grid = job.sweep.grid
+        held = sorted(self.executor.under_way().items(), key=lambda item: (not item[1], item[0]))
+        grid = job.phase.grid
         lines = [
-            f"{job.step} {job.sweep.name}: blocks {start} to {stop - 1}, from "
+            f"{job.step} {job.phase.name}: blocks {start} to {stop - 1}, from "
             f"{' '.join(map(str, grid.index(start)))}: {worker or 'no worker has taken it'}"
             for (start, stop), worker in held[:SHOWN]
         ]
@@ -195,7 +195,7 @@ class Watchdog:
             body |= {
                 "step": job.step,
                 "job": job_path(job),
-                "under_way": sorted(self.crew.under_way()),
+                "under_way": sorted(self.executor.under_way()),
                 "blocks_per_second": self.speed(),
                 "quiet": time.monotonic() - self._last,
             }

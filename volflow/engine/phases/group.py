@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from volflow.core.geometry import Block
-from volflow.core.stage import Grouping, Pass, Record
+from volflow.core.stage import Grouping, Phase, Record
 from volflow.engine.job import Job
 from volflow.errors import BlockError
 from volflow.io.run.records import Records
@@ -25,25 +25,25 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 def gather(job: Job, block: Block) -> dict[str, int]:
     """Combine the rows of a node's blocks and send them to the first round's partitions."""
-    assert job.sweep.below is not None
+    assert job.phase.below is not None
     stage, records = _grouping(job), Records(job.run, f"records/{job.step}/{job.digest}/rows")
-    found = (records.read(child.index) for child in job.sweep.below.children(block))
-    rows = _combined(stage, job.sweep.round, found)
+    found = (records.read(child.index) for child in job.phase.below.children(block))
+    rows = _combined(stage, job.phase.round, found)
     sent = _send(job, stage.rounds[0], block, rows)
     return {"voxels": block.write.size, "empty": 0, **sent}
 
 
 def group(job: Job, block: Block) -> dict[str, int]:
     """Do one partition: everything sent to it, whoever sent it."""
-    stage, sweep = _grouping(job), job.sweep
-    assert sweep.below is not None
-    records = _parts(job, sweep.round, block.index[0])
-    rows = _combined(stage, sweep.round, (records.read(b.index) for b in sweep.below))
-    made = stage.group(sweep.round, rows)
-    _found(job, sweep).write(block.index, made.found)
-    if sweep.root:
+    stage, phase = _grouping(job), job.phase
+    assert phase.below is not None
+    records = _parts(job, phase.round, block.index[0])
+    rows = _combined(stage, phase.round, (records.read(b.index) for b in phase.below))
+    made = stage.group(phase.round, rows)
+    _found(job, phase).write(block.index, made.found)
+    if phase.root:
         return {"voxels": block.write.size, "empty": 0, "rows": _length(rows)}
-    sent = _send(job, stage.rounds[sweep.level + 1], block, made.rows)
+    sent = _send(job, stage.rounds[phase.level + 1], block, made.rows)
     return {"voxels": block.write.size, "empty": 0, "rows": _length(rows), **sent}
 
 
@@ -54,9 +54,9 @@ def result(jobs: Sequence[Job]) -> dict[str, Any]:
     """
     stage = _grouping(jobs[0])
     found = {
-        job.sweep.round: [_found(job, job.sweep).read(b.index) for b in job.sweep.grid]
+        job.phase.round: [_found(job, job.phase).read(b.index) for b in job.phase.grid]
         for job in jobs
-        if job.sweep.kind == "group"
+        if job.phase.kind == "group"
     }
     table = stage.table(found)
     if table:
@@ -118,17 +118,17 @@ def _length(rows: Record) -> int:
 
 def _count(job: Job) -> int:
     """Partitions of a round."""
-    if job.sweep.kind == "group":
-        return len(job.sweep.grid)
-    return _grouping(job).partitions(job.sweep.grid.bounds)
+    if job.phase.kind == "group":
+        return len(job.phase.grid)
+    return _grouping(job).partitions(job.phase.grid.bounds)
 
 
 def _parts(job: Job, round: str, number: int) -> Records:
     return Records(job.run, f"records/{job.step}/{job.digest}/parts/{round}/{number}")
 
 
-def _found(job: Job, sweep: Pass) -> Records:
-    return Records(job.run, f"records/{job.step}/{job.digest}/found/{sweep.round}")
+def _found(job: Job, phase: Phase) -> Records:
+    return Records(job.run, f"records/{job.step}/{job.digest}/found/{phase.round}")
 
 
 def _grouping(job: Job) -> Grouping:

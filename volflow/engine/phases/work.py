@@ -13,8 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Around, Columns, Grouping, Layer, Previous, Record, Reduction
-from volflow.engine.estimate.subvolume import Mirrored
+from volflow.core.stage import (
+    Columns,
+    Grouping,
+    HaloRegion,
+    Layer,
+    PreviousRound,
+    Record,
+    Reduction,
+)
+from volflow.engine.estimate.subvolume import MirroredVolume
 from volflow.engine.job import Job, RecordSource, SkeletonSource, Source, Target
 from volflow.engine.phases import group as shuffle
 from volflow.errors import BlockError
@@ -23,7 +31,7 @@ from volflow.io.run.records import Records
 from volflow.io.skeletons.placed_nodes import placed_nodes
 from volflow.io.volume import Volume, open_cached
 
-STARS: dict[str, tuple[bool, bool]] = {
+HALO_FACES: dict[str, tuple[bool, bool]] = {
     "faces": (True, True),
     "before": (True, False),
     "after": (False, True),
@@ -54,22 +62,22 @@ def run_block(job: Job, number: int, read: Callable[[int], Given] | None = None)
         Costs: `voxels`, `empty` (1 if nothing was to be done under the mask), for a reduction
         also `passed_bytes` and the length of each column it passed up.
     """
-    block = job.sweep.grid[number]
-    if job.sweep.part is not None:
+    block = job.phase.grid[number]
+    if job.phase.part is not None:
         return _map_in_parts(job, block)
-    if job.sweep.kind == "map":
+    if job.phase.kind == "map":
         return _map(job, block, read(number) if read else read_block(job, number))
-    return _WORK[job.sweep.kind](job, block)
+    return _WORK[job.phase.kind](job, block)
 
 
 def read_block(job: Job, number: int) -> Given:
     """What a block of a map reads; may be done in another thread, ahead of time."""
-    return _read(job, job.sweep.grid[number])
+    return _read(job, job.phase.grid[number])
 
 
 def _read(job: Job, block: Block) -> Given:
     mask = _mask(job, block)
-    if mask is not None and job.sweep.zoom == (1, 1, 1) and not block.crop(mask).any():
+    if mask is not None and job.phase.zoom == (1, 1, 1) and not block.crop(mask).any():
         return Given(mask, None)
     return Given(mask, _inputs(job, block))
 
@@ -91,8 +99,8 @@ def _map_in_parts(job: Job, block: Block) -> dict[str, int]:
     source = next(iter(job.sources.values()))
     assert isinstance(source, Source)
     outputs: dict[str, np.ndarray] = {}
-    for box in tiles(block.write, job.sweep.part_of(_open(source).chunk), block.write.start):
-        part = replace(block, write=box, read=box.grow(job.sweep.grid.halo))
+    for box in tiles(block.write, job.phase.part_of(_open(source).chunk), block.write.start):
+        part = replace(block, write=box, read=box.grow(job.phase.grid.halo))
         mask, arguments = _read(job, part)
         assert arguments is not None  # the mask counts at the finest scale only
         if job.stage.takes_mask():
@@ -109,12 +117,12 @@ def _map_in_parts(job: Job, block: Block) -> dict[str, int]:
 
 
 def _leaf(job: Job, block: Block) -> dict[str, int]:
-    stage, sweep = _reduction(job), job.sweep
+    stage, phase = _reduction(job), job.phase
     arguments, empty = _masked(job, block)
     previous = None
-    if sweep.previous:
-        previous = _previous(job, block.index)._replace(beside=_beside(job, block))
-    up = stage.leaf(block, sweep.round, previous, **arguments)
+    if phase.previous:
+        previous = _previous(job, block.index)._replace(neighbour_records=_beside(job, block))
+    up = stage.leaf(block, phase.round, previous, **arguments)
     _pass_up(job, block.index, up.passed, up.kept)
     return {"voxels": block.write.size, "empty": int(empty), **_passed(up.passed)}
 
@@ -143,27 +151,27 @@ def _masked(job: Job, block: Block) -> tuple[dict[str, Any], bool]:
 
 
 def _join(job: Job, block: Block) -> dict[str, int]:
-    stage, sweep = _reduction(job), job.sweep
-    records = _records(job, f"{sweep.round}.up.{sweep.level - 1}")
+    stage, phase = _reduction(job), job.phase
+    records = _records(job, f"{phase.round}.up.{phase.level - 1}")
     children = [records.read(child.index) for child in _children(job, block)]
-    up = stage.join(block, sweep.round, children)
+    up = stage.join(block, phase.round, children)
     _pass_up(job, block.index, up.passed, up.kept)
     return {"voxels": block.write.size, "empty": 0, **_passed(up.passed)}
 
 
 def _split(job: Job, block: Block) -> dict[str, int]:
-    stage, sweep = _reduction(job), job.sweep
-    kept = _records(job, f"{sweep.round}.kept.{sweep.level}").read(block.index)
+    stage, phase = _reduction(job), job.phase
+    kept = _records(job, f"{phase.round}.kept.{phase.level}").read(block.index)
     received = None
-    if not sweep.root:
-        received = _records(job, f"{sweep.round}.down.{sweep.level}").read(block.index)
+    if not phase.root:
+        received = _records(job, f"{phase.round}.down.{phase.level}").read(block.index)
     children = _children(job, block)
-    parts = stage.split(block, sweep.round, kept, received)
+    parts = stage.split(block, phase.round, kept, received)
     if len(parts) != len(children):
         raise BlockError(
             f"{type(stage).__name__}.split gave {len(parts)} records for {len(children)} children"
         )
-    records = _records(job, f"{sweep.round}.down.{sweep.level - 1}")
+    records = _records(job, f"{phase.round}.down.{phase.level - 1}")
     for child, part in zip(children, parts, strict=True):
         records.write(child.index, part)
     return {"voxels": block.write.size, "empty": 0}
@@ -191,12 +199,12 @@ _WORK: dict[str, Callable[[Job, Block], dict[str, int]]] = {
 
 def _inputs(job: Job, block: Block, blank: bool = False) -> dict[str, Any]:
     """The stage's inputs by name; those that the pass does not read are None."""
-    wanted = job.stage.reads(job.sweep)
+    wanted = job.stage.reads(job.phase)
     found: dict[str, Any] = {}
     for name, required in job.stage.inputs().items():
         source = job.sources.get(name)
-        around = _around(job, name)
-        box = (block.write if around == "nothing" else block.read).zoom_in(job.sweep.zoom)
+        halo_region = _around(job, name)
+        box = (block.write if halo_region == "nothing" else block.read).zoom_in(job.phase.zoom)
         if source is None or name not in wanted:
             if source is not None or not required:
                 found[name] = None
@@ -210,19 +218,19 @@ def _inputs(job: Job, block: Block, blank: bool = False) -> dict[str, Any]:
             volume = _open(source)
             leading = (volume.channels,) if volume.channels else ()
             found[name] = np.zeros((*leading, *box.shape), volume.dtype)
-        elif around in STARS and job.sweep.zoom == (1, 1, 1):
-            found[name] = _over_star(_open(source), block, block.star(*STARS[around]))
+        elif halo_region in HALO_FACES and job.phase.zoom == (1, 1, 1):
+            found[name] = _over_star(_open(source), block, block.star(*HALO_FACES[halo_region]))
         else:
             found[name] = _open(source).read(box)
     return found
 
 
-def _around(job: Job, name: str) -> Around:
+def _around(job: Job, name: str) -> HaloRegion:
     """How much of the halo of an input is read."""
-    return job.stage.wants.get(name, Layer()).around
+    return job.stage.wants.get(name, Layer()).halo_region
 
 
-def _over_star(volume: Volume | Mirrored, block: Block, star: Sequence[Box]) -> np.ndarray:
+def _over_star(volume: Volume | MirroredVolume, block: Block, star: Sequence[Box]) -> np.ndarray:
     """An array over the read box: what lies in some parts of it; 0 elsewhere."""
     leading = (volume.channels,) if volume.channels else ()
     found = np.zeros((*leading, *block.read.shape), volume.dtype)
@@ -238,7 +246,7 @@ def _mask(job: Job, block: Block) -> np.ndarray | None:
 
     In a pass that zooms out (a pyramid) only the bounds count: the finest scale was masked.
     """
-    zoom = job.sweep.zoom
+    zoom = job.phase.zoom
     if zoom != (1, 1, 1):
         source = next(iter(job.sources.values()))
         assert isinstance(source, Source)
@@ -271,28 +279,28 @@ def _coarse_mask(volume: Volume, zoom: Triple, box: Box) -> np.ndarray:
     return np.ascontiguousarray(allowed[box.within(coarse.zoom_in(zoom))])
 
 
-def _open(source: Source) -> Volume | Mirrored:
+def _open(source: Source) -> Volume | MirroredVolume:
     volume = open_cached(source.spec, source.own)
-    return volume if source.whole is None else Mirrored(volume, source.whole)
+    return volume if source.whole is None else MirroredVolume(volume, source.whole)
 
 
-def _previous(job: Job, index: Triple) -> Previous:
+def _previous(job: Job, index: Triple) -> PreviousRound:
     """A block's own part of the round before this pass."""
-    stage, name = _reduction(job), job.sweep.previous
+    stage, name = _reduction(job), job.phase.previous
     kept = _records(job, f"{name}.kept.0").read(index)
-    under = stage.onto(name)
+    under = stage.base_round(name)
     if under:
         kept = {**_records(job, f"{under}.kept.0").read(index), **kept}
     received = None
-    if stage.descends and len(stage.tree(name, job.sweep.grid)) > 1:
+    if stage.descends and len(stage.tree(name, job.phase.grid)) > 1:
         received = _records(job, f"{name}.down.0").read(index)
-    return Previous(kept, received)
+    return PreviousRound(kept, received)
 
 
-def _beside(job: Job, block: Block) -> dict[Triple, Previous]:
+def _beside(job: Job, block: Block) -> dict[Triple, PreviousRound]:
     """The parts of the round before that a leaf asks for, by where they lie from it."""
-    found, grid = {}, job.sweep.grid
-    for offset in _reduction(job).beside(block, job.sweep.round):
+    found, grid = {}, job.phase.grid
+    for offset in _reduction(job).neighbour_records(block, job.phase.round):
         index = block.index + offset
         if all(0 <= i < n for i, n in zip(index, grid.counts, strict=True)):
             found[offset] = _previous(job, index)
@@ -300,8 +308,8 @@ def _beside(job: Job, block: Block) -> dict[Triple, Previous]:
 
 
 def _children(job: Job, block: Block) -> list[Block]:
-    assert job.sweep.below is not None
-    return job.sweep.below.children(block)
+    assert job.phase.below is not None
+    return job.phase.below.children(block)
 
 
 def _reduction(job: Job) -> Reduction:
@@ -321,9 +329,9 @@ def _records(job: Job, name: str) -> Records:
 
 
 def _pass_up(job: Job, index: Triple, passed: Record, kept: Record) -> None:
-    sweep = job.sweep
-    _records(job, f"{sweep.round}.kept.{sweep.level}").write(index, kept)
-    _records(job, f"{sweep.round}.up.{sweep.level}").write(index, passed)
+    phase = job.phase
+    _records(job, f"{phase.round}.kept.{phase.level}").write(index, kept)
+    _records(job, f"{phase.round}.up.{phase.level}").write(index, passed)
 
 
 def _passed(record: Record) -> dict[str, int]:

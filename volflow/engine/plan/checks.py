@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
-from volflow.config.problems import Mistakes
+from volflow.config.problems import Problems
 from volflow.config.wiring import WiredStep
 from volflow.core.geometry import BlockGrid, Box, Triple, zyx
-from volflow.core.stage import Layer, Pass
+from volflow.core.stage import Layer, Phase
 from volflow.engine.job import PlannedStep, Resolution, Target
 from volflow.errors import StorageError
 from volflow.io.address import Address
@@ -51,7 +51,7 @@ def listed(values: Iterable[float]) -> str:
 
 
 def check_layer(
-    step: WiredStep, name: str, wanted: Layer, given: Layer, foreign: bool, mistakes: Mistakes
+    step: WiredStep, name: str, wanted: Layer, given: Layer, foreign: bool, problems: Problems
 ) -> None:
     """An input's type and channels against what the stage wants."""
     volume = step.inputs[name]
@@ -61,12 +61,12 @@ def check_layer(
         hint = ""
         if foreign and wanted.dtype == "uint8" and np.dtype(given.dtype).kind == "f":
             hint = f"; volumes.{volume}.scale: 255 makes uint8 of values in 0..1"
-        mistakes.add(place, f"{text} {wanted.dtype}, and it is {given.dtype}{hint}")
+        problems.add(place, f"{text} {wanted.dtype}, and it is {given.dtype}{hint}")
     elif wanted.kind == "segmentation" and np.dtype(given.dtype).kind != "u":
-        mistakes.add(place, f"{text} labels (unsigned integers), and it is {given.dtype}")
+        problems.add(place, f"{text} labels (unsigned integers), and it is {given.dtype}")
     if wanted.channels is not None and wanted.channels != given.channels:
         hint = f"; choose with volumes.{volume}.channels" if foreign and given.channels else ""
-        mistakes.add(
+        problems.add(
             place,
             f"{text} {_channels(wanted.channels)}, and it has {_channels(given.channels)}{hint}",
         )
@@ -76,9 +76,9 @@ def _channels(count: int | None) -> str:
     return f"{count} channels" if count else "no channel axis"
 
 
-def tell_blockwise(step: WiredStep, volume: str, writer: WiredStep, mistakes: Mistakes) -> None:
+def tell_blockwise(step: WiredStep, volume: str, writer: WiredStep, problems: Problems) -> None:
     """What is stored block by block is read on the same blocks."""
-    mistakes.add(
+    problems.add(
         _block_path(step),
         f"step '{step.name}' reads '{volume}' block by block as step '{writer.name}' wrote it, so "
         f"both need one block shape; got {listed(step.block)} and {listed(writer.block)}",
@@ -109,19 +109,19 @@ def check_fit(
     spec: VolumeSpec,
     grid: BlockGrid,
     chunk: Triple,
-    mistakes: Mistakes,
+    problems: Problems,
 ) -> bool:
     """Whether blocks are whole chunks, and whole shards where there are shards."""
     block, sides = grid.shape, grid.bounds.shape
     unit, what = (chunk, "chunk") if spec.shard is None else (spec.shard, "shard")
     if any(u % c for u, c in zip(unit, chunk, strict=True)):
-        mistakes.add(
+        problems.add(
             ("volumes", volume, "shard"),
             f"shard {listed(unit)} is not a multiple of the chunk {listed(chunk)}; "
             f"nearest shard that fits: {listed(nearest(unit, chunk))}",
         )
     elif any(b % u and b < side for b, u, side in zip(block, unit, sides, strict=True)):
-        mistakes.add(
+        problems.add(
             _block_path(step),
             f"step '{step.name}': block {listed(block)} is not a multiple of the {what} "
             f"{listed(unit)} of volume '{volume}', so two workers would write one {what}; "
@@ -130,7 +130,7 @@ def check_fit(
     elif spec.chunk is None and any(
         c < SLIVER < b < side for c, b, side in zip(chunk, block, sides, strict=True)
     ):
-        mistakes.add(
+        problems.add(
             _block_path(step),
             f"step '{step.name}': block {listed(block)} of volume '{volume}' falls into chunks of "
             f"{listed(chunk)}, which makes very many files; take a block whose sides have a "
@@ -152,34 +152,34 @@ def nearest(shape: Triple, unit: Triple) -> Triple:
     return zyx([max(1, (2 * s + u) // (2 * u)) * u for s, u in zip(shape, unit, strict=True)])
 
 
-def check_declared(volume: str, spec: VolumeSpec, mistakes: Mistakes) -> None:
+def check_declared(volume: str, spec: VolumeSpec, problems: Problems) -> None:
     """What is said of a volume that a step writes makes sense for one."""
     for field in READ_ONLY:
         if getattr(spec, field) != VolumeSpec.model_fields[field].default:
-            mistakes.add(
+            problems.add(
                 ("volumes", volume, field),
                 f"a step writes '{volume}', and '{field}' tells how a volume that exists is read",
             )
 
 
-def check_storable(step: WiredStep, volume: str, target: Target, mistakes: Mistakes) -> None:
+def check_storable(step: WiredStep, volume: str, target: Target, problems: Problems) -> None:
     """The format can hold the volume, and nothing foreign is in its place."""
     bounds, resolution = target.bounds, target.resolution
     reason = Volume.refusal(target.spec, target.layer, bounds, resolution, target.chunk)
     if reason:
-        declared = ("volumes", volume) in mistakes.where.lines
+        declared = ("volumes", volume) in problems.where.lines
         place = ("volumes", volume) if declared else ("steps", step.number)
-        mistakes.add(place, f"step '{step.name}' cannot write '{volume}': {reason}")
+        problems.add(place, f"step '{step.name}' cannot write '{volume}': {reason}")
 
 
 # --- what the machine gives ----------------------------------------------------------------------
 
 
 def check_memory(
-    step: WiredStep, sweeps: Sequence[Pass], needs: dict[str, int], memory: int, mistakes: Mistakes
+    step: WiredStep, sweeps: Sequence[Phase], needs: dict[str, int], memory: int, problems: Problems
 ) -> None:
     """The most that a pass of a step needs against the memory of a worker."""
-    worst = max(sweeps, key=lambda sweep: needs[sweep.name], default=None)
+    worst = max(sweeps, key=lambda phase: needs[phase.name], default=None)
     if worst is None or needs[worst.name] <= memory:
         return
     told = f"needs about {size(needs[worst.name])} in pass '{worst.name}', and a worker has"
@@ -189,7 +189,7 @@ def check_memory(
         what, advice = f"a node over {listed(worst.grid.shape)} voxels", "take smaller bounds"
     else:
         what, advice = f"a block of {listed(step.block)}", "take smaller blocks"
-    mistakes.add(_block_path(step), f"step '{step.name}': {what} {told} {size(memory)}; {advice}")
+    problems.add(_block_path(step), f"step '{step.name}': {what} {told} {size(memory)}; {advice}")
 
 
 def bytes_of(target: Target, box: Box | None = None) -> int:
@@ -198,7 +198,7 @@ def bytes_of(target: Target, box: Box | None = None) -> int:
     return (box or target.bounds).size * np.dtype(target.layer.dtype).itemsize * channels
 
 
-def check_space(run: str, steps: Sequence[PlannedStep], mistakes: Mistakes) -> None:
+def check_space(run: str, steps: Sequence[PlannedStep], problems: Problems) -> None:
     """Room on the disks that are written to, against the least that the volumes will take.
 
     A volume that is there already is not counted: its room is taken.
@@ -216,12 +216,12 @@ def check_space(run: str, steps: Sequence[PlannedStep], mistakes: Mistakes) -> N
     for device, need in needs.items():
         free = shutil.disk_usage(places[device]).free
         if need > free:
-            mistakes.add(
+            problems.add(
                 ("run",),
                 f"no space: the volumes take at least {size(need)} and the disk of "
                 f"{places[device]} has {size(free)} free",
             )
-    _check_run_folder(run, mistakes)
+    _check_run_folder(run, problems)
 
 
 def _least(target: Target) -> float:
@@ -233,15 +233,15 @@ def _least(target: Target) -> float:
     return LEAST_STORED.get(target.spec.encoding or default, LEAST_STORED_ELSE)
 
 
-def _check_run_folder(run: str, mistakes: Mistakes) -> None:
+def _check_run_folder(run: str, problems: Problems) -> None:
     folder = _local(run)
     if folder is None:
         return
     parent = _existing(folder)
     if not parent.is_dir():
-        mistakes.add(("run",), f"{parent} is a file; wanted a folder")
+        problems.add(("run",), f"{parent} is a file; wanted a folder")
     elif not os.access(parent, os.W_OK):
-        mistakes.add(("run",), f"{parent} cannot be written to")
+        problems.add(("run",), f"{parent} cannot be written to")
 
 
 def _local(address: str) -> Path | None:
@@ -258,25 +258,25 @@ def _existing(folder: Path) -> Path:
 
 
 def check_resolution(
-    name: str, given: Resolution | None, wanted: Resolution, mistakes: Mistakes
+    name: str, given: Resolution | None, wanted: Resolution, problems: Problems
 ) -> None:
     """A volume's resolution against that of the run."""
     if given is not None and not same(given, wanted):
-        mistakes.add(
+        problems.add(
             ("volumes", name),
             f"resolution {listed(given)} nm, and the run has {listed(wanted)} nm; another level "
             f"(volumes.{name}.level) may have the same",
         )
 
 
-def check_bounds(name: str, given: Box, wanted: Box, mistakes: Mistakes) -> None:
+def check_bounds(name: str, given: Box, wanted: Box, problems: Problems) -> None:
     """The run's bounds lie inside a volume."""
     if not given.covers(wanted):
-        mistakes.add(
-            ("bounds",) if ("bounds",) in _given(mistakes) else ("volumes", name),
+        problems.add(
+            ("bounds",) if ("bounds",) in _given(problems) else ("volumes", name),
             f"bounds {wanted} reach beyond volume '{name}', which has {given}",
         )
 
 
-def _given(mistakes: Mistakes) -> set[tuple[str | int, ...]]:
-    return {*mistakes.where.lines, *mistakes.where.options}
+def _given(problems: Problems) -> set[tuple[str | int, ...]]:
+    return {*problems.where.lines, *problems.where.options}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
-from volflow.config.problems import Mistakes
+from volflow.config.problems import Problems
 from volflow.config.wiring import Wiring
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
@@ -20,7 +20,7 @@ from volflow.engine.job import Resolution
 
 
 @dataclass(frozen=True)
-class Assumed:
+class DeclaredVolume:
     """What is taken for granted of a volume; the part of `Volume` that planning asks."""
 
     spec: VolumeSpec
@@ -41,21 +41,23 @@ class Assumed:
         return {"assumed": self.address, "layer": layer, "bounds": str(self.bounds)}
 
 
-def assumed(pipeline: Pipeline, wiring: Wiring, name: str, mistakes: Mistakes) -> Assumed | None:
+def declared_volume(
+    pipeline: Pipeline, wiring: Wiring, name: str, problems: Problems
+) -> DeclaredVolume | None:
     """The volume of that name as it is declared, filled up with what its reader wants."""
     spec = pipeline.volumes[name]
     if pipeline.bounds is None:
         text = (
             "offline nothing is opened that would tell the bounds; give bounds: z0:z1,y0:y1,x0:x1"
         )
-        if not any(text in found for found in mistakes.found):
-            mistakes.add((), text)
+        if not any(text in found for found in problems.found):
+            problems.add((), text)
         return None
     wanted = _wanted(wiring, name)
     channels = len(spec.channels) if spec.channels is not None else wanted.channels or 0
     resolution = spec.resolution or pipeline.resolution
     dtype = np.dtype(wanted.dtype or "uint8")
-    return Assumed(spec, Box.parse(pipeline.bounds), resolution, dtype, channels)
+    return DeclaredVolume(spec, Box.parse(pipeline.bounds), resolution, dtype, channels)
 
 
 def _wanted(wiring: Wiring, name: str) -> Layer:

@@ -8,11 +8,11 @@ Planner    step by step: digests, targets, one job per pass, memory and bytes
 from __future__ import annotations
 
 from volflow.config.pipeline import Draft, Pipeline
-from volflow.config.problems import Mistakes, closest
+from volflow.config.problems import Problems, closest
 from volflow.config.wiring import Wiring, wire
 from volflow.engine.job import Plan
 from volflow.engine.plan import checks
-from volflow.engine.plan.inputs import survey
+from volflow.engine.plan.inputs import open_inputs
 from volflow.engine.plan.planner import Planner
 from volflow.errors import PlanError
 
@@ -64,31 +64,38 @@ def plan_draft(
     """
     pipeline = draft.pipeline
     if pipeline is None:
-        raise PlanError(*draft.mistakes)
-    mistakes = Mistakes(pipeline.where)
-    mistakes.found += draft.mistakes
-    wiring = wire(pipeline, mistakes)
-    selected = _selected(wiring, only, from_, until, mistakes)
-    ground = survey(pipeline, wiring, mistakes, offline)
-    if ground is None:
-        raise PlanError(*mistakes.found)
-    planner = Planner(pipeline, wiring, ground, mistakes, memory, offline)
+        raise PlanError(*draft.problems)
+    problems = Problems(pipeline.where)
+    problems.found += draft.problems
+    wiring = wire(pipeline, problems)
+    selected = _selected(wiring, only, from_, until, problems)
+    plan_inputs = open_inputs(pipeline, wiring, problems, offline)
+    if plan_inputs is None:
+        raise PlanError(*problems.found)
+    planner = Planner(pipeline, wiring, plan_inputs, problems, memory, offline)
     steps = tuple(planner.planned(step) for step in wiring.steps)
     planner.check_addresses()
     if not offline:
-        checks.check_space(pipeline.run, steps, mistakes)
-    mistakes.check()
-    return Plan(pipeline, ground.bounds, ground.resolution, steps, selected, pipeline.where.folders)
+        checks.check_space(pipeline.run, steps, problems)
+    problems.check()
+    return Plan(
+        pipeline,
+        plan_inputs.bounds,
+        plan_inputs.resolution,
+        steps,
+        selected,
+        pipeline.where.folders,
+    )
 
 
 def _selected(
-    wiring: Wiring, only: str | None, from_: str | None, until: str | None, mistakes: Mistakes
+    wiring: Wiring, only: str | None, from_: str | None, until: str | None, problems: Problems
 ) -> tuple[str, ...]:
     """Names of the steps to be run; all of them if nothing is asked."""
     names = [step.name for step in wiring.steps]
     for option, name in (("--only", only), ("--from", from_), ("--until", until)):
         if name is not None and name not in names:
-            mistakes.add(
+            problems.add(
                 (),
                 f"{option} {name}: there is no such step{closest(name, names)} "
                 f"(steps: {', '.join(names)})",
@@ -96,10 +103,10 @@ def _selected(
             return ()
     if only is not None:
         if from_ is not None or until is not None:
-            mistakes.add((), "--only names one step; --from and --until name a range")
+            problems.add((), "--only names one step; --from and --until name a range")
         return (only,)
     first = names.index(from_) if from_ is not None else 0
     last = names.index(until) if until is not None else len(names) - 1
     if first > last:
-        mistakes.add((), f"--from {from_} comes after --until {until} (steps: {', '.join(names)})")
+        problems.add((), f"--from {from_} comes after --until {until} (steps: {', '.join(names)})")
     return tuple(names[first : last + 1]) if (from_, until) != (None, None) else ()

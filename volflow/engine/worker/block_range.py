@@ -13,7 +13,7 @@ from pathlib import Path
 
 from volflow.engine.job import Failure, Job
 from volflow.engine.phases.work import Given, read_block, run_block
-from volflow.engine.worker.prefetch import ReadAhead
+from volflow.engine.worker.prefetch import Prefetcher
 from volflow.errors import StorageError, StorageFull
 from volflow.io.run.ledger import Ledger
 
@@ -60,7 +60,7 @@ class Progress:
     def begin(self, number: int) -> None:
         """Work on this block begins; those before it are written."""
 
-    def reads_ahead(self, number: int) -> None:
+    def prefetches(self, number: int) -> None:
         """A block begins to be read beside the one under way."""
 
     def marked(self, number: int) -> None:
@@ -69,7 +69,7 @@ class Progress:
 
 def job_path(job: Job) -> str:
     """Where the ledger keeps the markers of a job."""
-    return f"{job.step}/{job.digest}/{job.sweep.name}"
+    return f"{job.step}/{job.digest}/{job.phase.name}"
 
 
 def run_range(
@@ -94,12 +94,12 @@ def run_range(
     StorageError
         If a marker cannot be written.
     """
-    with telling_full(job.run, f"step '{job.step}', pass '{job.sweep.name}': "):
+    with translate_disk_full(job.run, f"step '{job.step}', pass '{job.phase.name}': "):
         return _run_range(job, start, stop, progress or Progress(), tolerate, ahead)
 
 
 @contextlib.contextmanager
-def telling_full(run: str, where: str = "") -> Iterator[None]:
+def translate_disk_full(run: str, where: str = "") -> Iterator[None]:
     """Say in words that a disk or a quota is full, and what to do, whatever found it so.
 
     Parameters
@@ -131,8 +131,8 @@ def _run_range(
     begun = time.monotonic()
     marks = _Marks(job, start, progress)
     outcome = Outcome(start=start, stop=stop)
-    ahead = ahead and job.read_ahead and bool(job.sources) and job.sweep.part is None
-    reader = ReadAhead(lambda number: read_block(job, number), stop, progress.reads_ahead, ahead)
+    ahead = ahead and job.prefetch and bool(job.sources) and job.phase.part is None
+    reader = Prefetcher(lambda number: read_block(job, number), stop, progress.prefetches, ahead)
     try:
         for number in range(start, stop):
             progress.begin(number)
@@ -156,7 +156,7 @@ def _run_range(
 
 
 def _attempt(
-    job: Job, number: int, reader: ReadAhead[Given], costs: dict[str, float], tolerate: bool
+    job: Job, number: int, reader: Prefetcher[Given], costs: dict[str, float], tolerate: bool
 ) -> Failure | None:
     """Run one block, count its costs in, and say why it failed if it did."""
     for attempt in range(1, job.attempts + 1):
@@ -192,9 +192,9 @@ def is_full(error: BaseException | None) -> bool:
 
 def _failure(job: Job, number: int, error: Exception) -> Failure:
     reason = "storage" if isinstance(error, StorageError) else "exception"
-    index = job.sweep.grid.index(number)
+    index = job.phase.grid.index(number)
     message = f"{type(error).__name__}: {error}"
-    return Failure(job.step, job.sweep.name, index, reason, message, traceback.format_exc())
+    return Failure(job.step, job.phase.name, index, reason, message, traceback.format_exc())
 
 
 def record_failure(job: Job, number: int, failure: Failure) -> Failure:
@@ -207,12 +207,12 @@ def record_failure(job: Job, number: int, failure: Failure) -> Failure:
 def recorded_failures(job: Job, start: int = 0, stop: int | None = None) -> list[Failure]:
     """The failures that the ledger holds for a job, or for a range of its blocks."""
     found = Ledger(job.run).failed(job_path(job))
-    stop = len(job.sweep.grid) if stop is None else stop
+    stop = len(job.phase.grid) if stop is None else stop
     return [
         Failure(
             job.step,
-            job.sweep.name,
-            job.sweep.grid.index(number),
+            job.phase.name,
+            job.phase.grid.index(number),
             body["reason"],
             body["error"],
             body["traceback"],

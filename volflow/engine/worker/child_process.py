@@ -64,7 +64,7 @@ class SharedProgress(Progress):
     def begin(self, number: int) -> None:
         PAGE.pack_into(self.page, 0, number, self.next, time.monotonic(), -1)
 
-    def reads_ahead(self, number: int) -> None:
+    def prefetches(self, number: int) -> None:
         struct.pack_into("q", self.page, PAGE.size - 8, number)
 
     def marked(self, number: int) -> None:
@@ -74,7 +74,7 @@ class SharedProgress(Progress):
     def rest(self) -> None:
         """No block is under way."""
         struct.pack_into("q", self.page, 0, -1)
-        self.reads_ahead(-1)
+        self.prefetches(-1)
 
     def read(self) -> tuple[int, int, float]:
         """The block under way (-1: none), the first unmarked block, and when the block began."""
@@ -130,7 +130,9 @@ class Child:
             ahead = ahead and not shared
             number, unmarked, _ = self.progress.read()
             dead = pickle.loads(payload)
-            start = self._bury(dead, total, start, number, unmarked, reason, kills, not shared)
+            start = self._record_death(
+                dead, total, start, number, unmarked, reason, kills, not shared
+            )
         total.wall = time.monotonic() - begun
         return total
 
@@ -198,12 +200,12 @@ class Child:
             except (EOFError, ConnectionResetError):
                 self.process.wait()
                 return None, "signal" if self.process.returncode < 0 else "exit"
-            reason = self._verdict(watched)
+            reason = self._exceeded_limit(watched)
             if reason:
                 self._end(signal.SIGABRT if reason == "timeout" else signal.SIGKILL)
                 return None, reason
 
-    def _verdict(self, watched: psutil.Process) -> str:
+    def _exceeded_limit(self, watched: psutil.Process) -> str:
         number, _, begun = self.progress.read()
         if number < 0:
             return ""
@@ -223,7 +225,7 @@ class Child:
             self.process.kill()
             self.process.wait()
 
-    def _bury(
+    def _record_death(
         self,
         job: Job,
         total: Outcome,
@@ -254,16 +256,16 @@ class Child:
             return number
         failure = Failure(
             job.step,
-            job.sweep.name,
-            job.sweep.grid.index(number),
+            job.phase.name,
+            job.phase.grid.index(number),
             reason,
-            self._epitaph(reason, code),
+            self._failure_message(reason, code),
             self._log_tail(),
         )
         total.failures.append(record_failure(job, number, failure))
         return number + 1
 
-    def _epitaph(self, reason: str, code: int) -> str:
+    def _failure_message(self, reason: str, code: int) -> str:
         if reason == "timeout":
             return f"the block was not done after {self.limits.timeout:g} s"
         if reason == "memory":
@@ -304,7 +306,7 @@ def _end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return to the kernel what earlier blocks used, where the C library can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -330,7 +332,7 @@ def main(arguments: list[str]) -> None:
             job = pickle.loads(payload)
             progress.next = start
             if job_path(job) != before or time.monotonic() > rest + GIVE_BACK:
-                give_back()
+                trim_heap()
                 before, rest = job_path(job), time.monotonic()
             answer = run_range(job, start, stop, progress, ahead=ahead)
         except StorageError as error:  # no room, or the ledger cannot be written

@@ -18,7 +18,7 @@ WORTH = 0.002  # seconds of reading below which handing it to a thread gains not
 T = TypeVar("T")
 
 
-class ReadAhead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Reads a block when it is asked for, and begins to read the next one.
 
     Parameters

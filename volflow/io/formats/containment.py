@@ -42,7 +42,7 @@ def require_below(path: object, what: str, where: str) -> str:
     return path
 
 
-def find_inside(file: h5py.File, name: str, where: str) -> h5py.Group | h5py.Dataset | None:
+def resolve_inside(file: h5py.File, name: str, where: str) -> h5py.Group | h5py.Dataset | None:
     """What an HDF5 file holds under a name, through links within the file; None if nothing.
 
     Raises
@@ -96,7 +96,7 @@ def require_stored_inside(file: h5py.File, data: h5py.Dataset, where: str) -> No
         for other, name in sorted(sources):
             if other != ".":
                 raise _outside(where, each.name, f"made of {other}")
-            found = find_inside(file, name, where)
+            found = resolve_inside(file, name, where)
             if not isinstance(found, h5py.Dataset):
                 raise StorageError(f"{where}: {each.name} is made of {name}, which is not there")
             if found.id not in seen:

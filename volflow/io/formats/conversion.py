@@ -14,7 +14,7 @@ import numpy as np
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
-from volflow.io.formats.stored_array import Layout, Voxels, placed
+from volflow.io.formats.stored_array import Layout, StoredArray, placed
 
 _BEFORE = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
@@ -36,7 +36,7 @@ class Conversion:
         return (self.channels,) if self.channels else ()
 
     def read(
-        self, voxels: Voxels, box: Box, fill: int = 0, out: np.ndarray | None = None
+        self, voxels: StoredArray, box: Box, fill: int = 0, out: np.ndarray | None = None
     ) -> np.ndarray:
         """Read any box, into `out` if that is given; what lies outside the bounds is `fill`.
 
@@ -57,7 +57,7 @@ class Conversion:
             self._inside(voxels, inside, out[(..., *inside.within(box))])
         return out
 
-    def _inside(self, voxels: Voxels, box: Box, out: np.ndarray | None) -> np.ndarray:
+    def _inside(self, voxels: StoredArray, box: Box, out: np.ndarray | None) -> np.ndarray:
         """Read a box within the bounds, into `out` if that is given."""
         if self.boundary or self.forward:
             return placed(self._turned(voxels, box, voxels.layout.bounds), out)
@@ -65,7 +65,7 @@ class Conversion:
             return voxels.read(box, self.chosen, out)
         return placed(self._values(voxels, box), out)
 
-    def _values(self, voxels: Voxels, box: Box) -> np.ndarray:
+    def _values(self, voxels: StoredArray, box: Box) -> np.ndarray:
         """The chosen channels of a box within the bounds, scaled."""
         values = voxels.read(box, self.chosen)
         if values.ndim == 4 and len(values) == 1 and (self.boundary or self.chosen is not None):
@@ -80,7 +80,7 @@ class Conversion:
         np.rint(scaled, out=scaled)
         return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
 
-    def _turned(self, voxels: Voxels, box: Box, bounds: Box) -> np.ndarray:
+    def _turned(self, voxels: StoredArray, box: Box, bounds: Box) -> np.ndarray:
         """Affinities with the voxel before; the first plane of the volume along an axis is 0."""
         wide = Box(box.start - 1, box.stop).clip(bounds)
         values = self._values(voxels, wide)

@@ -13,7 +13,7 @@ import numpy as np
 from volflow.core.geometry import Box
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.formats.containment import find_inside, require_stored_inside
+from volflow.io.formats.containment import require_stored_inside, resolve_inside
 from volflow.io.formats.omezarr import attributes_place
 from volflow.io.formats.stored_array import placed, stored_layout
 
@@ -43,7 +43,7 @@ class Hdf5:
     def _find(self, name: str) -> Any:
         """The dataset of that name, or the only volume in the file."""
         where = f"volume {self._address}"
-        data = find_inside(self._file, name, where) if name else None
+        data = resolve_inside(self._file, name, where) if name else None
         if isinstance(data, h5py.Dataset):
             require_stored_inside(self._file, data, where)
             if data.ndim in (3, 4):

@@ -13,7 +13,7 @@ from volflow.io.address import Address
 from volflow.io.formats.omezarr import NANOMETRES
 from volflow.io.formats.stored_array import (
     OURS,
-    Chunked,
+    ChunkedArray,
     Layout,
     Resolution,
     Scales,
@@ -39,7 +39,7 @@ def scales(address: Address) -> Scales | None:
     return Scales(1, False) if ours is None else Scales(len(ours), True)
 
 
-def open_scale(address: Address, level: int, own: bool) -> Chunked:
+def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
     """Open a scale: of our own group, `sLEVEL` of a foreign one, or a bare array at level 0.
 
     Raises
@@ -55,7 +55,7 @@ def open_scale(address: Address, level: int, own: bool) -> Chunked:
         array = open_array(address, "n5", f"s{level}", own).T
         layout = marked_layout(ours[level], array)
         stored = anchored(array, layout.bounds.start)
-        return Chunked(address, layout, stored, len(ours), True)
+        return ChunkedArray(address, layout, stored, len(ours), True)
     folder, count = "", 1
     if "dimensions" not in attributes:
         folder, count = f"s{level}", level + 1
@@ -157,7 +157,7 @@ def _attributes(address: Address) -> dict[str, Any]:
 
 def _foreign(
     address: Address, folder: str, own: bool, attributes: dict[str, Any], count: int
-) -> Chunked:
+) -> ChunkedArray:
     array = open_array(address, "n5", folder, own).T
     if array.rank not in (3, 4):
         raise StorageError(f"volume {address}: {array.rank} axes are not (c,) z, y, x")
@@ -169,7 +169,7 @@ def _foreign(
     channels = array.shape[0] if array.rank == 4 else 0
     dtype = np.dtype(array.dtype.numpy_dtype)
     layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)
-    return Chunked(address, layout, anchored(array, start), count, False)
+    return ChunkedArray(address, layout, anchored(array, start), count, False)
 
 
 def _placed(attributes: dict[str, Any], where: str) -> tuple[Resolution | None, Triple]:

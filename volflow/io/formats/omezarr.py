@@ -19,7 +19,7 @@ from volflow.io.address import Address
 from volflow.io.formats.containment import require_below
 from volflow.io.formats.stored_array import (
     OURS,
-    Chunked,
+    ChunkedArray,
     Layout,
     Resolution,
     Scales,
@@ -56,7 +56,7 @@ def scales(address: Address) -> Scales | None:
     return Scales(1 if multiscale is None else len(multiscale["datasets"]), False)
 
 
-def open_scale(address: Address, level: int, own: bool) -> Chunked:
+def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
     """Open a scale: of our own group, of a foreign OME-Zarr group, or a bare array at level 0.
 
     Raises
@@ -71,7 +71,7 @@ def open_scale(address: Address, level: int, own: bool) -> Chunked:
         array = open_array(address, address.format, str(level), own)
         layout = marked_layout(ours[level], array)
         stored = anchored(array, layout.bounds.start)
-        return Chunked(address, layout, stored, len(ours), True)
+        return ChunkedArray(address, layout, stored, len(ours), True)
     multiscale = _multiscale(attributes)
     if multiscale is None:
         return _open_bare(address, level, own, attributes)
@@ -269,7 +269,7 @@ def _require_scale(address: Address, level: int, count: int) -> None:
         raise StorageError(f"volume {address} has no scale {level} (it has {count})")
 
 
-def _open_bare(address: Address, level: int, own: bool, attributes: Attributes) -> Chunked:
+def _open_bare(address: Address, level: int, own: bool, attributes: Attributes) -> ChunkedArray:
     store = Store(str(address))
     if address.format == "zarr3":
         is_group = (store.read_json("zarr.json") or {}).get("node_type") == "group"
@@ -354,10 +354,10 @@ def _foreign(
     resolution: Resolution | None,
     start: Triple,
     count: int,
-) -> Chunked:
+) -> ChunkedArray:
     chunk, shard = spatial_chunks(view)
     stop = zyx([a + n for a, n in zip(start, view.shape[-3:], strict=True)])
     channels = view.shape[0] if view.rank == 4 else 0
     dtype = np.dtype(view.dtype.numpy_dtype)
     layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)
-    return Chunked(address, layout, anchored(view, start), count, False)
+    return ChunkedArray(address, layout, anchored(view, start), count, False)

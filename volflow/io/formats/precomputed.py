@@ -21,7 +21,7 @@ from volflow.io.address import Address
 from volflow.io.formats.containment import require_below
 from volflow.io.formats.stored_array import (
     OURS,
-    Chunked,
+    ChunkedArray,
     Layout,
     Resolution,
     Scales,
@@ -43,7 +43,7 @@ def scales(address: Address) -> Scales | None:
     return Scales(len(info["scales"]), OURS in info)
 
 
-def open_scale(address: Address, level: int, own: bool) -> Chunked:
+def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
     """Open a scale of a volume.
 
     Raises
@@ -64,7 +64,7 @@ def open_scale(address: Address, level: int, own: bool) -> Chunked:
     array = open_array(address, "neuroglancer_precomputed", "", own, scale_index=level)
     stored = array[..., 0] if _channels(info) == 0 else array
     layout = _layout(info, scale)
-    kind = _OwnShards if own and layout.shard is not None else Chunked
+    kind = VerifiedShards if own and layout.shard is not None else ChunkedArray
     return kind(address, layout, stored.T, len(entries), OURS in info)
 
 
@@ -249,7 +249,7 @@ def _shard_key(layout: Layout, start: Triple) -> str:
     return f"{scale_key(layout.resolution)}/{number >> count:0{digits}x}.shard"
 
 
-class _OwnShards(Chunked):
+class VerifiedShards(ChunkedArray):
     """A sharded scale of our own: tensorstore reads a missing shard as zeros, whatever it is told.
 
     So the first byte of each shard is asked for; a shard is written as a whole, so that a chunk

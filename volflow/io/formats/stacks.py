@@ -26,7 +26,7 @@ from volflow.errors import StorageError
 from volflow.io.address import TABLES, Address
 from volflow.io.formats.containment import require_one_file
 from volflow.io.formats.hdf5 import Hdf5
-from volflow.io.formats.stored_array import Voxels, placed, stored_layout
+from volflow.io.formats.stored_array import StoredArray, placed, stored_layout
 
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 TIFF = (".tif", ".tiff")
@@ -50,7 +50,7 @@ def sniff(address: Address) -> str:
     return ""
 
 
-def open_stack(address: Address, level: int) -> Voxels:
+def open_stack(address: Address, level: int) -> StoredArray:
     """Open an HDF5 dataset, a TIFF file or a stack of sections.
 
     Raises

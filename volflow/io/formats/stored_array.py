@@ -53,7 +53,7 @@ class Scales(NamedTuple):
     ours: bool
 
 
-class Voxels(Protocol):
+class StoredArray(Protocol):
     """A stored volume, opened: one scale of it."""
 
     layout: Layout
@@ -72,7 +72,7 @@ class Voxels(Protocol):
         """Write a box that is made of whole chunks."""
 
 
-class Chunked:
+class ChunkedArray:
     """One scale of a volume on tensorstore.
 
     Parameters

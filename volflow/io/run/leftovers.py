@@ -16,7 +16,7 @@ SUFFIX = ".__lock"
 FOLDERS = ("ledger", "events", "results")
 
 
-def remove_torn(run: str) -> int:
+def remove_leftovers(run: str) -> int:
     """Remove unfinished markers and events of a run in a local folder; how many there were."""
     place = Address.parse(run).local
     if place is None:

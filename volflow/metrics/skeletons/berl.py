@@ -12,21 +12,21 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from volflow.metrics.skeletons.forest import Traced, node_labels
+from volflow.metrics.skeletons.forest import SkeletonForest, node_labels
 from volflow.metrics.skeletons.run_length import RunLengths, shared_rows
 
 Charge = Literal["literal", "both"]
 Veto = Literal["minority", "any"]
 
 
-def default_epsilon(traced: Traced) -> float:
+def default_epsilon(traced: SkeletonForest) -> float:
     """Twice the median edge length in nanometres, 0 without edges."""
     return 2 * float(np.median(traced.lengths)) if len(traced.lengths) else 0.0
 
 
 def charged(
     runs: RunLengths,
-    traced: Traced,
+    traced: SkeletonForest,
     label: np.ndarray,
     mito: np.ndarray,
     *,
@@ -78,7 +78,7 @@ def charged(
 
 def vetoed_labels(
     runs: RunLengths,
-    traced: Traced,
+    traced: SkeletonForest,
     label: np.ndarray,
     synapse: np.ndarray,
     *,
@@ -133,7 +133,7 @@ def vetoed_labels(
     return np.array(found, np.uint64)
 
 
-def _fits(traced: Traced, flags: np.ndarray, what: str) -> None:
+def _fits(traced: SkeletonForest, flags: np.ndarray, what: str) -> None:
     """One flag to a node."""
     if flags.shape != (len(traced),) or flags.dtype != bool:
         raise ValueError(

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.point_grid import Cells, checked_points, in_cells, row_of, touched
 
 
-def mito_nodes(traced: Traced, points: np.ndarray) -> np.ndarray:
+def mito_nodes(traced: SkeletonForest, points: np.ndarray) -> np.ndarray:
     """The nodes that have a mitochondrion inside the tube around one of their edges.
 
     Parameters

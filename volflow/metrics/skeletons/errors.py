@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from volflow.metrics.skeletons.forest import Traced, node_labels
+from volflow.metrics.skeletons.forest import SkeletonForest, node_labels
 from volflow.metrics.skeletons.run_length import RunLengths, shared_rows
 
 
@@ -66,7 +66,7 @@ class Merge(NamedTuple):
     parts: tuple[Shared, ...]
 
 
-def split_edges(traced: Traced, label: np.ndarray, runs: RunLengths) -> Splits:
+def split_edges(traced: SkeletonForest, label: np.ndarray, runs: RunLengths) -> Splits:
     """All edges whose two nodes lie in different segments.
 
     Parameters
@@ -92,14 +92,14 @@ def split_edges(traced: Traced, label: np.ndarray, runs: RunLengths) -> Splits:
     return Splits(*(getattr(found, name)[order] for name in Splits.__slots__))
 
 
-def omitted_edges(traced: Traced, label: np.ndarray) -> np.ndarray:
+def omitted_edges(traced: SkeletonForest, label: np.ndarray) -> np.ndarray:
     """Which edges have a node on background, bool (E,); they belong to no run."""
     omitted: np.ndarray = (node_labels(traced, label)[traced.edges] == 0).any(axis=1)
     return omitted
 
 
 def merges(
-    traced: Traced,
+    traced: SkeletonForest,
     label: np.ndarray,
     runs: RunLengths,
     merged: np.ndarray,
@@ -156,7 +156,7 @@ def _nodes_in(labels: np.ndarray, names: list[int]) -> dict[int, np.ndarray]:
 
 
 def _parts(
-    traced: Traced, runs: RunLengths, order: list[int], nodes: np.ndarray
+    traced: SkeletonForest, runs: RunLengths, order: list[int], nodes: np.ndarray
 ) -> tuple[Shared, ...]:
     """Each skeleton's part in a segment, with the node that lies nearest to the first one's."""
     # sorted by place within a skeleton, so that a tie is settled by where nodes lie
@@ -178,7 +178,7 @@ def _parts(
     return (first, *others)
 
 
-def _shared(traced: Traced, runs: RunLengths, row: int, place: np.ndarray) -> Shared:
+def _shared(traced: SkeletonForest, runs: RunLengths, row: int, place: np.ndarray) -> Shared:
     """A row of the run lengths, and a place in it."""
     name = traced.names[runs.skeleton[row]]
     return Shared(name, float(runs.length[row]), int(runs.nodes[row]), _place(place))

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from volflow.core.skeleton import Skeleton, forest_mistake, node_mistake
+from volflow.core.skeleton import Skeleton, forest_problem, node_problem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Traced:
+class SkeletonForest:
     """All skeletons of a score as one forest.
 
     Attributes
@@ -63,9 +63,9 @@ class Traced:
             raise ValueError(f"nodes must belong to skeletons 0..{len(self.names) - 1}")
         for number in self._doubtful():
             own = self.skeleton == number
-            mistake = node_mistake(self.position[own], self.radius[own])
+            mistake = node_problem(self.position[own], self.radius[own])
             raise ValueError(f"skeleton {self.names[number]}: {mistake}")
-        mistake = forest_mistake(self.parent)
+        mistake = forest_problem(self.parent)
         if mistake:
             raise ValueError(mistake)
         child = np.flatnonzero(self.parent >= 0)
@@ -86,7 +86,7 @@ class Traced:
         return found
 
     @classmethod
-    def of(cls, skeletons: Sequence[Skeleton]) -> Traced:
+    def of(cls, skeletons: Sequence[Skeleton]) -> SkeletonForest:
         """The forest of these skeletons, in their order."""
         sizes = [len(skeleton) for skeleton in skeletons]
         first = np.cumsum([0, *sizes])
@@ -106,7 +106,7 @@ class Traced:
         return len(self.parent)
 
 
-def node_labels(traced: Traced, label: np.ndarray) -> np.ndarray:
+def node_labels(traced: SkeletonForest, label: np.ndarray) -> np.ndarray:
     """The segment at each node as uint64 (N,), checked."""
     labels = np.asarray(label)
     if labels.shape != traced.parent.shape:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.run_length import sums
 
 NUCLEUS_NM = 2500.0  # radius where it is not known
@@ -57,7 +57,7 @@ class Nuclei:
         return known
 
 
-def edge_weights(traced: Traced, nuclei: Nuclei, d0_nm: float | None = None) -> np.ndarray:
+def edge_weights(traced: SkeletonForest, nuclei: Nuclei, d0_nm: float | None = None) -> np.ndarray:
     """What each edge counts in nERL, in nanometres.
 
     `radius * length / d` with the mean of the two radii, `d = d0 ln(1 + max(D, R) / d0)`, D from
@@ -105,7 +105,7 @@ def edge_weights(traced: Traced, nuclei: Nuclei, d0_nm: float | None = None) -> 
     return np.where(nuclei.known[own], thick * traced.lengths / distance, 0.0)
 
 
-def normalised(traced: Traced, weight: np.ndarray) -> np.ndarray:
+def normalised(traced: SkeletonForest, weight: np.ndarray) -> np.ndarray:
     """Weights rescaled within each skeleton so that they add up to its length.
 
     A skeleton whose weights add up to 0 keeps them.

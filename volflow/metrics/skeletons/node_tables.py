@@ -18,7 +18,7 @@ import numpy as np
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Record
 from volflow.metrics.skeletons.edge_index import mito_nodes
-from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.nerl import Nuclei
 
 NODES = (
@@ -42,7 +42,7 @@ class NodeTable:
     """
 
     record: Record
-    traced: Traced
+    traced: SkeletonForest
     label: np.ndarray
 
     @classmethod
@@ -61,7 +61,7 @@ class NodeTable:
             name: column[order] if name in NODES else column for name, column in record.items()
         }
         names, skeleton = np.unique(whole["skeleton"], return_inverse=True)
-        traced = Traced(
+        traced = SkeletonForest(
             tuple(names.tolist()), skeleton, whole["position"], whole["parent"], whole["radius"]
         )
         return cls(whole, traced, whole["label"])
@@ -156,7 +156,7 @@ def at_mitochondria(record: Record, points: np.ndarray) -> np.ndarray:
     child, parent = place.reshape(-1, 2).T
     above = np.full(len(node), -1)
     above[child] = parent
-    near = Traced(
+    near = SkeletonForest(
         (0,),
         np.zeros(len(node), np.int64),
         record["edge_position"].reshape(-1, 3)[first],

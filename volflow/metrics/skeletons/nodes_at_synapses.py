@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import numba
 import numpy as np
 
-from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.point_grid import Cells, checked_points, in_cells, row_of, touched
 
 Fit = Literal["geometric", "literal"]
@@ -66,7 +66,7 @@ def disks(points: np.ndarray, cleft: np.ndarray) -> Disks:
 
 
 def synapse_nodes(
-    traced: Traced,
+    traced: SkeletonForest,
     points: np.ndarray,
     cleft: np.ndarray,
     *,

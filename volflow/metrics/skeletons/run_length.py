@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from volflow.metrics.skeletons.forest import Traced, node_labels
+from volflow.metrics.skeletons.forest import SkeletonForest, node_labels
 
 MergeRule = Literal["length", "nodes", "pairs"]
 
@@ -91,7 +91,7 @@ class Score:
 
 
 def run_lengths(
-    traced: Traced,
+    traced: SkeletonForest,
     label: np.ndarray,
     *,
     weight: np.ndarray | None = None,
@@ -228,7 +228,7 @@ def score(runs: RunLengths, merged: np.ndarray, counted: np.ndarray | None = Non
 
 
 def erl(
-    traced: Traced,
+    traced: SkeletonForest,
     label: np.ndarray,
     *,
     rule: MergeRule = "nodes",
@@ -286,7 +286,7 @@ def _too_much(lengths: np.ndarray, nodes: np.ndarray, rule: MergeRule, tau: floa
     return pairs > tau
 
 
-def _tops(traced: Traced, labels: np.ndarray) -> np.ndarray:
+def _tops(traced: SkeletonForest, labels: np.ndarray) -> np.ndarray:
     """The node nearest to the root that each is joined to within its segment, int64 (N,)."""
     same = (traced.parent >= 0) & (labels == labels[traced.parent])
     above = np.where(same, traced.parent, np.arange(len(labels)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from volflow.metrics.skeletons.berl import Charge, Veto, charged, default_epsilon, vetoed_labels
 from volflow.metrics.skeletons.errors import Merge, Splits, merges, omitted_edges, split_edges
-from volflow.metrics.skeletons.forest import Traced
+from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.nerl import Nuclei, edge_weights, normalised
 from volflow.metrics.skeletons.run_length import (
     MergeRule,
@@ -56,7 +56,7 @@ class SkeletonOptions:
 
 
 def skeleton_scores(
-    traced: Traced,
+    traced: SkeletonForest,
     label: np.ndarray,
     options: SkeletonOptions | None = None,
     *,
@@ -137,7 +137,7 @@ def skeleton_scores(
 
 
 def _weights(
-    traced: Traced, nuclei: Nuclei | None, d0: float | None
+    traced: SkeletonForest, nuclei: Nuclei | None, d0: float | None
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """The weights of nERL, the skeletons that it counts, or why there are none."""
     nothing = np.zeros(0)
@@ -151,7 +151,7 @@ def _weights(
     return weight, counted, ""
 
 
-def _counts(traced: Traced, label: np.ndarray, runs: RunLengths) -> dict[str, Any]:
+def _counts(traced: SkeletonForest, label: np.ndarray, runs: RunLengths) -> dict[str, Any]:
     """How much there is, and how finely it is traced."""
     omitted = omitted_edges(traced, label)
     lengths = traced.lengths
@@ -189,7 +189,7 @@ def _merge(merge: Merge) -> dict[str, Any]:
     }
 
 
-def _splits(traced: Traced, splits: Splits, worst: int) -> list[dict[str, Any]]:
+def _splits(traced: SkeletonForest, splits: Splits, worst: int) -> list[dict[str, Any]]:
     """The first splits as JSON."""
     return [
         {
@@ -203,7 +203,11 @@ def _splits(traced: Traced, splits: Splits, worst: int) -> list[dict[str, Any]]:
 
 
 def _each(
-    traced: Traced, label: np.ndarray, runs: RunLengths, told: Splits, found: dict[str, Score]
+    traced: SkeletonForest,
+    label: np.ndarray,
+    runs: RunLengths,
+    told: Splits,
+    found: dict[str, Score],
 ) -> list[dict[str, Any]]:
     """One row for each skeleton, by name."""
     owner = traced.skeleton[traced.edges[:, 0]]

@@ -78,7 +78,7 @@ def name_beyond(graph: BlockGraph, axis: int, piece: np.ndarray, segment: np.nda
     return replace(graph, pending_piece=names)
 
 
-def sew(graph: BlockGraph, threshold: float, *, whole: bool) -> Step:
+def join_across_planes(graph: BlockGraph, threshold: float, *, whole: bool) -> Step:
     """Join the segments of a box with those beyond its low planes, once it is whole.
 
     They join where their contact on the plane scores at least `threshold` and is mutual: at least
@@ -117,7 +117,7 @@ def seams_of(record: dict[str, np.ndarray], threshold: float) -> Seams:
     """
     if "key" in record:
         return Seams.from_record(record)
-    alone = sew(BlockGraph.from_record(record), threshold, whole=True)
+    alone = join_across_planes(BlockGraph.from_record(record), threshold, whole=True)
     return Seams.from_record(alone.passed.record())
 
 

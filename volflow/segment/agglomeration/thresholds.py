@@ -107,7 +107,7 @@ def cut(merged: Merged, thresholds: Sequence[float]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Cuts:
+class ThresholdLabels:
     """The graph of a block and the segments of its nodes at each of K thresholds.
 
     After the greedy run names are as far as the block knows (`column` is -1: all K are still to
@@ -129,7 +129,7 @@ class Cuts:
     @classmethod
     def settled(
         cls, kept: dict[str, np.ndarray], received: dict[str, np.ndarray] | None, count: int
-    ) -> Cuts:
+    ) -> ThresholdLabels:
         """Make the cuts of a record, renamed as the boxes above say.
 
         Parameters
@@ -147,7 +147,7 @@ class Cuts:
         labels[:, column] = Renaming.from_record(received)(labels[:, column])
         return cls(graph, labels, column)
 
-    def contracted(self) -> Cuts:
+    def contracted(self) -> ThresholdLabels:
         """The cuts of the graph whose nodes are the segments at the highest threshold.
 
         What is one segment there is one at all lower thresholds, and under any later names.
@@ -155,7 +155,7 @@ class Cuts:
         id, first = np.unique(self.labels[:, -1], return_index=True)
         graph = replace(self.graph, component=self.labels[:, -1]).contracted()
         assert len(id) == len(graph.id)
-        return Cuts(graph, self.labels[first], self.column)
+        return ThresholdLabels(graph, self.labels[first], self.column)
 
     def at(self, column: int) -> BlockGraph:
         """The graph of the segments at one threshold."""
@@ -164,10 +164,10 @@ class Cuts:
             return replace(self.graph, component=labels)
         return replace(self.graph, component=labels).contracted()
 
-    def joined(self, column: int, component: np.ndarray) -> Cuts:
+    def joined(self, column: int, component: np.ndarray) -> ThresholdLabels:
         """The cuts after a round on `at(column)` that made these components of its nodes."""
         names, node = np.unique(self.labels[:, column], return_inverse=True)
         assert len(names) == len(component)
         labels = self.labels.copy()
         labels[:, column] = component[node]
-        return Cuts(self.graph, labels, column)
+        return ThresholdLabels(self.graph, labels, column)

@@ -13,7 +13,7 @@ from volflow.checkpoints.header import Nanometres, Normalisation, Sides
 from volflow.config.file import read_yaml
 from volflow.config.overrides import Overridden, apply
 from volflow.config.pipeline import VolumeSpec, absolute
-from volflow.config.problems import KeyPath, Mistakes, Where, keys_of
+from volflow.config.problems import KeyPath, Problems, Where, keys_of
 from volflow.core.geometry import Box, Triple
 from volflow.errors import PlanError
 from volflow.train.config.sources import Count, Part, Positive, Synthetic
@@ -170,21 +170,21 @@ def load_pretraining(path: str | os.PathLike[str], overrides: tuple[str, ...] = 
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: cannot be read: {error}") from error
     found = read_yaml(text)
-    mistakes = Mistakes(Where(os.fspath(path), found.lines))
-    for place, line, problem in found.mistakes:
-        mistakes.add(place, problem, line)
+    problems = Problems(Where(os.fspath(path), found.lines))
+    for place, line, problem in found.problems:
+        problems.add(place, problem, line)
     if not isinstance(found.data, dict):
-        mistakes.add((), "wanted keys and values (out, sources, validation)", 1)
-        raise PlanError(*mistakes.found)
+        problems.add((), "wanted keys and values (out, sources, validation)", 1)
+        raise PlanError(*problems.found)
     target = Overridden(found.data, found.lines)
-    apply(target, overrides, {"": keys_of(Pretraining)}, mistakes)
-    mistakes.where = Where(os.fspath(path), target.lines, target.options)
+    apply(target, overrides, {"": keys_of(Pretraining)}, problems)
+    problems.where = Where(os.fspath(path), target.lines, target.options)
     try:
         made = Pretraining.model_validate(target.data)
     except ValidationError as error:
-        mistakes.add_validation(error, target.data, _keys_at)
-    if mistakes:
-        raise PlanError(*mistakes.found)
+        problems.add_validation(error, target.data, _keys_at)
+    if problems:
+        raise PlanError(*problems.found)
     held_out = made.validation.model_copy(update={"source": made.validation.source.placed()})
     return made.model_copy(
         update={

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from volflow.checkpoints.find import shipped_networks
+from volflow.checkpoints.find import bundled_networks
 from volflow.checkpoints.header import Fraction, Nanometres, Normalisation, Padding, Reach, Sides
 from volflow.config.file import read_yaml
 from volflow.config.overrides import Overridden, apply
 from volflow.config.pipeline import VolumeSpec, absolute
-from volflow.config.problems import KeyPath, Mistakes, Where, closest, keys_of
+from volflow.config.problems import KeyPath, Problems, Where, closest, keys_of
 from volflow.core.geometry import Triple
 from volflow.errors import PlanError
 from volflow.train.config.network import NetworkSpec
@@ -257,21 +257,21 @@ def load(path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) -> Train
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: cannot be read: {error}") from error
     found = read_yaml(text)
-    mistakes = Mistakes(Where(os.fspath(path), found.lines))
-    for place, line, problem in found.mistakes:
-        mistakes.add(place, problem, line)
+    problems = Problems(Where(os.fspath(path), found.lines))
+    for place, line, problem in found.problems:
+        problems.add(place, problem, line)
     if not isinstance(found.data, dict):
-        mistakes.add((), "wanted keys and values (out, sources, validation)", 1)
-        raise PlanError(*mistakes.found)
+        problems.add((), "wanted keys and values (out, sources, validation)", 1)
+        raise PlanError(*problems.found)
     target = Overridden(found.data, found.lines)
-    apply(target, overrides, {"": keys_of(Training)}, mistakes)
-    mistakes.where = Where(os.fspath(path), target.lines, target.options)
+    apply(target, overrides, {"": keys_of(Training)}, problems)
+    problems.where = Where(os.fspath(path), target.lines, target.options)
     try:
         training = Training.model_validate(target.data)
     except ValidationError as error:
-        mistakes.add_validation(error, target.data, _keys_at)
-    if mistakes:
-        raise PlanError(*mistakes.found)
+        problems.add_validation(error, target.data, _keys_at)
+    if problems:
+        raise PlanError(*problems.found)
     return _with_absolute_paths(training)
 
 
@@ -295,7 +295,7 @@ def _keys_at(path: KeyPath) -> list[str]:
 
 def _with_absolute_paths(training: Training) -> Training:
     validation, start, encoder = training.validation, training.start, training.start_encoder
-    if start is not None and start not in shipped_networks():
+    if start is not None and start not in bundled_networks():
         start = absolute(start)
     held_out = {
         "source": validation.source and validation.source.placed(),

@@ -75,7 +75,7 @@ def predicted(
     return quantised
 
 
-class Road:
+class InMemoryPipeline:
     """The exact road over one volume in memory, as far as it does not depend on thresholds.
 
     Parameters
@@ -124,7 +124,7 @@ def best_score(
     truth : int32, (Z, Y, X)
         Voxels that are not above 0 are not counted.
     """
-    road = Road(affinity)
+    road = InMemoryPipeline(affinity)
     return min(
         (score(road.segmentation(at, min_size), truth, at) for at in thresholds),
         key=lambda found: found.vi,

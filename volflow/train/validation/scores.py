@@ -16,7 +16,7 @@ from volflow.segment.descriptors import descriptors
 from volflow.train.config.training import NEAREST, Training
 from volflow.train.data.samples import UNKNOWN, Source
 from volflow.train.heads import channels_of
-from volflow.train.validation.evaluate import Road, Score, best_score, predicted, score
+from volflow.train.validation.evaluate import InMemoryPipeline, Score, best_score, predicted, score
 
 
 @dataclass
@@ -91,7 +91,7 @@ def best_flat_score(
         Sections of which nothing is known are passed over.
     """
     sections = [z for z in range(len(truth)) if (truth[z] > 0).any()]
-    roads = [Road(np.ascontiguousarray(affinity[:, z : z + 1])) for z in sections]
+    roads = [InMemoryPipeline(np.ascontiguousarray(affinity[:, z : z + 1])) for z in sections]
     means = []
     for at in thresholds:
         each = [

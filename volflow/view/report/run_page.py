@@ -167,7 +167,7 @@ def _failure_rows(run: str, failures: Sequence[Mapping[str, Any]]) -> Iterator[s
     for each in failures:
         place = " ".join(str(number) for number in each["index"])
         yield _row(each["step"], each["sweep"], place, each["reason"], each["error"])
-        alone = f"volflow block {run} {each['step']} {place} --pass {each['sweep']}"
+        alone = f"volflow block {run} {each['step']} {place} --phase {each['phase']}"
         yield f'<tr><td colspan="5"><code>{escape(alone)}</code></td></tr>\n'
 
 

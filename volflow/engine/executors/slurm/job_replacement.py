@@ -27,7 +27,7 @@ TAIL = 12  # lines of a log that a message shows
 logger = logging.getLogger(__name__)
 
 
-class Keeper:
+class JobReplacer:
     """Holds a pool at its number of jobs.
 
     Parameters

@@ -96,7 +96,7 @@ def _number(text: str) -> int:
     return int(found.group()) if found else 0
 
 
-def refusal(script: str) -> str:
+def test_submission(script: str) -> str:
     """Why Slurm would not take a job with this script; empty if it would. Nothing is submitted."""
     try:
         done = subprocess.run(

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
 
 from volflow.engine.executors import tls
-from volflow.engine.executors.base import Need, Range, Report
-from volflow.engine.executors.dask import Workers
+from volflow.engine.executors.base import PhaseRequirement, Range, Report
+from volflow.engine.executors.dask import DaskExecutor
 from volflow.engine.executors.profile import Profile
-from volflow.engine.executors.slurm.job_replacement import Keeper
+from volflow.engine.executors.slurm.job_replacement import JobReplacer
 from volflow.engine.executors.slurm.jobs import Place, job_name, slurm_cluster
-from volflow.engine.executors.slurm.worker_names import Roster
+from volflow.engine.executors.slurm.worker_names import WorkerNames
 from volflow.engine.job import Job
 
 SAY_AGAIN = 60.0  # seconds between two notes that workers are being waited for
@@ -35,7 +35,7 @@ def pool_of(profile: Profile, wanted: str) -> str:
     return wanted if wanted in profile.pools else next(iter(profile.pools))
 
 
-class Pools:
+class SlurmExecutor:
     """A crew of several clusters: a step is done by the pool that it asks for.
 
     A pool is opened when the first block of a step that wants it is to be done, and closed when no
@@ -46,7 +46,7 @@ class Pools:
         self,
         profile: Profile,
         run: str,
-        needs: Sequence[Need],
+        needs: Sequence[PhaseRequirement],
         search_path: tuple[str, ...],
         timeout: float,
         note: Callable[[str], None],
@@ -54,16 +54,16 @@ class Pools:
         self.profile, self.needs = profile, list(needs)
         self.search_path, self.timeout, self.note = search_path, timeout, note
         self.place = Place.of(profile, run)
-        self._crews: dict[str, Workers] = {}
-        self._rosters: dict[str, Roster] = {}
+        self._crews: dict[str, DaskExecutor] = {}
+        self._rosters: dict[str, WorkerNames] = {}
         self._dismissed: frozenset[str] = frozenset()
         self._open: dict[str, contextlib.ExitStack] = {}
-        self._at_work: Workers | None = None
+        self._at_work: DaskExecutor | None = None
         self._pool = ""  # at work, or being opened
         self._stack = contextlib.ExitStack()
         self._security: object = None
 
-    def __enter__(self) -> Pools:
+    def __enter__(self) -> SlurmExecutor:
         self._stack.enter_context(termination_interrupts())
         folder = self.place.shared
         self._security = self._stack.enter_context(tls.security_in(folder, self.profile.tls))
@@ -88,7 +88,7 @@ class Pools:
         self._close_unneeded(job.step)
         wanted = next((need.pool for need in self.needs if need.step == job.step), "")
         self._pool = pool_of(self.profile, wanted)
-        self._at_work = self._crew(self._pool)
+        self._at_work = self._executor(self._pool)
         try:
             self._at_work.run(job, todo, report)
         finally:
@@ -96,8 +96,8 @@ class Pools:
 
     def under_way(self) -> dict[Range, str]:
         """The ranges that are handed out, and to which worker; asked from another thread."""
-        crew, rosters = self._at_work, list(self._rosters.values())
-        found = crew.under_way() if crew else {}
+        executor, rosters = self._at_work, list(self._rosters.values())
+        found = executor.under_way() if executor else {}
         for roster in rosters:
             found = {piece: roster.label(worker) for piece, worker in found.items()}
         return found
@@ -118,9 +118,9 @@ class Pools:
 
     def restart(self) -> None:
         """Start the workers anew that are at work."""
-        crew = self._at_work
-        if crew:
-            crew.restart()
+        executor = self._at_work
+        if executor:
+            executor.restart()
 
     def _close_unneeded(self, step: str) -> None:
         """Close the pools that neither this step nor a later one wants."""
@@ -142,12 +142,12 @@ class Pools:
             logger.warning("pool '%s' did not close in order: %s", name, error)
             cancel_jobs(job_name(name, self.place.run))
 
-    def _crew(self, name: str) -> Workers:
+    def _executor(self, name: str) -> DaskExecutor:
         if name not in self._crews:
             self._crews[name] = self._opened(name)
         return self._crews[name]
 
-    def _opened(self, name: str) -> Workers:
+    def _opened(self, name: str) -> DaskExecutor:
         from distributed import Client
 
         pool = self.profile.pools[name]
@@ -157,10 +157,10 @@ class Pools:
                 slurm_cluster(name, self.profile, self.place, self._security)
             )
             client = stack.enter_context(Client(hosts))
-            keeper = Keeper(hosts, name, pool.jobs, self.place.logs)
+            keeper = JobReplacer(hosts, name, pool.jobs, self.place.logs)
             stack.callback(keeper.stop)
             self.note(f"pool '{name}': dashboard {client.dashboard_link}")
-            self._rosters[name] = Roster(hosts)
+            self._rosters[name] = WorkerNames(hosts)
             self._rosters[name].begin()
             keeper.start()
             self._open[name] = stack.pop_all()
@@ -168,7 +168,7 @@ class Pools:
         while not glance.count():
             glance()
             time.sleep(0.2)
-        return Workers(
+        return DaskExecutor(
             client, self.search_path, self.timeout, 0, each=pool.memory * 9 // 10, glance=glance
         )
 
@@ -177,7 +177,7 @@ class Glance:
     """Looks now and then whether a pool has workers, and says what they wait for."""
 
     def __init__(
-        self, keeper: Keeper, client: object, wanted: int, note: Callable[[str], None]
+        self, keeper: JobReplacer, client: object, wanted: int, note: Callable[[str], None]
     ) -> None:
         self.keeper, self.client, self.wanted, self.note = keeper, client, wanted, note
         self.due = time.monotonic() + 10

@@ -8,7 +8,7 @@ LEAVES = "worker-close-gracefully"
 """How Dask's word begins for what takes a worker away whose lifetime has ended."""
 
 
-class Roster:
+class WorkerNames:
     """The workers of a pool; kept by the scheduler's thread, asked from others.
 
     Parameters

@@ -1,0 +1,134 @@
+"""`volflow models`: what is said of networks, and of those that say too little."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.networks import checkpoint
+from volflow.checkpoints.find import bundled_networks
+from volflow.checkpoints.model_card import parsed
+
+CARD = """# small
+
+| | |
+|---|---|
+| data | one volume |
+| licence of the data | CC BY-NC 4.0 (the consortium); see its page |
+| licence of the weights | MIT |
+| validation | VI 0.5 bits; on a good day |
+
+| another | table |
+|---|---|
+| licence | none |
+"""
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is searched in place of the shipped weights, with one network."""
+    monkeypatch.setattr("volflow.checkpoints.find.WEIGHTS", tmp_path)
+    checkpoint(tmp_path / "small.safetensors")
+    return tmp_path
+
+
+def test_every_shipped_network_has_a_card_with_a_licence_and_a_score(volflow):
+    found = json.loads(volflow("models", "--json").stdout)
+    assert [one["name"] for one in found] == sorted(bundled_networks())
+    for one in found:
+        assert one["licence"], one["name"]
+        assert one["score"], one["name"]
+        assert one["header"]["weights_sha256"]
+        assert one["card"].startswith(f"# {one['name']}")
+        assert sum(one["heads"].values()) == one["header"]["out_channels"]
+
+
+def test_the_table_has_a_line_for_each(volflow):
+    head, *lines = volflow("models").stdout.splitlines()
+    assert head.split("  ")[0] == "network"
+    assert [line.split()[0] for line in lines] == sorted(bundled_networks())
+    (told,) = [line for line in lines if line.startswith("fib25-lsd ")]
+    assert " affinity, lsd  " in told
+    assert "  10 x 10 x 10 " in told
+
+
+def test_a_name_or_a_path_tells_the_card_and_the_header(volflow):
+    path = bundled_networks()["fib25-lsd"]
+    text = volflow("models", "fib25-lsd").stdout
+    assert path.with_suffix(".md").read_text().strip() in text
+    assert "total_stride: [8, 8, 8]" in text
+    assert volflow("models", path).stdout == text
+
+
+def test_it_reads_without_torch():
+    code = (
+        "import sys\n"
+        "from volflow.cli import main\n"
+        "main(['models'], standalone_mode=False)\n"
+        "main(['models', 'fib25-lsd', '--json'], standalone_mode=False)\n"
+        "assert not {'torch', 'dask', 'numba'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_checkpoint_without_a_card_says_so(volflow, weights):
+    assert volflow("models").stdout.count("no card") == 2
+    told = volflow("models", weights / "small.safetensors").stdout
+    assert "small has no card: nothing tells its data, its licence or its score" in told
+    (found,) = json.loads(volflow("models", "--json").stdout)
+    assert (found["card"], found["non_commercial"], found["licence"]) == (None, None, "")
+
+
+def test_a_non_commercial_licence_is_marked(volflow, weights):
+    (weights / "small.md").write_text(CARD)
+    assert "NON-COMMERCIAL: CC BY-NC 4.0  VI 0.5 bits\n" in volflow("models").stdout
+    assert volflow("models", "small").stdout.startswith("not for commercial use")
+    assert json.loads(volflow("models", "small", "--json").stdout)["non_commercial"] is True
+
+
+@pytest.mark.parametrize(
+    ("licence", "forbidden"),
+    [
+        ("CC BY-NC-SA 4.0", True),
+        ("free for non-commercial use", True),
+        ("Noncommercial research only", True),
+        ("CC BY 4.0", False),
+        ("MIT, as volflow; sync with the NCMIR page", False),
+        ("", None),
+    ],
+)
+def test_which_licences_are_non_commercial(licence: str, forbidden: bool | None):
+    assert parsed(f"| | |\n|---|---|\n| licence | {licence} |\n").non_commercial is forbidden
+
+
+def test_only_the_first_table_counts():
+    assert set(parsed(CARD).rows) == {
+        "data", "licence of the data", "licence of the weights", "validation"
+    }  # fmt: skip
+
+
+def test_the_header_names_the_card(volflow, weights):
+    checkpoint(weights / "small.safetensors", card="other.md")
+    (weights / "other.md").write_text(CARD)
+    assert volflow("models", "small").stdout.startswith("not for commercial use")
+
+
+def test_an_unknown_name_ends_with_2(volflow):
+    result = volflow("models", "fib25-ls")
+    assert result.exit_code == 2
+    assert "there is no network 'fib25-ls'; did you mean 'fib25-lsd'?" in result.stderr
+
+
+def test_a_damaged_checkpoint_is_told_and_hides_no_other(volflow, weights):
+    whole = (weights / "small.safetensors").read_bytes()
+    (weights / "bad.safetensors").write_bytes(whole[:-1])
+    result = volflow("models")
+    assert result.exit_code == 4
+    assert "small" in result.stdout
+    assert "bad.safetensors: " in result.stderr
+    assert "cut off" in result.stderr

@@ -1,0 +1,368 @@
+"""Who may join a cluster, whose workers can do the work, and what becomes of a pool's jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import subprocess
+import sys
+import types
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from tests.engine.runs import expected_index, layer, planned, toy
+from tests.integration.witness import accounts
+from volflow.engine.driver import execute, prepare
+from volflow.engine.executors import cuda as gpus
+from volflow.engine.executors import remote_scheduler as elsewhere
+from volflow.engine.executors import tls
+from volflow.engine.executors.base import PhaseRequirement
+from volflow.engine.executors.connect import connect
+from volflow.engine.executors.profile import Profile
+from volflow.engine.executors.slurm.job_replacement import STILLBORN, JobReplacer, log_tail
+from volflow.engine.executors.slurm.pools import SlurmExecutor
+from volflow.engine.monitor.observer import RunObserver
+from volflow.errors import ClusterError
+
+
+class Noting(RunObserver):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+# --- keys ----------------------------------------------------------------------------------------
+
+
+def test_keys_are_for_this_user_alone_and_go(tmp_path):
+    left = tmp_path / tls.KEYS
+    left.mkdir()
+    (left / "key").write_text("of a killed driver")
+    with tls.security_in(tmp_path) as security:
+        assert security.require_encryption
+        assert stat.S_IMODE(left.stat().st_mode) == 0o700
+        keys = {path.name: stat.S_IMODE(path.stat().st_mode) for path in left.iterdir()}
+        assert {keys[name] for name in ("ca", "cert", "key")} == {0o600}
+        assert "PRIVATE KEY" in (left / "key").read_text()
+    assert not left.exists()
+
+
+def test_keys_go_when_a_run_fails(tmp_path):
+    with pytest.raises(RuntimeError), tls.security_in(tmp_path):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- workers of this machine ---------------------------------------------------------------------
+
+SCRIPT = """
+import volflow
+
+print("here")
+small = ["bounds=0:32,0:32,0:32", "block=[16, 32, 32]", "run=out"]
+print(volflow.run("synth", overrides=small, cluster="local", workers=2).ok)
+"""
+
+
+@pytest.mark.cluster
+def test_workers_do_not_run_the_script_that_wants_them_again(tmp_path):
+    """It need not guard its call by `if __name__ == "__main__"`."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("here\nTrue\n", 0), done.stderr
+
+
+# --- a scheduler that somebody else started -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Certificates of a cluster, in files."""
+    folder = tmp_path_factory.mktemp("keys")
+    return tls._made(folder)
+
+
+@pytest.fixture(scope="module")
+def scheduler(keys):
+    """The address of a scheduler with TLS and one worker."""
+    import dask
+    from distributed import LocalCluster
+
+    from volflow.engine.executors.local import SETTINGS
+
+    with (
+        dask.config.set(SETTINGS),
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=tls.given(keys),
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            silence_logs=50,
+        ) as hosts,
+    ):
+        yield hosts.scheduler_address
+
+
+def profile_of(address: str, keys: tls.Tls) -> Profile:
+    return Profile(cluster=address, tls=keys)
+
+
+@pytest.mark.cluster
+def test_a_scheduler_elsewhere_does_the_blocks(scheduler, keys, tmp_path):
+    assert scheduler.startswith("tls://127.0.0.1:")
+    plan = planned(tmp_path / "run", toy("Index"))
+    assert execute(plan, cluster=profile_of(scheduler, keys)).ok
+    assert (layer(tmp_path / "run", "index") == expected_index()).all()
+    assert not [name for name in os.listdir(tmp_path / "run") if name.startswith(".volflow")]
+
+
+@pytest.mark.cluster
+def test_nobody_joins_without_the_certificate(scheduler, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    strangers = tls._made(other)
+    with (
+        pytest.raises(ClusterError, match="the certificates that it knows"),
+        connect(profile_of(scheduler, strangers)),
+    ):
+        pass
+
+
+@pytest.mark.cluster
+def test_workers_that_do_not_see_the_run_are_told(scheduler, keys, tmp_path, monkeypatch):
+    monkeypatch.setattr(elsewhere, "look_around", lambda token: (elsewhere.__version__, False))
+    plan = planned(tmp_path / "run", toy("Index"))
+    with pytest.raises(ClusterError, match=r"1 of 1 workers cannot.*run is not seen there.*share"):
+        execute(plan, cluster=profile_of(scheduler, keys))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (("0.0.0", True), "volflow 0.0.0 is installed there, and"),
+        ((elsewhere.__version__, False), "the folder RUN is not seen there"),
+        (ModuleNotFoundError("no volflow"), "cannot be imported there"),
+        ((elsewhere.__version__, True), ""),
+    ],
+)
+def test_what_a_worker_lacks_is_said(answer, message):
+    said = elsewhere._wrong(answer, "RUN")
+    assert message in said
+    assert bool(said) == bool(message)
+
+
+def test_an_address_that_nobody_answers_at_is_told_in_seconds():
+    with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9: nobody answers there"):
+        elsewhere.require_listener("tcp://127.0.0.1:9")
+    with pytest.raises(ClusterError, match="nobody answers"), connect("tcp://127.0.0.1:9"):
+        pass
+
+
+# --- GPUs ----------------------------------------------------------------------------------------
+
+
+def test_gpus_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-ab")
+    assert gpus.visible_gpus() == ["3", "GPU-ab"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert gpus.visible_gpus() == []
+
+
+@pytest.mark.cluster
+def test_each_worker_sees_one_gpu_and_so_do_its_blocks(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    observer, told, run = Noting(), tmp_path / "told", str(tmp_path / "run")
+    told.mkdir()
+    settings = {"folder": str(told), "together": 2}
+    witness = {"use": "tests.integration.witness:Witness", "name": "seen", "with": settings}
+    step = planned(run, witness).steps[0]
+    prepare(run, step)
+    outcomes = []
+    with connect(Profile(cluster="cuda"), note=observer.note) as executor:
+        executor.run(step.jobs[0], [(0, 48)], outcomes.append)
+        assert all(name.startswith("tls://127.0.0.1") for name in executor.workers())
+    assert sum(outcome.done for outcome in outcomes) == 48
+    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in accounts(told)) == ["5", "7"]
+    assert "GPUs 5, 7" in observer.notes
+
+
+def test_without_a_gpu_the_processors_work(monkeypatch, caplog):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(gpus.local, "local_cluster", lambda count, dashboard: nullcontext(count))
+    with gpus.gpu_cluster(Profile(cluster="cuda"), 3, None, print) as count:
+        assert count == 3
+    assert "there is no GPU here; the processors do the work" in caplog.text
+
+
+# --- pools ---------------------------------------------------------------------------------------
+
+
+def test_a_pool_is_open_while_steps_want_it(tmp_path, monkeypatch):
+    told = []
+
+    class Executor:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def run(self, job, todo, report) -> None:
+            told.append(f"{job.step} by {self.name}")
+
+    def opened(pools, name):
+        told.append(f"open {name}")
+        pools._open[name] = types.SimpleNamespace(close=lambda: told.append(f"close {name}"))
+        return Executor(name)
+
+    monkeypatch.setattr(SlurmExecutor, "_opened", opened)
+    pool = {"memory": "1 GB", "walltime": "01:00:00"}
+    site = Profile.model_validate({"cluster": "slurm", "pools": {"cpu": pool, "gpu": pool}})
+    wanted = {"a": "cpu", "b": "gpu", "c": "gpu", "d": "fat", "e": "cpu"}
+    needs = [PhaseRequirement(0, 1, step, name) for step, name in wanted.items()]
+    with SlurmExecutor(site, str(tmp_path), needs, (), 0, lambda text: None) as pools:
+        for step in "abce":  # d was done before
+            pools.run(types.SimpleNamespace(step=step), [], lambda outcome: None)
+    assert told == [
+        *("open cpu", "a by cpu", "open gpu", "b by gpu", "c by gpu", "close gpu", "e by cpu"),
+        "close cpu",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
+class Hosts:
+    """What a keeper needs of a cluster, and a Slurm that has the jobs it is told to have."""
+
+    def __init__(self) -> None:
+        self.worker_spec: dict[str, dict] = {}
+        self.workers: dict[str, types.SimpleNamespace] = {}
+        self.scheduler = types.SimpleNamespace(workers={}, remove_worker=self._remove)
+        self.submitted = 0
+        self.removed: list[str] = []
+
+    def new_worker_spec(self):
+        return {f"cpu-{len(self.worker_spec)}": {}}
+
+    async def _correct_state(self):
+        for name in set(self.worker_spec) - set(self.workers):
+            self.submitted += 1
+            self.workers[name] = types.SimpleNamespace(
+                job_id=str(self.submitted), close=self._close_job
+            )
+
+    async def _close_job(self):
+        pass
+
+    async def _remove(self, address, stimulus_id):
+        self.removed.append(address)
+        del self.scheduler.workers[address]
+
+    def join(self, name: str) -> None:
+        self.scheduler.workers[f"tls://{name}"] = types.SimpleNamespace(
+            name=name, address=f"tls://{name}"
+        )
+
+
+def kept(tmp_path: Path, jobs: int) -> tuple[JobReplacer, Hosts, dict[str, tuple[str, str]]]:
+    hosts = Hosts()
+    keeper = JobReplacer(hosts, "cpu", jobs, tmp_path)
+    known: dict[str, tuple[str, str]] = {}
+
+    async def states():
+        return dict(known)
+
+    keeper._states = states
+    return keeper, hosts, known
+
+
+def step(keeper: JobReplacer) -> None:
+    async def once() -> None:
+        await keeper._look()
+        await keeper._submit()
+
+    asyncio.run(once())
+
+
+def test_a_job_that_slurm_no_longer_has_is_replaced(tmp_path):
+    keeper, hosts, known = kept(tmp_path, 3)
+    step(keeper)
+    assert hosts.submitted == 3
+    known.update(dict.fromkeys("123", ("RUNNING", "None")))
+    for name in hosts.workers:
+        hosts.join(name)
+    step(keeper)
+    assert hosts.submitted == 3
+    gone = next(name for name, job in hosts.workers.items() if job.job_id == "2")
+    del known["2"]  # its worker never said good-bye
+    step(keeper)
+    assert hosts.removed == [f"tls://{gone}"]
+    assert hosts.submitted == 4
+    assert hosts.workers[gone].job_id == "4"
+    assert keeper.trouble == ""
+
+
+def test_jobs_that_come_to_nothing_are_given_up(tmp_path):
+    keeper, hosts, _ = kept(tmp_path, 1)
+    (tmp_path / f"volflow-cpu-ab-{STILLBORN}.err").write_text("noise\nvolflow: no such disk\n")
+    for number in range(STILLBORN):
+        assert keeper.trouble == ""
+        step(keeper)
+        assert hosts.submitted == number + 1
+    step(keeper)
+    with pytest.raises(
+        ClusterError, match=r"(?s)pool 'cpu': 3 jobs ended.*\n  volflow: no such disk\n"
+    ):
+        keeper.check()
+    step(keeper)
+    assert hosts.submitted == STILLBORN  # and no more
+
+
+def test_one_job_that_works_forgives_those_that_did_not(tmp_path):
+    keeper, hosts, known = kept(tmp_path, 2)
+    for _ in range(3 * STILLBORN):
+        step(keeper)
+        known.clear()
+        first = hosts.workers["cpu-0"].job_id
+        known[first] = ("RUNNING", "None")
+        if "tls://cpu-0" not in hosts.scheduler.workers:
+            hosts.join("cpu-0")
+    assert hosts.submitted > STILLBORN
+    hosts.scheduler.workers.clear()
+    known.clear()
+    step(keeper)  # all are gone at once: a bad hour, not a bad profile
+    assert keeper.trouble == ""
+
+
+def test_waiting_jobs_are_told_with_slurms_reason(tmp_path):
+    keeper, hosts, known = kept(tmp_path, 3)
+    step(keeper)
+    known.update(dict.fromkeys("12", ("PENDING", "Priority")))
+    known["3"] = ("RUNNING", "None")
+    step(keeper)
+    assert keeper.waiting == "2 wait (Priority), 1 begun, workers start"
+    assert hosts.submitted == 3
+
+
+def test_a_slurm_that_does_not_answer_ends_no_job(tmp_path):
+    keeper, hosts, _ = kept(tmp_path, 2)
+    step(keeper)
+
+    async def silence():
+        return None
+
+    keeper._states = silence
+    step(keeper)
+    assert hosts.submitted == 2
+
+
+def test_the_end_of_a_log_is_without_frames(tmp_path):
+    log = tmp_path / "volflow-cpu-ab-7.err"
+    log.write_text("Traceback (most recent call last):\n  File x\nOSError: no such disk\n")
+    assert log_tail(tmp_path, "7") == "  OSError: no such disk"
+    assert log_tail(tmp_path, "8") == "  nothing"

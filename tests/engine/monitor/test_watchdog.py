@@ -1,0 +1,161 @@
+"""A run in which nothing is finished any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import types
+
+import numpy as np
+import pytest
+
+from tests.engine import toys
+from tests.engine.runs import block_children, expected_index, layer, planned, toy, wait_for
+from volflow.engine.driver import execute, prepare
+from volflow.engine.executors.connect import connect
+from volflow.engine.monitor import watchdog
+from volflow.engine.monitor.events import EventLog, read_events
+from volflow.engine.monitor.observer import RunObserver
+from volflow.engine.monitor.watchdog import Watchdog
+from volflow.engine.worker.block_range import Outcome
+
+
+class Frozen:
+    """A crew that holds two ranges and finishes none."""
+
+    def under_way(self):
+        return {(8, 16): "", (0, 8): "tcp://there"}
+
+    def workers(self):
+        return ["tcp://there"]
+
+    def dismissed(self):
+        return set()
+
+    def waits(self):
+        return False
+
+    def restart(self):
+        raise AssertionError("nobody asked for that")
+
+
+class Told(RunObserver):
+    def __init__(self):
+        self.stalled, self.changes = [], []
+
+    def stalls(self, step, seconds, under_way):
+        self.stalled.append((step, seconds, list(under_way)))
+
+    def workers_change(self, joined, lost):
+        self.changes.append((list(joined), list(lost)))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The watchdog's clock, which the test alone moves: `clock.now`."""
+    found = types.SimpleNamespace(now=1000.0)
+    fake = types.SimpleNamespace(monotonic=lambda: found.now, time=lambda: found.now)
+    monkeypatch.setattr(watchdog, "time", fake)
+    return found
+
+
+def test_a_stall_is_told_with_what_is_where_and_told_again_later_and_later(tmp_path, clock):
+    job = planned(tmp_path, toy("Index")).steps[0].jobs[0]
+    told = Told()
+    dog = Watchdog(str(tmp_path), Frozen(), told, EventLog(str(tmp_path)), stall=10.0)
+
+    def after(seconds):
+        """What is told when it looks each second for so long."""
+        before = len(told.stalled)
+        for _ in range(seconds):
+            clock.now += 1
+            dog._look()
+        return [each[1] for each in told.stalled[before:]]
+
+    assert after(100) == [], "nothing is under way"
+    dog.begins(job)
+    assert after(9) == []
+    assert after(100) == [10, 20, 40, 80]
+    dog.finished(Outcome(done=1))
+    assert after(30) == [10, 20], "the clock starts again when something is finished"
+    dog.finished(Outcome())
+    assert after(50) == [40], "a lost worker's range leaves the next bark as late"
+    assert told.changes == [(["tcp://there"], [])]
+    step, _, places = told.stalled[0]
+    assert step == "index"
+    assert places == [
+        "index map: blocks 0 to 7, from 0 0 0: tcp://there",
+        "index map: blocks 8 to 15, from 0 2 0: no worker has taken it",
+    ]
+    assert dog.ended == ""
+
+
+def test_it_looks_by_itself_from_a_thread_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(watchdog, "LOOK", 0.01)
+    job = planned(tmp_path, toy("Index")).steps[0].jobs[0]
+    told = Told()
+    with Watchdog(str(tmp_path), Frozen(), told, EventLog(str(tmp_path)), stall=0.01) as dog:
+        dog.begins(job)
+        wait_for(lambda: len(told.stalled) >= 2)
+    assert not dog._thread.is_alive()
+
+
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["shell", "background"])
+def interrupts(request):
+    """SIGINT as a shell leaves it to what it runs, and to what it runs with `&`."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    assert signal.signal(signal.SIGINT, before) is request.param
+
+
+def test_a_run_that_hangs_is_ended_where_that_is_asked_for_and_resumes(
+    tmp_path, monkeypatch, clock, interrupts
+):
+    monkeypatch.setattr(watchdog, "LOOK", 0.05)
+
+    def hang(seconds):
+        clock.now += 5 * (seconds > 100)
+        threading.Event().wait(seconds)
+
+    monkeypatch.setattr(toys, "time", types.SimpleNamespace(sleep=hang))
+    cure = tmp_path / "cure"
+    settings = {"hangs": [[1, 0, 0]], "cured_by": str(cure)}
+    plan = planned(tmp_path / "run", toy("Poison", **{"with": settings}))
+    result = execute(plan, stall=3.0, on_stall="end")
+    assert result.interrupted
+    assert not result.ok
+    assert result.stalled == "step 'poison': nothing was finished for 5 s"
+    assert result.failures == []
+    ends = [e for e in read_events(plan.pipeline.run) if e["event"] in ("stall", "run_ends")]
+    assert [event["event"] for event in ends] == ["stall", "run_ends"]
+    assert ends[1]["error"] == result.stalled
+    cure.touch()
+    monkeypatch.undo()
+    again = execute(plan)
+    assert again.ok
+    assert again.steps[0].already == 12
+
+
+@pytest.mark.cluster
+def test_a_worker_that_froze_is_started_anew_and_its_blocks_are_done(tmp_path):
+    plan = planned(tmp_path, toy("Index", **{"with": {"seconds": 0.05}}))
+    step = plan.steps[0]
+    prepare(plan.pipeline.run, step)
+    frozen, outcomes = [], []
+    with connect("local", workers=1, search_path=plan.search_path) as executor:
+
+        def report(outcome):
+            outcomes.append(outcome)
+            if not frozen:
+                for _, worker in block_children():
+                    frozen.append(worker)
+                    os.kill(worker, signal.SIGSTOP)
+                threading.Timer(1.0, executor.restart).start()
+
+        executor.run(step.jobs[0], [(0, 48)], report)
+    assert len(frozen) == 1
+    assert sum(outcome.done for outcome in outcomes) == 48
+    assert any(outcome.again for outcome in outcomes)
+    assert [failure for outcome in outcomes for failure in outcome.failures] == []
+    np.testing.assert_array_equal(layer(tmp_path, "index"), expected_index())

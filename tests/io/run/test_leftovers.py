@@ -1,0 +1,31 @@
+"""What a killed process was about to write goes; what is written stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volflow.io.run.leftovers import remove_leftovers
+
+
+def test_unfinished_markers_and_events_go_and_nothing_else(tmp_path: Path) -> None:
+    kept = ["ledger/a/d/map/done/0-1", "events/s/000000.jsonl", "layer/0.__lock", "ledger/b/x"]
+    torn = ["ledger/a/d/map/done/1-2.__lock", "ledger/c.__lock", "results/score.json.__lock"]
+    for name in (*kept, *torn):
+        place = tmp_path / "run" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "theirs.__lock").touch()
+    (tmp_path / "run/ledger/linked").symlink_to(outside)
+    assert remove_leftovers(str(tmp_path / "run")) == len(torn)
+    run = tmp_path / "run"
+    found = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
+    assert sorted(found) == sorted(kept)
+    assert (outside / "theirs.__lock").exists()
+    assert remove_leftovers(str(run)) == 0
+
+
+def test_a_run_that_is_not_there_or_not_on_a_disk_has_none(tmp_path: Path) -> None:
+    assert remove_leftovers(str(tmp_path / "none")) == 0
+    assert remove_leftovers("s3://bucket/run") == 0

@@ -1,0 +1,185 @@
+"""The page and the summary that a run leaves."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import volflow
+from tests.view.paint import BOUNDS, painted
+from volflow.view.neuroglancer.layers import run_layers
+from volflow.view.report import run_page as report
+
+FAILING = {"use": "tests.view.paint:Fails", "name": "fails"}
+
+
+class Cells(HTMLParser):
+    """The rows of all tables as lists of text, and what the page would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.loads: list[str] = []
+        self.tags: set[str] = set()
+        self._cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag == "tr":
+            self.rows.append([])
+        self._cell = tag in ("td", "th", "code") and bool(self.rows)
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        if self._cell and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data.strip()
+
+
+def page(folder: Path) -> Cells:
+    return Cells((folder / "report.html").read_text())
+
+
+def test_the_page_tells_the_numbers_of_the_result(tmp_path: Path) -> None:
+    score = {"use": "score", "in": {"truth": "segmentation"}}
+    result = painted(tmp_path / "run", score)
+    assert result.ok
+    cells = page(tmp_path / "run")
+    for step in result.steps:
+        row = next(row for row in cells.rows if row[0] == step.name and len(row) == 9)
+        assert [int(n) for n in row[1:6]] == [step.total, step.done, step.already, 0, step.left]
+        assert float(row[6]) == pytest.approx(step.seconds, abs=0.005)
+        assert int(row[7] or 0) == step.voxels
+        assert float(row[8]) == pytest.approx(step.voxels / step.seconds / 1e6, rel=0.02, abs=0.005)
+    scores = {row[0]: row[1] for row in cells.rows if len(row) == 2}
+    numbers = {n: v for n, v in result.results["score"].items() if not isinstance(v, dict)}
+    assert len(numbers) > 5
+    for name, value in numbers.items():
+        assert float(scores[name]) == pytest.approx(value, rel=1e-5)
+    assert result.results["score"]["voxels"] > 0
+    assert scores["bounds"].startswith(str(BOUNDS))
+
+
+def test_the_summary_is_the_result_in_json(tmp_path: Path) -> None:
+    result = painted(tmp_path / "run", {"use": "score", "in": {"truth": "segmentation"}})
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (told["ok"], told["interrupted"], told["failures"]) == (True, False, [])
+    assert told["results"] == result.results
+    for step, found in zip(result.steps, told["steps"], strict=True):
+        assert found == {
+            "name": step.name, "total": step.total, "done": step.done, "already": step.already,
+            "failed": 0, "left": step.left, "seconds": step.seconds, "voxels": step.voxels,
+        }  # fmt: skip
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing(run: Path) -> None:
+    cells = page(run)
+    assert cells.loads
+    assert all(load.startswith("data:image/png;base64,") for load in cells.loads)
+    assert not cells.tags & {"script", "link", "iframe", "object"}
+
+
+def test_failed_blocks_are_told_and_nothing_of_them_is_markup(tmp_path: Path) -> None:
+    result = painted(tmp_path / "run", FAILING)
+    assert not result.ok
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "<b>no</b>" not in text
+    cells = page(tmp_path / "run")
+    failed = [row for row in cells.rows if row[:1] == ["fails"] and len(row) == 5]
+    assert len(failed) == min(len(result.failures), report.SHOWN)
+    first = result.failures[0]
+    assert failed[0][2:4] == [" ".join(map(str, first.index)), "exception"]
+    assert "<b>no</b> such luck" in failed[0][4]
+    place = " ".join(map(str, first.index))
+    alone = f"volflow block {tmp_path / 'run'} fails {place} --phase map"
+    assert alone in html.unescape(text)
+    assert re.search(rf"{len(result.failures)} blocks? failed", text)
+    assert (tmp_path / "run" / "overview.png").exists()
+
+
+def test_a_run_does_not_fail_for_want_of_its_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(layers: object) -> None:
+        raise MemoryError("no room to draw")
+
+    monkeypatch.setattr(report, "overview", broken)
+    assert painted(tmp_path / "run").ok
+    assert "no room to draw" in caplog.text
+    assert (tmp_path / "run" / "report.html").exists()
+    assert not (tmp_path / "run" / "overview.png").exists()
+
+
+def test_a_run_does_not_fail_for_want_of_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(run: str) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(report, "run_layers", broken)
+    assert painted(tmp_path / "run").ok
+    assert "disk full" in caplog.text
+
+
+def test_a_page_stays_that_of_what_was_run_last(tmp_path: Path) -> None:
+    painted(tmp_path / "run")
+    again = painted(tmp_path / "run")
+    assert [step.already for step in again.steps] == [step.total for step in again.steps]
+    row = next(row for row in page(tmp_path / "run").rows if row[0] == "paint")
+    assert row[3] == row[1]
+
+
+# --- which layers --------------------------------------------------------------------------------
+
+
+def test_layers_are_found_with_their_kinds(run: Path) -> None:
+    found = run_layers(str(run))
+    assert [(x.name, x.kind, x.own) for x in found.layers] == [
+        ("em", "image", True),
+        ("affinity", "affinity", True),
+        ("segmentation", "segmentation", True),
+    ]
+    assert found.notes == ()
+
+
+def test_a_run_that_was_moved_is_found_where_it_is(tmp_path: Path) -> None:
+    painted(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "else where")
+    found = run_layers(str(tmp_path / "else where"))
+    assert len(found.layers) == 3
+    assert all(str(tmp_path / "else where") in x.spec.path for x in found.layers)
+    assert found.layers[2].scales[0].read(BOUNDS).any()
+
+
+def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    painted(source)
+    copied = {"use": "convert", "in": {"volume": "foreign"}, "with": {"kind": "image"}}
+    document = {
+        "run": str(tmp_path / "run"),
+        "block": [16, 32, 32],
+        "volumes": {"foreign": {"path": f"precomputed://{source}/em"}},
+        "steps": [copied],
+    }
+    assert volflow.run(document).ok
+    assert [x.name for x in run_layers(str(tmp_path / "run")).layers] == ["foreign", "copy"]
+    (source / "em" / "info").unlink()
+    found = run_layers(str(tmp_path / "run"))
+    assert [x.name for x in found.layers] == ["copy"]
+    assert "foreign" in found.notes[0]
+
+
+def test_a_layer_that_is_a_link_out_of_the_run_is_none_of_it(tmp_path: Path) -> None:
+    painted(tmp_path / "run")
+    (tmp_path / "run" / "em").rename(tmp_path / "em")
+    (tmp_path / "run" / "em").symlink_to(tmp_path / "em")
+    found = run_layers(str(tmp_path / "run"))
+    assert [x.name for x in found.layers] == ["affinity", "segmentation"]
+    assert "link that leads out of the run" in found.notes[0]
