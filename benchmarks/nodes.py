@@ -53,9 +53,9 @@ def main() -> None:
         overrides = ["block=[64,64,64]", f"volumes.affinity.path={path}", f"run={folder}/run"]
         found = costs(make_plan("segment", overrides=overrides, until="agglomerate"))
     print("| round | pass | node | open | nodes | ms each |\n|---|---|---|---|---|---|")
-    for (round, kind, shape, share), took in sorted(found.items()):
+    for (round_name, kind, shape, share), took in sorted(found.items()):
         text = " x ".join(map(str, shape))
-        print(f"| {round} | {kind} | {text} | {share:.2f} | {len(took)} | {mean(took):.1f} |")
+        print(f"| {round_name} | {kind} | {text} | {share:.2f} | {len(took)} | {mean(took):.1f} |")
 
 
 if __name__ == "__main__":

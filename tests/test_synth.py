@@ -372,7 +372,7 @@ def test_longer_voxels_are_every_other_section() -> None:
 def test_shares_and_steps_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"1 together at most; got 0.7 and 0.4"):
         Neuropil(BOUNDS, missing=0.7, repeated=0.4)
-    with pytest.raises(ValueError, match="wanted every >= 1 and drift >= 0; got every=0"):
+    with pytest.raises(ValueError, match="expected every >= 1 and drift >= 0; got every=0"):
         Neuropil(BOUNDS, every=0)
     with pytest.raises(ValueError, match="0, or 14 or more; got 9"):
         Neuropil(BOUNDS, nucleus=9)

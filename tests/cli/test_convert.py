@@ -144,7 +144,7 @@ def test_what_is_there_is_left_alone(volflow, labels, tmp_path):
     [
         (["nowhere", "zarr://x"], "SRC: "),
         (["FOUND", "tiff://TMP/x.tif"], "only read"),
-        (["FOUND", "zarr://TMP/x", "--chunk", "8,8"], "wanted one number or three"),
+        (["FOUND", "zarr://TMP/x", "--chunk", "8,8"], "expected one number or three"),
         (["FOUND", "zarr://TMP/x", "--bounds", "0:900,0:9,0:9"], "0:900"),
         (["FOUND", "zarr://TMP/x", "--dtype", "text"], "no type of number"),
     ],

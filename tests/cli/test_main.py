@@ -128,8 +128,8 @@ def test_doctor_tells_old_and_missing_packages(volflow, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: wanted)
     result = volflow("doctor")
     assert result.exit_code == 1
-    assert "h5py is missing (wanted >=3)" in result.output
-    assert "tensorstore 1.0 (wanted <0.2)" in result.output
+    assert "h5py is missing (expected >=3)" in result.output
+    assert "tensorstore 1.0 (expected <0.2)" in result.output
     assert "nope" not in result.output
 
 
@@ -164,7 +164,7 @@ def test_a_profile_says_who_works_and_options_come_first(tmp_path):
     assert find_profile(str(path), stall=0, on_stall="say").stall == 0
     assert find_profile(str(path), stall=5).on_stall == "end"
     for wrong in ({"stall": -1.0}, {"on_stall": "bark"}, {"timeout": -1.0}):
-        with pytest.raises(PlanError, match=f"asked for: {next(iter(wrong))}: wanted"):
+        with pytest.raises(PlanError, match=f"asked for: {next(iter(wrong))}: expected"):
             find_profile(str(path), **wrong)
     assert find_profile(str(path), workers=1).workers == 1
     assert find_profile(str(path), timeout=0).timeout == 0
@@ -177,9 +177,9 @@ def test_a_profile_says_who_works_and_options_come_first(tmp_path):
     ("text", "message"),
     [
         ("cluster: local\nworker: 3\n", r"mine.yaml:2: worker: unknown key 'worker'"),
-        ("cluster: local\nworkers: 0\n", r"mine.yaml:2: workers: wanted greater than"),
+        ("cluster: local\nworkers: 0\n", r"mine.yaml:2: workers: expected greater than"),
         ("cluster: [\n", "not YAML"),
-        ("", "wanted keys and values"),
+        ("", "expected keys and values"),
     ],
 )
 def test_a_wrong_profile_is_told(tmp_path, text, message):

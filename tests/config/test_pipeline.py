@@ -160,16 +160,16 @@ def test_the_last_of_two_options_counts(folder):
             "--set steps.aglomerate.threshold=1: there is no step 'aglomerate'; did you mean "
             "'agglomerate'? (steps: fragments, agglomerate)",
         ),
-        ("steps.agglomerate=1", "wanted steps.NAME.KEY=value"),
-        ("volumes.affinity=1", "wanted volumes.NAME.KEY=value"),
+        ("steps.agglomerate=1", "expected steps.NAME.KEY=value"),
+        ("volumes.affinity=1", "expected volumes.NAME.KEY=value"),
         ("volumes.affinity.pth=1", "unknown key 'pth'; did you mean 'path'?"),
-        ("threshold", "--set threshold: wanted dotted.key=value"),
+        ("threshold", "--set threshold: expected dotted.key=value"),
         ("block=[1,", "--set block=[1,: the value is not YAML"),
         ("block=!!python/object:os.system []", "the value is not YAML"),
         ("run.a=1", "--set run.a=1: there is nothing that could hold this key"),
-        ("block=64", "--set block=64: block: wanted a list; got 64"),
-        ("block=[64,64,x]", "--set block=[64,64,x]: block[2]: wanted a valid integer"),
-        ("steps.fragments.attempts=0", "steps[0].attempts: wanted greater than or equal to 1"),
+        ("block=64", "--set block=64: block: expected a list; got 64"),
+        ("block=[64,64,x]", "--set block=[64,64,x]: block[2]: expected a valid integer"),
+        ("steps.fragments.attempts=0", "steps[0].attempts: expected greater than or equal to 1"),
     ],
 )
 def test_an_option_that_is_wrong_is_named_in_the_mistake(folder, option, message):
@@ -192,26 +192,26 @@ def test_wrong_bounds_are_told_by_their_option(folder):
     ("old", "new", "message"),
     [
         ("run: out\n", "", "p.yaml:1: run: missing, and has no default"),
-        ("run: out", "run: ''", "p.yaml:1: run: wanted a folder or an address"),
-        ("run: out", "run: zarr://out", "p.yaml:1: run: wanted a folder or an address"),
-        ("block: [32, 32, 32]", "block: [32, 32]", "p.yaml:2: block: wanted at least 3 items"),
-        ("block: [32, 32, 32]", "block: [32, 32, 0]", "p.yaml:2: block[2]: wanted greater than"),
-        ("block: [32, 32, 32]", "bounds: 3:2,0:1,0:1", "p.yaml:2: bounds: wanted bounds with"),
+        ("run: out", "run: ''", "p.yaml:1: run: expected a folder or an address"),
+        ("run: out", "run: zarr://out", "p.yaml:1: run: expected a folder or an address"),
+        ("block: [32, 32, 32]", "block: [32, 32]", "p.yaml:2: block: expected at least 3 items"),
+        ("block: [32, 32, 32]", "block: [32, 32, 0]", "p.yaml:2: block[2]: expected greater than"),
+        ("block: [32, 32, 32]", "bounds: 3:2,0:1,0:1", "p.yaml:2: bounds: expected bounds with"),
         ("    path:", "    pth:", "p.yaml:5: volumes.affinity.pth: unknown key 'pth'; did you"),
-        ("[10, 8, 8]", "[10, 8, -8]", "p.yaml:6: volumes.affinity.resolution[2]: wanted greater"),
-        ("  affinity:", "  a/../b:", "p.yaml:4: volumes.a/../b: wanted a name of letters"),
+        ("[10, 8, 8]", "[10, 8, -8]", "p.yaml:6: volumes.affinity.resolution[2]: expected greater"),
+        ("  affinity:", "  a/../b:", "p.yaml:4: volumes.a/../b: expected a name of letters"),
         ("use: fragments", "name: x", "p.yaml:8: steps[0].use: missing, and has no default"),
         (
             "use: fragments",
             "{use: fragments, name: a/b}",
-            "p.yaml:8: steps[0].name: wanted a name of letters",
+            "p.yaml:8: steps[0].name: expected a name of letters",
         ),
         (
             "    with:",
             "    wth:",
             "p.yaml:10: steps[1].wth: unknown key 'wth'; did you mean 'with'",
         ),
-        ("  - use: fragments", "  - 3", "p.yaml:8: steps[0]: wanted keys and values; got 3"),
+        ("  - use: fragments", "  - 3", "p.yaml:8: steps[0]: expected keys and values; got 3"),
         ("threshold: 0.3", "threshold: 0.3\n      threshold: 1", "p.yaml:12: steps[1].with.thresh"),
         ("threshold: 0.3", "threshold: !!python/name:os.system", "p.yaml:11: steps[1].with.thresh"),
         ("run: out", "run: [out", "p.yaml:2: this is not YAML"),
@@ -249,8 +249,8 @@ def test_a_draft_goes_on_without_the_keys_that_are_wrong(folder):
     [
         (None, "p.yaml: cannot be read: No such file"),
         (b"\xff\xfe\x00", "p.yaml: cannot be read: it is not UTF-8"),
-        (b"", "p.yaml:1: wanted keys and values"),
-        (b"- a\n- b\n", "p.yaml:1: wanted keys and values"),
+        (b"", "p.yaml:1: expected keys and values"),
+        (b"- a\n- b\n", "p.yaml:1: expected keys and values"),
         (b"a: 1\n---\nb: 2\n", "p.yaml:2: this is not YAML"),
     ],
 )
@@ -264,7 +264,7 @@ def test_a_file_that_is_no_pipeline_is_an_error(folder, content, message):
 @pytest.mark.parametrize("steps", ["[]", "{}", "3"])
 def test_a_pipeline_has_steps(folder, steps):
     (found,) = problems(written(folder, f"run: out\nsteps: {steps}\n"))
-    assert found.startswith("p.yaml:2: steps: wanted ")
+    assert found.startswith("p.yaml:2: steps: expected ")
 
 
 # --- YAML ----------------------------------------------------------------------------------------

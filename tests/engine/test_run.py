@@ -141,7 +141,7 @@ def test_one_block_alone_lets_its_exception_out(tmp_path):
 
 @pytest.mark.parametrize(
     ("lie", "words"),
-    [("shape", "wanted the write box"), ("dtype", "returned int64"), ("name", "returned")],
+    [("shape", "expected the write box"), ("dtype", "returned int64"), ("name", "returned")],
 )
 def test_outputs_other_than_declared_are_refused(tmp_path, lie, words):
     plan = planned(tmp_path, toy("Liar", **{"with": {"lie": lie}}))

@@ -227,7 +227,7 @@ class Total(Reduction):
     def leaf(
         self,
         block: Block,
-        round: str,
+        round_name: str,
         previous: PreviousRound | None,
         *,
         index: np.ndarray,
@@ -239,11 +239,11 @@ class Total(Reduction):
             return NodeOutput({"sum": received["sum"] - total}, {"own": total, "sum": total * 0})
         return NodeOutput({"sum": total}, {"own": total, "sum": total})
 
-    def join(self, block: Block, round: str, children: Any) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Any) -> NodeOutput:
         total = sum(child["sum"] for child in children)
         return NodeOutput({"sum": total}, {"sum": total, "children": np.array([len(children)])})
 
-    def split(self, block: Block, round: str, kept: Record, received: Record | None) -> Any:
+    def split(self, block: Block, round_name: str, kept: Record, received: Record | None) -> Any:
         total = kept["sum"] if received is None else received["sum"]
         return [{"sum": total}] * int(kept["children"][0])
 
@@ -275,8 +275,8 @@ class Digits(Grouping):
     def rounds(self) -> tuple[str, ...]:
         return ("digit", "parity")
 
-    def key(self, round: str) -> tuple[str, ...]:
-        return (round,)
+    def key(self, round_name: str) -> tuple[str, ...]:
+        return (round_name,)
 
     def partitions(self, bounds: Box) -> int:
         return self.parts
@@ -288,15 +288,15 @@ class Digits(Grouping):
         digit, count = np.unique(values % self.base, return_counts=True)
         return {"digit": digit.astype(np.int64), "count": count}
 
-    def combine(self, round: str, rows: Record) -> Record:
+    def combine(self, round_name: str, rows: Record) -> Record:
         digit, at = np.unique(rows["digit"], return_inverse=True)
         count = np.zeros(len(digit), np.int64)
         np.add.at(count, at, rows["count"])
         found = {"digit": digit, "count": count}
-        return found if round == "digit" else {**found, "parity": digit % 2}
+        return found if round_name == "digit" else {**found, "parity": digit % 2}
 
-    def group(self, round: str, rows: Record) -> Group:
-        if round == "digit":
+    def group(self, round_name: str, rows: Record) -> Group:
+        if round_name == "digit":
             return Group(rows, {**rows, "parity": rows["digit"] % 2} if rows else {})
         found: Record = {"parity": np.zeros(0, np.int64), "most": np.zeros(0, np.int64)}
         if rows:
@@ -307,8 +307,8 @@ class Digits(Grouping):
         return Group(found, {})
 
     def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-        def pairs(round: str, key: str, value: str) -> dict[str, int]:
-            rows = [(int(k), int(v)) for part in found[round] if part
+        def pairs(round_name: str, key: str, value: str) -> dict[str, int]:
+            rows = [(int(k), int(v)) for part in found[round_name] if part
                     for k, v in zip(part[key], part[value], strict=True)]  # fmt: skip
             assert len(dict(rows)) == len(rows), "a key in two partitions"
             return {str(k): v for k, v in sorted(rows)}

@@ -199,7 +199,7 @@ def test_a_network_may_pad_nothing() -> None:
 def test_an_output_of_another_size_is_refused() -> None:
     bounds = Box((0, 0, 0), (4, 4, 4))
     tiling = Tiling(bounds, (6, 6, 6), (1, 1, 1), (4, 4, 4))
-    with pytest.raises(ValueError, match=r"wanted \(2, 6, 6, 6\), or \(2, 4, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"expected \(2, 6, 6, 6\), or \(2, 4, 4, 4\)"):
         tiled(image_of(bounds), bounds, bounds, tiling, lambda batch: batch[:, None], 2)
 
 

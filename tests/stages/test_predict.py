@@ -394,7 +394,7 @@ def test_an_image_of_floats(folder: Path, value: float) -> None:
     source = pipeline()
     source["volumes"]["em"]["path"] = "float.zarr"
     told = problems(source)
-    assert "wanted uint8 or uint16, and it is float32; `scale` of the volume makes uint8" in told
+    assert "expected uint8 or uint16, and it is float32; `scale` of the volume makes uint8" in told
 
 
 def test_an_image_without_intensities(folder: Path) -> None:

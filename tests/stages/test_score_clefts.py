@@ -119,7 +119,7 @@ def test_a_resolution_that_is_not_the_runs_is_told() -> None:
     stage = ScoreClefts.model_validate({"resolution": RESOLUTION})
     assert stage.check_inputs({}, RESOLUTION) == []
     (told,) = stage.check_inputs({}, RESOLUTION[::-1])
-    assert "wanted that of the run, [4.0, 8.0, 40.0] nm (z, y, x); got [40.0, 8.0, 4.0]" in told
+    assert "expected that of the run, [4.0, 8.0, 40.0] nm (z, y, x); got [40.0, 8.0, 4.0]" in told
 
 
 def test_it_is_found_by_its_name() -> None:

@@ -151,7 +151,7 @@ def test_one_threshold_is_as_it_was():
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ([], "wanted a threshold, or several"),
+        ([], "expected a threshold, or several"),
         ([0.3, 0.5, 0.3], r"a threshold comes twice among 0\.3, 0\.5, 0\.3"),
         ([0.3, 1.5], "less than or equal to 1"),
     ],

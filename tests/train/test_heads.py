@@ -226,7 +226,7 @@ def test_a_training_begins_with_a_pretrained_encoder(volume, tmp_path):
     ("told", "widths", "words"),
     [
         ({"pretraining": "{}"}, (3, 2, 2, 2, 2), "which the network to be trained would have to"),
-        ({}, (2, 2, 2, 2, 2), "start_encoder: wanted what `volflow pretrain` wrote"),
+        ({}, (2, 2, 2, 2, 2), "start_encoder: expected what `volflow pretrain` wrote"),
     ],
 )
 def test_an_encoder_that_does_not_fit_is_refused(volume, tmp_path, told, widths, words):

@@ -214,8 +214,8 @@ def test_all_mistakes_of_a_file_are_told_with_their_lines(tmp_path):
         ({"crop": [8, 24, 32]}, "multiple of 16 along y and x"),
         ({"crop": [9, 32, 32]}, "whole cells along z"),
         ({"least_learning_rate": 1.0}, "must not be above learning_rate"),
-        ({"sources": []}, "wanted at least one"),
-        ({"sources": [{}]}, "wanted either image or synthetic"),
+        ({"sources": []}, "expected at least one"),
+        ({"sources": [{}]}, "expected either image or synthetic"),
         ({"network": {"widths": [2, 3]}}, "widths"),
     ],
 )

@@ -24,7 +24,7 @@ class Head(BaseModel):
     offsets: tuple[Triple, ...] = ()
     """Affinities: channel c joins voxel v with v + offsets[c], z y x. Empty: not affinities."""
     sigmoid: bool = True
-    """The network returns logits of these; what is wanted is their sigmoid."""
+    """The network returns logits of these; what is expected is their sigmoid."""
     range: tuple[float, float] = (0.0, 1.0)
     """What is stored as 0 and as 255; what lies beyond is cut off."""
     odd: tuple[Annotated[str, Field(pattern=r"^z?y?x?$")], ...] = ()

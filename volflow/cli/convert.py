@@ -116,5 +116,5 @@ def _numbers(option: str, text: str | None, kind: type) -> list[Any] | None:
     except ValueError:
         parts = []
     if len(parts) not in (1, 3) or min(parts) <= 0:
-        raise click.UsageError(f"{option}: wanted one number or three, Z,Y,X; got {text!r}")
+        raise click.UsageError(f"{option}: expected one number or three, Z,Y,X; got {text!r}")
     return parts * (3 // len(parts))

@@ -87,11 +87,11 @@ def check_packages() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            wrong.append(f"{requirement.name} is missing (wanted {requirement.specifier})")
+            wrong.append(f"{requirement.name} is missing (expected {requirement.specifier})")
             continue
         fine.append(f"{requirement.name} {version}")
         if not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} {version} (wanted {requirement.specifier})")
+            wrong.append(f"{requirement.name} {version} (expected {requirement.specifier})")
     for text in wrong:
         yield Finding("packages", "broken", text, "pip install --upgrade volflow, or make env")
     if not wrong:

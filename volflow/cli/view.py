@@ -25,10 +25,10 @@ LARGEST = 8192  # pixels along a side of a screenshot
 def _size(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
     width, mark, height = text.partition("x")
     if not (mark and width.isdecimal() and height.isdecimal()):
-        raise click.BadParameter(f"wanted WIDTHxHEIGHT in pixels, got {text!r}")
+        raise click.BadParameter(f"expected WIDTHxHEIGHT in pixels, got {text!r}")
     sides = int(width), int(height)
     if not all(200 <= side <= LARGEST for side in sides):
-        raise click.BadParameter(f"wanted sides of 200 to {LARGEST} pixels, got {text!r}")
+        raise click.BadParameter(f"expected sides of 200 to {LARGEST} pixels, got {text!r}")
     return sides
 
 
@@ -40,7 +40,7 @@ def _place(
     try:
         z, y, x = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise click.BadParameter(f"wanted Z,Y,X in voxels, got {text!r}") from error
+        raise click.BadParameter(f"expected Z,Y,X in voxels, got {text!r}") from error
     return (z, y, x)
 
 
@@ -52,7 +52,7 @@ def _segments(
         layer, mark, ids = text.rpartition("=")
         numbers = ids.split(",")
         if not all(number.isdecimal() for number in numbers) or (mark and not layer):
-            raise click.BadParameter(f"wanted ID,ID,... or LAYER=ID,ID,..., got {text!r}")
+            raise click.BadParameter(f"expected ID,ID,... or LAYER=ID,ID,..., got {text!r}")
         layer = layer or "segmentation"
         found[layer] = found.get(layer, ()) + tuple(map(int, numbers))
     return found
@@ -149,7 +149,7 @@ def _check_screenshot(path: Path) -> None:
     if lacking:
         raise PlanError(f"--screenshot needs {lacking}")
     if path.suffix.lower() != ".png":
-        raise PlanError(f"--screenshot {path}: wanted a name that ends in .png")
+        raise PlanError(f"--screenshot {path}: expected a name that ends in .png")
     if not path.absolute().parent.is_dir():
         raise PlanError(f"--screenshot {path}: there is no folder {path.absolute().parent}")
 

@@ -58,7 +58,7 @@ def apply(
         option = f"--set {text}"
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            problems.add((), f"{option}: wanted dotted.key=value")
+            problems.add((), f"{option}: expected dotted.key=value")
             continue
         path = _path(key.strip().split("."), target.data, fields)
         if isinstance(path, str):
@@ -83,7 +83,7 @@ def _path(parts: list[str], data: dict[str, Any], fields: dict[str, list[str]]) 
         return f"unknown key '{parts[0]}'{closest(parts[0], top)} (known: {', '.join(top)})"
     if parts[0] == "volumes" and "volumes" in fields:
         if len(parts) < 3:
-            return "wanted volumes.NAME.KEY=value"
+            return "expected volumes.NAME.KEY=value"
         if parts[2] not in fields["volumes"]:
             known = fields["volumes"]
             return f"unknown key '{parts[2]}'{closest(parts[2], known)} (known: {', '.join(known)})"
@@ -95,7 +95,7 @@ def _path(parts: list[str], data: dict[str, Any], fields: dict[str, list[str]]) 
 
 def _step_path(parts: list[str], data: dict[str, Any], known: list[str]) -> KeyPath | str:
     if len(parts) < 3:
-        return "wanted steps.NAME.KEY=value"
+        return "expected steps.NAME.KEY=value"
     names = step_names(data)
     if parts[1] not in names:
         listed = ", ".join(names) or "none"

@@ -37,22 +37,28 @@ FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5", "swc", "precomp
 
 def _name(text: str) -> str:
     if not re.fullmatch(NAME_PATTERN, text):
-        raise ValueError("wanted a name of letters, digits, '_' and '-' that begins with a letter")
+        raise ValueError(
+            "expected a name of letters, digits, '_' and '-' that begins with a letter"
+        )
     return text
 
 
 def _box(text: str) -> str:
     box = Box.parse(text)
     if not box.size:
-        raise ValueError("wanted bounds with voxels in them")
+        raise ValueError("expected bounds with voxels in them")
     return text
 
 
 def _run_address(text: str) -> str:
     if not text or text.partition("://")[0] in FORMATS:
-        raise ValueError("wanted a folder or an address such as s3://BUCKET/KEY, without a format")
+        raise ValueError(
+            "expected a folder or an address such as s3://BUCKET/KEY, without a format"
+        )
     if "://" in text and "?" in text:
-        raise ValueError("wanted an address without '?': a run's store is told by the environment")
+        raise ValueError(
+            "expected an address without '?': a run's store is told by the environment"
+        )
     return text
 
 
@@ -126,7 +132,7 @@ class StepSpec(Spec):
 
 def _some(steps: tuple[StepSpec, ...]) -> tuple[StepSpec, ...]:
     if not steps:
-        raise ValueError("wanted at least one step")
+        raise ValueError("expected at least one step")
     return steps
 
 
@@ -233,7 +239,7 @@ def read(
         problems.add(place, problem, line)
     if not isinstance(found.data, dict):
         if not problems:
-            problems.add((), "wanted keys and values (run, volumes, steps)", 1)
+            problems.add((), "expected keys and values (run, volumes, steps)", 1)
         return Draft(None, tuple(problems.found))
     folder = str(Path(file).expanduser().resolve().parent)
     draft = _draft(Overridden(found.data, found.lines), file, (folder,), overrides, bounds)

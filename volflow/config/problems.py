@@ -1,6 +1,6 @@
 """Where each part of a pipeline was written, and what is wrong with it, in sentences.
 
-A mistake reads `file:line: path.to.key: what was wanted, what came`; a value given on the command
+A mistake reads `file:line: path.to.key: what was expected, what came`; a value given on the command
 line is placed by its option instead of a line.
 """
 
@@ -105,7 +105,7 @@ class Problems:
                 about_keys.add(path)
         for path, told in sentences.items():
             value = _ABSENT if path in about_keys else _shown(data, path)
-            text = told[-1] if told[-1].startswith("wanted at least") else " or ".join(told)
+            text = told[-1] if told[-1].startswith("expected at least") else " or ".join(told)
             self.add((*base, *path), text if value is _ABSENT else f"{text}; got {value}")
         return list(sentences)
 
@@ -151,18 +151,18 @@ def _sentence(item: ErrorDetails, keys: Callable[[KeyPath], list[str]]) -> str:
     if kind == "missing":
         last = item["loc"][-1] if item["loc"] else ""
         if isinstance(last, int):
-            return f"wanted at least {last + 1} items"
+            return f"expected at least {last + 1} items"
         return "missing, and has no default"
     if kind == "extra_forbidden":
         *above, key = item["loc"]
         known = keys(tuple(above))
         return f"unknown key '{key}'{closest(key, known)} (known: {', '.join(known)})"
     if kind in ("model_type", "dict_type", "mapping_type", "model_attributes_type"):
-        return "wanted keys and values"
+        return "expected keys and values"
     if kind in ("tuple_type", "list_type"):
-        return "wanted a list"
+        return "expected a list"
     for start in ("Input should be ", "Value error, "):
         if message.startswith(start):
             rest = message.removeprefix(start)
-            return f"wanted {rest}" if start.startswith("Input") else rest
+            return f"expected {rest}" if start.startswith("Input") else rest
     return message[:1].lower() + message[1:]

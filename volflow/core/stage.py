@@ -259,7 +259,7 @@ class Reduction(Stage):
         """Bytes at the peak of the largest node of a join or split, whose box has this shape."""
         return self.node_memory(shape)
 
-    def node_effort(self, phase: Phase, shape: Triple, open: float) -> float:
+    def node_effort(self, phase: Phase, shape: Triple, open_share: float) -> float:
         """What the time of a node of a pass grows with, as the part of one of its children.
 
         Parameters
@@ -271,9 +271,9 @@ class Reduction(Stage):
         open : float
             The share of the child's surface, 0 to 1, that other blocks lie behind.
         """
-        return float(self.node_memory(shape)) * (open if self.anchored else 1.0)
+        return float(self.node_memory(shape)) * (open_share if self.anchored else 1.0)
 
-    def tree(self, round: str, grid: BlockGrid) -> tuple[BlockGrid, ...]:
+    def tree(self, round_name: str, grid: BlockGrid) -> tuple[BlockGrid, ...]:
         """The grids of a round, the blocks first, two blocks of each axis to a parent."""
         return pyramid(grid)
 
@@ -303,12 +303,12 @@ class Reduction(Stage):
             yield Phase("finish", "finish", grid, previous=previous)
 
     def leaf(
-        self, block: Block, round: str, previous: PreviousRound | None, **inputs: np.ndarray
+        self, block: Block, round_name: str, previous: PreviousRound | None, **inputs: np.ndarray
     ) -> NodeOutput:
         """The record of one block; `previous` is None in the first round."""
         raise TypeError(f"{type(self).__name__} has no leaf()")
 
-    def neighbour_records(self, block: Block, round: str) -> Sequence[Triple]:
+    def neighbour_records(self, block: Block, round_name: str) -> Sequence[Triple]:
         """The blocks whose part of the round before a leaf is given beside its own.
 
         Each is told by how many blocks it lies further along z, y, x, such as (-1, 0, 0). One that
@@ -316,19 +316,19 @@ class Reduction(Stage):
         """
         return ()
 
-    def base_round(self, round: str) -> str:
+    def base_round(self, round_name: str) -> str:
         """The round before it whose kept columns a block is given too, "" for none.
 
         For a round that changes few columns: what it keeps itself comes first.
         """
         return ""
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
         """The record of a node from those its children passed, in row-major order."""
         raise TypeError(f"{type(self).__name__} has no join()")
 
     def split(
-        self, block: Block, round: str, kept: Record, received: Record | None
+        self, block: Block, round_name: str, kept: Record, received: Record | None
     ) -> Sequence[Record]:
         """What a node hands to each of its children; `received` is None at a root."""
         raise TypeError(f"{type(self).__name__} has no split()")
@@ -375,7 +375,7 @@ class Grouping(Stage):
     def entry(cls) -> Any:
         return cls.rows
 
-    def key(self, round: str) -> tuple[str, ...]:
+    def key(self, round_name: str) -> tuple[str, ...]:
         """The columns, integers, of equal values in which the rows of a round belong together."""
         raise TypeError(f"{type(self).__name__} has no key()")
 
@@ -410,11 +410,11 @@ class Grouping(Stage):
         """The rows of one block; the record of a block without any has empty columns or none."""
         raise TypeError(f"{type(self).__name__} has no rows()")
 
-    def combine(self, round: str, rows: Record) -> Record:
+    def combine(self, round_name: str, rows: Record) -> Record:
         """Rows of several blocks or partitions as fewer, in an order that is theirs alone."""
         return rows
 
-    def group(self, round: str, rows: Record) -> Group:
+    def group(self, round_name: str, rows: Record) -> Group:
         """What a partition makes of its rows, which are combined; they may have no columns."""
         raise TypeError(f"{type(self).__name__} has no group()")
 

@@ -300,7 +300,7 @@ def _layout(
 def _is_kept(
     module: ModuleType, address: Address, wanted: Layout, scale: int, forget: Callable[[], None]
 ) -> bool:
-    """Whether the scale is there as wanted; one of ours that is another is deleted.
+    """Whether the scale is there as expected; one of ours that is another is deleted.
 
     What is deleted goes before the metadata that tells of it, and the owner before both, so that
     a driver that dies in between leaves nothing that a later one takes for good.

@@ -43,10 +43,10 @@ class Inference:
     Parameters
     ----------
     network : nn.Module
-        In eval mode, float32; of one of ours, only the channels that are wanted are left.
+        In eval mode, float32; of one of ours, only the channels that are expected are left.
     header : Header
     channels : sequence of int
-        Which of the network's channels are wanted, in this order.
+        Which of the network's channels are expected, in this order.
     device : {'auto', 'cpu', 'cuda'}
         auto: cuda where there is one.
     precision : {'auto', 'fp32', 'bf16'}
@@ -95,7 +95,7 @@ class Inference:
 
         Returns
         -------
-        float32 array, (B, C, Z', Y', X'), C the channels that are wanted
+        float32 array, (B, C, Z', Y', X'), C the channels that are expected
         """
         if batch.ndim == 4:
             batch = batch[:, None]
@@ -268,11 +268,11 @@ def rehearse(header: Header, path: str | None) -> str:
             f"network '{header.network}' does not take a tile of shape {tuple(tile.shape)}: {error}"
         )
     if not isinstance(made, torch.Tensor):
-        return f"network '{header.network}' returns {type(made).__name__}; wanted one tensor"
+        return f"network '{header.network}' returns {type(made).__name__}; expected one tensor"
     wanted = [(1, header.out_channels, *side) for side in (header.input_tile, header.output_tile)]
     if tuple(made.shape) not in wanted:
         return (
             f"network '{header.network}' makes {tuple(made.shape)} of a tile of shape "
-            f"{tuple(tile.shape)}; wanted {wanted[0]}, or {wanted[1]} if it pads nothing"
+            f"{tuple(tile.shape)}; expected {wanted[0]}, or {wanted[1]} if it pads nothing"
         )
     return ""

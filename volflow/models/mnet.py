@@ -300,7 +300,7 @@ def _check(
 ) -> None:
     if len(widths) < 2 or not out_channels:
         raise ValueError(
-            f"wanted two widths and one of out_channels at least; got {list(widths)} and "
+            f"expected two widths and one of out_channels at least; got {list(widths)} and "
             f"{list(out_channels)}"
         )
     if min(in_channels, *out_channels, *widths, sections) < 1:

@@ -157,7 +157,7 @@ def tiled(
     read : Box
         At least `write` grown by `tiling.halo`, as far as that lies in the bounds.
     write : Box
-        What is wanted, within the bounds.
+        What is expected, within the bounds.
     tiling : Tiling
     network : Network
     channels : int
@@ -214,7 +214,7 @@ def _cropped(made: np.ndarray, tiling: Tiling, channels: int) -> np.ndarray:
             z, y, x = (_middle(n, k) for n, k in zip(shape, tiling.kept, strict=True))
             return made[..., z, y, x]
     raise ValueError(
-        f"the network was shown a tile of {tiling.tile} and made {made.shape[1:]}; wanted "
+        f"the network was shown a tile of {tiling.tile} and made {made.shape[1:]}; expected "
         f"{(channels, *tiling.tile)}, or {(channels, *tiling.kept)} of one that pads nothing"
     )
 

@@ -132,7 +132,7 @@ def _dense(labels: np.ndarray) -> np.ndarray:
 def _boxes(
     dense: np.ndarray, around: Triple, step: int, radii: list[int]
 ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
-    """Objects that are wanted, each with the cells of it that are, and those that count for them.
+    """Objects that are expected, each with the cells of it that are, and those that count for them.
 
     Boxes of cells are arrays [start, shape].
     """

@@ -94,7 +94,7 @@ class Agglomerate(Reduction):
         if not isinstance(given, tuple):
             return given
         if not given:
-            raise ValueError("wanted a threshold, or several")
+            raise ValueError("expected a threshold, or several")
         if len(set(given)) < len(given):
             raise ValueError(f"a threshold comes twice among {', '.join(map(str, given))}")
         return tuple(sorted(given))
@@ -142,8 +142,10 @@ class Agglomerate(Reduction):
             return self.node_memory(shape)
         return plane_bytes(most_open(phase.below, shape), self.min_size > 0)
 
-    def node_effort(self, phase: Phase, shape: Triple, open: float) -> float:
-        return node_effort("split" if phase.kind == "split" else _kind(phase.round), shape, open)
+    def node_effort(self, phase: Phase, shape: Triple, open_share: float) -> float:
+        return node_effort(
+            "split" if phase.kind == "split" else _kind(phase.round), shape, open_share
+        )
 
     def check(self, grid: BlockGrid) -> list[str]:
         if self.horizon is None:
@@ -155,32 +157,32 @@ class Agglomerate(Reduction):
             if far < length and far % side
         ]
 
-    def tree(self, round: str, grid: BlockGrid) -> tuple[BlockGrid, ...]:
+    def tree(self, round_name: str, grid: BlockGrid) -> tuple[BlockGrid, ...]:
         if self.horizon is None:
             return pyramid(grid)
         grids = [BlockGrid(grid.bounds, grid.shape)]
         for factor in steps_to_horizon(grid, zyx(self.horizon)):
             grids.append(grids[-1].parent_grid(factor))
-        above = _kind(round) == SEAMS
+        above = _kind(round_name) == SEAMS
         return tuple(grids[:-1]) + pyramid(grids[-1]) if above else tuple(grids)
 
-    def neighbour_records(self, block: Block, round: str) -> Sequence[Triple]:
-        if _kind(round) != SEAMS:
+    def neighbour_records(self, block: Block, round_name: str) -> Sequence[Triple]:
+        if _kind(round_name) != SEAMS:
             return ()
         _, far = inner_faces(block.write, block.bounds, self._horizon)
         return [before for axis, before in enumerate(BEFORE) if far >> (2 * axis) & 1]
 
-    def base_round(self, round: str) -> str:
+    def base_round(self, round_name: str) -> str:
         """Most of the graph is in the first record: `link` joins few, nor do later thresholds."""
         at_each = [name for name in self.rounds if _kind(name) in AT_EACH]
-        if round in at_each[1:]:
+        if round_name in at_each[1:]:
             return at_each[0]
-        return "link" if round == "join1" else ""
+        return "link" if round_name == "join1" else ""
 
     def leaf(  # type: ignore[override]
         self,
         block: Block,
-        round: str,
+        round_name: str,
         previous: PreviousRound | None,
         *,
         fragments: np.ndarray | None,
@@ -188,7 +190,7 @@ class Agglomerate(Reduction):
         links: Record | None,
     ) -> NodeOutput:
         near, far = inner_faces(block.write, block.bounds, self._horizon)
-        kind, cuts, before = _kind(round), None, None
+        kind, cuts, before = _kind(round_name), None, None
         if previous is None:
             assert fragments is not None
             assert affinity is not None
@@ -197,44 +199,46 @@ class Agglomerate(Reduction):
             graph = block_graph(fragments, affinity, cut, near | far)
         elif kind in AT_EACH:
             cuts = self._cuts(previous)
-            graph = cuts.at(self._column(round))
+            graph = cuts.at(self._column(round_name))
         else:
             before = _settled(previous)
             graph = before.contracted()
         if kind == SEAMS:
             assert previous is not None
-            graph = self._named_beyond(graph, previous, self._column(round))
+            graph = self._named_beyond(graph, previous, self._column(round_name))
             seen = facing(graph, near | far, far, with_edges=False)
         else:
             seen = facing(graph, near, near, with_edges=kind != "link")
-        step = self._step(round, links_only(seen) if kind == "link" else seen, block)
+        step = self._step(round_name, links_only(seen) if kind == "link" else seen, block)
         passed = with_box(step.passed.record(), block.write)
         if cuts is not None:
-            kept = cuts.joined(self._column(round), step.component)
-            return NodeOutput(passed, kept.names() if self.base_round(round) else kept.record())
+            kept = cuts.joined(self._column(round_name), step.component)
+            return NodeOutput(
+                passed, kept.names() if self.base_round(round_name) else kept.record()
+            )
         if step.cuts is not None:
             return NodeOutput(passed, ThresholdLabels(graph, step.cuts).contracted().record())
-        if self.base_round(round):
+        if self.base_round(round_name):
             assert before is not None
             node = np.searchsorted(graph.id, before.component)
             return NodeOutput(passed, {"component": step.component[node]})
         return NodeOutput(passed, replace(graph, component=step.component).record())
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
         if any("key" in child for child in children):
-            return self._sewn(block, round, children)
+            return self._sewn(block, round_name, children)
         parts = [(BlockGraph.from_record(child), box_of(child)) for child in children]
         gathered = gather(parts, block.write, block.bounds)
-        step = self._step(round, gathered.graph, block)
+        step = self._step(round_name, gathered.graph, block)
         names = step.component if step.cuts is None else step.cuts
         after = [names[nodes].ravel() for nodes in gathered.stands]
         passed = with_box(step.passed.record(), block.write)
         return NodeOutput(passed, _handed_down(gathered.passed, after))
 
     def split(
-        self, block: Block, round: str, kept: Record, received: Record | None
+        self, block: Block, round_name: str, kept: Record, received: Record | None
     ) -> Sequence[Record]:
-        count = len(self.thresholds) if round == "merge" else 1
+        count = len(self.thresholds) if round_name == "merge" else 1
         before, names = kept["before"], kept["after"].reshape(-1, count)
         after = Renaming.from_record(received, count)(names)
         ends = np.cumsum(kept["counts"])[:-1]
@@ -254,19 +258,19 @@ class Agglomerate(Reduction):
             return ("segment",)
         return tuple(segment_column(threshold) for threshold in self.threshold)
 
-    def _one_each(self, round: str) -> tuple[str, ...]:
+    def _one_each(self, round_name: str) -> tuple[str, ...]:
         """The rounds of a kind, one for each threshold."""
         if not isinstance(self.threshold, tuple):
-            return (round,)
-        return tuple(f"{round}{number}" for number in range(1, len(self.threshold) + 1))
+            return (round_name,)
+        return tuple(f"{round_name}{number}" for number in range(1, len(self.threshold) + 1))
 
     @property
     def _horizon(self) -> Triple | None:
         return None if self.horizon is None else zyx(self.horizon)
 
-    def _column(self, round: str) -> int:
+    def _column(self, round_name: str) -> int:
         """Which of the thresholds a round is for."""
-        number = round.removeprefix(_kind(round))
+        number = round_name.removeprefix(_kind(round_name))
         return int(number) - 1 if number else 0
 
     def _cuts(self, previous: PreviousRound) -> ThresholdLabels:
@@ -285,16 +289,16 @@ class Agglomerate(Reduction):
                 graph = name_beyond(graph, axis, cuts.graph.piece[at_plane], segment)
         return graph
 
-    def _sewn(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
+    def _sewn(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
         """A node that is made of whole boxes."""
-        threshold = self.thresholds[self._column(round)]
+        threshold = self.thresholds[self._column(round_name)]
         parts = [(seams_of(child, threshold), box_of(child)) for child in children]
         joined = sew_nodes(parts, block.write)
         passed = with_box(joined.passed.record(), block.write)
         return NodeOutput(passed, _handed_down(joined.before, joined.after))
 
-    def _step(self, round: str, graph: BlockGraph, block: Block) -> Step:
-        kind = _kind(round)
+    def _step(self, round_name: str, graph: BlockGraph, block: Block) -> Step:
+        kind = _kind(round_name)
         if kind == "link":
             return link_pieces(graph)
         if kind == "merge":
@@ -303,13 +307,15 @@ class Agglomerate(Reduction):
             return merge_down(graph, self.min_size_score, self.min_size)
         if kind == SEAMS:
             near, _ = inner_faces(block.write, block.bounds, self._horizon)
-            return join_across_planes(graph, self.thresholds[self._column(round)], whole=near == 0)
+            return join_across_planes(
+                graph, self.thresholds[self._column(round_name)], whole=near == 0
+            )
         return join_best(graph, self.join_score)
 
 
-def _kind(round: str) -> str:
+def _kind(round_name: str) -> str:
     """The name of a round without its number."""
-    return round.rstrip("0123456789")
+    return round_name.rstrip("0123456789")
 
 
 def _handed_down(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Record:

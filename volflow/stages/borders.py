@@ -60,7 +60,7 @@ class Borders(Stage):
     ) -> list[str]:
         wrong, given = check_image(inputs.get("em")), inputs.get("segments")
         if given is not None and np.dtype(given.dtype).kind != "u":
-            wrong.append(f"segments: wanted ids as unsigned integers, and it is {given.dtype}")
+            wrong.append(f"segments: expected ids as unsigned integers, and it is {given.dtype}")
         if self.range is None and "intensity" not in inputs:
             wrong.append(
                 "range: brightness is told by quantiles of the volume; add `- use: intensity` "

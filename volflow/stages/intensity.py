@@ -62,7 +62,7 @@ class Intensity(Reduction):
     def leaf(  # type: ignore[override]  # the inputs by name
         self,
         block: Block,
-        round: str,
+        round_name: str,
         previous: PreviousRound | None,
         *,
         em: np.ndarray,
@@ -71,13 +71,13 @@ class Intensity(Reduction):
         found = _sparse(intensity_histogram(em if mask is None else em[..., mask]))
         return NodeOutput(found, found if block.write == block.bounds else {})
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
         found = _sparse(_total(children))
         kept = found if block.write == block.bounds else {}
         return NodeOutput(found, {**kept, "children": np.array([len(children)])})
 
     def split(
-        self, block: Block, round: str, kept: Record, received: Record | None
+        self, block: Block, round_name: str, kept: Record, received: Record | None
     ) -> Sequence[Record]:
         told = self._quantiles(kept) if received is None else received
         return [told] * int(kept["children"][0])
@@ -129,7 +129,7 @@ def check_image(image: Layer | None) -> list[str]:
     hint = ""
     if np.dtype(image.dtype).kind == "f":
         hint = "; `scale` of the volume makes uint8 of it"
-    return [f"em: wanted uint8 or uint16, and it is {image.dtype}{hint}"]
+    return [f"em: expected uint8 or uint16, and it is {image.dtype}{hint}"]
 
 
 def _sparse(histogram: np.ndarray) -> Record:

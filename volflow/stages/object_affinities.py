@@ -62,7 +62,7 @@ class ObjectAffinities(Stage):
             return []
         there = max(1, layer.channels)
         return [
-            f"{name}: wanted one of the {there} channels of probability, from 0 on; got {channel}"
+            f"{name}: expected one of the {there} channels of probability, from 0 on; got {channel}"
             for name, channel in (("inside", self.inside), ("contours", self.contours))
             if channel is not None and channel >= there
         ]

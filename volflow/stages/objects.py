@@ -81,7 +81,7 @@ class Objects(Reduction):
     def leaf(  # type: ignore[override]  # the inputs by name
         self,
         block: Block,
-        round: str,
+        round_name: str,
         previous: PreviousRound | None,
         *,
         fragments: np.ndarray | None,
@@ -98,19 +98,19 @@ class Objects(Reduction):
             voxels, graph = graph.size, _sized_by_cores(graph, fragments, affinity)
         else:
             voxels, graph = previous.kept["voxels"], _settled(previous).contracted()
-        if round == "drop":
+        if round_name == "drop":
             size = sum_groups(graph.piece_node, len(graph.id), voxels)
             up = self._dropped(Census(graph.id, size, graph.size, graph.faces & np.uint8(near)), ())
             component, passed = up.kept["names"], up.passed
         else:
-            seen = facing(graph, near, near, with_edges=round != "link")
-            step = self._step(round, links_only(seen) if round == "link" else seen)
+            seen = facing(graph, near, near, with_edges=round_name != "link")
+            step = self._step(round_name, links_only(seen) if round_name == "link" else seen)
             component, passed = step.component, step.passed.record()
         kept = replace(graph, component=component).record()
         return NodeOutput(with_box(passed, block.write), {**kept, "voxels": voxels})
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
-        if round == "drop":
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
+        if round_name == "drop":
             parts = [(Census.from_record(child), box_of(child)) for child in children]
             census = pooled_census(parts, block.write)
             up = self._dropped(census, children)
@@ -119,13 +119,13 @@ class Objects(Reduction):
             return NodeOutput(with_box(up.passed, block.write), _handed_down(ids, after))
         graphs = [(BlockGraph.from_record(child), box_of(child)) for child in children]
         gathered = gather(graphs, block.write, block.bounds)
-        step = self._step(round, gathered.graph)
+        step = self._step(round_name, gathered.graph)
         after = [step.component[nodes] for nodes in gathered.stands]
         kept = _handed_down(gathered.passed, after)
         return NodeOutput(with_box(step.passed.record(), block.write), kept)
 
     def split(
-        self, block: Block, round: str, kept: Record, received: Record | None
+        self, block: Block, round_name: str, kept: Record, received: Record | None
     ) -> Sequence[Record]:
         after = Renaming.from_record(received)(kept["after"].reshape(-1, 1))
         ends = np.cumsum(kept["counts"])[:-1]
@@ -140,8 +140,8 @@ class Objects(Reduction):
         objects, dropped = (int(number) for number in roots[0]["counted"])
         return {"objects": objects, "dropped": dropped}
 
-    def _step(self, round: str, graph: BlockGraph) -> Step:
-        if round == "link":
+    def _step(self, round_name: str, graph: BlockGraph) -> Step:
+        if round_name == "link":
             return link_pieces(graph)
         return merge_down(graph, self.grow, self.min_core)
 

@@ -71,7 +71,7 @@ class Score(Limited, Grouping):
     @classmethod
     def _ascending(cls, given: tuple[float, ...]) -> tuple[float, ...]:
         if list(given) != sorted(set(given)):
-            raise ValueError(f"wanted ascending overlaps, each once; got {list(given)}")
+            raise ValueError(f"expected ascending overlaps, each once; got {list(given)}")
         return given
 
     @property
@@ -82,8 +82,8 @@ class Score(Limited, Grouping):
     def rounds(self) -> tuple[str, ...]:
         return ("truth", "segment")
 
-    def key(self, round: str) -> tuple[str, ...]:
-        return (round,)
+    def key(self, round_name: str) -> tuple[str, ...]:
+        return (round_name,)
 
     def partitions(self, bounds: Box) -> int:
         return max(1, min(MOST_PARTITIONS, -(-bounds.size // VOXELS_PER_PARTITION)))
@@ -114,16 +114,16 @@ class Score(Limited, Grouping):
             counted = kept if counted is None else counted & kept
         return tally(*own, counted, block.write.start, unlabelled=bool(self.objects)).record()
 
-    def combine(self, round: str, rows: Record) -> Record:
-        if round == "truth":
+    def combine(self, round_name: str, rows: Record) -> Record:
+        if round_name == "truth":
             return combined(rows).record()
         order = np.lexsort((rows["truth"], rows["segment"]))  # pairs are whole by now
         return {name: column[order] for name, column in rows.items()}
 
-    def group(self, round: str, rows: Record) -> Group:
+    def group(self, round_name: str, rows: Record) -> Group:
         if not rows:
             return Group({}, {})
-        if round == "truth":
+        if round_name == "truth":
             found = by_truth(rows, self.worst)
             return Group(found, rows if not self.objects else with_sizes(rows, "truth"))
         found = by_segment(rows, self.worst)

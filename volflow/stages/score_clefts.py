@@ -57,7 +57,7 @@ class ScoreClefts(Limited, Reduction):
         if np.allclose(self.resolution, resolution, rtol=1e-3, atol=0):
             return []
         return [
-            f"resolution: wanted that of the run, {list(resolution)} nm (z, y, x); "
+            f"resolution: expected that of the run, {list(resolution)} nm (z, y, x); "
             f"got {list(self.resolution)}"
         ]
 
@@ -70,7 +70,7 @@ class ScoreClefts(Limited, Reduction):
     def leaf(  # type: ignore[override]  # the inputs by name
         self,
         block: Block,
-        round: str,
+        round_name: str,
         previous: PreviousRound | None,
         *,
         found_clefts: np.ndarray,
@@ -81,7 +81,7 @@ class ScoreClefts(Limited, Reduction):
         some = (met["truth"] != 0) | (met["segment"] != 0)
         return NodeOutput({name: column[some] for name, column in met.items()}, {})
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
         return NodeOutput(_together(children), {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class ScoreSkeletons(Limited, Reduction):
     def leaf(  # type: ignore[override]  # the inputs by name
         self,
         block: Block,
-        round: str,
+        round_name: str,
         previous: PreviousRound | None,
         *,
         segmentation: np.ndarray,
@@ -125,7 +125,7 @@ class ScoreSkeletons(Limited, Reduction):
             found |= nuclei_sums(nuclei, block.write)
         return NodeOutput(found, {})
 
-    def join(self, block: Block, round: str, children: Sequence[Record]) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
         return NodeOutput(joined(children), {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:

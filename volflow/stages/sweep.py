@@ -58,11 +58,13 @@ class Sweep(Score):
             found[threshold] = combined({**shared, "segment": segment}).record()
         return _together(found)
 
-    def combine(self, round: str, rows: Record) -> Record:
-        return _together({t: super(Sweep, self).combine(round, own) for t, own in _apart(rows)})
+    def combine(self, round_name: str, rows: Record) -> Record:
+        return _together(
+            {t: super(Sweep, self).combine(round_name, own) for t, own in _apart(rows)}
+        )
 
-    def group(self, round: str, rows: Record) -> Group:
-        made = {t: super(Sweep, self).group(round, own) for t, own in _apart(rows)}
+    def group(self, round_name: str, rows: Record) -> Group:
+        made = {t: super(Sweep, self).group(round_name, own) for t, own in _apart(rows)}
         found = {
             f"{threshold!r}/{name}": column
             for threshold, group in made.items()
@@ -114,9 +116,9 @@ def _of(threshold: float, found: Mapping[str, Sequence[Record]]) -> dict[str, li
     """What partitions found at one threshold, under the names that a score gives it."""
     start = f"{threshold!r}/"
     return {
-        round: [
+        round_name: [
             {name.removeprefix(start): c for name, c in part.items() if name.startswith(start)}
             for part in parts
         ]
-        for round, parts in found.items()
+        for round_name, parts in found.items()
     }

@@ -37,7 +37,7 @@ class SweepSkeletons(ScoreSkeletons):
     def leaf(  # type: ignore[override]  # the inputs by name
         self,
         block: Block,
-        round: str,
+        round_name: str,
         previous: PreviousRound | None,
         *,
         fragments: np.ndarray,
@@ -49,7 +49,7 @@ class SweepSkeletons(ScoreSkeletons):
     ) -> NodeOutput:
         found = super().leaf(
             block,
-            round,
+            round_name,
             previous,
             segmentation=fragments,
             skeletons=skeletons,

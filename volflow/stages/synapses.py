@@ -67,8 +67,8 @@ class Synapses(Grouping):
     def rounds(self) -> tuple[str, ...]:
         return ("cleft", "pair")
 
-    def key(self, round: str) -> tuple[str, ...]:
-        return ("cleft",) if round == "cleft" else ("pre", "post")
+    def key(self, round_name: str) -> tuple[str, ...]:
+        return ("cleft",) if round_name == "cleft" else ("pre", "post")
 
     def partitions(self, bounds: Box) -> int:
         return max(1, min(MOST_PARTITIONS, -(-bounds.size // VOXELS_PER_PARTITION)))
@@ -89,7 +89,7 @@ class Synapses(Grouping):
         wrong = []
         if not np.allclose(self.resolution, resolution, rtol=1e-3, atol=0):
             wrong.append(
-                f"resolution: wanted that of the run, {list(resolution)} nm (z, y, x); "
+                f"resolution: expected that of the run, {list(resolution)} nm (z, y, x); "
                 f"got {list(self.resolution)}"
             )
         layer = inputs.get("probability")
@@ -97,7 +97,7 @@ class Synapses(Grouping):
             there = max(1, layer.channels)
             if max(self.channels) >= there:
                 wrong.append(
-                    f"channels: wanted three of the {there} channels of probability, from 0 on; "
+                    f"channels: expected three of the {there} channels of probability, from 0 on; "
                     f"got {list(self.channels)}"
                 )
         return wrong
@@ -115,15 +115,15 @@ class Synapses(Grouping):
         known = np.full(len(found["cleft"]), segmentation is not None, np.int64)
         return {**found, "neurons": known}
 
-    def combine(self, round: str, rows: Record) -> Record:
-        if round == "cleft":
+    def combine(self, round_name: str, rows: Record) -> Record:
+        if round_name == "cleft":
             found = pooled(rows)
             return {**found, "neurons": rows["neurons"][: len(found["cleft"])]}
         order = np.lexsort((rows["synapse_id"], rows["post"], rows["pre"]))
         return {name: column[order] for name, column in rows.items()}
 
-    def group(self, round: str, rows: Record) -> Group:
-        if round == "pair":
+    def group(self, round_name: str, rows: Record) -> Group:
+        if round_name == "pair":
             merge = rows and (rows["pre"] > 0).any()  # clefts alone have no neurons
             return Group(merge_duplicates(rows, self.merge_nm) if merge else rows, {})
         if not rows:

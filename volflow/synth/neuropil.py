@@ -176,7 +176,7 @@ class Neuropil:
             )
         if self.every < 1 or self.drift < 0:
             raise ValueError(
-                f"wanted every >= 1 and drift >= 0; got every={self.every}, drift={self.drift}"
+                f"expected every >= 1 and drift >= 0; got every={self.every}, drift={self.drift}"
             )
         if min(self.missing, self.repeated) < 0.0 or self.missing + self.repeated > 1.0:
             raise ValueError(

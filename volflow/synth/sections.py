@@ -104,7 +104,7 @@ def damaged(image: np.ndarray, first: int, here: np.ndarray, rows: Sections) -> 
     image : uint8 array, (z, y, x)
         Without damage, its first section being `first`.
     here : int64 array, (2, 2)
-        First and last (exclusive) y, then x, wanted, in voxels of `image`; what a shift needs lies
+        First and last (exclusive) y, then x, in voxels of `image`; what a shift needs lies
         in the array, or beyond the bounds, where its outermost voxels are repeated.
     rows : Sections
         A repeated section's predecessor is in `image`.

@@ -45,7 +45,7 @@ def begun_from(start: str | None, network: nn.Module, header: Header) -> nn.Modu
     except ValueError as error:
         raise PlanError(f"start: {error}") from error
     if found.path is None:
-        raise PlanError(f"start: wanted a checkpoint of volflow; got '{start}'")
+        raise PlanError(f"start: expected a checkpoint of volflow; got '{start}'")
     stored, own = load_file(found.path), network.state_dict()
     unlike = [n for n, t in own.items() if not n.startswith(HEAD) and not _holds(t, stored.get(n))]
     unlike += [name for name in stored if name not in own]
@@ -91,7 +91,7 @@ def encoded_from(path: str | None, network: nn.Module) -> nn.Module:
     except (StorageError, SafetensorError, OSError) as error:
         raise PlanError(f"start_encoder: {error}") from error
     if PRETRAINING not in told:
-        raise PlanError(f"start_encoder: wanted what `volflow pretrain` wrote; got '{path}'")
+        raise PlanError(f"start_encoder: expected what `volflow pretrain` wrote; got '{path}'")
     own = network.state_dict()
     for name, tensor in stored.items():
         if name not in own or own[name].shape != tensor.shape:

@@ -77,7 +77,7 @@ def test_all_mistakes_are_told_before_anything_starts(volflow, config, tmp_path)
     done = volflow("train", config, "--set", "steps=0", "--set", "batches=2")
     assert done.exit_code == 2
     assert "2 mistakes; nothing was started" in done.output
-    assert "--set steps=0: steps: wanted greater than or equal to 1" in done.output
+    assert "--set steps=0: steps: expected greater than or equal to 1" in done.output
     assert "did you mean 'batch'?" in done.output
     done = volflow("train", config, "--set", "crop=[64,64,64]")
     assert done.exit_code == 2

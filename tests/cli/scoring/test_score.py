@@ -294,9 +294,9 @@ def test_all_mistakes_are_told_at_once(
     assert "--mito needs --skeletons" in told
     assert "there is no metric 'vii'; did you mean 'vi'?" in told
     assert "'erl' needs --skeletons" in told
-    assert told.count("wanted METRIC<=NUMBER or METRIC>=NUMBER") == 2
+    assert told.count("expected METRIC<=NUMBER or METRIC>=NUMBER") == 2
     assert "nowhere: it holds no run" in told
-    assert f"{tmp_path / 'file'} is a file; wanted a folder" in told
+    assert f"{tmp_path / 'file'} is a file; expected a folder" in told
 
 
 @pytest.mark.parametrize(
@@ -429,8 +429,8 @@ def test_without_neuroglancer_the_links_lead_to_another_one(report: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--at", "1,2"], "wanted Z,Y,X in voxels"),
-        (["--segments", "truth=a"], "wanted ID,ID,... or LAYER=ID,ID,..."),
+        (["--at", "1,2"], "expected Z,Y,X in voxels"),
+        (["--segments", "truth=a"], "expected ID,ID,... or LAYER=ID,ID,..."),
         (["--segments", "nothing=1"], "there is no segmentation of that name"),
     ],
 )

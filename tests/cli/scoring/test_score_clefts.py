@@ -98,7 +98,7 @@ def test_as_a_step_of_a_pipeline(volflow: Call, given: list[str], tmp_path: Path
         file.write_text(json.dumps({**document, "steps": [{**step, "with": with_}]}))
         found = volflow("run", file)
         assert found.exit_code == code, found.output
-    assert "wanted that of the run, [40.0, 8.0, 8.0] nm" in found.stderr
+    assert "expected that of the run, [40.0, 8.0, 8.0] nm" in found.stderr
     told = json.loads((tmp_path / "run/results/score_clefts.json").read_text())
     assert told["overlap"]["recall"] == pytest.approx(1 / 3)
     document_ = find_document(str(tmp_path / "run"))

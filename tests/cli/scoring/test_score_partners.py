@@ -205,7 +205,7 @@ def test_all_mistakes_of_tables_are_told_at_once(
     found = volflow("score", *options(places), *given, "--require", "vii<=1")
     assert found.exit_code == 2
     assert "3 mistakes; nothing was started" in found.stderr
-    assert "bad.csv:2: post_x is 'six'; wanted a number" in found.stderr
+    assert "bad.csv:2: post_x is 'six'; expected a number" in found.stderr
     assert "--true-partners: " in found.stderr
     assert "none.csv: there is no such file" in found.stderr
     found = volflow("score", "--partners", empty, "--true-partners", empty)
@@ -224,7 +224,7 @@ def test_all_mistakes_of_tables_are_told_at_once(
         (["BOTH", "--objects"], "--objects needs --segmentation"),
         (["BOTH", "--bounds", "0:1,0:1,0:1"], "--bounds needs a volume"),
         (["BOTH", "--truth", "/nowhere"], "--truth /nowhere: cannot be opened"),
-        (["BOTH", "--truth", "EM"], "wanted labels"),
+        (["BOTH", "--truth", "EM"], "expected labels"),
         (["BOTH", "--truth", "TRUTH", "--require", "vi<=1"], "'vi' needs --segmentation"),
         (["BOTH", "--segmentation", "TRUTH"], "nothing to score against"),
         (["--truth", "TRUTH"], "--truth needs --segmentation"),

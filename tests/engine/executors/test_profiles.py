@@ -51,22 +51,22 @@ def written(folder, text: str) -> str:
         (slurm(", partion: cpu"), ":3: pools.cpu.partion: ", "did you mean 'partition'?"),
         ("cluster: slrum\n", ":1: cluster: ", "no cluster 'slrum'; did you mean 'slurm'?"),
         ("workers: 2\n", ":1: cluster: ", "missing, and has no default"),
-        ("cluster: local\nworkers: 0\n", ":2: workers: ", "wanted greater than or equal to 1"),
+        ("cluster: local\nworkers: 0\n", ":2: workers: ", "expected greater than or equal to 1"),
         (slurm().replace("workers: 2", "workers: 0"), ":3: pools.cpu.workers: ", "got 0"),
         (slurm().replace("'01:00:00'", "'30:00'"), ":3: pools.cpu.walltime: ", "such as '04:00"),
         (slurm().replace("'01:00:00'", "12:00:00"), ":3: pools.cpu.walltime: ", "got 43200"),
         (slurm().replace("'01:00:00'", "'01:99:00'"), ":3: pools.cpu.walltime: ", "'01:99:00'"),
-        (slurm().replace("1 GB", "1000"), ":3: pools.cpu.memory: ", "wanted an amount of memory"),
+        (slurm().replace("1 GB", "1000"), ":3: pools.cpu.memory: ", "expected an amount of memory"),
         (slurm().replace("1 GB", "0 GB"), ":3: pools.cpu.memory: ", "with its unit"),
         (slurm().replace("memory: 1 GB, ", ""), ":3: pools.cpu.memory: ", "missing"),
         (slurm(", lifetime: '00:59:00'"), ":3: pools.cpu.lifetime: ", "at most 3300 s"),
         (slurm(", per_job: 3"), ":3: pools.cpu.workers: ", "a multiple of per_job, 3; got 2"),
         (slurm(", directives: [mem=5G]"), ":3: pools.cpu.directives: ", "such as --constraint=X"),
         (slurm(", conda: a, container: b"), ":3: pools.cpu.container: ", "not both"),
-        ("cluster: slurm\n", ":1: pools: ", "wanted at least one pool"),
+        ("cluster: slurm\n", ":1: pools: ", "expected at least one pool"),
         ("cluster: local\npools: {}\n", ":2: pools: ", "'local' has no such key"),
         (slurm(ports="[30, 20]"), ":2: ports: ", "the first port and the last; got [30, 20]"),
-        (slurm(dashboard="80000"), ":2: dashboard: ", "wanted less than or equal to 65535"),
+        (slurm(dashboard="80000"), ":2: dashboard: ", "expected less than or equal to 65535"),
         ("cluster: tls://h:1\n", ":1: cluster: ", "needs certificates; write a profile with"),
         ("cluster: udp://h:1\n", ":1: cluster: ", "there is no cluster 'udp://h:1'"),
         (
@@ -76,7 +76,7 @@ def written(folder, text: str) -> str:
         ),
         ("cluster: slurm\ncluster: local\n", ":2: cluster: ", "this key comes twice"),
         ("cluster: [\n", ":2: ", "this is not YAML"),
-        ("- slurm\n", ":1: ", "wanted keys and values"),
+        ("- slurm\n", ":1: ", "expected keys and values"),
         ("cluster: !!python/name:os.system\n", ":1: cluster: ", "not a plain value"),
     ],
 )
@@ -181,7 +181,7 @@ def test_without_slurm_the_missing_commands_are_named(tmp_path, site):
     (site / "sbatch").unlink()
     problems = checked(tmp_path, slurm())
     assert len(problems) == 1
-    assert "there is no sbatch here; wanted a machine from which" in problems[0]
+    assert "there is no sbatch here; expected a machine from which" in problems[0]
 
 
 def test_a_slurm_that_does_not_answer_is_quoted(tmp_path, site):

@@ -20,16 +20,16 @@ AROUND = [
 class Beside(Total):
     """The same sum; the leaves of the second round look at what they were given of others."""
 
-    def neighbour_records(self, block: Block, round: str) -> list[Triple]:
-        return AROUND if round == "second" else []
+    def neighbour_records(self, block: Block, round_name: str) -> list[Triple]:
+        return AROUND if round_name == "second" else []
 
     def leaf(
-        self, block: Block, round: str, previous: PreviousRound | None, *, index: Any
+        self, block: Block, round_name: str, previous: PreviousRound | None, *, index: Any
     ) -> NodeOutput:
         own = np.array(block.index, "int64")
         if previous is not None:
             self._look(block, previous)
-        up = super().leaf(block, round, previous, index=index)
+        up = super().leaf(block, round_name, previous, index=index)
         return NodeOutput(up.passed, {**up.kept, "at": own})
 
     def _look(self, block: Block, previous: PreviousRound) -> None:
@@ -45,7 +45,7 @@ class Beside(Total):
             offset: tuple(p.kept["at"].tolist()) for offset, p in previous.neighbour_records.items()
         }
         if found != wanted:
-            raise ValueError(f"block {block.index} was given {found}; wanted {wanted}")
+            raise ValueError(f"block {block.index} was given {found}; expected {wanted}")
         for other in previous.neighbour_records.values():
             assert other.received is not None
             assert previous.received is not None

@@ -69,7 +69,7 @@ class Table(Reduction):
     def leaf(  # type: ignore[override]
         self,
         block: Block,
-        round: str,
+        round_name: str,
         previous: PreviousRound | None,
         *,
         pieces: Any,

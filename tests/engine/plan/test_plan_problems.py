@@ -41,7 +41,7 @@ from volflow.errors import PlanError
         (
             "threshold: 0.3",
             "threshold: 3",
-            "p.yaml:14: steps[1].with.threshold: wanted less than or equal to 1; got 3",
+            "p.yaml:14: steps[1].with.threshold: expected less than or equal to 1; got 3",
         ),
         (
             "threshold: 0.3",

@@ -97,13 +97,13 @@ def test_positions_in_nanometres_keep_their_last_bit() -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("3 0 1 2 3 4", r"a\.swc:3: wanted 7 columns .*; got 6: '3 0 1 2 3 4'"),
-        ("3 0 1 b 3 4 1", r"a\.swc:3: y is 'b'; wanted a number"),
-        ("3 0 1 2 nan 4 1", r"a\.swc:3: z is nan; wanted finite numbers \(1 of 3 nodes"),
+        ("3 0 1 2 3 4", r"a\.swc:3: expected 7 columns .*; got 6: '3 0 1 2 3 4'"),
+        ("3 0 1 b 3 4 1", r"a\.swc:3: y is 'b'; expected a number"),
+        ("3 0 1 2 nan 4 1", r"a\.swc:3: z is nan; expected finite numbers \(1 of 3 nodes"),
         ("3 0 1 2 3 nan 1", r"a\.swc:3: radius is nan"),
         ("3 0 1 2 3 -2 1", r"a\.swc:3: the radius -2 is negative"),
         ("3 0 1 2 3 4 9", r"a\.swc:3: node 3 has the parent 9, which is not in the file"),
-        ("3.5 0 1 2 3 4 1", r"a\.swc:3: id is 3.5; wanted an integer"),
+        ("3.5 0 1 2 3 4 1", r"a\.swc:3: id is 3.5; expected an integer"),
         ("1 0 1 2 3 4 -1", r"a\.swc:3: node 1 is there already, in line 1"),
         ("3 0 1 2 3 4 3", r"a\.swc:3: node 3 is its own ancestor: edges close a circle"),
     ],

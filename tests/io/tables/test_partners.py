@@ -57,17 +57,17 @@ def test_a_unit_is_one_number_or_three(table, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "it is empty; wanted a line of column names first"),
+        ("", "it is empty; expected a line of column names first"),
         ("\n\n", "it is empty"),
         ("pre_z,pre_y,pre_x,post_z,post_y,posty_x\n", ":1: columns are missing: 'post_x'; did you "
          "mean 'posty_x'"),
         ("pre_z;pre_y\n", "'pre_z'; did you mean 'pre_z;pre_y'"),
         (f"{SITES},pre_neuron\n", "'post_neuron'"),
         (f"{SITES},pre_z\n", ":1: column pre_z is there twice"),
-        (f"{SITES}\n1,2,3,4,5,6\n1,2,3,4,5\n", ":3: wanted 6 values, one to each column; got 5"),
-        (f"{SITES}\n1,2,3,4,5,6\n1,2,3,4,,6\n", ":3: post_y is ''; wanted a number"),
-        (f"{SITES}\n1,2,x,4,5,6\n", ":2: pre_x is 'x'; wanted a number"),
-        (f"{SITES}\n1,2,3,4,5,6\n\n1,nan,3,4,5,6\n1,2,3,4,5,inf\n", ":4: pre_y is nan; wanted "
+        (f"{SITES}\n1,2,3,4,5,6\n1,2,3,4,5\n", ":3: expected 6 values, one to each column; got 5"),
+        (f"{SITES}\n1,2,3,4,5,6\n1,2,3,4,,6\n", ":3: post_y is ''; expected a number"),
+        (f"{SITES}\n1,2,x,4,5,6\n", ":2: pre_x is 'x'; expected a number"),
+        (f"{SITES}\n1,2,3,4,5,6\n\n1,nan,3,4,5,6\n1,2,3,4,5,inf\n", ":4: pre_y is nan; expected "
          r"finite numbers \(2 of 3"),
         (f"{SITES},pre_neuron,post_neuron\n1,2,3,4,5,6,1.5,2\n", ":2: pre_neuron is '1.5'"),
         (f"{SITES},pre_neuron,post_neuron\n1,2,3,4,5,6,1,{2**64}\n", ":2: post_neuron is '1844"),

@@ -97,8 +97,8 @@ foreground: {}
         (("ia.contour", "ia.edge"), r"a mask 'mitochondria.edge'.*'.contour' of one is its border"),
         (("ia.contour", "ia, foo.contour"), "masks.organ: no source knows a mask 'foo'"),
         (("  organ:", "  lsd:"), "masks.lsd: a head of masks cannot be called affinity or lsd"),
-        (("foreground: {}", "foreground: {}\nstart: a\nstart_encoder: b"), "wanted one of them"),
-        (("crop:", "mixing: {beta: 0.7}\ncrop:"), "mixing.beta: wanted less than 0.5; got 0.7"),
+        (("foreground: {}", "foreground: {}\nstart: a\nstart_encoder: b"), "expected one of them"),
+        (("crop:", "mixing: {beta: 0.7}\ncrop:"), "mixing.beta: expected less than 0.5; got 0.7"),
         (("zero: background", "zero: unknown"), "foreground is learnt from labels with zero:"),
         (("{widths: [2, 2], p", "{kind: mnet, widths: [2, 2], p"), "of kind mnet has no pools"),
         (
@@ -126,7 +126,7 @@ def test_what_cannot_be_learnt_is_told(tmp_path, change, words):
 
 
 def test_a_network_has_to_learn_something(tmp_path):
-    with pytest.raises(PlanError, match="nothing is learnt: wanted offsets, descriptors"):
+    with pytest.raises(PlanError, match="nothing is learnt: expected offsets, descriptors"):
         load(written(tmp_path, SYNTHETIC + "offsets: []\n"))
 
 
@@ -154,7 +154,7 @@ def test_what_is_wrong_with_the_volumes_of_masks_is_told(tmp_path):
     text += "offsets: []\nmasks: {synapse: {channels: [cleft]}}\n"
     wrong = refusals(load(written(tmp_path, text)))
     assert [t for t in wrong if "covers 0:32,0:32,0:31, not 0:32,0:32,0:32" in t]
-    assert [t for t in wrong if "holds float32; wanted integer labels" in t]
+    assert [t for t in wrong if "holds float32; expected integer labels" in t]
     smaller = "in the training's voxels (32, 13, 32), is smaller than a crop of (16, 16, 16)"
     assert [t for t in wrong if smaller in t]
     assert len(wrong) == 3
@@ -163,7 +163,7 @@ def test_what_is_wrong_with_the_volumes_of_masks_is_told(tmp_path):
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(PlanError, match="cannot be read"):
         load(tmp_path / "nowhere.yaml")
-    with pytest.raises(PlanError, match="wanted keys and values"):
+    with pytest.raises(PlanError, match="expected keys and values"):
         load(written(tmp_path, "- 1\n"))
 
 

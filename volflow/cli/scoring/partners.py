@@ -155,7 +155,7 @@ def open_labels(pipeline: Pipeline, problems: list[str]) -> Volume | None:
         return None
     if volume.channels or volume.dtype.kind not in "ui":
         problems.append(
-            f"--truth {spec.path}: wanted labels; got {volume.dtype} with {volume.channels} "
+            f"--truth {spec.path}: expected labels; got {volume.dtype} with {volume.channels} "
             f"channels"
         )
         return None

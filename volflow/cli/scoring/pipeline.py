@@ -166,7 +166,7 @@ def _limits(
         parts = _LIMIT.fullmatch(text)
         number = _number(parts[3]) if parts else None
         if parts is None or number is None:
-            problems.append(f"--require {text!r}: wanted METRIC<=NUMBER or METRIC>=NUMBER")
+            problems.append(f"--require {text!r}: expected METRIC<=NUMBER or METRIC>=NUMBER")
             continue
         name = parts[1]
         step = known.get(name)
@@ -216,7 +216,7 @@ def _unwritable(out: str | None) -> list[str]:
             while not there.exists() and there != there.parent:
                 there = there.parent
             if not there.is_dir():
-                return [f"--out {out}: {there} is a file; wanted a folder"]
+                return [f"--out {out}: {there} is a file; expected a folder"]
             if not os.access(there, os.W_OK | os.X_OK):
                 return [f"--out {out}: {there} cannot be written to"]
         return _other_run(out)

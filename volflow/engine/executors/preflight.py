@@ -86,7 +86,7 @@ def _check_steps(plan: Plan, profile: Profile, problems: Problems) -> None:
             problems.add(
                 ("pools", name, "memory"),
                 f"step '{step.name}' needs about {need / 1e9:.1f} GB and a worker's blocks may "
-                f"take {room / 1e9:.1f} GB of it; wanted more, smaller blocks, or `pool:` at the "
+                f"take {room / 1e9:.1f} GB of it; expected more, smaller blocks, or `pool:` at the "
                 f"step with a pool that has it",
             )
 
@@ -94,7 +94,8 @@ def _check_steps(plan: Plan, profile: Profile, problems: Problems) -> None:
 def _check_ports(profile: Profile, problems: Problems) -> None:
     if profile.dashboard and not is_free(profile.dashboard, "127.0.0.1"):
         problems.add(
-            ("dashboard",), f"port {profile.dashboard} is taken on this machine; wanted a free one"
+            ("dashboard",),
+            f"port {profile.dashboard} is taken on this machine; expected a free one",
         )
     if profile.ports:
         first, last = profile.ports
@@ -103,7 +104,7 @@ def _check_ports(profile: Profile, problems: Problems) -> None:
         if free < wanted:
             problems.add(
                 ("ports",),
-                f"wanted {wanted} free, one for each pool; of {first} to {last} on this machine "
+                f"expected {wanted} free, one for each pool; of {first} to {last} on this machine "
                 f"{free} free, the others taken",
             )
 
@@ -134,7 +135,7 @@ def _check_commands(pool: Pool, base: KeyPath, problems: Problems) -> None:
     if pool.container is not None and shutil.which(command) is None:
         problems.add(
             (*base, "container"),
-            f"there is no command '{command}' here; wanted one such as apptainer, or `modules` "
+            f"there is no command '{command}' here; expected one such as apptainer, or `modules` "
             f"that bring it",
         )
     if pool.conda and shutil.which("conda") is None:
@@ -149,7 +150,7 @@ def _check_site(profile: Profile, problems: Problems) -> None:
     if lacking:
         problems.add(
             ("cluster",),
-            f"there is no {', '.join(lacking)} here; wanted a machine from which Slurm jobs are "
+            f"there is no {', '.join(lacking)} here; expected a machine from which Slurm jobs are "
             f"submitted: a login node, or a job on one",
         )
         return

@@ -183,7 +183,7 @@ def find_profile(
         path = find_bundled(text, "deploy", "cluster profile")
         profile = _read(str(path), path)
     if workers is not None and "workers" not in OF_KIND[profile.kind] and profile.kind != "none":
-        raise PlanError(f"--workers {workers}: wanted for local and cuda only; got {text}")
+        raise PlanError(f"--workers {workers}: expected for local and cuda only; got {text}")
     given = {"timeout": timeout, "stall": stall, "on_stall": on_stall}
     given = {name: value for name, value in given.items() if value is not None}
     checked({"cluster": "none", **given}, Where("asked for"))  # a script can ask for anything
@@ -201,7 +201,7 @@ def _read(file: str, path: Path) -> Profile:
     for place, line, problem in found.problems:
         problems.add(place, problem, line)
     if not isinstance(found.data, dict) and not problems:
-        problems.add((), "wanted keys and values (cluster, workers, timeout)", 1)
+        problems.add((), "expected keys and values (cluster, workers, timeout)", 1)
     problems.check()
     return checked(found.data, problems.where)
 
@@ -246,9 +246,9 @@ def _check(profile: Profile, problems: Problems) -> None:
         what = "an address" if kind == "address" else f"cluster '{kind}'"
         problems.add((key,), f"{what} has no such key (it has: {', '.join(OF_KIND[kind])})")
     if kind == "slurm" and not profile.pools:
-        problems.add(("pools",), "wanted at least one pool, with its memory and walltime")
+        problems.add(("pools",), "expected at least one pool, with its memory and walltime")
     if profile.ports and profile.ports[0] > profile.ports[1]:
-        problems.add(("ports",), f"wanted the first port and the last; got {list(profile.ports)}")
+        problems.add(("ports",), f"expected the first port and the last; got {list(profile.ports)}")
     for name, pool in profile.pools.items():
         _check_pool(pool, ("pools", name), problems)
     for key, file in (profile.tls.model_dump() if profile.tls else {}).items():
@@ -268,16 +268,18 @@ def _check_pool(pool: Pool, base: KeyPath, problems: Problems) -> None:
     if pool.life + pool.margin > pool.walltime:
         problems.add(
             (*base, "lifetime"),
-            f"wanted at most {pool.walltime - pool.margin} s, which leaves {pool.margin} s of the "
-            f"walltime to end in; got {pool.life} s",
+            f"expected at most {pool.walltime - pool.margin} s, which leaves {pool.margin} s of "
+            f"the walltime to end in; got {pool.life} s",
         )
     if pool.workers % pool.per_job:
         problems.add(
             (*base, "workers"),
-            f"wanted a multiple of per_job, {pool.per_job}; got {pool.workers}",
+            f"expected a multiple of per_job, {pool.per_job}; got {pool.workers}",
         )
     wrong = [line for line in pool.directives if not line.startswith("-")]
     for line in wrong:
-        problems.add((*base, "directives"), f"wanted options such as --constraint=X; got {line!r}")
+        problems.add(
+            (*base, "directives"), f"expected options such as --constraint=X; got {line!r}"
+        )
     if pool.conda and pool.container:
-        problems.add((*base, "container"), "wanted a container or conda, not both")
+        problems.add((*base, "container"), "expected a container or conda, not both")

@@ -43,7 +43,7 @@ def scheduler_at(profile: Profile, run: str, note: Callable[[str], None]) -> Ite
         except (OSError, TimeoutError, RuntimeError, ValueError) as error:
             raise ClusterError(
                 f"{profile.cluster}: something answers there, but not as a Dask scheduler that "
-                f"would have us ({error}); wanted the scheduler's address, and for tls:// the "
+                f"would have us ({error}); expected the scheduler's address, and for tls:// the "
                 f"certificates that it knows"
             ) from error
         if profile.cluster.startswith("tcp://"):
@@ -67,7 +67,7 @@ def require_listener(address: str) -> None:
         socket.create_connection((parts.hostname or "", port), timeout=ANSWER).close()
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"{address}: nobody answers there ({error}); wanted the address of a Dask scheduler "
+            f"{address}: nobody answers there ({error}); expected the address of a Dask scheduler "
             f"that runs, as its log tells it"
         ) from error
 

@@ -24,7 +24,7 @@ def parse_memory(text: object) -> int:
     found = _MEMORY.fullmatch(text) if isinstance(text, str) else None
     number = float(found.group(1)) if found else 0.0
     if not found or number <= 0:
-        raise ValueError("wanted an amount of memory with its unit, such as 16 GB or 16 GiB")
+        raise ValueError("expected an amount of memory with its unit, such as 16 GB or 16 GiB")
     base = 1000 if (found.group(3) or "").upper() == "B" else 1024
     return int(number * base ** (1 + "KMGT".index(found.group(2).upper())))
 
@@ -50,7 +50,7 @@ def parse_time(text: object) -> int:
         if fits and minutes < 60 and seconds < 60 and total:
             return total
     raise ValueError(
-        "wanted a time in quotes, such as '04:00:00' (hours:minutes:seconds) or '2-12:00:00' "
+        "expected a time in quotes, such as '04:00:00' (hours:minutes:seconds) or '2-12:00:00' "
         "(days-hours:minutes:seconds)"
     )
 

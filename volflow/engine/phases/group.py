@@ -74,24 +74,24 @@ def partition(rows: Record, key: Sequence[str], count: int) -> np.ndarray:
     return found
 
 
-def _send(job: Job, round: str, place: Block, rows: Record) -> dict[str, int]:
+def _send(job: Job, round_name: str, place: Block, rows: Record) -> dict[str, int]:
     """Part rows by key, one record per partition, empty ones too: a missing one is an error."""
     stage = _grouping(job)
     count = _count(job)
     if not _length(rows):
         parted: list[Record] = [{}] * count
     else:
-        where = partition(rows, stage.key(round), count)
+        where = partition(rows, stage.key(round_name), count)
         order = np.argsort(where, kind="stable")
         ends = np.searchsorted(where[order], np.arange(1, count))
         columns = {name: np.split(column[order], ends) for name, column in rows.items()}
         parted = [{name: parts[p] for name, parts in columns.items()} for p in range(count)]
     for number, part in enumerate(parted):
-        _parts(job, round, number).write(place.index, part if _length(part) else {})
+        _parts(job, round_name, number).write(place.index, part if _length(part) else {})
     return {"passed_rows": _length(rows)}
 
 
-def _combined(stage: Grouping, round: str, records: Iterator[Record]) -> Record:
+def _combined(stage: Grouping, round_name: str, records: Iterator[Record]) -> Record:
     """The rows of all records, combined whenever many have come together."""
     waiting: list[Record] = []
     length = combined = 0
@@ -100,9 +100,9 @@ def _combined(stage: Grouping, round: str, records: Iterator[Record]) -> Record:
             waiting.append(record)
             length += _length(record)
         if length > max(AT_ONCE, 2 * combined):
-            waiting = [stage.combine(round, _joined(waiting))]
+            waiting = [stage.combine(round_name, _joined(waiting))]
             length = combined = _length(waiting[0])
-    return stage.combine(round, _joined(waiting)) if waiting else {}
+    return stage.combine(round_name, _joined(waiting)) if waiting else {}
 
 
 def _joined(records: Sequence[Record]) -> Record:
@@ -123,8 +123,8 @@ def _count(job: Job) -> int:
     return _grouping(job).partitions(job.phase.grid.bounds)
 
 
-def _parts(job: Job, round: str, number: int) -> Records:
-    return Records(job.run, f"records/{job.step}/{job.digest}/parts/{round}/{number}")
+def _parts(job: Job, round_name: str, number: int) -> Records:
+    return Records(job.run, f"records/{job.step}/{job.digest}/parts/{round_name}/{number}")
 
 
 def _found(job: Job, phase: Phase) -> Records:

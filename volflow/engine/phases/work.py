@@ -395,7 +395,7 @@ def _over_write_box(
     if array.shape == (*leading, *block.read.shape):
         return block.crop(array)
     raise BlockError(
-        f"{stage} returned output '{name}' of shape {array.shape}; wanted the write box "
+        f"{stage} returned output '{name}' of shape {array.shape}; expected the write box "
         f"{(*leading, *block.write.shape)} or the read box {(*leading, *block.read.shape)}"
     )
 

@@ -239,7 +239,7 @@ def _check_run_folder(run: str, problems: Problems) -> None:
         return
     parent = _existing(folder)
     if not parent.is_dir():
-        problems.add(("run",), f"{parent} is a file; wanted a folder")
+        problems.add(("run",), f"{parent} is a file; expected a folder")
     elif not os.access(parent, os.W_OK):
         problems.add(("run",), f"{parent} cannot be written to")
 

@@ -118,7 +118,7 @@ class TiffFile:
         if self._path.stat().st_size < offset + size:
             raise StorageError(
                 f"volume {self._address}: {self._path} ends before its last page; "
-                f"{offset + size} bytes are wanted, {self._path.stat().st_size} are there"
+                f"{offset + size} bytes are expected, {self._path.stat().st_size} are there"
             )
         return np.memmap(self._path, dtype, "r", offset, self._shape)
 

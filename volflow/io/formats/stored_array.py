@@ -143,7 +143,7 @@ class ChunkedArray:
 
 
 def placed(array: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """What was read, copied to where it is wanted if that is told."""
+    """What was read, copied to where it is expected if that is told."""
     if out is None:
         return array
     out[...] = array

@@ -151,7 +151,7 @@ def write_skeletons(text: str, skeletons: Iterable[Skeleton], *, shard: bool = F
     address = Address.parse(text)
     if address.format not in SKELETONS:
         known = ", ".join(f"{name}://" for name in SKELETONS)
-        raise StorageError(f"skeletons {text}: wanted an address that begins with {known}")
+        raise StorageError(f"skeletons {text}: expected an address that begins with {known}")
     scaling, _ = _options(address)
     every = list(skeletons)
     if address.format != "swc":

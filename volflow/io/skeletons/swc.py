@@ -95,7 +95,7 @@ def _table(text: str, file: str) -> tuple[np.ndarray, np.ndarray]:
             continue
         if len(words) < len(COLUMNS):
             raise StorageError(
-                f"{file}:{number}: wanted {len(COLUMNS)} columns ({' '.join(COLUMNS)}); "
+                f"{file}:{number}: expected {len(COLUMNS)} columns ({' '.join(COLUMNS)}); "
                 f"got {len(words)}: {line.strip()[:60]!r}"
             )
         lines.append(number)
@@ -109,7 +109,7 @@ def _table(text: str, file: str) -> tuple[np.ndarray, np.ndarray]:
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])
         raise StorageError(
-            f"{file}:{where[row]}: {COLUMNS[column]} is {table[row, column]:g}; wanted finite "
+            f"{file}:{where[row]}: {COLUMNS[column]} is {table[row, column]:g}; expected finite "
             f"numbers ({wrong.any(axis=1).sum()} of {len(table)} nodes have others)"
         )
     return where, table
@@ -121,7 +121,7 @@ def _numbers(line: int, words: Sequence[str], file: str) -> list[float]:
         try:
             found.append(float(word))
         except ValueError:
-            raise StorageError(f"{file}:{line}: {name} is {word!r}; wanted a number") from None
+            raise StorageError(f"{file}:{line}: {name} is {word!r}; expected a number") from None
     return found
 
 
@@ -130,7 +130,7 @@ def _names(table: np.ndarray, column: int, lines: np.ndarray, file: str) -> np.n
     values = table[:, column]
     wrong = (values != np.floor(values)) | (np.abs(values) > LARGEST)
     what = COLUMNS[column]
-    _refuse(wrong, lines, file, lambda n: f"{what} is {values[n]:g}; wanted an integer")
+    _refuse(wrong, lines, file, lambda n: f"{what} is {values[n]:g}; expected an integer")
     return values.astype(np.int64)
 
 

@@ -128,7 +128,7 @@ def _table(content: str, file: str) -> tuple[list[str], list[int], list[list[str
                 _check_header(header, file, reader.line_num)
             elif len(row) != len(header):
                 raise StorageError(
-                    f"{file}:{reader.line_num}: wanted {len(header)} values, one to each column; "
+                    f"{file}:{reader.line_num}: expected {len(header)} values, one to each column; "
                     f"got {len(row)}"
                 )
             else:
@@ -137,7 +137,7 @@ def _table(content: str, file: str) -> tuple[list[str], list[int], list[list[str
     except csv.Error as error:
         raise StorageError(f"{file}:{reader.line_num}: {error}") from error
     if not header:
-        raise StorageError(f"{file}: it is empty; wanted a line of column names first")
+        raise StorageError(f"{file}: it is empty; expected a line of column names first")
     return header, line, rows
 
 
@@ -164,15 +164,15 @@ def _numbers(columns: list[list[str]], line: Sequence[int], file: str) -> np.nda
             for at, word in zip(line, words, strict=True):
                 if not _is_number(word):
                     raise StorageError(
-                        f"{file}:{at}: {name} is {word!r}; wanted a number"
+                        f"{file}:{at}: {name} is {word!r}; expected a number"
                     ) from None
         raise
     wrong = ~np.isfinite(found)
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])
         raise StorageError(
-            f"{file}:{line[row]}: {SITES[column]} is {found[row, column]:g}; wanted finite numbers "
-            f"({wrong.any(axis=1).sum()} of {len(found)} pairs have others)"
+            f"{file}:{line[row]}: {SITES[column]} is {found[row, column]:g}; expected finite "
+            f"numbers ({wrong.any(axis=1).sum()} of {len(found)} pairs have others)"
         )
     return found
 
@@ -192,7 +192,7 @@ def _ids(words: Sequence[str], name: str, line: Sequence[int], file: str) -> np.
         text = word.strip()
         if not (text.isascii() and text.isdecimal() and int(text) < LARGEST):
             raise StorageError(
-                f"{file}:{at}: {name} is {word!r}; wanted a whole number from 0 to 2^64 - 1"
+                f"{file}:{at}: {name} is {word!r}; expected a whole number from 0 to 2^64 - 1"
             )
         found.append(int(text))
     return np.array(found, np.uint64)

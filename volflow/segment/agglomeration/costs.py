@@ -46,7 +46,7 @@ def plane_bytes(open_voxels: float, sized: bool) -> int:
     return int((PLANE_BYTES if sized else PLANE_BYTES_UNSIZED) * open_voxels)
 
 
-def node_effort(kind: str, shape: Triple, open: float) -> float:
+def node_effort(kind: str, shape: Triple, open_share: float) -> float:
     """What the time of a node grows with for one child: of a round, or of a `split` of any."""
     exponent, by_faces = EFFORTS[kind]
-    return math.prod(float(side) for side in shape) ** exponent * (open if by_faces else 1.0)
+    return math.prod(float(side) for side in shape) ** exponent * (open_share if by_faces else 1.0)

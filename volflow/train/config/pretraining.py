@@ -44,7 +44,7 @@ class ImageSpec(Part):
     @model_validator(mode="after")
     def _is_one_of_both(self) -> ImageSpec:
         if (self.image is None) == (self.synthetic is None):
-            raise ValueError("wanted either image or synthetic")
+            raise ValueError("expected either image or synthetic")
         if self.sections[0] > self.sections[1]:
             raise ValueError(f"sections ascend, as [1, 3]; got {list(self.sections)}")
         made = None if self.synthetic is None else self.synthetic.bounds
@@ -62,7 +62,7 @@ class ImageSpec(Part):
 
 
 class EncoderSpec(Part):
-    """The network whose encoder is wanted; see `models.mnet`."""
+    """The network whose encoder is expected; see `models.mnet`."""
 
     kind: Literal["mnet"] = "mnet"
     widths: tuple[Count, Count, Count, Count, Count] = (32, 64, 96, 128, 256)
@@ -83,7 +83,7 @@ class HeldOut(Part):
 
 def _some(given: tuple[ImageSpec, ...]) -> tuple[ImageSpec, ...]:
     if not given:
-        raise ValueError("wanted at least one")
+        raise ValueError("expected at least one")
     return given
 
 
@@ -174,7 +174,7 @@ def load_pretraining(path: str | os.PathLike[str], overrides: tuple[str, ...] = 
     for place, line, problem in found.problems:
         problems.add(place, problem, line)
     if not isinstance(found.data, dict):
-        problems.add((), "wanted keys and values (out, sources, validation)", 1)
+        problems.add((), "expected keys and values (out, sources, validation)", 1)
         raise PlanError(*problems.found)
     target = Overridden(found.data, found.lines)
     apply(target, overrides, {"": keys_of(Pretraining)}, problems)

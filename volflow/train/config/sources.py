@@ -110,7 +110,7 @@ class SourceSpec(Part):
         volumes = self.image is not None or known or self.known is not None
         stored = self.image is not None and (known or self.known is not None)
         if volumes == (self.synthetic is not None) or volumes != stored:
-            raise ValueError("wanted either image and labels, or image and masks, or synthetic")
+            raise ValueError("expected either image and labels, or image and masks, or synthetic")
         if self.known is not None and not self.masks:
             raise ValueError("known says where masks are known; there are no masks")
         if self.sections[0] > self.sections[1]:

@@ -30,7 +30,7 @@ TAKEN = ("affinity", "lsd", "foreground")  # names of heads that are not masks
 def _some(given: tuple[Any, ...]) -> tuple[Any, ...]:
     # Not `min_length`: that would also complain where an item is wrong.
     if not given:
-        raise ValueError("wanted at least one")
+        raise ValueError("expected at least one")
     return given
 
 
@@ -113,7 +113,7 @@ class Validation(Part):
     @model_validator(mode="after")
     def _has_sources(self) -> Validation:
         if (self.source is None) == (not self.sources):
-            raise ValueError("wanted either source or sources")
+            raise ValueError("expected either source or sources")
         if len({source.title for source in self.held_out}) < len(self.sources):
             raise ValueError("sources of a validation need names that differ: name: NAME")
         return self
@@ -219,7 +219,7 @@ def _strange(training: Training) -> list[str]:
     """What is to be learnt and cannot be, because no source knows it."""
     wrong, sources = [], training.sources
     if not (training.offsets or training.descriptors or training.foreground or training.masks):
-        return ["nothing is learnt: wanted offsets, descriptors, foreground or masks"]
+        return ["nothing is learnt: expected offsets, descriptors, foreground or masks"]
     if (training.offsets or training.descriptors) and not any(s.has_labels for s in sources):
         wrong.append("affinities and descriptors are learnt from labels; no source has any")
     if training.foreground and not any(s.has_labels and s.zero == "background" for s in sources):
@@ -227,7 +227,7 @@ def _strange(training: Training) -> list[str]:
             "foreground is learnt from labels with zero: background; no source has any such"
         )
     if training.start is not None and training.start_encoder is not None:
-        wrong.append("start and start_encoder: wanted one of them")
+        wrong.append("start and start_encoder: expected one of them")
     known = sorted({mask for source in sources for mask in source.known_masks})
     for head, learnt in training.masks.items():
         if head in TAKEN:
@@ -261,7 +261,7 @@ def load(path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) -> Train
     for place, line, problem in found.problems:
         problems.add(place, problem, line)
     if not isinstance(found.data, dict):
-        problems.add((), "wanted keys and values (out, sources, validation)", 1)
+        problems.add((), "expected keys and values (out, sources, validation)", 1)
         raise PlanError(*problems.found)
     target = Overridden(found.data, found.lines)
     apply(target, overrides, {"": keys_of(Training)}, problems)

@@ -105,9 +105,9 @@ def _refusals(spec: ImageSpec, config: Pretraining) -> list[str]:
             if not image.bounds.covers(used):
                 wrong.append(f"{image.address} covers {image.bounds}, not {used}")
             if image.channels:
-                wrong.append(f"{image.address} has {image.channels} channels; wanted none")
+                wrong.append(f"{image.address} has {image.channels} channels; expected none")
             if image.dtype not in (np.uint8, np.uint16):
-                wrong.append(f"{image.address} holds {image.dtype}; wanted uint8 or uint16")
+                wrong.append(f"{image.address} holds {image.dtype}; expected uint8 or uint16")
         shape = _shape(spec, config)
     except StorageError as error:
         return [str(error)]

@@ -173,7 +173,7 @@ def draw(
     planar : bool
         They are turned and magnified within their sections only.
     around : Triple
-        Voxels of truth that are wanted at each side of the crop; unknown beyond the source. They
+        Voxels of truth that are expected at each side of the crop; unknown beyond the source. They
         change nothing about which crop is drawn.
 
     Raises

@@ -211,11 +211,11 @@ def _refusals(spec: SourceSpec, voxel_size_nm: Nanometres, smallest: Triple) -> 
                 if not volume.bounds.covers(used):
                     wrong.append(f"{volume.address} covers {volume.bounds}, not {used}")
                 if volume.channels:
-                    wrong.append(f"{volume.address} has {volume.channels} channels; wanted none")
+                    wrong.append(f"{volume.address} has {volume.channels} channels; expected none")
             if image.dtype not in (np.uint8, np.uint16):
-                wrong.append(f"{image.address} holds {image.dtype}; wanted uint8 or uint16")
+                wrong.append(f"{image.address} holds {image.dtype}; expected uint8 or uint16")
             wrong += [
-                f"{volume.address} holds {volume.dtype}; wanted integer labels"
+                f"{volume.address} holds {volume.dtype}; expected integer labels"
                 for volume in others
                 if volume.dtype.kind not in "iub"
             ]

@@ -55,7 +55,7 @@ class Place:
         if shared is None:
             if profile.shared is None:
                 raise PlanError(
-                    f"{profile.where.file}: shared: missing; the run is in {run}, so wanted a "
+                    f"{profile.where.file}: shared: missing; the run is in {run}, so expected a "
                     f"folder that driver and nodes see, for keys and logs"
                 )
             shared = Path(profile.shared).expanduser().absolute() / f"volflow-{label(run)}"
