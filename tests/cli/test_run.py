@@ -224,7 +224,7 @@ def test_control_c_ends_with_130_and_what_is_done_stays_done(volflow, toy, tmp_p
     held = tmp_path / "held"
     held.touch()
     pipeline = toy({"held_by": str(held)})
-    command = [sys.executable, "-m", "volflow.cli", "run", str(pipeline), "--cluster", cluster]
+    command = [sys.executable, "-m", "volflow", "run", str(pipeline), "--cluster", cluster]
     with subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -275,7 +275,7 @@ def test_stages_beside_the_pipeline_file_are_found_by_retry_from_elsewhere(toy, 
     pipeline = toy(steps=[{"use": "own_stages:Own", "with": {"cure": str(cure)}}])
 
     def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "volflow.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "volflow", *map(str, arguments)]
         return subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
 
     failed = call("run", pipeline)

@@ -33,9 +33,9 @@ VERBS = {
     "run": "volflow.cli.run",
     "plan": "volflow.cli.plan",
     "status": "volflow.cli.status",
-    "retry": "volflow.cli.run",
-    "invalidate": "volflow.cli.status",
-    "block": "volflow.cli.run",
+    "retry": "volflow.cli.retry",
+    "invalidate": "volflow.cli.invalidate",
+    "block": "volflow.cli.block",
     "view": "volflow.cli.view",
     "score": "volflow.cli.score",
     "train": "volflow.cli.networks.train",
@@ -43,7 +43,7 @@ VERBS = {
     "models": "volflow.cli.networks.models",
     "convert": "volflow.cli.convert",
     "doctor": "volflow.cli.doctor",
-    "schema": "volflow.cli.plan",
+    "schema": "volflow.cli.schema",
     "demo": "volflow.cli.demo",
 }
 

@@ -50,7 +50,8 @@ def convert(
     DST is precomputed://, zarr://, zarr3:// or n5:// and a path. Not resumable
     without --out. What is at DST already is left alone without --overwrite.
     """
-    from volflow.cli.run import holds_run, run_folder, show
+    from volflow.cli.terminal.execution import run_with_progress
+    from volflow.cli.terminal.run_folder import holds_run, run_folder
     from volflow.engine.api import make_plan
     from volflow.engine.executors.profile import find_profile
 
@@ -70,7 +71,7 @@ def convert(
             "block": [side * max(1, BLOCK // side) for side in chunks],
             "steps": [{"use": "convert", "with": _parameters(volume, **wanted)}],
         }
-        show(make_plan(document, profile=profile, bounds=bounds), profile)
+        run_with_progress(make_plan(document, profile=profile, bounds=bounds), profile)
     click.echo(f"wrote {destination}")
 
 

@@ -15,8 +15,8 @@ from volflow.cli.terminal import options
 @options.local_workers
 def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float | None) -> None:
     """Make a synthetic volume, predict, segment and score it."""
-    from volflow.cli.run import show
     from volflow.cli.score import print_scores
+    from volflow.cli.terminal.execution import run_with_progress
     from volflow.cli.terminal.formatting import output
     from volflow.engine.api import make_plan
     from volflow.engine.executors.profile import find_profile
@@ -30,7 +30,7 @@ def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float 
         "through a trained network to neurons"
     )
     planned = make_plan("demo", profile=profile, overrides=[f"run={folder}"], bounds=box)
-    result = show(planned, profile)
+    result = run_with_progress(planned, profile)
     console.print("\n[bold]against the truth[/], which is exact")
     print_scores(result.results)
     console.print("\nwhat there is to look at")

@@ -1,8 +1,7 @@
-"""`plan` and `schema`: what would be done, and what a pipeline file may say."""
+"""`plan`: a pipeline checked, and what its run would do."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -93,14 +92,3 @@ def _print_trial(console: Console, planned: Plan, blocks: int, workers: int | No
         if step.unknown:
             phases = ", ".join(step.unknown)
             console.print(f"not in so few blocks: {step.name}: {phases}", markup=False)
-
-
-@click.command()
-def schema() -> None:
-    """Print the JSON schema of pipeline files.
-
-    Editors use it to check and complete while one types.
-    """
-    from volflow.config.schema import schema
-
-    click.echo(json.dumps(schema(), indent=1))

@@ -97,8 +97,8 @@ def score(
 
     Blocks do not change the result. With --out: report.html, report.md, scores.json and tables.
     """
-    from volflow.cli.run import run_folder
     from volflow.cli.scoring.pipeline import Request
+    from volflow.cli.terminal.run_folder import run_folder
     from volflow.engine.executors.profile import find_profile
 
     profile = find_profile(cluster, workers, timeout)
@@ -204,12 +204,12 @@ def _not_told(more: list[str], problems: list[str]) -> list[str]:
 
 def _run(planned: Plan, profile: Profile) -> RunResult:
     """Run the plan; leaves with 3 or 130 if it did not finish."""
-    from volflow.cli.run import conclude
+    from volflow.cli.terminal.execution import report_outcome
     from volflow.engine.api import carry_out
 
     result = carry_out(planned, profile)
     if not result.ok:
-        conclude(result)
+        report_outcome(result)
     return result
 
 

@@ -1,4 +1,4 @@
-"""`status` and `invalidate`: where a run stands, and what of it is to be done again."""
+"""`status`: the progress of a run, and why blocks failed."""
 
 from __future__ import annotations
 
@@ -54,26 +54,6 @@ def status(address: str, watch: bool, as_json: bool) -> None:
         time.sleep(EVERY)
         if not as_json and not console.is_terminal:
             console.print()
-
-
-@click.command()
-@click.argument("address", metavar="RUN")
-@click.argument("step")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def invalidate(address: str, step: str, yes: bool) -> None:
-    """Have STEP of RUN done again, and all that depends on it.
-
-    What was written stays until the next run writes it anew; only the markers go.
-    """
-    from volflow.engine import invalidate as engine
-
-    names = engine.with_dependents(address, step)
-    if not yes:
-        what = f"the markers of {', '.join(names)} in {address}"
-        click.confirm(f"Remove {what}?", abort=True, err=True)
-    names = engine.invalidate(address, step)
-    output().print(f"to be done again: {', '.join(names)}", markup=False)
-    output().print(f"do it with: volflow retry {address}", markup=False)
 
 
 def _print(console: Console, found: RunStatus) -> None:
