@@ -74,7 +74,7 @@ def open_voxels(block: Block) -> int:
 def passed_up(job: Job) -> Iterator[tuple[int, int, int]]:
     """Bytes, rows and open voxels of each node of a pass that has a face to others."""
     phase = job.phase
-    name = f"records/{job.step}/{job.digest}/{phase.round}.up.{phase.level}"
+    name = f"records/{job.step}/{job.digest}/{phase.round_name}.up.{phase.level}"
     for block in phase.grid:
         if open_voxels(block):
             record = Records(job.run, name).read(block.index)
@@ -102,7 +102,7 @@ def surfaces() -> None:
             jobs = plan.step("agglomerate").jobs
             last = jobs[-1].phase.previous
             for job in jobs:
-                found = list(passed_up(job)) if job.phase.round == last and is_up(job) else []
+                found = list(passed_up(job)) if job.phase.round_name == last and is_up(job) else []
                 if found:
                     shape = "x".join(map(str, job.phase.grid.shape))
                     most, rows = max(n for n, _, _ in found), sum(n for _, n, _ in found)

@@ -42,7 +42,7 @@ def costs(plan: Plan) -> dict[Kind, list[float]]:
                 if job.phase.kind in ("join", "split"):
                     write = grid[number].write
                     ((_, shape, share),) = kinds(type(grid)(write, write.shape), grid.bounds)
-                    found[job.phase.round, job.phase.kind, shape, share].append(took)
+                    found[job.phase.round_name, job.phase.kind, shape, share].append(took)
     return found
 
 

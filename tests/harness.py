@@ -96,25 +96,25 @@ def run_pass(
                     previous = previous._replace(
                         neighbour_records=_beside(stage, phase, block, own)
                     )
-                up = stage.leaf(block, phase.round, previous, **inputs)
+                up = stage.leaf(block, phase.round_name, previous, **inputs)
             else:
                 below = phase.below.children(block)
-                parts = [own[f"{phase.round}.up.{level - 1}", child.index] for child in below]
-                up = stage.join(block, phase.round, [copied(part) for part in parts])
-            own[f"{phase.round}.up.{level}", at] = copied(up.passed)
-            own[f"{phase.round}.kept.{level}", at] = copied(up.kept)
+                parts = [own[f"{phase.round_name}.up.{level - 1}", child.index] for child in below]
+                up = stage.join(block, phase.round_name, [copied(part) for part in parts])
+            own[f"{phase.round_name}.up.{level}", at] = copied(up.passed)
+            own[f"{phase.round_name}.kept.{level}", at] = copied(up.retained)
             for name in ("id", "a", "pending_node", "piece"):
                 count[name] = count.get(name, 0) + len(up.passed.get(name, ()))
             count["bytes"] = count.get("bytes", 0) + sum(c.nbytes for c in up.passed.values())
         elif phase.kind == "split":
-            kept = copied(own[f"{phase.round}.kept.{level}", at])
+            kept = copied(own[f"{phase.round_name}.kept.{level}", at])
             received = None
             if not phase.root:
-                received = copied(own[f"{phase.round}.down.{level}", at])
+                received = copied(own[f"{phase.round_name}.down.{level}", at])
             below = phase.below.children(block)
-            handed = stage.split(block, phase.round, kept, received)
+            handed = stage.split(block, phase.round_name, kept, received)
             for child, part in zip(below, handed, strict=True):
-                own[f"{phase.round}.down.{level - 1}", child.index] = copied(part)
+                own[f"{phase.round_name}.down.{level - 1}", child.index] = copied(part)
         else:
             _write(
                 stage, memory, block, stage.finish(block, _previous(stage, phase, block.index, own))
@@ -138,7 +138,7 @@ def _previous(stage, phase, index, own) -> PreviousRound | None:
 
 def _beside(stage, phase, block, own) -> dict[Triple, PreviousRound]:
     found = {}
-    for offset in stage.neighbour_records(block, phase.round) if phase.previous else ():
+    for offset in stage.neighbour_records(block, phase.round_name) if phase.previous else ():
         index = tuple(i + n for i, n in zip(block.index, offset, strict=True))
         found[offset] = _previous(stage, phase, index, own)
     return found

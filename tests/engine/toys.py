@@ -234,8 +234,8 @@ class Total(Reduction):
     ) -> NodeOutput:
         total = np.array([index.sum()], "int64")
         if previous is not None:
-            received = previous.received if previous.received is not None else previous.kept
-            assert np.array_equal(previous.kept["own"], total)
+            received = previous.received if previous.received is not None else previous.retained
+            assert np.array_equal(previous.retained["own"], total)
             return NodeOutput({"sum": received["sum"] - total}, {"own": total, "sum": total * 0})
         return NodeOutput({"sum": total}, {"own": total, "sum": total})
 
@@ -248,8 +248,8 @@ class Total(Reduction):
         return [{"sum": total}] * int(kept["children"][0])
 
     def finish(self, block: Block, previous: PreviousRound) -> dict[str, Any]:
-        received = previous.received if previous.received is not None else previous.kept
-        return {"total": {"sum": received["sum"], "seen": previous.kept["own"]}}
+        received = previous.received if previous.received is not None else previous.retained
+        return {"total": {"sum": received["sum"], "seen": previous.retained["own"]}}
 
     def result(self, roots: Any) -> dict[str, Any]:
         return {"sum": int(roots[0]["sum"][0])}

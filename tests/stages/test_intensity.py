@@ -48,14 +48,14 @@ def quantiles(shape: Triple, skip_empty: bool) -> list[np.ndarray]:
                 if skip_empty and not mask.any():
                     em = em * 0  # as the engine gives it
                 up = stage.leaf(block, "total", None, em=em, mask=mask)
-                passed[phase.name][i], kept[phase.name][i] = up.passed, up.kept
+                passed[phase.name][i], kept[phase.name][i] = up.passed, up.retained
             elif phase.kind == "join":
                 assert phase.below is not None
                 below = passed[f"total.up.{phase.level - 1}"]
                 up = stage.join(
                     block, "total", [below[c.index] for c in phase.below.children(block)]
                 )
-                passed[phase.name][i], kept[phase.name][i] = up.passed, up.kept
+                passed[phase.name][i], kept[phase.name][i] = up.passed, up.retained
             elif phase.kind == "split":
                 assert phase.below is not None
                 received = None if phase.root else told[i]
@@ -128,7 +128,7 @@ def test_a_volume_that_is_all_masked_is_an_error() -> None:
     (block,) = BlockGrid(BOUNDS, BOUNDS.shape)
     up = stage.leaf(block, "total", None, em=EM, mask=np.zeros(EM.shape, bool))
     with pytest.raises(ValueError, match="no voxels to take the intensity range of"):
-        stage.finish(block, PreviousRound(up.kept, None))
+        stage.finish(block, PreviousRound(up.retained, None))
 
 
 def test_found_by_its_name() -> None:

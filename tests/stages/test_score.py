@@ -53,7 +53,7 @@ def run(
         where = partition(rows, stage.key(name), parts)
         split = [{k: c[where == number] for k, c in rows.items()} for number in range(parts)]
         made = [stage.group(name, stage.combine(name, part)) for part in split]
-        found[name] = [group.found for group in made]
+        found[name] = [group.partial for group in made]
         waiting = [group.rows for group in made]
     return stage.result(found)
 

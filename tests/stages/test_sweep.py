@@ -72,7 +72,7 @@ def swept(block: Triple, parts: int = 3, **parameters: Any) -> dict[str, Any]:
         at = partition(rows, sweep.key(name), parts)
         split = [{key: c[at == number] for key, c in rows.items()} for number in range(parts)]
         made = [sweep.group(name, sweep.combine(name, part)) for part in split]
-        found[name] = [group.found for group in made]
+        found[name] = [group.partial for group in made]
         waiting = [group.rows for group in made if group.rows]
     return sweep.result(found)
 

@@ -79,7 +79,7 @@ def run(
         split = [{k: c[where == number] for k, c in rows.items()} for number in range(parts)]
         filled_ones = [part for part in split if len(next(iter(part.values())))]
         made = [stage.group(name, stage.combine(name, part)) for part in filled_ones]
-        found[name] = [group.found for group in made]
+        found[name] = [group.partial for group in made]
         waiting = [group.rows for group in made if group.rows]
     return stage.result(found), stage.table(found)
 

@@ -319,7 +319,7 @@ def _found_result(run: str, step: PlannedStep) -> dict[str, Any]:
         return {}
     last = [job for job in step.jobs if job.phase.kind in ("leaf", "join") and job.phase.root][-1]
     phase = last.phase
-    records = Records(run, f"records/{step.name}/{step.digest}/{phase.round}.up.{phase.level}")
+    records = Records(run, f"records/{step.name}/{step.digest}/{phase.round_name}.up.{phase.level}")
     return stage.result([records.read(block.index) for block in phase.grid])
 
 

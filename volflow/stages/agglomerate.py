@@ -144,7 +144,7 @@ class Agglomerate(Reduction):
 
     def node_effort(self, phase: Phase, shape: Triple, open_share: float) -> float:
         return node_effort(
-            "split" if phase.kind == "split" else _kind(phase.round), shape, open_share
+            "split" if phase.kind == "split" else _kind(phase.round_name), shape, open_share
         )
 
     def check(self, grid: BlockGrid) -> list[str]:
@@ -246,7 +246,7 @@ class Agglomerate(Reduction):
         return [Renaming.between(old, new).record() for old, new in parts]
 
     def finish(self, block: Block, previous: PreviousRound) -> dict[str, np.ndarray | Record]:
-        cuts = ThresholdLabels.settled(previous.kept, previous.received, len(self.thresholds))
+        cuts = ThresholdLabels.settled(previous.retained, previous.received, len(self.thresholds))
         segments = cuts.labels[cuts.graph.piece_node].T
         columns = zip(self._segments, segments, strict=True)
         return {"table": {"piece": cuts.graph.piece, **dict(columns)}}
@@ -275,7 +275,7 @@ class Agglomerate(Reduction):
 
     def _cuts(self, previous: PreviousRound) -> ThresholdLabels:
         """The segments of a block at each threshold, on the graph of those at the highest."""
-        cuts = ThresholdLabels.settled(previous.kept, previous.received, len(self.thresholds))
+        cuts = ThresholdLabels.settled(previous.retained, previous.received, len(self.thresholds))
         return cuts.contracted() if cuts.column < 0 else cuts
 
     def _named_beyond(self, graph: BlockGraph, previous: PreviousRound, column: int) -> BlockGraph:
@@ -283,7 +283,7 @@ class Agglomerate(Reduction):
         for axis, before in enumerate(BEFORE):
             if before in previous.neighbour_records:
                 other = previous.neighbour_records[before]
-                cuts = ThresholdLabels.settled(other.kept, other.received, len(self.thresholds))
+                cuts = ThresholdLabels.settled(other.retained, other.received, len(self.thresholds))
                 at_plane = (cuts.graph.piece_faces >> (2 * axis + 1)) & 1 == 1
                 segment = cuts.labels[cuts.graph.piece_node[at_plane], column]
                 graph = name_beyond(graph, axis, cuts.graph.piece[at_plane], segment)
@@ -329,6 +329,6 @@ def _handed_down(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> R
 
 def _settled(previous: PreviousRound) -> BlockGraph:
     """The block's graph of the round before with what came of its nodes in the end."""
-    graph = BlockGraph.from_record(previous.kept)
+    graph = BlockGraph.from_record(previous.retained)
     renaming = Renaming.from_record(previous.received)
     return replace(graph, component=renaming(graph.component))

@@ -84,7 +84,7 @@ class Intensity(Reduction):
 
     def finish(self, block: Block, previous: PreviousRound) -> dict[str, np.ndarray | Record]:
         received = previous.received
-        return {"intensity": self._quantiles(previous.kept) if received is None else received}
+        return {"intensity": self._quantiles(previous.retained) if received is None else received}
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         histogram = _total(roots)

@@ -97,11 +97,11 @@ class Objects(Reduction):
             graph = block_graph(fragments, affinity, cut, near)
             voxels, graph = graph.size, _sized_by_cores(graph, fragments, affinity)
         else:
-            voxels, graph = previous.kept["voxels"], _settled(previous).contracted()
+            voxels, graph = previous.retained["voxels"], _settled(previous).contracted()
         if round_name == "drop":
             size = sum_groups(graph.piece_node, len(graph.id), voxels)
             up = self._dropped(Census(graph.id, size, graph.size, graph.faces & np.uint8(near)), ())
-            component, passed = up.kept["names"], up.passed
+            component, passed = up.retained["names"], up.passed
         else:
             seen = facing(graph, near, near, with_edges=round_name != "link")
             step = self._step(round_name, links_only(seen) if round_name == "link" else seen)
@@ -115,7 +115,7 @@ class Objects(Reduction):
             census = pooled_census(parts, block.write)
             up = self._dropped(census, children)
             ids = [part.id for part, _ in parts]
-            after = [up.kept["names"][np.searchsorted(census.id, own)] for own in ids]
+            after = [up.retained["names"][np.searchsorted(census.id, own)] for own in ids]
             return NodeOutput(with_box(up.passed, block.write), _handed_down(ids, after))
         graphs = [(BlockGraph.from_record(child), box_of(child)) for child in children]
         gathered = gather(graphs, block.write, block.bounds)
@@ -164,7 +164,7 @@ def _sized_by_cores(graph: BlockGraph, fragments: np.ndarray, affinity: np.ndarr
 
 def _settled(previous: PreviousRound) -> BlockGraph:
     """The block's graph of the round before with what came of its nodes in the end."""
-    graph = BlockGraph.from_record(previous.kept)
+    graph = BlockGraph.from_record(previous.retained)
     return replace(graph, component=Renaming.from_record(previous.received)(graph.component))
 
 

@@ -68,7 +68,7 @@ class Sweep(Score):
         found = {
             f"{threshold!r}/{name}": column
             for threshold, group in made.items()
-            for name, column in group.found.items()
+            for name, column in group.partial.items()
         }
         return Group(found, _together({t: group.rows for t, group in made.items()}))
 

@@ -120,7 +120,9 @@ def test_a_part_costs_its_share_of_the_whole():
     for join in little:
         if join.kind == "join":
             above = next(phase for phase in large if phase.name == join.name)
-            shares[join.round] = units(stage, above, whole, whole) / units(stage, join, part, whole)
+            shares[join.round_name] = units(stage, above, whole, whole) / units(
+                stage, join, part, whole
+            )
     an_eighth_of_all_faces_is_on_the_bounds = pytest.approx(64 * (1 - 8 / 8 / 8))
     for faces in ("link", "join1"):
         assert shares[faces] == an_eighth_of_all_faces_is_on_the_bounds

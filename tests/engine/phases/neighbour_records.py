@@ -30,7 +30,7 @@ class Beside(Total):
         if previous is not None:
             self._look(block, previous)
         up = super().leaf(block, round_name, previous, index=index)
-        return NodeOutput(up.passed, {**up.kept, "at": own})
+        return NodeOutput(up.passed, {**up.retained, "at": own})
 
     def _look(self, block: Block, previous: PreviousRound) -> None:
         sides = zip(block.bounds.shape, block.write.shape, strict=True)
@@ -42,7 +42,8 @@ class Beside(Total):
             if all(0 <= i < n for i, n in zip(at, counts, strict=True))
         }
         found = {
-            offset: tuple(p.kept["at"].tolist()) for offset, p in previous.neighbour_records.items()
+            offset: tuple(p.retained["at"].tolist())
+            for offset, p in previous.neighbour_records.items()
         }
         if found != wanted:
             raise ValueError(f"block {block.index} was given {found}; expected {wanted}")

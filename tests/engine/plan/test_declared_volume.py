@@ -18,7 +18,7 @@ def no_store(monkeypatch):
 
     for place in ("volflow.io.store.open_kvstore", "volflow.io.volume.Volume.open"):
         monkeypatch.setattr(place, touched)
-    monkeypatch.setattr("volflow.io.volume.Volume.test_submission", touched)
+    monkeypatch.setattr("volflow.io.volume.Volume.refusal", touched)
 
 
 def test_a_petavoxel_is_planned_without_touching_a_store(no_store):

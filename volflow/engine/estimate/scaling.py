@@ -118,7 +118,7 @@ def largest(plan: Plan) -> list[tuple[str, str, int]]:
 
 def key_of(job: Job) -> Key:
     """What passes of one step are alike in."""
-    return job.step, job.phase.kind, job.phase.round
+    return job.step, job.phase.kind, job.phase.round_name
 
 
 def units(stage: Stage, phase: Phase, bounds: Box, whole: Box) -> float:

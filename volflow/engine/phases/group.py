@@ -28,7 +28,7 @@ def gather(job: Job, block: Block) -> dict[str, int]:
     assert job.phase.below is not None
     stage, records = _grouping(job), Records(job.run, f"records/{job.step}/{job.digest}/rows")
     found = (records.read(child.index) for child in job.phase.below.children(block))
-    rows = _combined(stage, job.phase.round, found)
+    rows = _combined(stage, job.phase.round_name, found)
     sent = _send(job, stage.rounds[0], block, rows)
     return {"voxels": block.write.size, "empty": 0, **sent}
 
@@ -37,10 +37,10 @@ def group(job: Job, block: Block) -> dict[str, int]:
     """Do one partition: everything sent to it, whoever sent it."""
     stage, phase = _grouping(job), job.phase
     assert phase.below is not None
-    records = _parts(job, phase.round, block.index[0])
-    rows = _combined(stage, phase.round, (records.read(b.index) for b in phase.below))
-    made = stage.group(phase.round, rows)
-    _found(job, phase).write(block.index, made.found)
+    records = _parts(job, phase.round_name, block.index[0])
+    rows = _combined(stage, phase.round_name, (records.read(b.index) for b in phase.below))
+    made = stage.group(phase.round_name, rows)
+    _found(job, phase).write(block.index, made.partial)
     if phase.root:
         return {"voxels": block.write.size, "empty": 0, "rows": _length(rows)}
     sent = _send(job, stage.rounds[phase.level + 1], block, made.rows)
@@ -54,7 +54,7 @@ def result(jobs: Sequence[Job]) -> dict[str, Any]:
     """
     stage = _grouping(jobs[0])
     found = {
-        job.phase.round: [_found(job, job.phase).read(b.index) for b in job.phase.grid]
+        job.phase.round_name: [_found(job, job.phase).read(b.index) for b in job.phase.grid]
         for job in jobs
         if job.phase.kind == "group"
     }
@@ -128,7 +128,7 @@ def _parts(job: Job, round_name: str, number: int) -> Records:
 
 
 def _found(job: Job, phase: Phase) -> Records:
-    return Records(job.run, f"records/{job.step}/{job.digest}/found/{phase.round}")
+    return Records(job.run, f"records/{job.step}/{job.digest}/found/{phase.round_name}")
 
 
 def _grouping(job: Job) -> Grouping:

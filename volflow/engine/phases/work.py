@@ -122,8 +122,8 @@ def _leaf(job: Job, block: Block) -> dict[str, int]:
     previous = None
     if phase.previous:
         previous = _previous(job, block.index)._replace(neighbour_records=_beside(job, block))
-    up = stage.leaf(block, phase.round, previous, **arguments)
-    _pass_up(job, block.index, up.passed, up.kept)
+    up = stage.leaf(block, phase.round_name, previous, **arguments)
+    _pass_up(job, block.index, up.passed, up.retained)
     return {"voxels": block.write.size, "empty": int(empty), **_passed(up.passed)}
 
 
@@ -152,26 +152,26 @@ def _masked(job: Job, block: Block) -> tuple[dict[str, Any], bool]:
 
 def _join(job: Job, block: Block) -> dict[str, int]:
     stage, phase = _reduction(job), job.phase
-    records = _records(job, f"{phase.round}.up.{phase.level - 1}")
+    records = _records(job, f"{phase.round_name}.up.{phase.level - 1}")
     children = [records.read(child.index) for child in _children(job, block)]
-    up = stage.join(block, phase.round, children)
-    _pass_up(job, block.index, up.passed, up.kept)
+    up = stage.join(block, phase.round_name, children)
+    _pass_up(job, block.index, up.passed, up.retained)
     return {"voxels": block.write.size, "empty": 0, **_passed(up.passed)}
 
 
 def _split(job: Job, block: Block) -> dict[str, int]:
     stage, phase = _reduction(job), job.phase
-    kept = _records(job, f"{phase.round}.kept.{phase.level}").read(block.index)
+    kept = _records(job, f"{phase.round_name}.kept.{phase.level}").read(block.index)
     received = None
     if not phase.root:
-        received = _records(job, f"{phase.round}.down.{phase.level}").read(block.index)
+        received = _records(job, f"{phase.round_name}.down.{phase.level}").read(block.index)
     children = _children(job, block)
-    parts = stage.split(block, phase.round, kept, received)
+    parts = stage.split(block, phase.round_name, kept, received)
     if len(parts) != len(children):
         raise BlockError(
             f"{type(stage).__name__}.split gave {len(parts)} records for {len(children)} children"
         )
-    records = _records(job, f"{phase.round}.down.{phase.level - 1}")
+    records = _records(job, f"{phase.round_name}.down.{phase.level - 1}")
     for child, part in zip(children, parts, strict=True):
         records.write(child.index, part)
     return {"voxels": block.write.size, "empty": 0}
@@ -300,7 +300,7 @@ def _previous(job: Job, index: Triple) -> PreviousRound:
 def _beside(job: Job, block: Block) -> dict[Triple, PreviousRound]:
     """The parts of the round before that a leaf asks for, by where they lie from it."""
     found, grid = {}, job.phase.grid
-    for offset in _reduction(job).neighbour_records(block, job.phase.round):
+    for offset in _reduction(job).neighbour_records(block, job.phase.round_name):
         index = block.index + offset
         if all(0 <= i < n for i, n in zip(index, grid.counts, strict=True)):
             found[offset] = _previous(job, index)
@@ -330,8 +330,8 @@ def _records(job: Job, name: str) -> Records:
 
 def _pass_up(job: Job, index: Triple, passed: Record, kept: Record) -> None:
     phase = job.phase
-    _records(job, f"{phase.round}.kept.{phase.level}").write(index, kept)
-    _records(job, f"{phase.round}.up.{phase.level}").write(index, passed)
+    _records(job, f"{phase.round_name}.kept.{phase.level}").write(index, kept)
+    _records(job, f"{phase.round_name}.up.{phase.level}").write(index, passed)
 
 
 def _passed(record: Record) -> dict[str, int]:

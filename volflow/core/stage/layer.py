@@ -1,0 +1,50 @@
+"""Inputs and outputs as a stage declares them: volumes (`Layer`) and tables (`Columns`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+Record: TypeAlias = dict[str, np.ndarray]
+"""Named columns of one block."""
+
+HaloRegion: TypeAlias = Literal["box", "faces", "before", "after", "nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A volume that a stage reads or writes.
+
+    Attributes
+    ----------
+    dtype : str
+        Name of a numpy dtype; empty: any (inputs only).
+    channels : int or None
+        Length of the leading channel axis; 0: no channel axis; None: any (inputs only).
+    kind : str
+        Meaning of the voxels. A block receives an input of kind `skeletons` as a record of the
+        nodes in its read box (`Nodes.near` in `io/skeletons/placed_nodes.py`).
+    blockwise : bool
+        Whether the bytes depend on how the volume was cut into blocks; all readers of such a
+        layer use the same blocks.
+    halo_region : str
+        Part of the halo that is read of an input: the whole read `box` (27 chunks); the `faces` of
+        the block, its edges and corners staying 0 (7 chunks); only the faces `before` or `after`
+        the block along each axis (4 chunks); or `nothing`: the array covers the write box
+        (1 chunk).
+    """
+
+    dtype: str = ""
+    channels: int | None = None
+    kind: Literal["", "image", "affinity", "segmentation", "skeletons"] = ""
+    blockwise: bool = False
+    halo_region: HaloRegion = "box"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A table with one record per block: pairs of a column's name and its dtype."""
+
+    dtypes: tuple[tuple[str, str], ...]
