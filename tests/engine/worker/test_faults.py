@@ -234,7 +234,7 @@ def test_of_mallocs_settings_the_users_reach_the_blocks_and_dasks_do_not(monkeyp
 
 KEEPS = """
 from pathlib import Path
-from volflow.engine.worker.child_process import give_back
+from volflow.engine.worker.child_process import trim_heap
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -243,7 +243,7 @@ arrays = [bytearray(60_000) for _ in range(1000)]
 last = bytearray(60_000)  # what lies below it, the C library does not give back by itself
 del arrays
 before = resident()
-give_back()
+trim_heap()
 print(before - resident())
 """
 

@@ -16,7 +16,7 @@ from tests.engine.runs import BOUNDS, expected_index, layer, planned, toy, wait_
 from tests.engine.toys import Double
 from volflow.core.geometry import Block, Box, Triple
 from volflow.engine.driver import execute, prepare
-from volflow.engine.executors.base import Pieces
+from volflow.engine.executors.base import TaskSplitter
 from volflow.engine.plan.planner import PROCESS
 from volflow.engine.worker import block_range as ranges
 from volflow.engine.worker import prefetch as ahead_module
@@ -246,12 +246,12 @@ def test_a_read_that_ends_the_process_convicts_no_innocent(run, tmp_path, how):
 
 
 def test_slow_blocks_come_several_to_a_task_while_there_are_enough():
-    pieces = Pieces([(0, 100)], 2)
+    pieces = TaskSplitter([(0, 100)], 2)
     pieces.measured(ranges.Outcome(done=1, seconds=3.0))
     assert pieces.take() == (0, 4)
-    pieces = Pieces([(0, 100)], 2)
+    pieces = TaskSplitter([(0, 100)], 2)
     pieces.measured(ranges.Outcome(done=1, seconds=30.0))
     assert pieces.take() == (0, 1)
-    pieces = Pieces([(0, 4)], 2)
+    pieces = TaskSplitter([(0, 4)], 2)
     pieces.measured(ranges.Outcome(done=1, seconds=3.0))
     assert pieces.take() == (0, 1)  # so that both end together
