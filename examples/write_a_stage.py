@@ -17,10 +17,7 @@ from pydantic import Field
 from scipy.ndimage import convolve1d
 
 import volflow
-from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Columns, Layer, Stage
-from volflow.io.volume import Volume
+from volflow import Block, Columns, Layer, Stage, Triple
 
 
 class Spots(Stage):
@@ -67,11 +64,9 @@ def noisy_image(folder: Path) -> str:
     image = random.integers(90, 110, (48, 48, 48), dtype="uint8")
     z, y, x = random.integers(4, 44, (3, 100))
     image[z, y, x] = 250
-    box = Box((0, 0, 0), (48, 48, 48))
-    spec = VolumeSpec(path=f"precomputed://{folder}/image")
-    volume, _ = Volume.create(spec, Layer("uint8", 0, "image"), box, (8, 8, 8), (24, 24, 24))
-    volume.write(box, image)
-    return spec.path
+    return volflow.write_volume(
+        f"precomputed://{folder}/image", image, resolution=(8, 8, 8)
+    ).address
 
 
 def main() -> None:
@@ -91,8 +86,8 @@ def main() -> None:
     )
     if not result.ok:
         raise SystemExit(f"{len(result.failures)} blocks failed: {result.failures[0].error}")
-    spots = Volume.open(VolumeSpec(path=f"precomputed://{folder}/run/spots"))
-    print(f"{int(spots.read(spots.bounds).sum())} spots in {spots.address}")
+    spots = result.volumes["spots"]
+    print(f"{int(spots[...].sum())} spots in {spots.address}")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,111 @@
-"""volflow: from electron microscopy volumes to neurons, block by block."""
+"""volflow: from electron microscopy volumes to neurons, block by block.
+
+The names in `__all__` are the public interface: they stay, while the modules under `volflow` may
+move. Each is imported when it is first used, so that `import volflow` is fast.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from volflow.engine.api import run
+from volflow.version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "run"]
+if TYPE_CHECKING:
+    from volflow import metrics
+    from volflow.api import open_volume, plan, run, write_volume
+    from volflow.core.geometry import Block, BlockGrid, Box, Triple, Zyx, zyx
+    from volflow.core.skeleton import Skeleton
+    from volflow.core.stage import (
+        Columns,
+        Group,
+        Grouping,
+        Layer,
+        NodeOutput,
+        Phase,
+        PreviousRound,
+        Record,
+        Reduction,
+        Stage,
+    )
+    from volflow.engine.job import Failure, Plan, RunResult, StepResult
+    from volflow.engine.monitor.observer import RunObserver
+    from volflow.errors import (
+        BlockError,
+        ClusterError,
+        PlanError,
+        RunHeld,
+        StorageError,
+        StorageFull,
+        VolflowError,
+    )
+    from volflow.io.volume import Volume
+
+__all__ = [
+    "Block",
+    "BlockError",
+    "BlockGrid",
+    "Box",
+    "ClusterError",
+    "Columns",
+    "Failure",
+    "Group",
+    "Grouping",
+    "Layer",
+    "NodeOutput",
+    "Phase",
+    "Plan",
+    "PlanError",
+    "PreviousRound",
+    "Record",
+    "Reduction",
+    "RunHeld",
+    "RunObserver",
+    "RunResult",
+    "Skeleton",
+    "Stage",
+    "StepResult",
+    "StorageError",
+    "StorageFull",
+    "Triple",
+    "VolflowError",
+    "Volume",
+    "Zyx",
+    "__version__",
+    "metrics",
+    "open_volume",
+    "plan",
+    "run",
+    "write_volume",
+    "zyx",
+]
+
+_MODULES = {
+    "volflow.api": "open_volume plan run write_volume",
+    "volflow.core.geometry": "Block BlockGrid Box Triple Zyx zyx",
+    "volflow.core.skeleton": "Skeleton",
+    "volflow.core.stage": "Columns Group Grouping Layer NodeOutput Phase PreviousRound Record "
+    "Reduction Stage",
+    "volflow.engine.job": "Failure Plan RunResult StepResult",
+    "volflow.engine.monitor.observer": "RunObserver",
+    "volflow.errors": "BlockError ClusterError PlanError RunHeld StorageError StorageFull "
+    "VolflowError",
+    "volflow.io.volume": "Volume",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
-    """`volflow.run`, imported when it is asked for: `import volflow` stays light."""
-    if name == "run":
-        return importlib.import_module("volflow.engine.api").run
-    raise AttributeError(f"module 'volflow' has no attribute '{name}'")
+    """A public name, imported when it is first used."""
+    if name == "metrics":
+        return importlib.import_module("volflow.metrics")
+    if name not in _HOME:
+        raise AttributeError(f"module 'volflow' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

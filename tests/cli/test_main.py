@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-import volflow as package
 from volflow.cli import VERBS
 from volflow.cli.demo import _lacking_viewer
 from volflow.config.bundled import bundled, find_bundled
@@ -31,16 +30,6 @@ def test_help_imports_nothing_heavy(arguments):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.splitlines()[-1] == "[]"
-
-
-def test_import_volflow_is_light_and_run_is_there():
-    code = f"import sys, volflow; print([n for n in {HEAVY!r} if n in sys.modules]); volflow.run"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout == "[]\n"
-    with pytest.raises(AttributeError, match="no attribute 'runn'"):
-        _ = package.runn
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine.runs import block_children
 from tests.integration.fib25 import AFFINITY, LABELS, fingerprint, needs_fib25, segment
-from volflow.engine.api import run as run_pipeline
+from volflow import run as run_pipeline
 from volflow.engine.monitor.observer import RunObserver
 
 pytestmark = [needs_fib25, pytest.mark.slow]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from volflow import run
 from volflow.checkpoints.header import Header
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Layer
-from volflow.engine.api import run
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import build, save_checkpoint
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from tests.networks import ARGUMENTS, OFFSETS, header, network
+from volflow import run
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
-from volflow.engine.api import make_plan, run
+from volflow.engine.api import make_plan
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import save_checkpoint
 from volflow.segment.restrict import in_foreground

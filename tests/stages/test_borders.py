@@ -9,10 +9,11 @@ import pytest
 
 from tests.stages.contract import Case, StageContract
 from tests.stages.contract import run as run_stage
+from volflow import run
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box
 from volflow.core.stage import Layer
-from volflow.engine.api import make_plan, run
+from volflow.engine.api import make_plan
 from volflow.errors import PlanError
 from volflow.io.volume import Volume
 from volflow.predict.intensity import intensity_histogram, intensity_range, normalise

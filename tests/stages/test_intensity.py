@@ -11,10 +11,10 @@ from hypothesis import given, settings
 
 from tests.stages.contract import Case, StageContract, filled
 from tests.strategies import triples
+from volflow import run as run_pipeline
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Layer, PreviousRound, Record, find_stage
-from volflow.engine.api import run as run_pipeline
 from volflow.io.volume import Volume
 from volflow.predict.intensity import intensity_quantiles, intensity_range
 from volflow.stages.intensity import Intensity

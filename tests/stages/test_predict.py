@@ -13,12 +13,12 @@ import torch
 
 from tests.networks import ARGUMENTS, FIXED, OFFSETS, checkpoint, header, network
 from tests.stages.contract import Case, StageContract, run
+from volflow import run as run_pipeline
 from volflow.checkpoints.header import Padding
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Layer, find_stage
 from volflow.engine.api import make_plan
-from volflow.engine.api import run as run_pipeline
 from volflow.errors import PlanError
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import fold_batchnorm

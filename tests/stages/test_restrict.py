@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tests.stages.contract import Case, StageContract
 from tests.stages.contract import run as run_stage
+from volflow import run
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
-from volflow.engine.api import run
 from volflow.io.volume import Volume
 from volflow.segment.restrict import in_foreground, restricted
 from volflow.stages.restrict import Restrict

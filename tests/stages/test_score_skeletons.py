@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from volflow import run as run_pipeline
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.skeleton import Skeleton, from_edges
 from volflow.core.stage import Layer, find_stage
 from volflow.engine.api import make_plan
-from volflow.engine.api import run as run_pipeline
 from volflow.engine.plan.planner import PROCESS
 from volflow.errors import PlanError
 from volflow.io.skeletons.placed_nodes import NODE_BYTES

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from volflow import __version__
 from volflow.errors import ClusterError, PlanError, RunHeld, StorageError
+from volflow.version import __version__
 
 OUR_BUG, BAD_PLAN, BLOCKS_FAILED, BAD_STORE, UNMET, STALLED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 

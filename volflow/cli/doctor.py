@@ -140,10 +140,10 @@ def check_files() -> Iterator[Finding]:
 
 def check_numba() -> Iterator[Finding]:
     """Where compiled kernels are kept: without a place, each process compiles them anew."""
-    import volflow
+    from volflow.config.bundled import PACKAGE
 
     chosen = os.environ.get("NUMBA_CACHE_DIR")
-    folder = Path(chosen) if chosen else Path(volflow.__file__).parent
+    folder = Path(chosen) if chosen else PACKAGE
     if os.access(folder if folder.exists() else folder.parent, os.W_OK):
         yield Finding("kernels", "ok", f"compiled once, kept in {folder}")
         return

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from volflow import __version__
 from volflow.cli import UNMET
 from volflow.cli.terminal import options
 from volflow.errors import PlanError
+from volflow.version import __version__
 
 if TYPE_CHECKING:
     from volflow.cli.scoring.partners import Pairing, PartnerTables

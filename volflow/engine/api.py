@@ -1,8 +1,7 @@
-"""Load, plan and execute in one call: what the command line does, from Python."""
+"""Plan a pipeline and carry out a plan: the two calls of the command line and of Python users."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -16,7 +15,7 @@ from volflow.config.pipeline import Draft, Pipeline, from_dict, read
 from volflow.engine.driver import execute
 from volflow.engine.executors.base import MachineResources
 from volflow.engine.executors.preflight import preflight
-from volflow.engine.executors.profile import OnStall, Profile, find_profile
+from volflow.engine.executors.profile import Profile
 from volflow.engine.job import Plan, RunResult
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.run_summary import summary
@@ -24,81 +23,6 @@ from volflow.engine.plan.plan import plan_draft
 from volflow.view.report.run_page import leave_report
 
 PipelineSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Pipeline
-
-logger = logging.getLogger(__name__)
-
-
-def run(
-    pipeline: PipelineSource,
-    *,
-    cluster: str = "none",
-    workers: int | None = None,
-    timeout: float | None = None,
-    stall: float | None = None,
-    on_stall: OnStall | None = None,
-    overrides: Sequence[str] = (),
-    bounds: str | None = None,
-    only: str | None = None,
-    from_: str | None = None,
-    until: str | None = None,
-    observer: RunObserver | None = None,
-) -> RunResult:
-    """Run a pipeline, resuming what an earlier run left.
-
-    Parameters
-    ----------
-    pipeline : path, str or dict
-        A pipeline file, the name of a shipped one (`segment`), or what such a file would say.
-    cluster : str
-        `none` (this process), `local` (Dask workers on this machine), `cuda` (one for each of its
-        GPUs), `slurm`, tls://HOST:PORT of a Dask scheduler, or a profile file. A script that asks
-        for `local` keeps its calls behind `if __name__ == "__main__":`, because Dask starts its
-        workers by importing it.
-    workers : int, optional
-        Number of local workers; default: as many as cores and memory allow.
-    timeout : float, optional
-        Seconds that one block may take; default: the profile's, which is no limit.
-    stall : float, optional
-        Seconds without any block done after which that is said, 0 is never; default: the
-        profile's, which is 600.
-    on_stall : {"say", "restart", "end"}, optional
-        What is done then: no more; the workers that are at work are started anew; the run is ended.
-    overrides : sequence of str
-        `dotted.key=value`, as after `--set`.
-    bounds : str, optional
-        `z0:z1,y0:y1,x0:x1` in voxels.
-    only, from_, until : str, optional
-        Name of the one step to run, or of the first or last one.
-    watcher : Watcher, optional
-        Told how it goes on.
-
-    Returns
-    -------
-    RunResult
-        `ok` is true when every block of every step is done; `failures` lists those that are not,
-        `results` holds what steps like `score` found.
-
-    Raises
-    ------
-    PlanError
-        If the pipeline cannot run as written; nothing was started.
-    RunHeld
-        If another driver holds the run.
-    """
-    profile = find_profile(cluster, workers, timeout, stall, on_stall)
-    planned = make_plan(
-        pipeline,
-        profile=profile,
-        overrides=overrides,
-        bounds=bounds,
-        only=only,
-        from_=from_,
-        until=until,
-    )
-    result = carry_out(planned, profile, observer)
-    if not result.ok:
-        logger.warning("run %s did not finish: %d blocks failed", result.run, len(result.failures))
-    return result
 
 
 def make_plan(
@@ -112,7 +36,7 @@ def make_plan(
     until: str | None = None,
     offline: bool = False,
 ) -> Plan:
-    """Check a pipeline and make every decision of its run; see `run` for the parameters.
+    """Check a pipeline and make every decision of its run; see `volflow.run` for the parameters.
 
     With `offline` nothing that is read is opened; such a plan cannot be run.
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Columns, Layer, Phase, Stage
+
+if TYPE_CHECKING:
+    from volflow.engine.run_volumes import RunVolumes
 
 Resolution = tuple[float, float, float]
 
@@ -223,3 +227,16 @@ class RunResult:
     def failures(self) -> list[Failure]:
         """All failed blocks."""
         return [failure for step in self.steps for failure in step.failures]
+
+    @cached_property
+    def volumes(self) -> RunVolumes:
+        """Volumes of the run by name, opened when first read: `volumes["segmentation"][0:64]`."""
+        from volflow.engine.run_volumes import RunVolumes
+
+        return RunVolumes(self.run)
+
+    def _repr_html_(self) -> str:
+        """The outcome as a short table; notebooks show it."""
+        from volflow.engine.result_html import result_html
+
+        return result_html(self)

@@ -22,6 +22,7 @@ from volflow.io.address import CHUNKED, Address
 from volflow.io.formats import n5, omezarr, precomputed, stacks
 from volflow.io.formats.conversion import aligned, conversion
 from volflow.io.formats.stored_array import Layout, Resolution, Scales, StoredArray
+from volflow.io.indexing import Index, indexed_box
 from volflow.io.store import Store
 
 _FORMATS: dict[str, ModuleType] = {
@@ -237,6 +238,26 @@ class Volume:
             )
         self._voxels.write(box, array)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole volume: (Z, Y, X), or (C, Z, Y, X) with channels."""
+        return (*self._conversion.leading, *self.bounds.shape)
+
+    def __getitem__(self, index: Index) -> np.ndarray:
+        """Voxels as an array, by absolute voxel: `volume[100:164, 0:512, 0:512]`, `volume[...]`.
+
+        See `volflow.io.indexing.indexed_box` for what an index may be.
+        """
+        box, picks = indexed_box(index, self.bounds, self.channels)
+        return self.read(box)[picks]
+
+    __iter__ = None
+    """Not iterable: voxels are absolute, so there may be no index 0 to begin with."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All voxels, for `numpy.asarray(volume)`."""
+        return np.asarray(self[...], dtype)
+
     def identity(self) -> dict[str, Any]:
         """What the voxels read from it depend on, as JSON: for digests."""
         spec = self.spec
@@ -269,8 +290,7 @@ class Volume:
         return _reopen, (self.spec, self.own)
 
     def __repr__(self) -> str:
-        shape = (*self._conversion.leading, *self.bounds.shape)
-        return f"<Volume {self.address} {self.bounds} {self.dtype} {shape}>"
+        return f"<Volume {self.address} {self.bounds} {self.dtype} {self.shape}>"
 
 
 @lru_cache(maxsize=64)

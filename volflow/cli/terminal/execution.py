@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 def run_with_progress(plan: Plan, profile: Profile) -> RunResult:
     """Execute a plan before the user's eyes; leaves with what `report_outcome` says."""
     from volflow.cli.terminal.formatting import errors, output
-    from volflow.cli.terminal.progress import watching
+    from volflow.cli.terminal.progress import progress_display
     from volflow.engine.api import carry_out
     from volflow.engine.executors.preflight import logs
 
     console = output()
     console.print(f"run {plan.pipeline.run}", markup=False)
-    with watching(plan, console) as observer:
+    with progress_display(plan, console) as observer:
         result = carry_out(plan, profile, observer)
     if not result.ok and (folder := logs(plan, profile)):
         errors().print(f"the workers' logs are in {folder}", markup=False)

@@ -24,8 +24,13 @@ STEADY = {"speed": 14, "time": 11}  # widths that do not change with what stands
 
 
 @contextmanager
-def watching(plan: Plan, console: Console) -> Iterator[RunObserver]:
-    """Whoever shows the run on this console."""
+def progress_display(plan: Plan, console: Console) -> Iterator[RunObserver]:
+    """The observer that shows a run on a console: a table if it is interactive, otherwise lines."""
+    if console.is_jupyter:
+        from volflow.cli.terminal.notebook import NotebookBoard
+
+        yield NotebookBoard(plan, console)
+        return
     if not console.is_terminal:
         yield Lines(console)
         return

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from volflow import __version__
 from volflow.engine.executors import tls
 from volflow.engine.executors.profile import Profile
 from volflow.errors import ClusterError
 from volflow.io.address import Address
+from volflow.version import __version__
 
 ANSWER = 10.0  # seconds that a scheduler may take to answer
 FIRST_WORKER = 600.0  # seconds until a scheduler without workers counts as one that gets none

@@ -29,12 +29,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from volflow import __version__
 from volflow.engine.job import Failure, Job, Plan, PlannedStep, RunResult, StepResult
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.worker.block_range import Outcome
 from volflow.errors import StorageError
 from volflow.io.store import Store
+from volflow.version import __version__
 
 SOON, LATE = 5.0, 60.0  # seconds between two objects, at the beginning of a run and in the long run
 MOST = 10_000  # lines of an object

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from volflow import __version__
 from volflow.engine.executors.profile import Profile
 from volflow.engine.job import Plan, RunResult
 from volflow.engine.monitor.history import history
+from volflow.version import __version__
 
 
 def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> dict[str, Any]:
