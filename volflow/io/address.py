@@ -28,8 +28,9 @@ from volflow.io import object_store as remote
 
 SKELETONS = ("swc", "precomputed-skeletons")
 TABLES = ("csv",)
-FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5", *SKELETONS, *TABLES)
 CHUNKED = ("precomputed", "zarr", "zarr3", "n5")
+FILES = ("tiff", "hdf5", "mrc", "nifti")
+FORMATS = (*CHUNKED, *FILES, *SKELETONS, *TABLES)
 REMOTE = ("gs", "s3", "http", "https", "memory")
 SYNC = "VOLFLOW_SYNC"
 """Environment variable: 1 has every file on disk before it counts as written (fsync).

@@ -19,8 +19,9 @@ from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, Address
-from volflow.io.formats import n5, omezarr, precomputed, stacks
+from volflow.io.formats import n5, omezarr, precomputed
 from volflow.io.formats.conversion import aligned, conversion
+from volflow.io.formats.files.open_file import file_format, open_file
 from volflow.io.formats.stored_array import Layout, Resolution, Scales, StoredArray
 from volflow.io.indexing import Index, indexed_box
 from volflow.io.store import Store
@@ -96,7 +97,7 @@ class Volume:
         elif own:
             raise StorageError(f"volume {address}: {address.format} is only read, never written")
         else:
-            voxels = stacks.open_stack(address, spec.level)
+            voxels = open_file(address, spec.level)
         return cls(spec, own, address, voxels)
 
     @classmethod
@@ -258,6 +259,18 @@ class Volume:
         """All voxels, for `numpy.asarray(volume)`."""
         return np.asarray(self[...], dtype)
 
+    def verify(self) -> None:
+        """Check, from headers alone, that every part of the volume can be read.
+
+        For a folder of sections this reads one header per section.
+
+        Raises
+        ------
+        StorageError
+            If a section differs from the others in size or type.
+        """
+        self._voxels.verify()
+
     def identity(self) -> dict[str, Any]:
         """What the voxels read from it depend on, as JSON: for digests."""
         spec = self.spec
@@ -384,7 +397,7 @@ def _with_format(spec: VolumeSpec, new: bool = False) -> Address:
             raise StorageError(f"volume {spec.path}: {unknown}")
     if address.format:
         return address
-    found = stacks.sniff(address) or _sniff(address)
+    found = file_format(address) or _sniff(address)
     if not found and new:
         suffix = "." + address.location.rpartition(".")[2]
         found = _SUFFIXES.get(suffix, "precomputed")
@@ -392,7 +405,7 @@ def _with_format(spec: VolumeSpec, new: bool = False) -> Address:
         Store(str(address)).require_bucket()
         raise StorageError(
             f"volume {spec.path}: nothing there looks like a volume (precomputed info, zarr, n5, "
-            f"TIFF, PNG sections or HDF5)"
+            f"HDF5, TIFF, MRC, NIfTI, or a folder of TIFF, PNG or JPEG sections)"
         )
     return Address(found, address.location, address.query)
 

@@ -98,7 +98,9 @@ def _opened(pipeline: Pipeline, name: str, problems: Problems) -> Volume | None:
             text = f"'{name}' is read as a volume, and these are skeletons: {spec.path}"
             problems.add(("volumes", name, "path"), text)
             return None
-        return Volume.open(spec)
+        volume = Volume.open(spec)
+        volume.verify()
+        return volume
     except (StorageError, ValueError, OSError) as error:
         problems.add(("volumes", name, "path"), f"cannot be opened: {error}")
         return None

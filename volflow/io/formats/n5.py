@@ -10,7 +10,6 @@ import numpy as np
 from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.formats.omezarr import NANOMETRES
 from volflow.io.formats.stored_array import (
     OURS,
     ChunkedArray,
@@ -25,6 +24,7 @@ from volflow.io.formats.stored_array import (
     spatial_chunks,
     whole_offset,
 )
+from volflow.io.formats.units import OME_UNITS
 from volflow.io.store import Store
 
 ENCODINGS = ("zstd", "blosc", "gzip", "raw")
@@ -174,7 +174,7 @@ def _foreign(
 
 def _placed(attributes: dict[str, Any], where: str) -> tuple[Resolution | None, Triple]:
     """Resolution and first voxel from a `transform` with named axes, or `pixelResolution`."""
-    units = {**NANOMETRES, "nm": 1.0, "um": 1e3, "µm": 1e3}
+    units = {**OME_UNITS, "nm": 1.0, "um": 1e3, "µm": 1e3}
     transform = attributes.get("transform")
     if isinstance(transform, dict) and sorted(transform.get("axes", [])) == ["x", "y", "z"]:
         order = [transform["axes"].index(axis) for axis in "zyx"]

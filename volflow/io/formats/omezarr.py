@@ -31,16 +31,10 @@ from volflow.io.formats.stored_array import (
     spatial_chunks,
     whole_offset,
 )
+from volflow.io.formats.units import OME_UNITS
 from volflow.io.store import Store
 
 ENCODINGS = ("zstd", "blosc", "gzip", "raw")
-NANOMETRES = {
-    "angstrom": 0.1,
-    "nanometer": 1.0,
-    "micrometer": 1e3,
-    "millimeter": 1e6,
-    "meter": 1e9,
-}
 Attributes = dict[str, Any]
 
 
@@ -317,7 +311,7 @@ def _placed(
             shift = shift + transform["translation"]
     place = {str(axis["name"]).lower(): number for number, axis in enumerate(axes)}
     spatial = [place[name] for name in "zyx" if name in place]
-    units = [NANOMETRES.get(str(axes[number].get("unit", "")).lower()) for number in spatial]
+    units = [OME_UNITS.get(str(axes[number].get("unit", "")).lower()) for number in spatial]
     if len(spatial) != 3 or None in units:
         return None, (0, 0, 0)
     factors = [unit for unit in units if unit is not None]

@@ -71,6 +71,9 @@ class StoredArray(Protocol):
     def write(self, box: Box, array: np.ndarray) -> None:
         """Write a box that is made of whole chunks."""
 
+    def verify(self) -> None:
+        """Check, from headers alone, that every part of the volume can be read."""
+
 
 class ChunkedArray:
     """One scale of a volume on tensorstore.
@@ -137,6 +140,9 @@ class ChunkedArray:
         except (ValueError, OSError, RuntimeError) as error:
             message = f"volume {self.address}, box {box}: cannot be written: {self._told(error)}"
             raise StorageError(message) from error
+
+    def verify(self) -> None:
+        """Check nothing: chunks have no headers apart from their voxels."""
 
     def _told(self, error: Exception) -> str:
         return remote.told(error, self.address.location)

@@ -1,4 +1,4 @@
-"""Datasets of HDF5 files, which are only read."""
+"""Datasets of HDF5 files."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from volflow.core.geometry import Box
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.containment import require_stored_inside, resolve_inside
+from volflow.io.formats.files.read_only import ReadOnlyArray, sliced
 from volflow.io.formats.omezarr import attributes_place
-from volflow.io.formats.stored_array import placed, stored_layout
+from volflow.io.formats.stored_array import stored_layout
 
+ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 _CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 24, "rdcc_nslots": 10007}  # neighbours share chunks
 
 
-class Hdf5:
-    """A dataset of an HDF5 file, axes zyx or czyx."""
-
-    scales = 1
-    ours = False
+class Hdf5(ReadOnlyArray):
+    """A dataset of an HDF5 file, axes (Z, Y, X) or (C, Z, Y, X)."""
 
     def __init__(self, address: Address, path: Path) -> None:
-        self._address, self._path = address, path
+        super().__init__(address)
         self._file = _open_file(address, path)
         weakref.finalize(self, self._file.close)
         data = self._dataset = self._find(dict(address.query).get("dataset", ""))
@@ -70,28 +69,13 @@ class Hdf5:
         self._file.visititems(visit)
         return found
 
-    def read(
-        self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Read a box within the bounds; all channels, or those named; into `out` if it is given."""
-        return placed(self._read(box, channels), out)
-
     def _read(self, box: Box, channels: Sequence[int] | None) -> np.ndarray:
-        at = box.within(self.layout.bounds)
+        lone = self._dataset.ndim == 4 and not self.layout.channels
         try:
-            if self._dataset.ndim == 3:
-                return np.asarray(self._dataset[at])
-            if not self.layout.channels:
-                return np.asarray(self._dataset[(0, *at)])
-            if channels is None:
-                return np.asarray(self._dataset[(slice(None), *at)])
-            return np.stack([self._dataset[(channel, *at)] for channel in channels])
+            array = sliced(self._dataset, box, self.layout.bounds, [0] if lone else channels)
+            return array[0] if lone else array
         except _ERRORS as error:
             raise StorageError(f"volume {self._address}, box {box}: {error}") from error
-
-    def write(self, box: Box, array: np.ndarray) -> None:
-        """Refuse: HDF5 is only read."""
-        raise StorageError(f"volume {self._address}: HDF5 is only read, never written")
 
 
 def _open_file(address: Address, path: Path) -> h5py.File:

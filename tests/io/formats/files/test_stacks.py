@@ -17,13 +17,16 @@ from tests.io.test_volume import boxes_near, noise
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.errors import StorageError
-from volflow.io.formats import stacks
+from volflow.io.formats.files import recent
 from volflow.io.volume import Volume
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 DATA = Path(os.environ.get("VOLFLOW_DATA", ROOT.parent / "shared" / "data"))
 SHAPE = (7, 20, 30)
 GREY = noise(np.random.default_rng(0), SHAPE, "uint16")
+JPEG = np.stack(
+    [imagecodecs.jpeg_decode(imagecodecs.jpeg_encode(z.astype("u1"), level=90)) for z in GREY]
+)
 COLOUR = noise(np.random.default_rng(1), (*SHAPE, 3), "uint8")
 PLANAR = noise(np.random.default_rng(2), (7, 2, 20, 30), "uint8")
 
@@ -44,12 +47,14 @@ def folder(tmp_path_factory):
     tifffile.imwrite(root / "imagej.tif", GREY, imagej=True, metadata={"axes": "ZYX"})
     tifffile.imwrite(root / "rgb.tif", COLOUR, photometric="rgb", metadata={"axes": "ZYXS"})
     tifffile.imwrite(root / "planar.tif", PLANAR, compression="zlib", metadata={"axes": "ZCYX"})
-    for name in ("png", "tif", "rgbpng"):
+    for name in ("png", "tif", "rgbpng", "jpg"):
         (root / name).mkdir()
     for z in range(7):
         write_png(root / "png" / f"s{z + 8}.png", GREY[z])  # s9 comes before s10
         write_png(root / "rgbpng" / f"s{z:03}.png", COLOUR[z])
         tifffile.imwrite(root / "tif" / f"s_{z:03}.tif", GREY[z], compression="lzw")
+        jpeg = imagecodecs.jpeg_encode(GREY[z].astype("u1"), level=90)
+        (root / "jpg" / f"s_{z:03}.{'jpeg' if z % 2 else 'JPG'}").write_bytes(jpeg)
     with h5py.File(root / "a.h5", "w") as file:
         file["em/raw"] = GREY
         file["em/raw"].attrs["voxel_size_nm_zyx"] = (40.0, 4.0, 4.5)
@@ -69,6 +74,7 @@ def folder(tmp_path_factory):
     [
         *[(name, GREY) for name in ("plain.tif", "big.tif", "packed.tif", "tiled.tif")],
         *[(name, GREY) for name in ("pages.TIFF", "imagej.tif", "png", "tif", "png/s*.png")],
+        ("jpg", JPEG),
         ("a.h5?dataset=em/raw", GREY),
         ("a.h5?dataset=/packed", GREY),
         ("a.h5?dataset=colour", np.moveaxis(COLOUR, -1, 0)),
@@ -135,27 +141,82 @@ def test_a_file_cut_short_is_an_error(folder, tmp_path, name):
         )
 
 
-@pytest.mark.parametrize("ending", ["png", "tif"])
-def test_a_section_of_another_size_is_named_with_both_sizes(tmp_path, ending):
-    def write(z, plane):
-        path = tmp_path / f"s{z}.{ending}"
-        write_png(path, plane) if ending == "png" else tifffile.imwrite(path, plane)
+def write_section(path, plane):
+    ending = path.suffix[1:]
+    if ending == "tif":
+        tifffile.imwrite(path, plane)
+    else:
+        encode = imagecodecs.png_encode if ending == "png" else imagecodecs.jpeg_encode
+        path.write_bytes(encode(plane))
 
+
+@pytest.mark.parametrize("ending", ["png", "tif", "jpg"])
+def test_a_section_of_another_size_or_type_is_named_with_both(tmp_path, ending):
+    planes = GREY.astype("u1") if ending == "jpg" else GREY
+    kind = planes.dtype
     for z in range(4):
-        write(z, GREY[z])
-    write(2, GREY[2, :-1])
-    volume = Volume.open(VolumeSpec(path=str(tmp_path)))  # opening reads one header
+        write_section(tmp_path / f"s{z}.{ending}", planes[z])
+    odd = tmp_path / f"s2.{ending}"
+    Volume.open(VolumeSpec(path=str(tmp_path))).verify()
+    write_section(odd, planes[2, :-1])
+    volume = Volume.open(VolumeSpec(path=str(tmp_path)))
     assert volume.bounds.shape == (4, 20, 30)
     volume.read(Box((0, 0, 0), (2, 4, 4)))
-    message = rf"s2.{ending} is \(19, 30\) uint16, the first section \(20, 30\) uint16"
-    with pytest.raises(StorageError, match=message):
+    size = rf"s2.{ending} differs from the first; expected \(20, 30\) {kind}, got \(19, 30\) {kind}"
+    with pytest.raises(StorageError, match=size):
+        volume.verify()
+    with pytest.raises(StorageError, match=size):
         volume.read(Box((1, 0, 0), (3, 4, 4)))
-    write(2, GREY[2].astype("u1"))
-    with pytest.raises(StorageError, match=r"\(20, 30\) uint8, the first section"):
-        Volume.open(VolumeSpec(path=str(tmp_path))).read(Box((2, 0, 0), (3, 4, 4)))
-    (tmp_path / f"s2.{ending}").write_bytes(b"torn")
-    with pytest.raises(StorageError, match=rf"s2.{ending} cannot be read"):
-        Volume.open(VolumeSpec(path=str(tmp_path))).read(Box((2, 0, 0), (3, 4, 4)))
+    write_section(odd, COLOUR[2])
+    with pytest.raises(StorageError, match=r"got \(20, 30, 3\) uint8"):
+        Volume.open(VolumeSpec(path=str(tmp_path))).verify()
+    if ending != "jpg":
+        write_section(odd, planes[2].astype("u1"))
+        with pytest.raises(StorageError, match=r"got \(20, 30\) uint8"):
+            Volume.open(VolumeSpec(path=str(tmp_path))).verify()
+    for body in (b"torn", b"", odd.read_bytes()[:14]):
+        odd.write_bytes(body)
+        volume = Volume.open(VolumeSpec(path=str(tmp_path)))
+        with pytest.raises(StorageError, match=rf"s2.{ending} cannot be read"):
+            volume.verify()
+        with pytest.raises(StorageError, match=rf"s2.{ending} cannot be read"):
+            volume.read(Box((2, 0, 0), (3, 4, 4)))
+
+
+def test_a_grey_png_of_fewer_bits_fits_the_others(tmp_path):
+    """As optimisers of PNG write a blank section."""
+    import struct
+    import zlib
+
+    def chunk(name, body):
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    rows = b"".join(b"\0" + bytes(4) for _ in range(20))  # 30 voxels of one bit
+    blank = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 30, 20, 1, 0, 0, 0, 0))
+    blank += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    write_png(tmp_path / "s0.png", GREY[0].astype("u1"))
+    (tmp_path / "s1.png").write_bytes(blank)
+    volume = Volume.open(VolumeSpec(path=str(tmp_path)))
+    volume.verify()
+    assert not volume.read(Box((1, 0, 0), (2, 20, 30))).any()
+
+
+def test_a_plan_names_an_odd_section(tmp_path):
+    from volflow.engine.api import make_plan
+    from volflow.errors import PlanError
+
+    for z in range(3):
+        write_section(tmp_path / f"s{z}.png", GREY[z, : 20 - (z == 1)].astype("u1"))
+    document = {
+        "run": str(tmp_path / "run"),
+        "volumes": {"volume": {"path": str(tmp_path), "resolution": [40, 4, 4]}},
+        "steps": [{"use": "convert", "with": {"dtype": "uint8"}}],
+    }
+    expected = r"s1.png differs from the first; expected \(20, 30\) uint8, got \(19, 30\) uint8"
+    with pytest.raises(PlanError, match=expected):
+        make_plan(document)
 
 
 def test_a_missing_or_mixed_section_is_noticed_on_opening(tmp_path):
@@ -166,9 +227,11 @@ def test_a_missing_or_mixed_section_is_noticed_on_opening(tmp_path):
     (tmp_path / "em_2_s50.png").unlink()
     assert Volume.open(VolumeSpec(path=str(tmp_path))).bounds.shape == (3, 20, 30)
     tifffile.imwrite(tmp_path / "em_2_s40.tif", GREY[0])
-    with pytest.raises(StorageError, match=r"of several kinds: \['.png', '.tif'\]"):
+    with pytest.raises(
+        StorageError, match=r"of several kinds; expected one, got \['.png', '.tif'\]"
+    ):
         Volume.open(VolumeSpec(path=f"tiff://{tmp_path}"))
-    with pytest.raises(StorageError, match="no TIFF or PNG section is there"):
+    with pytest.raises(StorageError, match="no sections; expected TIFF, PNG or JPEG files"):
         Volume.open(VolumeSpec(path=f"tiff://{tmp_path}/x*.png"))
 
 
@@ -182,10 +245,10 @@ def test_stacks_are_only_read_and_have_one_scale(folder):
 
 
 def test_decoded_sections_are_kept_within_a_bound(folder, monkeypatch):
-    monkeypatch.setattr(stacks, "CACHE_BYTES", 3 * GREY[0].nbytes)
+    monkeypatch.setattr(recent, "CACHE_BYTES", 3 * GREY[0].nbytes)
     volume = Volume.open(VolumeSpec(path=f"{folder}/png"))
     volume.read(volume.bounds)
-    assert len(volume._voxels._sections._kept) == 3
+    assert len(volume._voxels._sections._sections) == 3
 
 
 def test_several_processes_read_one_file(folder):

@@ -1,0 +1,1 @@
+"""Volumes in single files and in folders of sections; read, never written."""
