@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,20 @@ def test_the_schema_is_json_and_knows_the_stages(volflow):
     assert "levels" in schema["$defs"]["Pyramid"]["properties"]
 
 
+def test_install_lines_name_no_index_that_lacks_us():
+    root = Path(__file__).parents[2]
+    folders = ("volflow", "docs", "pipelines", "deploy", "examples", "benchmarks")
+    files = [path for folder in folders for path in (root / folder).rglob("*.*")]
+    pattern = re.compile(r"pip install [^\n|]*\bvolflow\b(?!/)")
+    wrong = [
+        f"{path}: {match[0]}"
+        for path in [*files, *root.glob("*.md"), root / "Makefile"]
+        if path.suffix in (".py", ".md", ".yaml", "")
+        for match in pattern.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert wrong == []
+
+
 def test_doctor_finds_this_machine_well(volflow):
     result = volflow("doctor")
     assert result.exit_code == 0, result.output
@@ -72,7 +88,7 @@ def test_doctor_tells_what_view_lacks(volflow, monkeypatch):
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
     assert "! view `volflow view` needs the package neuroglancer" in text
-    assert "pip install 'volflow[view]'" in text
+    assert "pip install '.[view]'" in text
 
 
 def test_doctor_tells_of_a_missing_browser(volflow, monkeypatch):

@@ -65,7 +65,7 @@ def test_without_neuroglancer_another_one_can_show_it(run: Path) -> None:
     process, lines = start(run, without="neuroglancer")
     try:
         text = "\n".join(lines)
-        assert "pip install 'volflow[view]'" in text
+        assert "pip install '.[view]'" in text
         state = re.search(r"#!(http://127\.0\.0\.1\S+/state\.json)", text)
         assert state is not None
         with urllib.request.urlopen(state[1]) as answer:

@@ -169,5 +169,5 @@ def test_names_are_the_last_voxel_of_each_label_however_it_was_counted(seed, mos
 
 def test_without_the_library_it_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "bioimage_cpp.graph", None)
-    with pytest.raises(ImportError, match=r"bioimage-cpp, which is not installed: pip install 'vo"):
+    with pytest.raises(ImportError, match=r"bioimage-cpp.* is not installed: pip install '\.\["):
         multicut(2, np.array([[0, 1]], np.uint64), np.ones(1))

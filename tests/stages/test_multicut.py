@@ -130,4 +130,4 @@ def test_a_block_that_covers_the_bounds_is_well(tmp_path, block):
 
 def test_without_the_library_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bioimage_cpp.graph", None)
-    assert "pip install 'volflow[multicut]'" in mistake(tmp_path, (8, 32, 32))
+    assert "pip install '.[multicut]'" in mistake(tmp_path, (8, 32, 32))

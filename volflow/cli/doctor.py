@@ -17,6 +17,7 @@ import click
 Verdict = Literal["ok", "warning", "broken"]
 LITTLE_MEMORY = 4e9  # bytes below which a worker per core has little room
 LITTLE_DISK = 10e9
+REINSTALL = "reinstall, in the folder of the source code: make env, or pip install --upgrade ."
 MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "broken": "[red]✗[/]"}
 
 
@@ -93,7 +94,12 @@ def check_packages() -> Iterator[Finding]:
         if not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version} (expected {requirement.specifier})")
     for text in wrong:
-        yield Finding("packages", "broken", text, "pip install --upgrade volflow, or make env")
+        yield Finding(
+            "packages",
+            "broken",
+            text,
+            REINSTALL,
+        )
     if not wrong:
         yield Finding("packages", "ok", ", ".join(fine))
 
@@ -112,18 +118,18 @@ def check_stages() -> Iterator[Finding]:
     """The installed stages, each imported."""
     from volflow.core.stage import find_stage, installed_stages
 
-    remedy, fine = "pip install --force-reinstall --no-deps volflow, or make env", []
+    fine = []
     for name in sorted(installed_stages()):
         try:
             find_stage(name)
         except Exception as error:
-            yield Finding("stages", "broken", f"{name}: {error}", remedy)
+            yield Finding("stages", "broken", f"{name}: {error}", REINSTALL)
         else:
             fine.append(name)
     if fine:
         yield Finding("stages", "ok", ", ".join(fine))
     else:
-        yield Finding("stages", "broken", "no stage is installed", remedy)
+        yield Finding("stages", "broken", "no stage is installed", REINSTALL)
 
 
 def check_files() -> Iterator[Finding]:
@@ -135,7 +141,7 @@ def check_files() -> Iterator[Finding]:
         if found:
             yield Finding(folder, "ok", found)
         else:
-            yield Finding(folder, "broken", "none found", "install volflow anew")
+            yield Finding(folder, "broken", "none found", REINSTALL)
 
 
 def check_numba() -> Iterator[Finding]:

@@ -42,8 +42,7 @@ def library(part: str) -> Any:
         return importlib.import_module(f"bioimage_cpp.{part}")
     except ImportError as error:
         raise ImportError(
-            "multicut is solved by bioimage-cpp, which is not installed: "
-            "pip install 'volflow[multicut]'"
+            "multicut is solved by bioimage-cpp, which is not installed: pip install '.[multicut]'"
         ) from error
 
 

@@ -141,7 +141,7 @@ def test_durations(seconds, text):
 
 def test_numbers():
     assert [size(n) for n in (0, 999, 1000, 123_456, 999_700, 5e12, 2e18)] == [
-        "0 B", "999 B", "1.0 kB", "123 kB", "1.0 MB", "5.0 TB", "2000.0 PB",
+        "0 bytes", "999 bytes", "1.0 kB", "123.5 kB", "999.7 kB", "5.0 TB", "2.0 EB",
     ]  # fmt: skip
     assert count(1234567) == "1,234,567"
     assert plural(1, "block") == "1 block"

@@ -255,7 +255,7 @@ def test_an_interrupt_is_still_an_interrupt_with_dask_jobqueue():
 def test_dask_jobqueue_is_asked_for(tmp_path, site, monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     assert checked(tmp_path, slurm()) == [
-        "cluster 'slurm': dask-jobqueue is not installed; pip install 'volflow[slurm]'"
+        "cluster 'slurm': dask-jobqueue is not installed; pip install '.[slurm]'"
     ]
 
 

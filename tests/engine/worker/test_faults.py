@@ -77,7 +77,7 @@ def test_a_block_that_eats_memory_is_stopped(tmp_path):
     outcome = child.run(job, 0, 6, Limits(memory=600 * 2**20))
     child.close()
     assert [(f.index, f.reason) for f in outcome.failures] == [((0, 0, 2), "memory")]
-    assert "more than 600 MiB" in outcome.failures[0].error
+    assert "more than 629.1 MB" in outcome.failures[0].error
     assert outcome.done == 5
 
 

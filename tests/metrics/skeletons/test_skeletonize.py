@@ -152,5 +152,5 @@ def test_what_cannot_be_is_told(labels, rest, told) -> None:
 
 def test_without_the_library_it_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "bioimage_cpp.skeleton", None)
-    with pytest.raises(ImportError, match=r"pip install 'volflow\[skeletons\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[skeletons\]'"):
         skeletonize(np.ones((3, 3, 3), np.uint8), RESOLUTION)

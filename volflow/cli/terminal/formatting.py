@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
@@ -35,14 +36,8 @@ def count(number: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes in the unit that fits: 1.2 GB."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(number) < 999.5:
-            return (
-                f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
-            )
-        number /= 1000
-    return f"{number:.1f} PB"
+    """Bytes in the decimal unit that fits: 1.2 GB."""
+    return decimal(int(number))
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.filesize import decimal
 
 from volflow.config.pipeline import VolumeSpec
 from volflow.config.problems import Problems
@@ -33,13 +34,9 @@ def same(one: Sequence[float], other: Sequence[float]) -> bool:
     return bool(np.allclose(one, other, rtol=1e-4, atol=0.0))
 
 
-def size(count: float) -> str:
-    """Bytes as people say them."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+def size(number: float) -> str:
+    """Bytes in the decimal unit that fits: 1.2 GB."""
+    return decimal(int(number))
 
 
 def listed(values: Iterable[float]) -> str:

@@ -269,7 +269,9 @@ class Child:
         if reason == "timeout":
             return f"the block was not done after {self.limits.timeout:g} s"
         if reason == "memory":
-            return f"the block used more than {self.limits.memory / 2**20:.0f} MiB"
+            from rich.filesize import decimal
+
+            return f"the block used more than {decimal(self.limits.memory)}"
         if reason == "signal":
             name = signal.Signals(-code).name
             outside = " (out of memory, or killed from outside)" if code == -9 else ""

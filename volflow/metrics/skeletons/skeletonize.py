@@ -1,6 +1,6 @@
 """Skeletons made from labels, for truths that come without traced ones.
 
-TEASAR, as bioimage-cpp has it (MIT, needs numpy alone; `pip install 'volflow[skeletons]'`), then
+TEASAR, as bioimage-cpp has it (MIT, needs numpy alone; `pip install '.[skeletons]'`), then
 smoothed: a path from voxel to voxel goes in steps of 45 degrees and is up to a fifth too long.
 """
 
@@ -133,6 +133,6 @@ def _teasar() -> Any:
     except ImportError as error:
         raise ImportError(
             "skeletons of labels are made by bioimage-cpp, which is not installed: "
-            "pip install 'volflow[skeletons]'"
+            "pip install '.[skeletons]'"
         ) from error
     return teasar_labels

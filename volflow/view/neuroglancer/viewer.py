@@ -116,7 +116,7 @@ def missing_package(name: str) -> str:
     try:
         importlib.import_module(name)
     except ImportError as error:
-        return f"the package {name} ({error}): pip install 'volflow[view]'"
+        return f"the package {name} ({error}): pip install '.[view]'"
     return ""
 
 

@@ -94,7 +94,7 @@ def require_jobqueue() -> None:
         import dask_jobqueue  # noqa: F401
     except ImportError as error:
         raise PlanError(
-            "cluster 'slurm': dask-jobqueue is not installed; pip install 'volflow[slurm]'"
+            "cluster 'slurm': dask-jobqueue is not installed; pip install '.[slurm]'"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():  # others cannot, nor need to
