@@ -20,9 +20,9 @@ from benchmarks.data import mirrored
 from volflow.core.geometry import Triple
 from volflow.engine.api import make_plan
 from volflow.engine.driver import prepare
-from volflow.engine.estimate.subvolume import kinds
 from volflow.engine.job import Plan
-from volflow.engine.phases.work import run_block
+from volflow.engine.phases.registry import run_block
+from volflow.engine.phases.shapes import shape_counts
 
 Kind = tuple[str, str, Triple, float]
 """Round, kind of pass, shape, share of the surface that is open."""
@@ -41,7 +41,7 @@ def costs(plan: Plan) -> dict[Kind, list[float]]:
                 took = 1000 * (time.process_time() - begun)
                 if job.phase.kind in ("join", "split"):
                     write = grid[number].write
-                    ((_, shape, share),) = kinds(type(grid)(write, write.shape), grid.bounds)
+                    ((_, shape, share),) = shape_counts(type(grid)(write, write.shape), grid.bounds)
                     found[job.phase.round_name, job.phase.kind, shape, share].append(took)
     return found
 

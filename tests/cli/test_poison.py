@@ -29,7 +29,9 @@ def test_exactly_the_poison_blocks_are_reported_with_their_causes(
     volflow, toy, tmp_path, monkeypatch
 ):
     room = MachineResources(2, 2 * MOST * 10 // 9)
-    monkeypatch.setattr("volflow.engine.plan.planner.PROCESS", 100 << 20)  # without numba and torch
+    monkeypatch.setattr(
+        "volflow.engine.plan.planner.PROCESS_MEMORY", 100 << 20
+    )  # without numba and torch
     monkeypatch.setattr(MachineResources, "here", classmethod(lambda cls: room))
     pipeline = toy(POISON, "Poison", bounds="0:40,0:16,0:32")
     local = ["--cluster", "local", "--workers", "2", "--timeout", "15"]

@@ -16,7 +16,7 @@ from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.skeleton import Skeleton, from_edges
 from volflow.core.stage import Layer, find_stage
 from volflow.engine.api import make_plan
-from volflow.engine.plan.planner import PROCESS
+from volflow.engine.plan.planner import PROCESS_MEMORY
 from volflow.errors import PlanError
 from volflow.io.skeletons.placed_nodes import NODE_BYTES
 from volflow.io.skeletons.sets import write_skeletons
@@ -312,7 +312,7 @@ def test_the_plan_knows_the_memory_of_the_nodes(brain: Brain, tmp_path: Path) ->
     assert few.memory == step.memory
     block = step.stage.memory((32, 32, 32))
     nodes = NODE_BYTES * sum(map(len, brain.skeletons))
-    assert step.memory["total.up.0"] == PROCESS + block + nodes
+    assert step.memory["total.up.0"] == PROCESS_MEMORY + block + nodes
 
 
 def test_found_by_its_name() -> None:

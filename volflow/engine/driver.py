@@ -1,7 +1,7 @@
-"""The driver: holds the run, creates what is written, lets a crew do each step's blocks.
+"""The driver: holds the run, creates the volumes and has an executor run each step's blocks.
 
-A step is a list of passes, each of them blocks in ranges. What the ledger has is never done
-again; what it lacks is, whoever died before.
+A step is a list of phases, each a grid of blocks in ranges. Blocks with a marker in the ledger are
+not run again; blocks without one are, however their worker ended.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from volflow.config.pipeline import dump
-from volflow.core.stage import Grouping, Layer, Reduction
 from volflow.engine.executors.base import Executor, PhaseRequirement
 from volflow.engine.executors.connect import connect
 from volflow.engine.executors.profile import OnStall, Profile
 from volflow.engine.executors.scratch import remove_abandoned
-from volflow.engine.job import Job, Plan, PlannedStep, RunResult, Source, StepResult, Target
+from volflow.engine.job import Job, Plan, PlannedStep, RunResult, StepResult
 from volflow.engine.monitor.events import EventLog, Recorder
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.watchdog import Watchdog
-from volflow.engine.phases import group as shuffle
+from volflow.engine.outline import write_outline
+from volflow.engine.phases.registry import kind_of
+from volflow.engine.targets import prepare
 from volflow.engine.worker.block_range import (
     Outcome,
     job_path,
@@ -31,14 +31,13 @@ from volflow.engine.worker.block_range import (
     translate_disk_full,
 )
 from volflow.errors import PlanError
-from volflow.io.run.ledger import Ledger, owner, set_owner
+from volflow.io.run.ledger import Ledger
 from volflow.io.run.leftovers import remove_leftovers
 from volflow.io.run.lock import RunLock
-from volflow.io.run.records import Records
 from volflow.io.store import Store
-from volflow.io.volume import Volume, open_cached
+from volflow.io.volume import open_cached
 
-STALL = 600.0  # seconds without a block done: longer than most blocks, shorter than a night
+STALL_TIMEOUT = 600.0  # seconds: longer than most blocks take, shorter than a night
 
 Range = tuple[int, int]
 
@@ -49,11 +48,11 @@ def execute(
     cluster: str | Profile = "none",
     workers: int | None = None,
     timeout: float = 0.0,
-    stall: float = STALL,
+    stall: float = STALL_TIMEOUT,
     on_stall: OnStall = "say",
     observer: RunObserver | None = None,
 ) -> RunResult:
-    """Run the selected steps of a plan, resuming whatever an earlier run left.
+    """Run the selected steps of a plan, resuming an earlier run.
 
     Parameters
     ----------
@@ -63,13 +62,13 @@ def execute(
     workers : int, optional
         Number of local workers.
     timeout : float
-        Seconds that one block may take; 0 is no limit.
+        Time limit per block in seconds; 0: none.
     stall : float
-        Seconds without anything finished after which the watchdog barks; 0 is never.
+        Stall timeout: seconds without a finished block after which a stall is reported; 0: never.
     on_stall : OnStall
-        What is done then, beside saying it.
-    watcher : Watcher, optional
-        Told what happens.
+        The reaction to a stall beyond reporting it.
+    observer : RunObserver, optional
+        Receives the progress of the run.
 
     Raises
     ------
@@ -78,47 +77,42 @@ def execute(
     PlanError
         If a step that is not selected, but needed, is not done.
     StorageFull
-        If there is no room left where the run or a volume is written.
+        If the disk of the run or of a volume is full.
     """
     run = plan.pipeline.run
     result = RunResult(run)
-    open_cached.cache_clear()  # this process may have read the volumes before they changed
+    open_cached.cache_clear()  # volumes may have changed since this process read them
     listener = observer or RunObserver()
     with translate_disk_full(run), RunLock(run), _recorded(run, listener, result) as recorder:
-        remove_abandoned()  # what drivers left that were killed
+        remove_abandoned()  # scratch folders of killed drivers
         remove_leftovers(run)
         _require_earlier_steps(plan)
-        _remember(plan)
+        write_outline(plan)
         recorder.run_begins(plan)
         for step in plan.chosen:
             prepare(run, step)
-        needs = [
-            PhaseRequirement(step.memory[job.phase.name], len(job.phase.grid), step.name, step.pool)
-            for step in plan.chosen
-            for job in step.jobs
-        ]
         with connect(
             cluster,
             run=run,
-            needs=needs,
+            needs=_requirements(plan),
             workers=workers,
             search_path=plan.search_path,
             timeout=timeout,
             note=recorder.note,
         ) as executor:
-            dog = Watchdog(run, executor, recorder, recorder.log, stall, on_stall)
+            watchdog = Watchdog(run, executor, recorder, recorder.log, stall, on_stall)
             try:
-                with dog:
-                    _run_steps(plan, executor, recorder, result, dog)
+                with watchdog:
+                    _run_steps(plan, executor, recorder, result, watchdog)
             except KeyboardInterrupt:
-                result.interrupted, result.stalled = True, dog.ended
+                result.interrupted, result.stalled = True, watchdog.ended
         remove_leftovers(run)
     return result
 
 
 @contextlib.contextmanager
 def _recorded(run: str, observer: RunObserver, result: RunResult) -> Iterator[Recorder]:
-    """Whoever writes the event log, down to how the run ended."""
+    """A recorder that writes the event log up to how the run ended."""
     recorder = Recorder(EventLog(run), observer)
     try:
         yield recorder
@@ -128,18 +122,26 @@ def _recorded(run: str, observer: RunObserver, result: RunResult) -> Iterator[Re
     recorder.run_ends(result, result.stalled)
 
 
+def _requirements(plan: Plan) -> list[PhaseRequirement]:
+    return [
+        PhaseRequirement(step.memory[job.phase.name], len(job.phase.grid), step.name, step.pool)
+        for step in plan.chosen
+        for job in step.jobs
+    ]
+
+
 def _run_steps(
     plan: Plan,
     executor: Executor,
     observer: RunObserver,
     result: RunResult,
-    dog: Watchdog | None = None,
+    watchdog: Watchdog | None = None,
 ) -> None:
     result.steps = [StepResult(step.name, step.blocks) for step in plan.chosen]
     for step, outcome in zip(plan.chosen, result.steps, strict=True):
-        run_step(step, outcome, executor, observer, dog)
+        run_step(step, outcome, executor, observer, watchdog)
         if not outcome.ok:
-            return  # later steps would read what is not there
+            return  # later steps would read missing blocks
         report = step_result(plan.pipeline.run, step)
         if report:
             result.results[step.name] = report
@@ -152,10 +154,10 @@ def run_step(
     result: StepResult,
     executor: Executor,
     observer: RunObserver,
-    dog: Watchdog | None = None,
+    watchdog: Watchdog | None = None,
 ) -> None:
-    """Run the passes of a step in order, up to the first with a block that failed."""
-    begun = time.monotonic()
+    """Run the phases of a step in order, up to the first one with a failed block."""
+    started_at = time.monotonic()
     todo = [_todo(job) for job in step.jobs]
     left = [sum(stop - start for start, stop in ranges) for ranges in todo]
     first = [job.phase for job in step.jobs[:1]]  # none: a small volume needs no pyramid
@@ -174,79 +176,45 @@ def run_step(
                 fresh = result.done - result.already
                 result.voxels = extent * fresh // result.total  # of the volume, once
                 result.failures += outcome.failures
-                result.seconds = time.monotonic() - begun
-                if dog is not None:
-                    dog.finished(outcome)
+                result.seconds = time.monotonic() - started_at
+                if watchdog is not None:
+                    watchdog.finished(outcome)
                 observer.range_ends(job, outcome)
                 for failure in outcome.failures:
                     observer.block_failed(failure)
                 observer.progress(step, result, job.phase.name)
 
-            if dog is not None:
-                dog.begins(job)
+            if watchdog is not None:
+                watchdog.begins(job)
             executor.run(job, ranges, report)
             if result.failures:
                 break
     finally:
-        if dog is not None:
-            dog.begins(None)
-        result.seconds = time.monotonic() - begun
+        if watchdog is not None:
+            watchdog.begins(None)
+        result.seconds = time.monotonic() - started_at
         observer.step_ends(step, result)
 
 
 def _todo(job: Job) -> list[Range]:
-    """Ranges of blocks that have no marker."""
+    """Ranges of blocks without a marker."""
     return gaps(Ledger(job.run).done(job_path(job)), len(job.phase.grid))
 
 
 def gaps(done: Sequence[Range], total: int) -> list[Range]:
-    """What sorted disjoint ranges leave of 0 to `total`."""
-    found, position = [], 0
+    """The ranges between 0 and `total` that sorted, disjoint ranges leave out."""
+    ranges, position = [], 0
     for start, stop in done:
         if start > position:
-            found.append((position, min(start, total)))
+            ranges.append((position, min(start, total)))
         position = max(position, stop)
     if position < total:
-        found.append((position, total))
-    return found
-
-
-# --- before the first block ----------------------------------------------------------------------
-
-
-def prepare(run: str, step: PlannedStep) -> None:
-    """Create what a step writes, and forget markers that speak of other bytes.
-
-    A layer's owner tells whose bytes it holds. Where that is not this run's step with this
-    digest, the step's markers go first, then the owner is set, and only then is written. They go
-    before voxels are deleted, too: no marker speaks of what is not there, whoever dies in between.
-    """
-    ledger = Ledger(run)
-    foreign = False
-    for target in step.targets:
-        _, fresh = create(target, lambda: ledger.purge_step(step.name))
-        foreign |= fresh or owner(target.spec.path, target.scale) != step.digest
-    ledger.purge_step(step.name, keep_digest=None if foreign else step.digest)
-    for target in step.targets:
-        set_owner(target.spec.path, step.digest, target.scale)
-    Store(run).delete_prefix(f"records/{step.name}/", keep=f"{step.digest}/")
-
-
-def create(target: Target, forget: Callable[[], None]) -> tuple[Volume, bool]:
-    """Open or create the volume of a target; whether its voxels are new."""
-    return Volume.create(
-        target.spec,
-        target.layer,
-        target.bounds,
-        target.resolution,
-        target.chunk,
-        scale=target.scale,
-        forget=forget,
-    )
+        ranges.append((position, total))
+    return ranges
 
 
 def _require_earlier_steps(plan: Plan) -> None:
-    """Steps that are not run now but feed one that is have to be done already."""
+    """Raise PlanError if a step that is not selected feeds one that is, and is not done."""
     chosen = {step.name for step in plan.chosen}
     problems = []
     for step in plan.steps:
@@ -262,85 +230,35 @@ def _require_earlier_steps(plan: Plan) -> None:
         raise PlanError(*problems)
 
 
-def _remember(plan: Plan) -> None:
-    """Keep the resolved pipeline and an outline of the plan in the run, for other shells."""
-    store = Store(plan.pipeline.run)
-    store.write("pipeline.yaml", dump(plan.pipeline).encode())
-    outline = [
-        {
-            "name": step.name,
-            "digest": step.digest,
-            "after": list(step.after),
-            "passes": [[job.phase.name, len(job.phase.grid)] for job in step.jobs],
-        }
-        for step in plan.steps
-    ]
-    body = {"steps": outline, "layers": layers(plan), "search_path": plan.search_path}
-    store.write("outline.json", json.dumps(body, indent=1).encode())
-
-
-def layers(plan: Plan) -> list[dict[str, Any]]:
-    """The volumes that a plan reads and writes, for whoever shows them: in the steps' order."""
-    found: dict[str, dict[str, Any]] = {}
-    names = {spec: name for name, spec in plan.pipeline.volumes.items()}
-    for step in plan.steps:
-        for job in step.jobs:
-            for place, source in job.sources.items():
-                if isinstance(source, Source) and not source.own and source.spec in names:
-                    wanted = type(step.stage).wants.get(place, Layer()).kind
-                    entry = {"path": source.spec.path, "kind": wanted, "written": False}
-                    found.setdefault(names[source.spec], entry)
-        for target in step.targets:
-            if target.scale == 0:
-                path = target.spec.path
-                declared = [n for n, spec in plan.pipeline.volumes.items() if spec.path == path]
-                name = declared[0] if declared else path.rpartition("/")[2]
-                found[name] = {"path": path, "kind": target.layer.kind, "written": True}
-    return [{"name": name, **entry} for name, entry in found.items()]
-
-
-# --- afterwards ----------------------------------------------------------------------------------
-
-
 def step_result(run: str, step: PlannedStep) -> dict[str, Any]:
     """The JSON result of a finished step, written to `results/STEP.json`; empty if it has none."""
-    result = _found_result(run, step)
+    if not step.jobs:
+        return {}
+    result = kind_of(step.jobs[-1].phase).result(step.jobs)
     if result:
         text = json.dumps(result, indent=1, sort_keys=True)
         Store(run).write(f"results/{step.name}.json", text.encode())
     return result
 
 
-def _found_result(run: str, step: PlannedStep) -> dict[str, Any]:
-    stage = step.stage
-    if isinstance(stage, Grouping):
-        return shuffle.result(step.jobs)
-    if not isinstance(stage, Reduction) or type(stage).result is Reduction.result:
-        return {}
-    last = [job for job in step.jobs if job.phase.kind in ("leaf", "join") and job.phase.root][-1]
-    phase = last.phase
-    records = Records(run, f"records/{step.name}/{step.digest}/{phase.round_name}.up.{phase.level}")
-    return stage.result([records.read(block.index) for block in phase.grid])
-
-
 def run_one(plan: Plan, step_name: str, index: tuple[int, int, int], phase: str = "") -> Outcome:
-    """Run one block of a step in this process, whatever the ledger says; exceptions leave.
+    """Run one block of a step in this process, marked or not; exceptions propagate.
 
     Raises
     ------
     PlanError
-        If there is no such step, pass or block.
+        If there is no such step, phase or block.
     """
     step = plan.step(step_name)
     jobs = [job for job in step.jobs if not phase or job.phase.name == phase]
     if not jobs:
         names = ", ".join(job.phase.name for job in step.jobs)
-        raise PlanError(f"step '{step_name}' has no pass '{phase}' (passes: {names})")
+        raise PlanError(f"step '{step_name}' has no phase '{phase}' (phases: {names})")
     job = jobs[0]
     try:
         number = job.phase.grid.number(job.phase.grid[index].index)
     except IndexError as error:
-        raise PlanError(f"step '{step_name}', pass '{job.phase.name}': {error}") from error
+        raise PlanError(f"step '{step_name}', phase '{job.phase.name}': {error}") from error
     with RunLock(plan.pipeline.run):
         prepare(plan.pipeline.run, step)
         outcome = run_range(job, number, number + 1, tolerate=False)
@@ -349,7 +267,7 @@ def run_one(plan: Plan, step_name: str, index: tuple[int, int, int], phase: str 
 
 
 def failures(plan: Plan) -> dict[str, list[Any]]:
-    """The failed blocks that the ledger holds, by step."""
+    """The failed blocks in the ledger, by step."""
     return {
         step.name: [failure for job in step.jobs for failure in recorded_failures(job)]
         for step in plan.steps

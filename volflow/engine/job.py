@@ -1,14 +1,17 @@
-"""What the engine hands around: jobs that go to workers, and plans that stay with the driver."""
+"""The data of the engine: jobs that go to workers, and plans that stay with the driver."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from volflow.config.pipeline import Pipeline, VolumeSpec
-from volflow.core.geometry import Box, Triple
-from volflow.core.stage import Columns, Layer, Phase, Stage
+from volflow.core.geometry import Block, Box, Triple
+from volflow.core.stage import HaloRegion, Layer, Phase, Record, Stage
 
 if TYPE_CHECKING:
     from volflow.engine.run_volumes import RunVolumes
@@ -16,45 +19,42 @@ if TYPE_CHECKING:
 Resolution = tuple[float, float, float]
 
 
-@dataclass(frozen=True)
-class Source:
-    """A volume that a step reads.
+class Source(ABC):
+    """An input of a step; its kinds are in `engine/phases/sources.py`."""
 
-    `own` volumes were written by this run: a chunk they lack is an error, not zeros. A trial writes
-    a part of a `whole` only, and reads it mirrored beyond (`engine/estimate/subvolume.py`).
-    """
+    @abstractmethod
+    def read(
+        self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool
+    ) -> np.ndarray | Record:
+        """The part of the source that a block receives.
 
-    spec: VolumeSpec
-    own: bool = False
-    whole: Box | None = None
+        Parameters
+        ----------
+        run : str
+        phase : Phase
+        block : Block
+        region : HaloRegion
+            The part of the halo that is read of a volume.
+        blank : bool
+            Whether the mask leaves nothing of the block: a volume is zeros then, without reading.
+        """
 
+    @property
+    def foreign_volume(self) -> VolumeSpec | None:
+        """The volume that is read, unless this run writes it."""
+        return None
 
-@dataclass(frozen=True)
-class RecordSource:
-    """The records that another step wrote, block by block, under its digest."""
-
-    step: str
-    digest: str
-    output: str
-
-
-@dataclass(frozen=True)
-class SkeletonSource:
-    """Skeletons that a step reads, placed in the run's voxels.
-
-    `content` is the digest of their bytes: a worker that finds others stops.
-    """
-
-    path: str
-    content: str
-    bounds: Box
-    resolution: Resolution
-    nodes: int
+    def mirrored(self, whole: Box) -> Source:
+        """The source in a trial of a part of `whole`: volumes of the run mirrored at its faces."""
+        return self
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Where work is to be done: a volume (each of its voxels `zoom` of ours) and bad sections."""
+    """The voxels to work on: those where a volume is not zero, without bad sections.
+
+    A voxel of the volume covers `zoom` voxels of the run along z, y, x.
+    """
 
     spec: VolumeSpec | None = None
     zoom: Triple = (1, 1, 1)
@@ -63,7 +63,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class Target:
-    """A volume that a step writes at one scale, as it is created by the driver."""
+    """A volume that a step writes at one scale; the driver creates it."""
 
     spec: VolumeSpec
     layer: Layer
@@ -72,13 +72,18 @@ class Target:
     chunk: Triple
     scale: int = 0
 
+    def bytes_of(self, box: Box | None = None) -> int:
+        """Bytes of the volume, or of a box of it, before compression."""
+        channels = self.layer.channels or 1
+        return (box or self.bounds).size * np.dtype(self.layer.dtype).itemsize * channels
+
 
 @dataclass(frozen=True)
 class Job:
-    """One pass of a step with nothing left to decide; pickles, and goes to the workers.
+    """One phase of a step with every decision made; it is pickled and sent to the workers.
 
-    `targets` are those of the scale that the pass writes. The markers of the job lie under
-    `ledger/STEP/DIGEST/PASS`, its records under `records/STEP/DIGEST`.
+    `targets` are the volumes that the phase writes, by output. Markers are stored under
+    `ledger/STEP/DIGEST/PHASE`, records under `records/STEP/DIGEST`.
     """
 
     run: str
@@ -86,13 +91,12 @@ class Job:
     digest: str
     stage: Stage
     phase: Phase
-    sources: dict[str, Source | RecordSource | SkeletonSource] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
-    columns: dict[str, Columns] = field(default_factory=dict)
     mask: Mask | None = None
     attempts: int = 1
     prefetch: bool = True
-    """Whether there is room for what the next block reads beside a block that is computed."""
+    """Whether the memory suffices to read the next block's inputs while a block is computed."""
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,22 @@ from hypothesis import strategies as st
 from tests.engine.toys import Nothing
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, zyx
-from volflow.core.stage import Layer, Phase
+from volflow.core.stage import Layer, Phase, Stage
 from volflow.engine.api import make_plan
-from volflow.engine.estimate.scaling import TrialMeasurement, estimate, key_of, largest, units
-from volflow.engine.estimate.subvolume import MirroredVolume, job_in, kinds
+from volflow.engine.estimate.scaling import TrialMeasurement, estimate, key_of, largest
+from volflow.engine.estimate.subvolume import job_in
 from volflow.engine.job import Job
+from volflow.engine.phases.mirrored_volume import MirroredVolume
+from volflow.engine.phases.registry import kind_of
+from volflow.engine.phases.shapes import shape_counts
 from volflow.io.volume import Volume
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.predict import Predict
+
+
+def effort(stage: Stage, phase: Phase, bounds: Box, whole: Box) -> float:
+    return kind_of(phase).effort(Job("run", "step", "digest", stage, phase), bounds, whole)
+
 
 small = st.tuples(*[st.integers(1, 9)] * 3)
 starts = st.tuples(*[st.integers(-9, 9)] * 3)
@@ -51,9 +59,9 @@ def test_blocks_of_a_part_are_those_of_the_whole(start, extent, shape, data):
 
 @settings(max_examples=60, deadline=None)
 @given(starts, st.tuples(*[st.integers(1, 30)] * 3), small)
-def test_kinds_count_every_block_and_every_open_face(start, extent, shape):
+def test_counts_of_shapes_include_every_block_and_every_open_face(start, extent, shape):
     grid = BlockGrid(box(start, extent), shape)
-    found = kinds(grid, grid.bounds)
+    found = shape_counts(grid, grid.bounds)
     assert sum(count for count, _, _ in found) == len(grid)
     assert sum(count * math.prod(sides) for count, sides, _ in found) == grid.bounds.size
     faces = 0
@@ -64,7 +72,7 @@ def test_kinds_count_every_block_and_every_open_face(start, extent, shape):
     area = sum(count * share * _surface(sides) for count, sides, share in found)
     assert area == pytest.approx(faces)
     halo_region = Box(zyx(start) - 1, grid.bounds.stop + 1)
-    assert {share for _, _, share in kinds(grid, halo_region)} == {1.0}
+    assert {share for _, _, share in shape_counts(grid, halo_region)} == {1.0}
 
 
 def _surface(sides) -> int:
@@ -115,12 +123,12 @@ def test_a_part_costs_its_share_of_the_whole():
     stage = Agglomerate(threshold=0.3, min_size=100)
     whole, part = box((0, 0, 0), (512, 512, 512)), box((192, 192, 192), (128, 128, 128))
     large, little = (stage.phases(BlockGrid(bounds, (64, 64, 64))) for bounds in (whole, part))
-    assert units(stage, little[0], part, whole) * 64 == units(stage, large[0], whole, whole)
+    assert effort(stage, little[0], part, whole) * 64 == effort(stage, large[0], whole, whole)
     shares = {}
     for join in little:
         if join.kind == "join":
             above = next(phase for phase in large if phase.name == join.name)
-            shares[join.round_name] = units(stage, above, whole, whole) / units(
+            shares[join.round_name] = effort(stage, above, whole, whole) / effort(
                 stage, join, part, whole
             )
     an_eighth_of_all_faces_is_on_the_bounds = pytest.approx(64 * (1 - 8 / 8 / 8))
@@ -134,7 +142,7 @@ def test_merging_costs_as_much_on_every_level_and_linking_less_and_less():
     stage = Agglomerate(threshold=0.3)
     whole = box((0, 0, 0), (4096, 4096, 4096))
     cost = {
-        phase.name: units(stage, phase, whole, whole)
+        phase.name: effort(stage, phase, whole, whole)
         for phase in stage.phases(BlockGrid(whole, (64, 64, 64)))
         if phase.kind == "join"
     }
@@ -150,11 +158,11 @@ def test_an_estimate_of_costs_that_follow_the_rule_is_their_sum(seconds, small):
     step = next(step for step in plan.steps if step.stage.__class__ is Agglomerate)
     tried, all_units = {}, 0.0
     for job in step.jobs:
-        found = units(step.stage, job.phase, plan.bounds, plan.bounds)
+        found = effort(step.stage, job.phase, plan.bounds, plan.bounds)
         all_units += found
         part = found / 10**small
         tried[key_of(job)] = TrialMeasurement(
-            units=part, passed=1, timed=part, written=1, seconds=seconds * part
+            effort=part, storage_effort=1, timed_effort=part, seconds=seconds * part
         )
     assert estimate(plan, step, tried).work == pytest.approx(seconds * all_units)
     lone = {key: known for key, known in tried.items() if key[2] != "merge"}

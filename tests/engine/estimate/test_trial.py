@@ -59,7 +59,7 @@ def test_work_and_storage_grow_with_the_volume(tmp_path):
 def test_a_block_that_fails_ends_the_trial_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     plan = planned(tmp_path / "run", toy("Poison", **{"with": {"raises": [[0, 0, 0]]}}))
-    with pytest.raises(BlockError, match=r"trial: step 'poison', pass map, block 0 0 0 failed"):
+    with pytest.raises(BlockError, match=r"trial: step 'poison', phase map, block 0 0 0 failed"):
         run_trial(plan, 2)
     assert list(Path(tmp_path).iterdir()) == []
 

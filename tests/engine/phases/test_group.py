@@ -50,15 +50,15 @@ def test_more_blocks_than_are_gathered_in_one_place(tmp_path):
 
 
 def test_rows_are_combined_before_too_many_have_come_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(shuffle, "AT_ONCE", 10)
+    monkeypatch.setattr(shuffle, "ROWS_AT_ONCE", 10)
     lengths = []
-    joined = shuffle._joined
+    joined = shuffle._concatenated
 
     def watched(records):
         lengths.append(sum(len(record["digit"]) for record in records))
         return joined(records)
 
-    monkeypatch.setattr(shuffle, "_joined", watched)
+    monkeypatch.setattr(shuffle, "_concatenated", watched)
     assert found(tmp_path / "run", [4, 4, 4]) == expected()
     assert 0 < max(lengths) <= 24  # ten rows or twice seven, and one block's
 

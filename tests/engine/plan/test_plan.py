@@ -25,9 +25,9 @@ from volflow.config.problems import Problems, Where
 from volflow.config.wiring import WiredStep, wire
 from volflow.core.geometry import BlockGrid, Box, zyx
 from volflow.core.stage import installed_stages
-from volflow.engine.job import RecordSource, Source
+from volflow.engine.phases.sources import RecordSource, VolumeSource
 from volflow.engine.plan.checks import check_fit, chunk_of, nearest
-from volflow.engine.plan.planner import PROCESS
+from volflow.engine.plan.planner import PROCESS_MEMORY
 from volflow.io.run.ledger import set_owner
 
 # --- a plan --------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ def test_a_plan_has_a_job_for_each_pass_with_everything_decided(folder):
 
     first = job(result, "pieces", "map")
     assert first.phase.grid == BlockGrid(BOUNDS, (16, 16, 16), (2, 2, 2))
-    assert first.sources == {"affinity": Source(result.pipeline.volumes["affinity"])}
+    assert first.sources == {"affinity": VolumeSource(result.pipeline.volumes["affinity"])}
     target = first.targets["pieces"]
     assert target.spec.path == f"precomputed://{folder}/out/pieces"
     assert (target.bounds, target.chunk, target.scale) == (BOUNDS, (16, 16, 16), 0)
@@ -70,9 +70,7 @@ def test_a_plan_has_a_job_for_each_pass_with_everything_decided(folder):
     table = result.step("table")
     assert reader.sources["table"] == RecordSource("table", table.digest, "table")
     own = VolumeSpec(path=f"precomputed://{folder}/out/pieces")
-    assert reader.sources["pieces"] == Source(own, own=True)
-    assert job(result, "table", "finish").columns == {"table": table.stage.outputs["table"]}
-    assert job(result, "table", "total.up.0").columns == {}
+    assert reader.sources["pieces"] == VolumeSource(own, own=True)
     assert {each.digest for each in table.jobs} == {table.digest}
 
 
@@ -89,8 +87,8 @@ def test_a_pyramid_writes_the_coarser_scales_of_what_it_reads(folder):
     for scale, made in enumerate(step.jobs, 1):
         target = made.targets["pyramid"]
         source = made.sources["labels"]
-        assert isinstance(source, Source)
-        assert source == Source(base.spec.model_copy(update={"level": scale - 1}), own=True)
+        assert isinstance(source, VolumeSource)
+        assert source == VolumeSource(base.spec.model_copy(update={"level": scale - 1}), own=True)
         assert (target.spec, target.scale) == (base.spec, scale)
         assert target.layer.dtype == "uint64"
         assert target.layer.channels == 0
@@ -147,10 +145,10 @@ def test_memory_is_that_of_the_largest_block_of_each_pass(folder):
     result = planned(GOOD, "block=[16, 16, 100]")
     voxels = (16 + 4) * (16 + 4) * (50 + 4)
     ahead = 3 * voxels  # what the next block reads of `affinity`
-    assert result.step("pieces").memory == {"map": PROCESS + 10 * voxels + ahead}
+    assert result.step("pieces").memory == {"map": PROCESS_MEMORY + 10 * voxels + ahead}
     table = result.step("table").memory
-    assert table["total.up.0"] == PROCESS + 32 * 16 * 16 * 50
-    assert table["total.up.1"] == table["total.down.1"] == PROCESS + 3 * 32 * 32 * 50
+    assert table["total.up.0"] == PROCESS_MEMORY + 32 * 16 * 16 * 50
+    assert table["total.up.1"] == table["total.down.1"] == PROCESS_MEMORY + 3 * 32 * 32 * 50
     assert result.step("pieces").bytes_out == 8 * BOUNDS.size
     assert result.step("table").bytes_out == 0
 

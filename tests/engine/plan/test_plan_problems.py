@@ -300,8 +300,8 @@ def test_mistakes_of_all_kinds_are_told_at_once(folder):
 def test_a_block_that_needs_more_than_a_worker_has_is_a_mistake(folder):
     found = problems(memory=256 << 20)
     assert found[0].startswith(
-        "p.yaml:2: block: step 'pieces': a block of [16, 16, 16] needs about 268.5 MB in pass "
-        "'map', and a worker has 268.4 MB"
+        "p.yaml:2: block: step 'pieces': a block of [16, 16, 16] needs about 268.5 MB in "
+        "phase 'map', and a worker has 268.4 MB"
     )
     assert planned(memory=10**9).steps
 

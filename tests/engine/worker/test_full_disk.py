@@ -12,7 +12,7 @@ from tests.engine.disks import disk_of, mount
 from tests.engine.runs import expected_index, layer, planned, toy
 from volflow.engine.driver import execute, prepare
 from volflow.engine.monitor.status import status
-from volflow.engine.phases.work import run_block
+from volflow.engine.phases.registry import run_block
 from volflow.engine.worker.block_range import is_full
 from volflow.engine.worker.child_process import Child
 from volflow.errors import StorageError, StorageFull

@@ -17,7 +17,7 @@ from tests.engine.toys import Double
 from volflow.core.geometry import Block, Box, Triple
 from volflow.engine.driver import execute, prepare
 from volflow.engine.executors.base import TaskSplitter
-from volflow.engine.plan.planner import PROCESS
+from volflow.engine.plan.planner import PROCESS_MEMORY
 from volflow.engine.worker import block_range as ranges
 from volflow.engine.worker import prefetch as ahead_module
 from volflow.engine.worker.child_process import Child
@@ -195,7 +195,7 @@ def test_memory_decides_whether_there_is_room(tmp_path):
         "resolution": [10, 8, 8],
         "steps": [toy("Index"), toy("Double")],
     }
-    need = PROCESS + 32 * 8**3
+    need = PROCESS_MEMORY + 32 * 8**3
     extra = 4 * 8**3  # the next block's `index`, uint32
 
     def second(memory):

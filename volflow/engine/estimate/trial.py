@@ -1,10 +1,10 @@
-"""A few real blocks of each step in a scratch folder, and what the whole run will take by them.
+"""A trial: a few blocks of each step run in a scratch folder, and the cost of the whole run.
 
-The pipeline is run over a few blocks from the middle of the volume, in a child process as on a
-worker, the first block of each kind twice, because its first time loads and compiles. Steps whose
-blocks depend on the bounds they lie in are shown those of the whole
-(`engine/estimate/subvolume.py`): they use the very tiles of the run. What was measured is scaled
-(`engine/estimate/scaling.py`).
+The pipeline runs over a few blocks from the middle of the volume, in a child process as on a
+worker. The first block of each kind runs twice, because its first run loads and compiles. Steps
+whose blocks depend on the bounds around them get those of the whole
+(`engine/estimate/subvolume.py`), so they use the very tiles of the run. The measurements are
+scaled in `engine/estimate/scaling.py`.
 """
 
 from __future__ import annotations
@@ -21,89 +21,86 @@ import psutil
 
 from volflow.config.pipeline import Pipeline
 from volflow.core.geometry import Box, Triple, zyx
-from volflow.engine.driver import prepare
 from volflow.engine.estimate.scaling import (
     Key,
     StepEstimate,
     TrialMeasurement,
     estimate,
     key_of,
-    passed,
-    units,
 )
 from volflow.engine.estimate.subvolume import job_in
 from volflow.engine.job import Job, Plan, PlannedStep
+from volflow.engine.phases.registry import kind_of
 from volflow.engine.plan.plan import plan as planned
-from volflow.engine.plan.planner import PROCESS
+from volflow.engine.plan.planner import PROCESS_MEMORY
+from volflow.engine.targets import prepare
 from volflow.engine.worker.block_range import Outcome
 from volflow.engine.worker.child_process import Child
 from volflow.errors import BlockError
 
-KEPT_APART = ("ledger", "events")  # of a run's files; markers are few in a run that is not tried
-
-ENOUGH, OFTEN = 1.0, 10  # seconds of a pass that are measured, but not more often than so
+NOT_STORED = ("ledger", "events")  # folders that are not counted as stored bytes
+ENOUGH, OFTEN = 1.0, 10  # seconds of a phase to measure, and the most repetitions for it
 
 
 def run_trial(
     plan: Plan, blocks: int = 3, note: Callable[[str], None] = lambda text: None
 ) -> list[StepEstimate]:
-    """Do a few blocks of each chosen step of a plan in a scratch folder; estimate the rest.
+    """Run a few blocks of each selected step of a plan in a scratch folder; estimate the rest.
 
     Parameters
     ----------
     plan : Plan
-        Of a pipeline whose inputs are there.
+        Plan of a pipeline whose inputs exist.
     blocks : int
-        Blocks of the largest of the steps' block shapes, at most. Eight (two by two by two) touch
-        more of one another than three, as most blocks of a large volume do.
+        Blocks of the largest block shape of the steps, at most. Eight (two by two by two) have
+        more faces in common than three, like most blocks of a large volume.
     note : callable
-        Told what is under way.
+        Called with a line of text when a step begins.
 
     Raises
     ------
     BlockError
         If one of the blocks fails.
     """
+    chosen = {step.name for step in plan.chosen}
     with tempfile.TemporaryDirectory(prefix="volflow-trial-") as folder:
         small = planned(_cut(plan, middle(plan, blocks), folder))
         child = Child(plan.search_path)
-        found = []
+        estimates = []
         try:
             for step in small.steps:
                 note(f"trial: {step.name}, {step.blocks} blocks of {small.bounds}")
                 before = stored_bytes(folder)
                 prepare(small.pipeline.run, step)
-                fixed = stored_bytes(folder) - before  # what tells of a volume, however large
-                tried = _tried(child, small, plan, step)
-                if step.name in {each.name for each in plan.chosen}:
-                    found.append(estimate(plan, plan.step(step.name), tried))
-                    found[-1].stored += fixed
+                fixed = stored_bytes(folder) - before  # metadata of a volume of any size
+                measurements = _measure(child, small, plan, step)
+                if step.name in chosen:
+                    estimates.append(estimate(plan, plan.step(step.name), measurements))
+                    estimates[-1].stored += fixed
         finally:
             child.close()
-    return found
+    return estimates
 
 
 def middle(plan: Plan, blocks: int) -> Box:
-    """So many blocks, or a few less, in the middle of a plan's bounds; as cubic as can be.
+    """At most so many blocks in the middle of a plan's bounds, as close to a cube as possible.
 
-    They are whole ones, if the bounds hold so many.
+    They are whole blocks if the bounds have enough of them.
     """
-    shapes = [step.jobs[0].phase.grid.shape for step in plan.steps if step.jobs]
-    shape = zyx([max(sides) for sides in zip(*shapes, strict=True)])
-    whole = [max(1, n // side) for n, side in zip(plan.bounds.shape, shape, strict=True)]
-    if math.prod(whole) < blocks:  # a small volume: those at its end that are cut off, too
-        whole = [-(-n // side) for n, side in zip(plan.bounds.shape, shape, strict=True)]
-    ranges = [range(1, min(blocks, n) + 1) for n in whole]
-    fitting = [taken for taken in itertools.product(*ranges) if math.prod(taken) <= blocks]
+    shape = zyx(0)
+    for step in plan.steps:
+        if step.jobs:
+            shape = shape.maximum(step.jobs[0].phase.grid.shape)
+    counts = (plan.bounds.shape // shape).maximum(1)
+    if math.prod(counts) < blocks:  # a small volume: include the truncated blocks at its end
+        counts = -(-plan.bounds.shape // shape)
+    ranges = [range(1, min(blocks, n) + 1) for n in counts]
+    fitting = [zyx(taken) for taken in itertools.product(*ranges) if math.prod(taken) <= blocks]
     most = max(math.prod(taken) for taken in fitting)
-    # Blocks that touch others are what most blocks of a large volume are.
-    compact = [taken for taken in fitting if math.prod(taken) == most]
-    taken = min(compact, key=lambda sides: _surface(zyx(sides)))
-    first = [(n - t) // 2 for n, t in zip(whole, taken, strict=True)]
-    sides = list(zip(plan.bounds.start, shape, first, taken, strict=True))
-    start = zyx([begin + side * f for begin, side, f, _ in sides])
-    stop = zyx([begin + side * (f + t) for begin, side, f, t in sides])
-    return Box(start, stop).clip(plan.bounds)
+    # Most blocks of a large volume have neighbours.
+    taken = min((sides for sides in fitting if math.prod(sides) == most), key=_surface)
+    start = plan.bounds.start + shape * ((counts - taken) // 2)
+    return Box(start, start + shape * taken).clip(plan.bounds)
 
 
 def _surface(shape: Triple) -> int:
@@ -112,7 +109,7 @@ def _surface(shape: Triple) -> int:
 
 
 def _cut(plan: Plan, bounds: Box, folder: str) -> Pipeline:
-    """The pipeline over smaller bounds, with all that it writes in a folder."""
+    """The pipeline over smaller bounds, writing everything into a folder."""
     written = {target.spec.path for step in plan.steps for target in step.targets}
     volumes = {
         name: spec.model_copy(update={"path": ""}) if spec.path in written else spec
@@ -124,84 +121,88 @@ def _cut(plan: Plan, bounds: Box, folder: str) -> Pipeline:
     return plan.pipeline.model_copy(update={**changed, "bad_sections": bad})
 
 
-def _tried(child: Child, small: Plan, plan: Plan, step: PlannedStep) -> dict[Key, TrialMeasurement]:
-    """What the blocks of all passes of a step take, by kind."""
-    found: dict[Key, TrialMeasurement] = {}
+def _measure(
+    child: Child, small: Plan, plan: Plan, step: PlannedStep
+) -> dict[Key, TrialMeasurement]:
+    """The costs of the blocks of all phases of a step, by kind."""
+    measurements: dict[Key, TrialMeasurement] = {}
     large = plan.step(step.name).jobs
     for job in step.jobs:
         whole = plan.bounds if step.stage.anchored else small.bounds
-        formula = step.memory[job.phase.name] - PROCESS
+        formula = step.memory[job.phase.name] - PROCESS_MEMORY
         if step.stage.anchored:
             like = next(each for each in large if key_of(each) == key_of(job))
             job = job_in(job, like, whole)
-        tried = found.setdefault(key_of(job), TrialMeasurement())
-        done = units(step.stage, job.phase, small.bounds, whole)
-        tried.units += done
-        tried.passed += passed(step.stage, job.phase, small.bounds, whole)
-        tried.written += job.phase.grid.bounds.size
-        # The root of so few blocks settles less of what it is passed than any node of the run.
-        timed = not (job.phase.root and job.phase.kind == "join" and tried.timed)
-        tried.timed += done * timed
-        _try(child, job, tried, formula, timed)
-    return found
+        kind, total = kind_of(job.phase), measurements.setdefault(key_of(job), TrialMeasurement())
+        effort = kind.effort(job, small.bounds, whole)
+        total.effort += effort
+        total.storage_effort += kind.storage_effort(job, small.bounds, whole)
+        # The root of so few blocks settles less of its input than any node of the run.
+        timed = not (job.phase.root and kind.root_settles and total.timed_effort)
+        total.timed_effort += effort * timed
+        _measure_phase(child, job, total, formula, timed)
+    return measurements
 
 
-def _try(child: Child, job: Job, tried: TrialMeasurement, formula: int, timed: bool) -> None:
-    """Do the blocks of a pass, as a worker is given them, and count in what they took on average.
+def _measure_phase(
+    child: Child, job: Job, total: TrialMeasurement, formula: int, timed: bool
+) -> None:
+    """Run the blocks of a phase as a worker does, and add their mean costs to a total.
 
-    Short passes are done again and again, as what else the machine does weighs much in them.
+    Short phases are repeated, because other programs on the machine distort them most.
     """
     count, before = len(job.phase.grid), stored_bytes(job.run)
-    first = None if tried.blocks else _done(child, job, 0, 1)
+    first = None if total.blocks else _run(child, job, 0, 1)
     rest = _resident(child)
-    done = [_done(child, job, 0, count)]
-    while sum(each.seconds for each in done) < ENOUGH and len(done) < OFTEN:
-        done.append(_done(child, job, 0, count))
-    # The middle one: what else the machine does makes single ones long, and none short.
-    seconds, cpu = median(each.seconds for each in done), median(each.cpu for each in done)
-    peak = max(each.peak for each in done)
+    outcomes = [_run(child, job, 0, count)]
+    while sum(each.seconds for each in outcomes) < ENOUGH and len(outcomes) < OFTEN:
+        outcomes.append(_run(child, job, 0, count))
+    # The median: other programs make single runs longer, and none shorter.
+    seconds = median(each.seconds for each in outcomes)
+    cpu = median(each.cpu for each in outcomes)
+    peak = max(each.peak for each in outcomes)
     if first is not None:
-        tried.start += max(0.0, first.wall - seconds / count)  # the child's own start, too
-        tried.start_cpu += max(0.0, first.cpu - cpu / count)
-    tried.blocks += count
-    tried.seconds += seconds * timed
-    tried.cpu += cpu * timed
-    tried.stored += stored_bytes(job.run) - before
-    tried.formula = max(tried.formula, formula)
-    if peak - rest >= tried.beyond:
-        tried.rest, tried.beyond = rest, peak - rest
+        total.start += max(0.0, first.wall - seconds / count)  # with the start of the child
+        total.start_cpu += max(0.0, first.cpu - cpu / count)
+    total.blocks += count
+    total.seconds += seconds * timed
+    total.cpu += cpu * timed
+    total.stored += stored_bytes(job.run) - before
+    total.formula = max(total.formula, formula)
+    if peak - rest >= total.beyond:
+        total.rest, total.beyond = rest, peak - rest
 
 
 def _resident(child: Child) -> int:
-    """Bytes of the child's process between two passes."""
-    if child.process is None:  # every block was known before it came to a child
-        return PROCESS
+    """Bytes of the child's process between two phases."""
+    if child.process is None:  # every block had a marker before it reached a child
+        return PROCESS_MEMORY
     return int(psutil.Process(child.process.pid).memory_info().rss)
 
 
-def _done(child: Child, job: Job, start: int, stop: int) -> Outcome:
+def _run(child: Child, job: Job, start: int, stop: int) -> Outcome:
     outcome = child.run(job, start, stop)
     for failure in outcome.failures:
         place = " ".join(map(str, failure.index))
         raise BlockError(
-            f"trial: step '{failure.step}', pass {failure.phase}, block {place} failed: "
+            f"trial: step '{failure.step}', phase {failure.phase}, block {place} failed: "
             f"{failure.error}\n{failure.traceback}"
         )
     return outcome
 
 
 def stored_bytes(folder: str) -> int:
-    """Bytes of the files of a run, but for its markers and events."""
+    """Bytes of the files of a run, without its markers and events."""
     return sum(
         os.path.getsize(os.path.join(parent, name))
         for part in Path(folder).iterdir()
-        if part.is_dir() and part.name not in KEPT_APART
+        if part.is_dir() and part.name not in NOT_STORED
         for parent, _, names in os.walk(part)
         for name in names
     )
 
 
 def hours(estimates: list[StepEstimate], workers: int) -> float:
-    """Hours that steps take one after another, their blocks spread over workers."""
+    """Hours of all steps, one after another, with their blocks spread over workers."""
     work = math.fsum(each.work for each in estimates) / max(1, workers)
     return (work + math.fsum(each.start + each.between for each in estimates)) / 3600

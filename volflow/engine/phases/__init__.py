@@ -1,1 +1,5 @@
-"""Phases: how one block of each kind of phase reads, computes and writes."""
+"""Kinds of phases and sources: how a block is read, computed and written, and what it costs.
+
+A kind of phase is one class in one file, listed by its stored name in `registry.py`; no code
+outside this package distinguishes kinds.
+"""

@@ -1,67 +1,116 @@
-"""Rows that find their partition: gathered where blocks lie together, parted by key, grouped.
+"""The phases of a grouping: rows of blocks, gathered, distributed by key and grouped.
 
-What a place sends to a partition is one record, `parts/ROUND/PARTITION/PLACE`: writers need not
-know one another, and what is done twice is written twice the same.
+The rows that one sender has for a partition are one record, `parts/ROUND/PARTITION/SENDER`:
+senders need not know one another, and repeating one writes the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from volflow.core.geometry import Block
+from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Grouping, Phase, Record
 from volflow.engine.job import Job
+from volflow.engine.phases.inputs import read_masked
+from volflow.engine.phases.kind import BlockInputs, PhaseKind, largest_block
+from volflow.engine.phases.shapes import shape_counts
+from volflow.engine.phases.step_records import step_records
 from volflow.errors import BlockError
 from volflow.io.run.records import Records
 from volflow.io.store import Store
 from volflow.io.tables.columns import csv_of
 
-AT_ONCE = 1 << 20  # rows that are read before they are combined
+ROWS_AT_ONCE = 1 << 20  # rows that are read before they are combined
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-def gather(job: Job, block: Block) -> dict[str, int]:
-    """Combine the rows of a node's blocks and send them to the first round's partitions."""
-    assert job.phase.below is not None
-    stage, records = _grouping(job), Records(job.run, f"records/{job.step}/{job.digest}/rows")
-    found = (records.read(child.index) for child in job.phase.below.children(block))
-    rows = _combined(stage, job.phase.round_name, found)
-    sent = _send(job, stage.rounds[0], block, rows)
-    return {"voxels": block.write.size, "empty": 0, **sent}
+class GroupingKind(PhaseKind):
+    """The part that all phases of a grouping share: the result, from the partial results."""
+
+    def result(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        stage = _grouping(jobs[0])
+        partials = {
+            job.phase.round_name: [_partials(job).read(block.index) for block in job.phase.grid]
+            for job in jobs
+            if job.phase.kind == "group"
+        }
+        table = stage.table(partials)
+        if table:
+            Store(jobs[0].run).write(f"results/{jobs[0].step}.csv", csv_of(table).encode())
+        return stage.result(partials)
 
 
-def group(job: Job, block: Block) -> dict[str, int]:
-    """Do one partition: everything sent to it, whoever sent it."""
-    stage, phase = _grouping(job), job.phase
-    assert phase.below is not None
-    records = _parts(job, phase.round_name, block.index[0])
-    rows = _combined(stage, phase.round_name, (records.read(b.index) for b in phase.below))
-    made = stage.group(phase.round_name, rows)
-    _found(job, phase).write(block.index, made.partial)
-    if phase.root:
-        return {"voxels": block.write.size, "empty": 0, "rows": _length(rows)}
-    sent = _send(job, stage.rounds[phase.level + 1], block, made.rows)
-    return {"voxels": block.write.size, "empty": 0, "rows": _length(rows), **sent}
+class Rows(GroupingKind):
+    """The rows of each block."""
+
+    def run(self, job: Job, block: Block, read: Callable[[], BlockInputs]) -> dict[str, int]:
+        inputs, empty = read_masked(job, block)
+        step_records(job, "rows").write(block.index, _grouping(job).rows(block, **inputs))
+        return {"voxels": block.write.size, "empty": int(empty)}
 
 
-def result(jobs: Sequence[Job]) -> dict[str, Any]:
-    """The result of a finished step, from what its partitions found.
+class Gather(GroupingKind):
+    """The rows of adjacent blocks, combined and sent to the partitions of the first round."""
 
-    A table that the stage makes of it is written to `results/STEP.csv`.
-    """
-    stage = _grouping(jobs[0])
-    found = {
-        job.phase.round_name: [_found(job, job.phase).read(b.index) for b in job.phase.grid]
-        for job in jobs
-        if job.phase.kind == "group"
-    }
-    table = stage.table(found)
-    if table:
-        Store(jobs[0].run).write(f"results/{jobs[0].step}.csv", csv_of(table).encode())
-    return stage.result(found)
+    block_by_block = False
+
+    def run(self, job: Job, block: Block, read: Callable[[], BlockInputs]) -> dict[str, int]:
+        assert job.phase.below is not None
+        stage, records = _grouping(job), step_records(job, "rows")
+        of_children = (records.read(child.index) for child in job.phase.below.children(block))
+        rows = _combined(stage, job.phase.round_name, of_children)
+        count = stage.partitions(job.phase.grid.bounds)
+        sent = _send(job, stage.rounds[0], block, rows, count)
+        return {"voxels": block.write.size, "empty": 0, **sent}
+
+    def memory(self, job: Job, bounds: Box, source_chunk: Triple | None) -> int:
+        return _grouping(job).node_memory(largest_block(job.phase))
+
+    def effort(self, job: Job, bounds: Box, whole: Box) -> float:
+        stage = _grouping(job)
+        counts = shape_counts(job.phase.grid, whole)
+        return sum(count * float(stage.node_memory(shape)) for count, shape, _ in counts)
+
+    def storage_effort(self, job: Job, bounds: Box, whole: Box) -> float:
+        return self.effort(job, bounds, whole)
+
+    def memory_advice(self, phase: Phase, block: Triple) -> tuple[str, str]:
+        return f"a node over {list(phase.grid.shape)} voxels", "take smaller bounds"
+
+
+class GroupRows(GroupingKind):
+    """Each partition of a round: all rows sent to it, grouped."""
+
+    block_by_block = False
+
+    def run(self, job: Job, block: Block, read: Callable[[], BlockInputs]) -> dict[str, int]:
+        stage, phase = _grouping(job), job.phase
+        assert phase.below is not None
+        records = step_records(job, f"parts/{phase.round_name}/{block.index[0]}")
+        sent_here = (records.read(sender.index) for sender in phase.below)
+        rows = _combined(stage, phase.round_name, sent_here)
+        output = stage.group(phase.round_name, rows)
+        _partials(job).write(block.index, output.partial)
+        costs = {"voxels": block.write.size, "empty": 0, "rows": _length(rows)}
+        if phase.root:
+            return costs
+        following = stage.rounds[phase.level + 1]
+        return costs | _send(job, following, block, output.rows, len(phase.grid))
+
+    def memory(self, job: Job, bounds: Box, source_chunk: Triple | None) -> int:
+        return _grouping(job).group_memory(bounds)
+
+    def effort(self, job: Job, bounds: Box, whole: Box) -> float:
+        return float(bounds.size)
+
+    def storage_effort(self, job: Job, bounds: Box, whole: Box) -> float:
+        return float(bounds.size)
+
+    def memory_advice(self, phase: Phase, block: Triple) -> tuple[str, str]:
+        return "one partition", "take smaller bounds"
 
 
 def partition(rows: Record, key: Sequence[str], count: int) -> np.ndarray:
@@ -70,42 +119,43 @@ def partition(rows: Record, key: Sequence[str], count: int) -> np.ndarray:
     for name in key:
         mixed = (mixed ^ rows[name].astype(np.uint64)) * _MIX
         mixed ^= mixed >> np.uint64(32)
-    found: np.ndarray = (mixed % np.uint64(count)).astype(np.int64)
-    return found
+    numbers: np.ndarray = (mixed % np.uint64(count)).astype(np.int64)
+    return numbers
 
 
-def _send(job: Job, round_name: str, place: Block, rows: Record) -> dict[str, int]:
-    """Part rows by key, one record per partition, empty ones too: a missing one is an error."""
-    stage = _grouping(job)
-    count = _count(job)
+def _send(
+    job: Job, round_name: str, sender: Block, rows: Record, partitions: int
+) -> dict[str, int]:
+    """Distribute rows by key, one record per partition; empty ones too, as a missing one fails."""
     if not _length(rows):
-        parted: list[Record] = [{}] * count
+        parts: list[Record] = [{}] * partitions
     else:
-        where = partition(rows, stage.key(round_name), count)
-        order = np.argsort(where, kind="stable")
-        ends = np.searchsorted(where[order], np.arange(1, count))
+        numbers = partition(rows, _grouping(job).key(round_name), partitions)
+        order = np.argsort(numbers, kind="stable")
+        ends = np.searchsorted(numbers[order], np.arange(1, partitions))
         columns = {name: np.split(column[order], ends) for name, column in rows.items()}
-        parted = [{name: parts[p] for name, parts in columns.items()} for p in range(count)]
-    for number, part in enumerate(parted):
-        _parts(job, round_name, number).write(place.index, part if _length(part) else {})
+        parts = [{name: pieces[p] for name, pieces in columns.items()} for p in range(partitions)]
+    for number, part in enumerate(parts):
+        records = step_records(job, f"parts/{round_name}/{number}")
+        records.write(sender.index, part if _length(part) else {})
     return {"passed_rows": _length(rows)}
 
 
 def _combined(stage: Grouping, round_name: str, records: Iterator[Record]) -> Record:
-    """The rows of all records, combined whenever many have come together."""
+    """The rows of all records, combined each time that many have accumulated."""
     waiting: list[Record] = []
     length = combined = 0
     for record in records:
         if _length(record):
             waiting.append(record)
             length += _length(record)
-        if length > max(AT_ONCE, 2 * combined):
-            waiting = [stage.combine(round_name, _joined(waiting))]
+        if length > max(ROWS_AT_ONCE, 2 * combined):
+            waiting = [stage.combine(round_name, _concatenated(waiting))]
             length = combined = _length(waiting[0])
-    return stage.combine(round_name, _joined(waiting)) if waiting else {}
+    return stage.combine(round_name, _concatenated(waiting)) if waiting else {}
 
 
-def _joined(records: Sequence[Record]) -> Record:
+def _concatenated(records: Sequence[Record]) -> Record:
     names = list(records[0])
     if any(list(record) != names for record in records):
         raise BlockError(f"rows of one round have different columns: {[list(r) for r in records]}")
@@ -116,19 +166,9 @@ def _length(rows: Record) -> int:
     return len(next(iter(rows.values()))) if rows else 0
 
 
-def _count(job: Job) -> int:
-    """Partitions of a round."""
-    if job.phase.kind == "group":
-        return len(job.phase.grid)
-    return _grouping(job).partitions(job.phase.grid.bounds)
-
-
-def _parts(job: Job, round_name: str, number: int) -> Records:
-    return Records(job.run, f"records/{job.step}/{job.digest}/parts/{round_name}/{number}")
-
-
-def _found(job: Job, phase: Phase) -> Records:
-    return Records(job.run, f"records/{job.step}/{job.digest}/found/{phase.round_name}")
+def _partials(job: Job) -> Records:
+    """The partial results of a round's partitions."""
+    return step_records(job, f"found/{job.phase.round_name}")
 
 
 def _grouping(job: Job) -> Grouping:

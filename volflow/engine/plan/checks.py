@@ -16,6 +16,7 @@ from volflow.config.wiring import WiredStep
 from volflow.core.geometry import BlockGrid, Box, Triple, zyx
 from volflow.core.stage import Layer, Phase
 from volflow.engine.job import PlannedStep, Resolution, Target
+from volflow.engine.phases.registry import kind_of
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.volume import Volume
@@ -179,20 +180,9 @@ def check_memory(
     worst = max(sweeps, key=lambda phase: needs[phase.name], default=None)
     if worst is None or needs[worst.name] <= memory:
         return
-    told = f"needs about {size(needs[worst.name])} in pass '{worst.name}', and a worker has"
-    if worst.kind == "group":
-        what, advice = "one partition", "take smaller bounds"
-    elif worst.kind in ("join", "split", "gather"):
-        what, advice = f"a node over {listed(worst.grid.shape)} voxels", "take smaller bounds"
-    else:
-        what, advice = f"a block of {listed(step.block)}", "take smaller blocks"
+    told = f"needs about {size(needs[worst.name])} in phase '{worst.name}', and a worker has"
+    what, advice = kind_of(worst).memory_advice(worst, step.block)
     problems.add(_block_path(step), f"step '{step.name}': {what} {told} {size(memory)}; {advice}")
-
-
-def bytes_of(target: Target, box: Box | None = None) -> int:
-    """Bytes of a volume, or of a box of it, before compression."""
-    channels = target.layer.channels or 1
-    return (box or target.bounds).size * np.dtype(target.layer.dtype).itemsize * channels
 
 
 def check_space(run: str, steps: Sequence[PlannedStep], problems: Problems) -> None:
@@ -209,7 +199,7 @@ def check_space(run: str, steps: Sequence[PlannedStep], problems: Problems) -> N
         parent = _existing(folder)
         device = parent.stat().st_dev
         places[device] = parent
-        needs[device] = needs.get(device, 0.0) + bytes_of(target) * _least(target)
+        needs[device] = needs.get(device, 0.0) + target.bytes_of() * _least(target)
     for device, need in needs.items():
         free = shutil.disk_usage(places[device]).free
         if need > free:

@@ -9,7 +9,8 @@ from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Problems
 from volflow.config.wiring import Wiring
 from volflow.core.geometry import Box, Triple, zyx
-from volflow.engine.job import Mask, Resolution, SkeletonSource
+from volflow.engine.job import Mask, Resolution
+from volflow.engine.phases.sources import SkeletonSource
 from volflow.engine.plan.checks import MOST_VOXELS, check_bounds, check_resolution, listed, same
 from volflow.engine.plan.declared_volume import DeclaredVolume, declared_volume
 from volflow.engine.plan.digest import digest, foreign_content

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Problems
 from volflow.config.wiring import WiredStep, Wiring
-from volflow.core.geometry import BlockGrid, Box, Triple, zyx
-from volflow.core.stage import Columns, Grouping, Layer, Phase, Reduction, Stage
-from volflow.engine.job import (
-    Job,
-    PlannedStep,
-    RecordSource,
-    Resolution,
-    SkeletonSource,
-    Source,
-    Target,
-)
+from volflow.core.geometry import BlockGrid, Triple
+from volflow.core.stage import Columns, Layer, Phase
+from volflow.engine.job import Job, PlannedStep, Resolution, Source, Target
+from volflow.engine.phases.registry import kind_of
+from volflow.engine.phases.sources import RecordSource, VolumeSource
 from volflow.engine.plan import checks
 from volflow.engine.plan.digest import layout, step_content, step_digest
 from volflow.engine.plan.inputs import PlanInputs
@@ -28,8 +20,7 @@ from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.skeletons.placed_nodes import NODE_BYTES
 
-WRITING = ("map", "finish")
-PROCESS = 256 << 20  # bytes of a worker before its first block: Python, numpy, numba; measured 230
+PROCESS_MEMORY = 256 << 20  # bytes before the first block: Python, numpy, numba; measured 230 MiB
 OF_THE_RUN = ("ledger", "records", "results")  # folders that a volume must not lie on
 
 
@@ -81,24 +72,34 @@ class Planner:
         scale0 = {step.outputs[output]: t for (scale, output), t in targets.items() if scale == 0}
         written = {name: target.layer for name, target in scale0.items()}
         self.made[step.name] = _Made(step, content, own, written, scale0)
-        traced = sum(self._nodes(name) for name in step.inputs.values()) * NODE_BYTES
-        needs = {phase.name: self._needed(step, phase, targets) + traced for phase in sweeps}
+        jobs = [self._job(step, own, phase, targets) for phase in sweeps]
+        skeletons = sum(self._nodes(name) for name in step.inputs.values()) * NODE_BYTES
+        memory = {job.phase.name: skeletons + self._memory(step, job, targets) for job in jobs}
         if self.memory is not None:
-            checks.check_memory(step, sweeps, needs, self.memory, self.problems)
-        ahead = {phase.name: needs[phase.name] + _ahead(layers, phase) for phase in sweeps}
-        room = {name: self.memory is None or ahead[name] <= self.memory for name in needs}
+            checks.check_memory(step, sweeps, memory, self.memory, self.problems)
+        known = [layer for layer in layers.values() if layer is not None]
+        jobs = [self._prefetching(job, known, memory) for job in jobs]
         return PlannedStep(
             step.name,
             step.stage,
             content,
             own,
-            tuple(self._job(step, own, phase, targets, room[phase.name]) for phase in sweeps),
+            tuple(jobs),
             tuple(targets.values()),
             step.spec.pool or step.stage.pool,
-            {name: ahead[name] if room[name] else need for name, need in needs.items()},
-            sum(checks.bytes_of(target) for target in targets.values()),
+            memory,
+            sum(target.bytes_of() for target in targets.values()),
             tuple(self.wiring.after(step)),
         )
+
+    def _prefetching(self, job: Job, inputs: Iterable[Layer], memory: dict[str, int]) -> Job:
+        """The job, reading in advance if a worker has memory for that, which is then counted."""
+        name = job.phase.name
+        needed = memory[name] + kind_of(job.phase).prefetch_memory(job, inputs)
+        if self.memory is not None and needed > self.memory:
+            return replace(job, prefetch=False)
+        memory[name] = needed
+        return job
 
     # --- reading
 
@@ -178,7 +179,7 @@ class Planner:
         targets: dict[tuple[int, str], Target] = {}
         resolutions = {0: self.plan_inputs.resolution}
         for phase in sweeps:
-            if phase.kind not in WRITING:
+            if not kind_of(phase).writes_outputs:
                 continue
             fine, coarse = phase.scales
             resolutions[coarse] = _times(resolutions[fine], phase.zoom)
@@ -229,60 +230,51 @@ class Planner:
 
     # --- jobs
 
-    def _needed(
-        self, step: WiredStep, phase: Phase, targets: Mapping[tuple[int, str], Target]
-    ) -> int:
-        """Bytes of a worker's process at the peak of the largest block of a pass."""
-        if phase.part is None:
-            return _memory(step.stage, phase, self.plan_inputs.bounds)
-        chunks = [t.chunk for (scale, _), t in targets.items() if scale == phase.scales[0]]
+    def _memory(self, step: WiredStep, job: Job, targets: dict[tuple[int, str], Target]) -> int:
+        """Peak bytes of a worker's process in the largest block of a job."""
+        scale = job.phase.scales[0]
+        chunks = [target.chunk for (written, _), target in targets.items() if written == scale]
         for name in step.inputs.values():
             writer = self._writer(name)
-            if not chunks and writer is not None and name in writer.targets:
+            if writer is not None and name in writer.targets:
                 chunks.append(writer.targets[name].chunk)
-        block = _largest(phase)
-        written = [t for (scale, _), t in targets.items() if scale == phase.scales[1]]
-        part = phase.part_of(chunks[0]) if chunks else block
-        shape = zyx(part).minimum(block)
-        whole = sum(checks.bytes_of(target, Box((0, 0, 0), block)) for target in written)
-        made = PROCESS + step.stage.memory(Box((0, 0, 0), shape).grow(phase.grid.halo).shape)
-        return made + 2 * whole  # as it is made, and as it is packed
+        source_chunk = chunks[0] if chunks else None
+        block = kind_of(job.phase).memory(job, self.plan_inputs.bounds, source_chunk)
+        return PROCESS_MEMORY + block
 
     def _job(
-        self,
-        step: WiredStep,
-        own: str,
-        phase: Phase,
-        targets: dict[tuple[int, str], Target],
-        prefetch: bool,
+        self, step: WiredStep, own: str, phase: Phase, targets: dict[tuple[int, str], Target]
     ) -> Job:
-        writes = phase.kind in WRITING
-        outputs = step.stage.outputs if writes else {}
+        writes = kind_of(phase).writes_outputs
         return Job(
-            self.pipeline.run,
-            step.name,
-            own,
-            step.stage,
-            phase,
-            {name: self._source(volume, phase) for name, volume in step.inputs.items()},
-            {o: t for (scale, o), t in targets.items() if writes and scale == phase.scales[1]},
-            {o: columns for o, columns in outputs.items() if isinstance(columns, Columns)},
-            self.plan_inputs.mask,
-            step.spec.attempts,
-            prefetch,
+            run=self.pipeline.run,
+            step=step.name,
+            digest=own,
+            stage=step.stage,
+            phase=phase,
+            sources={name: self._source(volume, phase) for name, volume in step.inputs.items()},
+            targets={
+                output: target
+                for (scale, output), target in targets.items()
+                if writes and scale == phase.scales[1]
+            },
+            mask=self.plan_inputs.mask,
+            attempts=step.spec.attempts,
         )
 
-    def _source(self, name: str, phase: Phase) -> Source | RecordSource | SkeletonSource:
+    def _source(self, name: str, phase: Phase) -> Source:
         if name in self.plan_inputs.skeletons:
             return self.plan_inputs.skeletons[name]
         if name not in self.wiring.writers:
             spec = self.pipeline.volumes[name]
-            return Source(spec.model_copy(update={"level": spec.level + phase.scales[0]}))
+            level = spec.level + phase.scales[0]
+            return VolumeSource(spec.model_copy(update={"level": level}))
         writer, output = self.wiring.writers[name]
         if isinstance(writer.declared(output), Columns):
             made = self.made.get(writer.name)
             return RecordSource(writer.name, made.digest if made else "", output)
-        return Source(self._spec(name).model_copy(update={"level": phase.scales[0]}), own=True)
+        spec = self._spec(name).model_copy(update={"level": phase.scales[0]})
+        return VolumeSource(spec, own=True)
 
     def check_addresses(self) -> None:
         """No two volumes at one address, none where another is read or the run keeps its own."""
@@ -302,33 +294,6 @@ class Planner:
                     f"step '{writer.name}' would write '{name}' where '{other}' is: "
                     f"{self._spec(name).path}",
                 )
-
-
-def _memory(stage: Stage, phase: Phase, bounds: Box) -> int:
-    """Bytes of a worker's process at the peak of the largest block of a pass."""
-    write = _largest(phase)
-    if phase.kind in ("join", "split") and isinstance(stage, Reduction):
-        return PROCESS + stage.phase_memory(phase, write)
-    if phase.kind == "gather" and isinstance(stage, Grouping):
-        return PROCESS + stage.node_memory(write)
-    if phase.kind == "group" and isinstance(stage, Grouping):
-        return PROCESS + stage.group_memory(bounds)
-    return PROCESS + stage.memory(Box((0, 0, 0), write).grow(phase.grid.halo).shape)
-
-
-def _ahead(inputs: Mapping[str, Layer | None], phase: Phase) -> int:
-    """Bytes of what the next block of a map reads, held while a block is computed."""
-    if phase.kind != "map" or phase.part is not None:
-        return 0
-    voxels = Box((0, 0, 0), _largest(phase)).grow(phase.grid.halo).size
-    found = [layer for layer in inputs.values() if layer is not None]
-    return sum(np.dtype(la.dtype).itemsize * (la.channels or 1) * voxels for la in found)
-
-
-def _largest(phase: Phase) -> Triple:
-    """The shape of the largest block of a pass."""
-    sides = zip(phase.grid.shape, phase.grid.bounds.shape, strict=True)
-    return zyx([min(side, extent) for side, extent in sides])
 
 
 def _times(resolution: Resolution, zoom: Triple) -> Resolution:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from volflow.engine.job import Failure, Job
-from volflow.engine.phases.work import Given, read_block, run_block
+from volflow.engine.phases.kind import BlockInputs
+from volflow.engine.phases.registry import read_block, run_block
 from volflow.engine.worker.prefetch import Prefetcher
 from volflow.errors import StorageError, StorageFull
 from volflow.io.run.ledger import Ledger
@@ -156,7 +157,7 @@ def _run_range(
 
 
 def _attempt(
-    job: Job, number: int, reader: Prefetcher[Given], costs: dict[str, float], tolerate: bool
+    job: Job, number: int, reader: Prefetcher[BlockInputs], costs: dict[str, float], tolerate: bool
 ) -> Failure | None:
     """Run one block, count its costs in, and say why it failed if it did."""
     for attempt in range(1, job.attempts + 1):

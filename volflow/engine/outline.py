@@ -1,0 +1,49 @@
+"""An outline of a plan, stored in the run: its steps and layers, for other processes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from volflow.config.pipeline import dump
+from volflow.core.stage import Layer
+from volflow.engine.job import Plan
+from volflow.io.store import Store
+
+
+def write_outline(plan: Plan) -> None:
+    """Write the resolved pipeline and the outline of a plan into the run."""
+    store = Store(plan.pipeline.run)
+    store.write("pipeline.yaml", dump(plan.pipeline).encode())
+    steps = [
+        {
+            "name": step.name,
+            "digest": step.digest,
+            "after": list(step.after),
+            "passes": [[job.phase.name, len(job.phase.grid)] for job in step.jobs],
+        }
+        for step in plan.steps
+    ]
+    body = {"steps": steps, "layers": layers(plan), "search_path": plan.search_path}
+    store.write("outline.json", json.dumps(body, indent=1).encode())
+
+
+def layers(plan: Plan) -> list[dict[str, Any]]:
+    """The volumes that a plan reads and writes, for a viewer: in the order of the steps."""
+    entries: dict[str, dict[str, Any]] = {}
+    names = {spec: name for name, spec in plan.pipeline.volumes.items()}
+    for step in plan.steps:
+        for job in step.jobs:
+            for input_name, source in job.sources.items():
+                spec = source.foreign_volume
+                if spec is not None and spec in names:
+                    kind = type(step.stage).wants.get(input_name, Layer()).kind
+                    entry = {"path": spec.path, "kind": kind, "written": False}
+                    entries.setdefault(names[spec], entry)
+        for target in step.targets:
+            if target.scale == 0:
+                path = target.spec.path
+                declared = [n for n, spec in plan.pipeline.volumes.items() if spec.path == path]
+                name = declared[0] if declared else path.rpartition("/")[2]
+                entries[name] = {"path": path, "kind": target.layer.kind, "written": True}
+    return [{"name": name, **entry} for name, entry in entries.items()]

@@ -1,0 +1,113 @@
+"""The kinds of sources: volumes, records of another step, skeletons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from volflow.config.pipeline import VolumeSpec
+from volflow.core.geometry import Block, Box
+from volflow.core.stage import HaloRegion, Phase, Record
+from volflow.engine.job import Resolution, Source
+from volflow.engine.phases.mirrored_volume import MirroredVolume
+from volflow.engine.phases.step_records import records_of
+from volflow.io.skeletons.placed_nodes import placed_nodes
+from volflow.io.volume import Volume, open_cached
+
+HALO_FACES: dict[str, tuple[bool, bool]] = {
+    "faces": (True, True),
+    "before": (True, False),
+    "after": (False, True),
+}
+"""Which faces of a block a halo region includes: those before it, those after it."""
+
+
+@dataclass(frozen=True)
+class VolumeSource(Source):
+    """A volume that a step reads.
+
+    Attributes
+    ----------
+    spec : VolumeSpec
+    own : bool
+        Whether this run wrote the volume: then a missing chunk is an error, not zeros.
+    whole : Box, optional
+        In a trial, which writes only a part of its volumes: the bounds beyond that part over
+        which they are read as their mirror image.
+    """
+
+    spec: VolumeSpec
+    own: bool = False
+    whole: Box | None = None
+
+    def read(
+        self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool
+    ) -> np.ndarray:
+        volume = self.open()
+        if blank:
+            return _zeros(volume, _read_box(phase, block, region))
+        if region in HALO_FACES and phase.zoom == (1, 1, 1):
+            return _read_boxes(volume, block, block.star(*HALO_FACES[region]))
+        return volume.read(_read_box(phase, block, region))
+
+    def open(self) -> Volume | MirroredVolume:
+        """The volume, opened once for each process."""
+        volume = open_cached(self.spec, self.own)
+        return volume if self.whole is None else MirroredVolume(volume, self.whole)
+
+    @property
+    def foreign_volume(self) -> VolumeSpec | None:
+        return None if self.own else self.spec
+
+    def mirrored(self, whole: Box) -> VolumeSource:
+        return replace(self, whole=whole) if self.own else self
+
+
+@dataclass(frozen=True)
+class RecordSource(Source):
+    """The records that another step wrote, block by block, under its digest."""
+
+    step: str
+    digest: str
+    output: str
+
+    def read(self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool) -> Record:
+        return records_of(run, self.step, self.digest, self.output).read(block.index)
+
+
+@dataclass(frozen=True)
+class SkeletonSource(Source):
+    """Skeletons that a step reads, placed in the run's voxels.
+
+    `content` is the digest of their bytes, which a worker checks; `nodes` is their number.
+    """
+
+    path: str
+    content: str
+    bounds: Box
+    resolution: Resolution
+    nodes: int
+
+    def read(self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool) -> Record:
+        return placed_nodes(self.path, self.content, self.bounds, self.resolution).near(block)
+
+
+def _read_box(phase: Phase, block: Block, region: HaloRegion) -> Box:
+    return (block.write if region == "nothing" else block.read).zoom_in(phase.zoom)
+
+
+def _zeros(volume: Volume | MirroredVolume, box: Box) -> np.ndarray:
+    leading = (volume.channels,) if volume.channels else ()
+    return np.zeros((*leading, *box.shape), volume.dtype)
+
+
+def _read_boxes(volume: Volume | MirroredVolume, block: Block, boxes: Sequence[Box]) -> np.ndarray:
+    """An array over the read box with the voxels of some boxes in it; 0 elsewhere."""
+    array = _zeros(volume, block.read)
+    for box in boxes:
+        box = box.clip(volume.bounds)
+        if box.size:
+            volume.read(box, out=array[(..., *box.within(block.read))])
+    return array
