@@ -1,17 +1,17 @@
-"""Help, schema, doctor and the files that travel with volflow."""
+"""Help, schema, and the bundled files."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from volflow.cli import VERBS
+from volflow.cli import SECTIONS, VERBS, main
 from volflow.cli.demo import _lacking_viewer
 from volflow.config.bundled import bundled, find_bundled
 from volflow.engine.executors.profile import Profile, find_profile
@@ -39,13 +39,24 @@ def test_every_verb_explains_itself(volflow, verb):
     result = volflow(verb, "--help")
     assert result.exit_code == 0
     assert len(result.output.splitlines()) > 4
+    assert re.search(r"-v, --verbose +Show the log", result.output)
+    assert re.search(r"-q, --quiet +Print results", result.output)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_and_its_meaning_are_in_the_help(volflow, verb):
+    command = main.get_command(click.Context(main), verb)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
 
 
 def test_help_names_every_verb_in_full_and_every_exit_code(volflow):
     text = volflow("--help").output
     assert all(f"  {verb} " in text for verb in VERBS)
-    assert "..." not in text.partition("Commands:")[2]
-    assert all(f"    {code} " in text for code in (0, 1, 2, 3, 4, 130))
+    assert "..." not in text.partition("Options:")[2]
+    assert all(f"    {code} " in text for code in (0, 1, 2, 3, 4, 5, 6, 130))
+    assert all(f"{section}:" in text for section in SECTIONS)
 
 
 def test_an_unknown_verb_ends_with_2(volflow):
@@ -73,80 +84,11 @@ def test_install_lines_name_no_index_that_lacks_us():
     assert wrong == []
 
 
-def test_doctor_finds_this_machine_well(volflow):
-    result = volflow("doctor")
-    assert result.exit_code == 0, result.output
-    assert "all well" in result.output
-    for subject in ("python", "packages", "stages", "pipelines", "kernels", "machine", "volumes"):
-        assert f"✓ {subject}" in result.output or f"! {subject}" in result.output
-    assert "written and read back: precomputed, zarr, zarr3, n5" in result.output
-
-
-def test_doctor_tells_what_view_lacks(volflow, monkeypatch):
-    monkeypatch.setitem(sys.modules, "neuroglancer", None)
-    result = volflow("doctor")
-    assert result.exit_code == 0, result.output
-    text = " ".join(result.output.split())
-    assert "! view `volflow view` needs the package neuroglancer" in text
-    assert "pip install '.[view]'" in text
-
-
-def test_doctor_tells_of_a_missing_browser(volflow, monkeypatch):
-    pytest.importorskip("neuroglancer")
-    pytest.importorskip("selenium")
-    monkeypatch.setattr("volflow.view.neuroglancer.viewer.BROWSERS", ("no-such-browser",))
-    result = volflow("doctor")
-    assert result.exit_code == 0, result.output
-    text = " ".join(result.output.split())
-    assert "`volflow view --screenshot` needs a browser (no-such-browser)" in text
-    assert "apt install chromium" in text
-
-
 def test_the_demo_says_what_looking_at_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "neuroglancer", None)
     assert "which needs the package neuroglancer" in _lacking_viewer()
     monkeypatch.setitem(sys.modules, "neuroglancer", sys)
     assert _lacking_viewer() == ""
-
-
-def test_doctor_warns_of_zfpy(volflow, monkeypatch):
-    real = importlib.metadata.version
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "1.0.1" if name == "zfpy" else real(name)
-    )
-    result = volflow("doctor")
-    assert result.exit_code == 1
-    assert "✗ zfpy" in result.output
-    assert "pip uninstall zfpy" in result.output
-
-
-def test_doctor_tells_old_and_missing_packages(volflow, monkeypatch):
-    real = importlib.metadata.version
-
-    def version(name: str) -> str:
-        if name == "h5py":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return "1.0" if name == "tensorstore" else real(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    wanted = ["h5py>=3", "tensorstore<0.2", 'nope>1; extra == "test"']
-    monkeypatch.setattr(importlib.metadata, "requires", lambda _: wanted)
-    result = volflow("doctor")
-    assert result.exit_code == 1
-    assert "h5py is missing (expected >=3)" in result.output
-    assert "tensorstore 1.0 (expected <0.2)" in result.output
-    assert "nope" not in result.output
-
-
-def test_a_check_that_cannot_be_made_is_a_finding(volflow, monkeypatch):
-    def broken(*_arguments: object) -> None:
-        raise OSError("no disk at all")
-
-    monkeypatch.setattr("volflow.io.volume.Volume.create", broken)
-    result = volflow("doctor")
-    assert result.exit_code == 1
-    assert "✗ volume" in result.output
-    assert "no disk at all" in result.output
 
 
 def test_shipped_pipelines_are_found_by_name_from_anywhere(monkeypatch, tmp_path):

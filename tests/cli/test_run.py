@@ -60,7 +60,7 @@ def test_failed_blocks_are_named_with_the_command_that_reruns_them(volflow, toy,
     result = volflow("run", toy({"raises": POISON, "cured_by": str(cure)}, "Poison"))
     assert result.exit_code == 3
     assert "2 blocks failed" in result.stderr
-    assert "step index, pass map, block 1 0 2: exception" in result.stderr
+    assert "step index, phase map, block 1 0 2: exception" in result.stderr
     assert "ArithmeticError: block (1, 0, 2) is poison" in result.stderr
     assert "raise ArithmeticError" in result.stderr
     assert "not started: double" in result.stderr
@@ -122,7 +122,7 @@ def test_all_mistakes_are_told_and_nothing_is_started(volflow, toy, tmp_path):
     result = volflow("run", pipeline, "--set", "volumes.em.pth=x")
     assert result.exit_code == 2
     lines = result.stderr.splitlines()
-    assert re.fullmatch(r"volflow: \d mistakes; nothing was started", lines[0])
+    assert re.fullmatch(r"volflow: \d problems; nothing was started", lines[0])
     found = {"blok": f"{pipeline}:", "second": f"{pipeline}:", "pth": "--set volumes.em.pth"}
     for word, place in found.items():
         (line,) = (line for line in lines if f"'{word}'" in line)

@@ -8,17 +8,18 @@ import traceback
 import click
 
 from volflow.cli import BLOCKS_FAILED
+from volflow.cli.terminal import completers, options
 from volflow.errors import PlanError, RunHeld
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("source", metavar="PIPELINE_OR_RUN")
-@click.argument("step")
+@click.argument("source", metavar="PIPELINE_OR_RUN", shell_complete=completers.pipelines)
+@click.argument("step", shell_complete=completers.step_names)
 @click.argument("index", metavar="Z Y X", nargs=3, type=click.IntRange(0))
-@click.option("--phase", "phase", default="", help="Which phase of the step; default: its first.")
+@click.option("--phase", default="", help="Phase of the step. [default: its first]")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for run.")
-@click.option("--bounds", metavar="Z0:Z1,Y0:Y1,X0:X1", help="As for run.")
-@click.option("--pdb", "debugger", is_flag=True, help="Open a debugger where it raises.")
+@click.option("--bounds", metavar=options.BOUNDS, help="As for run.")
+@click.option("--pdb", "debugger", is_flag=True, help="Open a debugger where the block raises.")
 def block(
     source: str,
     step: str,
@@ -28,9 +29,10 @@ def block(
     bounds: str | None,
     debugger: bool,
 ) -> None:
-    """Run one block alone, in this process.
+    """Run one block of STEP alone, in this process.
 
-    It is run whether it is done or not, and what it raises is shown in full.
+    Z Y X is the index of the block in the grid of the phase. The block runs even if it is done
+    already, and an error is shown with its traceback.
     """
     from volflow.cli.terminal.formatting import duration, output
     from volflow.cli.terminal.run_folder import holds_run, stored_pipeline
@@ -56,5 +58,6 @@ def block(
 
             pdb.post_mortem(sys.exc_info()[2])
         sys.exit(BLOCKS_FAILED)
-    what = "empty under the mask" if outcome.empty else "done"
-    output().print(f"{what} in {duration(outcome.seconds)}; {outcome.voxels} voxels")
+    if not options.quiet():
+        text = "empty under the mask" if outcome.empty else "done"
+        output().print(f"{text} in {duration(outcome.seconds)}; {outcome.voxels} voxels")

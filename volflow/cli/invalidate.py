@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import click
 
+from volflow.cli.terminal import completers, options
 from volflow.cli.terminal.formatting import output
 
 
 @click.command()
-@click.argument("address", metavar="RUN")
-@click.argument("step")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.argument("address", metavar="RUN", type=click.Path())
+@click.argument("step", shell_complete=completers.step_names)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def invalidate(address: str, step: str, yes: bool) -> None:
-    """Have STEP of RUN done again, and all that depends on it.
+    """Mark STEP of RUN and its dependents as not done.
 
-    What was written stays until the next run writes it anew; only the markers go.
+    Dependents are all steps that read its outputs, directly or not. Only the markers of finished
+    blocks are removed; volumes stay until the next run overwrites them.
     """
     from volflow.engine import invalidate as engine
 
     names = engine.with_dependents(address, step)
     if not yes:
-        what = f"the markers of {', '.join(names)} in {address}"
-        click.confirm(f"Remove {what}?", abort=True, err=True)
+        question = f"Remove the markers of {', '.join(names)} in {address}?"
+        click.confirm(question, abort=True, err=True)
     names = engine.invalidate(address, step)
-    output().print(f"to be done again: {', '.join(names)}", markup=False)
-    output().print(f"do it with: volflow retry {address}", markup=False)
+    output().print(f"marked as not done: {', '.join(names)}", markup=False)
+    if not options.quiet():
+        output().print(f"run them with: volflow retry {address}", markup=False)

@@ -1,38 +1,143 @@
-"""`plan`: a pipeline checked, and what its run would do."""
+"""`plan`: check a pipeline, and show what its run would do."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from volflow.cli.terminal import options
+from volflow.cli.terminal import completers, options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from volflow.engine.estimate.scaling import StepEstimate
     from volflow.engine.job import Plan
 
 
 @click.command()
-@click.argument("pipeline")
-@click.option("--offline", is_flag=True, help="Open nothing: volumes are taken as declared.")
-@click.option("--trial", type=click.IntRange(1), help="Do so many real blocks of each step first.")
-@click.option("--workers", type=click.IntRange(1), help="For --trial: hours with so many workers.")
+@click.argument("pipeline", shell_complete=completers.pipelines)
+@click.option("--offline", is_flag=True, help="Open no volume: each is taken as declared.")
+@click.option(
+    "--trial",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Run N blocks of each step in a scratch folder and estimate the whole run.",
+)
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1),
+    help="For --trial: estimate the hours with N workers. [default: one per core]",
+)
+@options.json_output
 @options.selection
 def plan(
-    pipeline: str, offline: bool, trial: int | None, workers: int | None, **chosen: Any
+    pipeline: str,
+    offline: bool,
+    trial: int | None,
+    workers: int | None,
+    as_json: bool,
+    **selection: Any,
 ) -> None:
-    """Check PIPELINE and tell what it would do.
+    """Check PIPELINE and show what it would do.
 
-    Nothing is started or written, but for --trial: it does a few blocks from the middle of the
-    volume in a scratch folder, and predicts by them the work, storage and memory of the whole.
+    Nothing is started or written. Only --trial runs a few blocks, from the middle of the volume in
+    a scratch folder, and estimates work, storage and memory of the whole run from them.
     """
-    from volflow.cli.terminal.formatting import count, output, print_table, size
+    from volflow.cli.terminal.formatting import errors
     from volflow.engine.api import make_plan
+    from volflow.engine.estimate.trial import run_trial
+    from volflow.engine.executors.base import MachineResources
+
+    if trial is not None and offline:
+        raise click.UsageError("--trial reads the volumes, so it excludes --offline")
+    planned = make_plan(pipeline, offline=offline, **selection)
+    if not as_json:
+        _print_plan(planned)
+    estimates: list[StepEstimate] | None = None
+    several = workers or MachineResources.here().cores
+    if trial is not None:
+        console = errors()
+
+        def note(text: str) -> None:
+            if not options.quiet():
+                console.print(text, markup=False, style="dim")
+
+        estimates = run_trial(planned, trial, note)
+    if as_json:
+        click.echo(json.dumps(plan_document(planned, estimates, several), indent=1))
+    elif estimates is not None:
+        _print_estimates(estimates, several)
+
+
+def plan_document(
+    planned: Plan, estimates: list[StepEstimate] | None, workers: int
+) -> dict[str, Any]:
+    """A plan as JSON.
+
+    Returns
+    -------
+    dict
+        `ok` (true), `run`, `bounds`, `resolution` (nm, z y x), `blocks`, `bytes_out` (upper
+        limit), `memory_by_pool` (bytes per worker), and `steps`: `name`, `use`, `pool`, `block`
+        (voxels, z y x; null without phases), `phases`, `blocks`, `bytes_out`, `memory` (bytes per
+        worker), `writes` (addresses). With a trial `estimate`: `workers`, `hours`, and `steps`:
+        `name`, `pool`, `blocks_run`, `work` and `cpu` (seconds of all workers), `stored`,
+        `memory` (expected) and `memory_limit` (bytes), `unknown` (phases that did not run).
+    """
+    from volflow.engine.estimate.scaling import largest
+    from volflow.engine.estimate.trial import hours
+
+    names = {step.name: step.use for step in planned.pipeline.steps if step.name}
+    document: dict[str, Any] = {
+        "ok": True,
+        "run": planned.pipeline.run,
+        "bounds": str(planned.bounds),
+        "resolution": list(planned.resolution),
+        "blocks": sum(step.blocks for step in planned.chosen),
+        "bytes_out": sum(step.bytes_out for step in planned.chosen),
+        "memory_by_pool": {pool: memory for pool, _, memory in largest(planned)},
+        "steps": [
+            {
+                "name": step.name,
+                "use": names.get(step.name, step.name),
+                "pool": step.pool,
+                "block": list(step.jobs[0].phase.grid.shape) if step.jobs else None,
+                "phases": len(step.jobs),
+                "blocks": step.blocks,
+                "bytes_out": step.bytes_out,
+                "memory": max(step.memory.values(), default=0),
+                "writes": [target.spec.path for target in step.targets if target.scale == 0],
+            }
+            for step in planned.chosen
+        ],
+    }
+    if estimates is not None:
+        document["estimate"] = {
+            "workers": workers,
+            "hours": hours(estimates, workers),
+            "steps": [
+                {
+                    "name": step.name,
+                    "pool": step.pool,
+                    "blocks_run": step.tried,
+                    "work": step.work,
+                    "cpu": step.cpu,
+                    "stored": step.stored,
+                    "memory": step.memory,
+                    "memory_limit": max(step.most, step.memory),
+                    "unknown": list(step.unknown),
+                }
+                for step in estimates
+            ],
+        }
+    return document
+
+
+def _print_plan(planned: Plan) -> None:
+    from volflow.cli.terminal.formatting import count, output, print_table, size
     from volflow.engine.estimate.scaling import largest
 
-    planned = make_plan(pipeline, offline=offline, **chosen)
     console = output()
     nm = "x".join(f"{side:g}" for side in planned.resolution)
     shape = "x".join(count(side) for side in planned.bounds.shape)
@@ -44,51 +149,45 @@ def plan(
         block = "x".join(map(str, sides)) or "-"
         numbers = [count(len(step.jobs)), count(step.blocks), size(step.bytes_out)]
         rows.append([step.name, block, *numbers, size(max(step.memory.values(), default=0))])
-    heads = ["step", "block ", "passes", "blocks", "bytes out", "memory per worker"]
+    heads = ["step", "block ", "phases", "blocks", "bytes out", "memory per worker"]
     print_table(console, heads, rows)
-    total, most = sum(s.blocks for s in planned.chosen), sum(s.bytes_out for s in planned.chosen)
-    console.print(f"\n{count(total)} blocks, at most {size(most)} to be written", markup=False)
+    blocks = sum(step.blocks for step in planned.chosen)
+    written = sum(step.bytes_out for step in planned.chosen)
+    console.print(f"\n{count(blocks)} blocks; writes at most {size(written)}", markup=False)
     for pool, step_name, memory in largest(planned):
-        text = f"pool {pool}: a worker is to have {size(memory)}, for {step_name}"
+        text = f"pool {pool}: a worker needs {size(memory)}, for {step_name}"
         console.print(text, markup=False)
     for step in planned.chosen:
         for target in step.targets:
             if target.scale == 0:
                 console.print(f"writes  {target.spec.path}", markup=False)
-    if trial is not None and offline:
-        raise click.UsageError("--trial reads the volumes, so it does not go with --offline")
-    if trial is not None:
-        _print_trial(console, planned, trial, workers)
 
 
-def _print_trial(console: Console, planned: Plan, blocks: int, workers: int | None) -> None:
-    """What the run will take, by a few of its blocks."""
-    from volflow.cli.terminal.formatting import count, duration, errors, print_table, size
-    from volflow.engine.estimate.trial import hours, run_trial
-    from volflow.engine.executors.base import MachineResources
+def _print_estimates(estimates: list[StepEstimate], workers: int) -> None:
+    """Print what the run will take, as estimated from a few of its blocks."""
+    from volflow.cli.terminal.formatting import count, duration, output, print_table, size
+    from volflow.engine.estimate.trial import hours
 
-    say = errors()
-    found = run_trial(planned, blocks, lambda text: say.print(text, markup=False, style="dim"))
+    console = output()
     console.print()
-    heads = ["step", "pool ", "tried", "work", "processor", "stored", "memory", "at most"]
+    heads = ["step", "pool ", "blocks run", "work", "processor", "stored", "memory", "at most"]
     rows = [
         [
             *(step.name, step.pool, count(step.tried), duration(step.work), duration(step.cpu)),
             *(size(step.stored), size(step.memory), size(max(step.most, step.memory))),
         ]
-        for step in found
+        for step in estimates
     ]
     print_table(console, heads, rows)
     console.print()
-    for pool in sorted({step.pool for step in found}):
-        mine = [step for step in found if step.pool == pool]
-        work, stored = hours(mine, 1), sum(step.stored for step in mine)
-        unit = "GPU-hours" if pool == "gpu" else "hours of a worker"
+    for pool in sorted({step.pool for step in estimates}):
+        steps = [step for step in estimates if step.pool == pool]
+        work, stored = hours(steps, 1), sum(step.stored for step in steps)
+        unit = "GPU-hours" if pool == "gpu" else "worker-hours"
         console.print(f"pool {pool}: {work:,.2f} {unit}, {size(stored)} stored", markup=False)
-    several = workers or MachineResources.here().cores
-    text = f"{hours(found, several):,.2f} hours with {several} workers, as busy as this machine is"
+    text = f"{hours(estimates, workers):,.2f} hours with {workers} workers at the present load"
     console.print(text, markup=False)
-    for step in found:
+    for step in estimates:
         if step.unknown:
             phases = ", ".join(step.unknown)
-            console.print(f"not in so few blocks: {step.name}: {phases}", markup=False)
+            console.print(f"not estimated from so few blocks: {step.name}: {phases}", markup=False)

@@ -6,29 +6,37 @@ from typing import TYPE_CHECKING
 
 import click
 
-from volflow.cli.terminal import options
+from volflow.cli.terminal import completers, options
 
 if TYPE_CHECKING:
     from volflow.engine.executors.profile import OnStall
 
 
 @click.command()
-@click.argument("address", metavar="RUN")
-@click.option("--step", "only", help="This step alone.")
+@click.argument("address", metavar="RUN", type=click.Path())
+@click.option(
+    "--step",
+    "only",
+    metavar="STEP",
+    shell_complete=completers.step_names,
+    help="Name of the only step to run.",
+)
+@options.json_output
 @options.watchdog
 @options.workers
 def retry(
     address: str,
     only: str | None,
+    as_json: bool,
     cluster: str,
     workers: int | None,
     timeout: float | None,
     stall: float | None,
     on_stall: OnStall | None,
 ) -> None:
-    """Run what is not done in RUN, failed blocks included.
+    """Run the unfinished blocks of RUN, failed ones included.
 
-    The pipeline is the one that RUN keeps, as it was when it was started last.
+    The pipeline is the one stored in RUN, as it was when the run was last started.
     """
     from volflow.cli.terminal.execution import run_with_progress
     from volflow.cli.terminal.run_folder import stored_pipeline
@@ -36,4 +44,5 @@ def retry(
     from volflow.engine.executors.profile import find_profile
 
     profile = find_profile(cluster, workers, timeout, stall, on_stall)
-    run_with_progress(make_plan(stored_pipeline(address), profile=profile, only=only), profile)
+    planned = make_plan(stored_pipeline(address), profile=profile, only=only)
+    run_with_progress(planned, profile, as_json)

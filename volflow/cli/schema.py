@@ -11,7 +11,7 @@ import click
 def schema() -> None:
     """Print the JSON schema of pipeline files.
 
-    Editors use it to check and complete while one types.
+    Editors use the schema to check and complete a file as it is typed.
     """
     from volflow.config.schema import schema
 

@@ -1,4 +1,4 @@
-"""`status`: the progress of a run, and why blocks failed."""
+"""`status`: the progress of a run, and its failed blocks."""
 
 from __future__ import annotations
 
@@ -23,50 +23,52 @@ if TYPE_CHECKING:
 
     from volflow.engine.monitor.status import RunStatus, StepStatus
 
-EVERY = 2.0  # seconds between two looks
-QUIET = 60.0  # seconds without anything finished that are worth a word
+EVERY = 2.0  # seconds between two readings with --watch
+QUIET = 60.0  # seconds without a finished block after which a line says so
 
 
 @click.command()
-@click.argument("address", metavar="RUN")
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until the run ends.")
-@click.option("--json", "as_json", is_flag=True, help="For programs; with --watch a line each.")
+@click.argument("address", metavar="RUN", type=click.Path())
+@click.option("--watch", is_flag=True, help="Read again every two seconds until the run ends.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON; with --watch one document per line."
+)
 def status(address: str, watch: bool, as_json: bool) -> None:
-    """Tell where RUN stands, and why blocks failed.
+    """Print the progress of RUN and its failed blocks.
 
-    Reads what lies in RUN, so it may be asked while the run goes on, from anywhere. The numbers
-    of a step add up to its blocks: done, failed, running (handed out to workers), blocked (behind
-    blocks that failed) and left.
+    Reads only what is stored in RUN, so it works from any machine and while the run proceeds. The
+    blocks of a step are done, failed, running (assigned to workers), blocked (waiting for blocks
+    that failed) or left.
     """
-    from volflow.engine.monitor import status as standing
+    from volflow.engine.monitor import status as monitor
 
     console = output()
     while True:
-        found = standing.status(address)
+        state = monitor.status(address)
         if as_json:
-            click.echo(json.dumps(standing.as_json(found), indent=None if watch else 1))
+            click.echo(json.dumps(monitor.as_json(state), indent=None if watch else 1))
         else:
             if watch and console.is_terminal:
                 console.clear()
-            _print(console, found)
-        if not watch or found.holder is None:
+            _print(console, state)
+        if not watch or state.holder is None:
             return
         time.sleep(EVERY)
         if not as_json and not console.is_terminal:
             console.print()
 
 
-def _print(console: Console, found: RunStatus) -> None:
+def _print(console: Console, state: RunStatus) -> None:
     heads = ["step", "blocks", "done", "failed", "running", "blocked", "left", "work", "causes "]
-    print_table(console, heads, [_row(step) for step in found.steps])
-    if found.failures:
+    print_table(console, heads, [_row(step) for step in state.steps])
+    if state.failures:
         console.print()
-        print_failures(console, found.run, found.failures)
-    if found.holder is not None:
+        print_failures(console, state.run, state.failures)
+    if state.holder is not None:
         console.print()
-        _print_driver(console, found)
-    elif not found.finished:
-        console.print(f"\nresume with: volflow retry {found.run}", markup=False)
+        _print_driver(console, state)
+    elif not state.finished:
+        console.print(f"\nresume with: volflow retry {state.run}", markup=False)
 
 
 def _row(step: StepStatus) -> list[str]:
@@ -75,18 +77,18 @@ def _row(step: StepStatus) -> list[str]:
     return [step.name, *map(count, numbers), duration(step.seconds), causes]
 
 
-def _print_driver(console: Console, found: RunStatus) -> None:
-    """Who drives the run, and how fast it goes."""
-    holder = found.holder or {}
-    who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-    console.print(f"held by {who}, since {holder.get('started', '?')}", markup=False)
-    if not found.step:
+def _print_driver(console: Console, state: RunStatus) -> None:
+    """Print the process that drives the run, its workers and its speed."""
+    holder = state.holder or {}
+    process = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+    console.print(f"held by {process}, since {holder.get('started', '?')}", markup=False)
+    if not state.step:
         return
-    parts = [f"{found.step}: {plural(found.workers, 'worker')}" if found.workers else found.step]
-    if found.blocks_per_second:
-        parts.append(f"{found.blocks_per_second:.3g} blocks/s")
-    if found.seconds_left is not None:
-        parts.append(f"{duration(found.seconds_left)} left")
+    parts = [f"{state.step}: {plural(state.workers, 'worker')}" if state.workers else state.step]
+    if state.blocks_per_second:
+        parts.append(f"{state.blocks_per_second:.3g} blocks/s")
+    if state.seconds_left is not None:
+        parts.append(f"{duration(state.seconds_left)} left")
     console.print(", ".join(parts), markup=False)
-    if found.quiet > QUIET:
-        errors().print(f"nothing was finished for {duration(found.quiet)}", markup=False)
+    if state.quiet > QUIET:
+        errors().print(f"no block finished for {duration(state.quiet)}", markup=False)

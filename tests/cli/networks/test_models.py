@@ -79,7 +79,7 @@ def test_it_reads_without_torch():
 def test_a_checkpoint_without_a_card_says_so(volflow, weights):
     assert volflow("models").stdout.count("no card") == 2
     told = volflow("models", weights / "small.safetensors").stdout
-    assert "small has no card: nothing tells its data, its licence or its score" in told
+    assert "small has no card: its data, licence and score are unknown" in told
     (found,) = json.loads(volflow("models", "--json").stdout)
     assert (found["card"], found["non_commercial"], found["licence"]) == (None, None, "")
 

@@ -28,7 +28,7 @@ def config(tmp_path):
 def test_pretraining_ends_in_an_encoder(volflow, config, tmp_path):
     done = volflow("pretrain", config)
     assert done.exit_code == 0
-    assert done.output.count("held out") == 2
+    assert done.output.count("held-out error") == 2
     assert "best so far" in done.output
     made = tmp_path / "pretraining" / "encoder.safetensors"
     assert f"encoder: {made}" in done.output.replace("\n", "")
@@ -38,14 +38,14 @@ def test_pretraining_ends_in_an_encoder(volflow, config, tmp_path):
 def test_check_trains_nothing(volflow, config, tmp_path):
     done = volflow("pretrain", config, "--check", "--set", "steps=9")
     assert done.exit_code == 0
-    assert "9 steps, nothing wrong" in done.output
+    assert "9 steps, no problems" in done.output
     assert not (tmp_path / "pretraining").exists()
 
 
 def test_all_mistakes_are_told_before_anything_starts(volflow, config, tmp_path):
     done = volflow("pretrain", config, "--set", "steps=0", "--set", "batches=2")
     assert done.exit_code == 2
-    assert "2 mistakes; nothing was started" in done.output
+    assert "2 problems; nothing was started" in done.output
     assert "did you mean 'batch'?" in done.output
     done = volflow("pretrain", config, "--set", "crop=[20,128,128]")
     assert done.exit_code == 2

@@ -43,7 +43,7 @@ def test_the_best_checkpoint_is_exported_with_half_the_bytes(volflow, config, tm
     copy = tmp_path / "small.safetensors"
     done = volflow("train", config, "--set", "steps=2", "--export", copy)
     assert done.exit_code == 0
-    assert f"copied to {copy}" in done.output.replace("\n", "")
+    assert f"exported to {copy}" in done.output.replace("\n", "")
     best = tmp_path / "training" / "best.safetensors"
     whole, half = load_file(best), load_file(copy)
     assert whole.keys() == half.keys()
@@ -60,7 +60,7 @@ def test_the_best_checkpoint_is_exported_with_half_the_bytes(volflow, config, tm
 def test_check_trains_nothing(volflow, config, tmp_path):
     done = volflow("train", config, "--check", "--set", "steps=9")
     assert done.exit_code == 0
-    assert "9 steps, nothing wrong" in done.output
+    assert "9 steps, no problems" in done.output
     assert not (tmp_path / "training").exists()
 
 
@@ -76,7 +76,7 @@ def test_a_start_that_does_not_fit_is_told_by_check(volflow, config, tmp_path):
 def test_all_mistakes_are_told_before_anything_starts(volflow, config, tmp_path):
     done = volflow("train", config, "--set", "steps=0", "--set", "batches=2")
     assert done.exit_code == 2
-    assert "2 mistakes; nothing was started" in done.output
+    assert "2 problems; nothing was started" in done.output
     assert "--set steps=0: steps: expected greater than or equal to 1" in done.output
     assert "did you mean 'batch'?" in done.output
     done = volflow("train", config, "--set", "crop=[64,64,64]")

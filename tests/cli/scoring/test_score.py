@@ -290,7 +290,7 @@ def test_all_mistakes_are_told_at_once(
     )  # fmt: skip
     assert found.exit_code == 2
     told = found.stderr
-    assert "7 mistakes; nothing was started" in told
+    assert "7 problems; nothing was started" in told
     assert "--mito needs --skeletons" in told
     assert "there is no metric 'vii'; did you mean 'vi'?" in told
     assert "'erl' needs --skeletons" in told

@@ -204,7 +204,7 @@ def test_all_mistakes_of_tables_are_told_at_once(
     given = ["--partners", tmp_path / "bad.csv", "--true-partners", tmp_path / "none.csv"]
     found = volflow("score", *options(places), *given, "--require", "vii<=1")
     assert found.exit_code == 2
-    assert "3 mistakes; nothing was started" in found.stderr
+    assert "3 problems; nothing was started" in found.stderr
     assert "bad.csv:2: post_x is 'six'; expected a number" in found.stderr
     assert "--true-partners: " in found.stderr
     assert "none.csv: there is no such file" in found.stderr

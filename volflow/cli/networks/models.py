@@ -1,4 +1,4 @@
-"""`models`: the networks that are here, what each makes, who may use it, and how good it is."""
+"""`models`: the bundled networks with their licences and scores, or one network in full."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volflow.cli.terminal import completers, options
+
 if TYPE_CHECKING:
     from volflow.checkpoints.header import Header
     from volflow.checkpoints.model_card import Card
 
-SHORT = 60  # characters of a licence or a score in the table; NAME tells it in full
+SHORT = 60  # characters of a licence or a score in the table; NAME prints them in full
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,15 @@ class Model:
     card: Card | None
 
     def document(self) -> dict[str, Any]:
-        """All that is known of it, as JSON."""
+        """The network as JSON.
+
+        Returns
+        -------
+        dict
+            `name`, `path`, `bytes`, `heads` (channels by name), `non_commercial` (null without a
+            card), `licence` and `score` (empty where the card has none), `header` (all its
+            fields) and `card` (its text, null without one).
+        """
         card = self.card
         return {
             "name": self.name,
@@ -43,47 +53,47 @@ class Model:
 
 
 @click.command()
-@click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, cards and headers included.")
+@click.argument("name", required=False, shell_complete=completers.networks)
+@options.json_output
 def models(name: str | None, as_json: bool) -> None:
-    """List the shipped networks, or tell all about NAME.
+    """List the bundled networks, or print the card of NAME.
 
-    NAME is a shipped network's name or the path of a checkpoint: its card is printed, and what it
-    says of itself. Non-commercial licences are marked; a checkpoint without a card is told.
+    NAME is a bundled network or the path of a checkpoint; its card and header are printed.
+    Non-commercial licences and missing cards are marked.
     """
     if name is not None:
-        one = _found(name)
+        model = _find(name)
         if as_json:
-            click.echo(json.dumps(one.document(), indent=1))
+            click.echo(json.dumps(model.document(), indent=1))
         else:
-            _tell(one)
+            _print_model(model)
         return
-    here, wrong = _shipped()
+    readable, problems = _bundled()
     if as_json:
-        click.echo(json.dumps([one.document() for one in here], indent=1))
+        click.echo(json.dumps([model.document() for model in readable], indent=1))
     else:
-        _list(here)
-    if wrong:
-        from volflow.errors import StorageError
+        _print_list(readable)
+    if problems:
+        from volflow.cli import BAD_STORE, exit_with_error
 
-        raise StorageError("\n".join(wrong))
+        exit_with_error("\n".join(problems), BAD_STORE)
 
 
-def _shipped() -> tuple[list[Model], list[str]]:
-    """The shipped networks that can be read, and what is wrong with the others."""
+def _bundled() -> tuple[list[Model], list[str]]:
+    """The bundled networks that can be read, and the problems of the others."""
     from volflow.checkpoints.find import bundled_networks
 
-    here, wrong = [], []
+    readable, problems = [], []
     for name, path in bundled_networks().items():
         try:
-            here.append(_read(name, path))
-        except Exception as error:  # one that is damaged hides no other
-            wrong.append(str(error))
-    return here, wrong
+            readable.append(_read(name, path))
+        except Exception as error:  # a damaged one hides no other
+            problems.append(str(error))
+    return readable, problems
 
 
-def _found(name: str) -> Model:
-    """The network of a name or a path, its weights compared with their hash."""
+def _find(name: str) -> Model:
+    """The network of a name or a path, its weights checked against their hash."""
     from volflow.checkpoints.find import find_network
     from volflow.errors import PlanError
 
@@ -91,7 +101,7 @@ def _found(name: str) -> Model:
         path = find_network(name, None, None).path
     except ValueError as error:
         raise PlanError(str(error)) from error
-    assert path is not None  # what is not ours has to be declared, and was not
+    assert path is not None  # only a declared network of the user's own has no checkpoint
     return _read(Path(path).stem, Path(path))
 
 
@@ -103,36 +113,36 @@ def _read(name: str, path: Path) -> Model:
     return Model(name, path, header, read_card(path, header))
 
 
-def _list(here: Sequence[Model]) -> None:
+def _print_list(models: Sequence[Model]) -> None:
     from volflow.cli.terminal.formatting import output, print_table, size
 
     heads = ("network", "heads ", "voxel (nm) ", "size", "licence of the data ", "score ")
     rows = [
         (
-            one.name,
-            ", ".join(one.header.named),
-            _voxel(one.header),
-            size(one.path.stat().st_size),
-            _licence(one.card),
-            _short(one.card.score) or "not told" if one.card else "no card",
+            model.name,
+            ", ".join(model.header.named),
+            _voxel(model.header),
+            size(model.path.stat().st_size),
+            _licence(model.card),
+            _shortened(model.card.score) or "unknown" if model.card else "no card",
         )
-        for one in here
+        for model in models
     ]
     print_table(output(), heads, rows)
 
 
-def _tell(one: Model) -> None:
+def _print_model(model: Model) -> None:
     from volflow.cli.terminal.formatting import output, size
 
     console = output()
-    if one.card is None:
-        click.echo(f"{one.name} has no card: nothing tells its data, its licence or its score")
+    if model.card is None:
+        click.echo(f"{model.name} has no card: its data, licence and score are unknown")
     else:
-        if one.card.non_commercial:
+        if model.card.non_commercial:
             console.print("[bold yellow]not for commercial use[/]: see the licences below\n")
-        click.echo(one.card.text.rstrip())
-    click.echo(f"\n{one.path}, {size(one.path.stat().st_size)}\n")
-    for key, value in one.header.model_dump(mode="json").items():
+        click.echo(model.card.text.rstrip())
+    click.echo(f"\n{model.path}, {size(model.path.stat().st_size)}\n")
+    for key, value in model.header.model_dump(mode="json").items():
         click.echo(f"{key}: {json.dumps(value)}")
 
 
@@ -144,11 +154,11 @@ def _licence(card: Card | None) -> str:
     """A licence in a cell of the table, marked if it forbids commercial use."""
     if card is None:
         return "no card"
-    told = _short(card.licence) or "not told"
-    return f"NON-COMMERCIAL: {told}" if card.non_commercial else told
+    text = _shortened(card.licence) or "unknown"
+    return f"NON-COMMERCIAL: {text}" if card.non_commercial else text
 
 
-def _short(text: str) -> str:
-    """The beginning of a text, up to what stands in brackets or after a colon."""
+def _shortened(text: str) -> str:
+    """The beginning of a text, up to a semicolon or a bracket, at most `SHORT` characters."""
     first = text.split(";")[0].split(" (")[0].strip()
     return first if len(first) <= SHORT else first[: SHORT - 1].rstrip() + "…"

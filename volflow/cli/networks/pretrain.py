@@ -1,60 +1,52 @@
-"""`pretrain`: an encoder from volumes without labels."""
+"""`pretrain`: pretrain an encoder on volumes without labels."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
+from volflow.cli.networks.training_progress import TrainingProgress
+from volflow.cli.terminal import completers, options
 from volflow.errors import PlanError
 
 
 @click.command()
-@click.argument("config", metavar="CONFIG")
+@click.argument("config", metavar="CONFIG", shell_complete=completers.pretrainings)
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Put in place of what the file says: steps=500, crop=[16,96,96], out=DIR.",
+    help="Replaces a value of the file: steps=500, crop=[16,96,96], out=DIR, "
+    "sources.0.image.path=em.zarr. May be repeated.",
 )
 @click.option("--check", is_flag=True, help="Check the file and the volumes; train nothing.")
 def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
-    """Pretrain a network as CONFIG says, without labels.
+    """Pretrain an encoder as configured in CONFIG, without labels.
 
-    CONFIG is a YAML file, or the name of one that travels with volflow (generalist). What was
-    interrupted goes on when it is started again. The best encoder by validation,
-    encoder.safetensors, lies in its folder `out`: a training begins with it where its file says
-    `start_encoder`.
+    CONFIG is a YAML file or the name of a bundled one (generalist). A pretraining that was
+    interrupted resumes when it is started again. Its folder `out` gets the best encoder by
+    validation, encoder.safetensors; a training starts from it with the key `start_encoder`.
     """
     from volflow.config.bundled import find_bundled
 
     try:
-        import torch  # noqa: F401  # the message below is better than what a module would say
+        import torch  # noqa: F401  # for a message of its own; a module's is less clear
     except ImportError as error:
         raise PlanError(f"pretraining needs torch, which cannot be imported: {error}") from error
     from volflow.train.config.pretraining import load_pretraining
     from volflow.train.data.images import image_refusals
 
     path = find_bundled(config, "pipelines/pretrain", "pretraining file")
-    wanted = load_pretraining(path, overrides)
-    wrong = image_refusals(wanted)
-    if wrong:
-        raise PlanError(*(f"{path}: {text}" for text in wrong))
+    pretraining = load_pretraining(path, overrides)
+    problems = image_refusals(pretraining)
+    if problems:
+        raise PlanError(*(f"{path}: {text}" for text in problems))
     if check:
-        click.echo(f"{path}: {wanted.steps} steps, nothing wrong")
+        click.echo(f"{path}: {pretraining.steps} steps, no problems")
         return
     from volflow.train.pretrain import pretrain as run
 
-    click.echo(f"pretraining in {wanted.out}; interrupt it at will, it goes on when started again")
-
-    def tell(row: dict[str, Any]) -> None:
-        place = f"step {row['step']:>6}/{wanted.steps}  loss {row['loss']:.4f}"
-        if "error" in row:
-            mark = "  best so far" if row["error"] == row["best"] else ""
-            click.echo(f"{place}  held out {row['error']:.4f}{mark}")
-        elif row["step"] % 100 == 0:
-            left = (wanted.steps - row["step"]) * row["seconds"] / 60
-            click.echo(f"{place}  {row['seconds']:.2f} s a step, {left:.0f} min left")
-
-    click.echo(f"encoder: {run(wanted, tell)}")
+    if not options.quiet():
+        folder = pretraining.out
+        click.echo(f"pretraining in {folder}; after an interruption, start it again to resume")
+    click.echo(f"encoder: {run(pretraining, TrainingProgress(pretraining.steps))}")

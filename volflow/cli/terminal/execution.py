@@ -2,61 +2,100 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from typing import TYPE_CHECKING
 
+import click
+
 from volflow.cli import BLOCKS_FAILED, INTERRUPTED, STALLED, UNMET
+from volflow.cli.terminal import options
 
 if TYPE_CHECKING:
     from volflow.engine.executors.profile import Profile
     from volflow.engine.job import Plan, RunResult
 
 
-def run_with_progress(plan: Plan, profile: Profile) -> RunResult:
-    """Execute a plan before the user's eyes; leaves with what `report_outcome` says."""
+def run_with_progress(plan: Plan, profile: Profile, as_json: bool = False) -> RunResult:
+    """Execute a plan, show its progress, and exit with the code of an outcome that is not 0.
+
+    With `as_json` the summary of the run is the only text on stdout (the keys of
+    `volflow.engine.monitor.run_summary.summary`), and the progress is on stderr.
+    """
     from volflow.cli.terminal.formatting import errors, output
     from volflow.cli.terminal.progress import progress_display
     from volflow.engine.api import carry_out
     from volflow.engine.executors.preflight import logs
+    from volflow.engine.monitor.run_summary import summary
 
-    console = output()
-    console.print(f"run {plan.pipeline.run}", markup=False)
-    with progress_display(plan, console) as observer:
-        result = carry_out(plan, profile, observer)
+    console = errors() if as_json else output()
+    start = time.monotonic()
+    if options.quiet():
+        result = carry_out(plan, profile)
+    else:
+        console.print(f"run {plan.pipeline.run}", markup=False)
+        with progress_display(plan, console) as observer:
+            result = carry_out(plan, profile, observer)
     if not result.ok and (folder := logs(plan, profile)):
-        errors().print(f"the workers' logs are in {folder}", markup=False)
-    report_outcome(result)
+        errors().print(f"logs of the workers: {folder}", markup=False)
+    if as_json:
+        document = summary(plan, profile, result, time.monotonic() - start)
+        click.echo(json.dumps(document, indent=1))
+    report_outcome(result, silent=as_json)
     return result
 
 
-def report_outcome(result: RunResult) -> None:
-    """Print what became of a run; leaves with 3, 6 or 130 if it did not finish, 5 if unmet."""
-    from volflow.cli.score import print_unmet
-    from volflow.cli.terminal.formatting import errors, output, plural, print_failures
+def report_outcome(result: RunResult, silent: bool = False) -> None:
+    """Print the outcome of a run; exit with 3, 6 or 130 if it did not finish, with 5 if unmet.
+
+    Parameters
+    ----------
+    result : RunResult
+    silent : bool
+        Print nothing where every block is done.
+    """
+    if not result.ok:
+        _print_unfinished(result)
+        if result.stalled:
+            sys.exit(STALLED)
+        sys.exit(INTERRUPTED if result.interrupted else BLOCKS_FAILED)
+    if not (silent or options.quiet()):
+        _print_done(result)
+    if result.unmet:
+        print_unmet(result.unmet)
+        sys.exit(UNMET)
+
+
+def print_unmet(unmet: list[str]) -> None:
+    """Print the requirements that the results do not meet, one per line."""
+    for text in unmet:
+        click.echo(click.style("not met: ", fg="red", bold=True) + text, err=True)
+
+
+def _print_done(result: RunResult) -> None:
+    from volflow.cli.terminal.formatting import output, plural
 
     console = output()
-    if result.ok:
-        already = sum(step.already for step in result.steps)
-        blocks = sum(step.total for step in result.steps)
-        before = f", {already:,} of them done before" if already else ""
-        console.print(f"[green]done[/]: {plural(blocks, 'block')}{before}")
-        console.print(f"{result.run}/report.html; or: volflow view {result.run}", markup=False)
-        if result.unmet:
-            print_unmet(result.unmet)
-            sys.exit(UNMET)
-        return
-    stderr = errors()
+    already = sum(step.already for step in result.steps)
+    blocks = sum(step.total for step in result.steps)
+    before = f", {already:,} of them done before" if already else ""
+    console.print(f"[green]done[/]: {plural(blocks, 'block')}{before}")
+    console.print(f"{result.run}/report.html; or: volflow view {result.run}", markup=False)
+
+
+def _print_unfinished(result: RunResult) -> None:
+    from volflow.cli.terminal.formatting import errors, print_failures
+
+    console = errors()
     if result.failures:
-        stderr.print()
-        print_failures(stderr, result.run, result.failures)
+        console.print()
+        print_failures(console, result.run, result.failures)
         waiting = [step.name for step in result.steps if not step.started]
         if waiting:
-            stderr.print(f"\nnot started: {', '.join(waiting)}", markup=False)
+            console.print(f"\nnot started: {', '.join(waiting)}", markup=False)
     if result.stalled:
-        stderr.print(f"\n{result.stalled}; the run was ended", markup=False)
+        console.print(f"\n{result.stalled}; the run was ended", markup=False)
     elif result.interrupted:
-        stderr.print("\ninterrupted; what is done stays done", markup=False)
-    stderr.print(f"resume with: volflow retry {result.run}", markup=False)
-    if result.stalled:
-        sys.exit(STALLED)
-    sys.exit(INTERRUPTED if result.interrupted else BLOCKS_FAILED)
+        console.print("\ninterrupted; finished blocks stay done", markup=False)
+    console.print(f"resume with: volflow retry {result.run}", markup=False)

@@ -1,4 +1,4 @@
-"""How numbers, tables and failures look on a terminal and in a log."""
+"""Numbers, tables and failed blocks as text for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rich.table import Table
 if TYPE_CHECKING:
     from volflow.engine.job import Failure
 
-IN_FULL = 10  # failed blocks shown with their traceback; of the others a line each
+IN_FULL = 10  # failed blocks printed with their traceback; the others get one line each
 TRACEBACK_LINES = 5
-LOG_WIDTH = 10_000  # a log has no edge: its lines are not wrapped
+LOG_WIDTH = 10_000  # columns: lines of a log are not wrapped
 
 
 def output() -> Console:
@@ -25,13 +25,13 @@ def output() -> Console:
 
 
 def errors() -> Console:
-    """The console for what went wrong."""
+    """The console for errors and messages, on stderr."""
     tty = sys.stderr.isatty()
     return Console(stderr=True, highlight=False, width=None if tty else LOG_WIDTH, soft_wrap=True)
 
 
 def count(number: float) -> str:
-    """An integer with its thousands apart: 12,345."""
+    """An integer with separated thousands: 12,345."""
     return f"{int(number):,}"
 
 
@@ -41,7 +41,7 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as they are said: 7 ms, 0.4 s, 12 s, 4:05, 1:02:03."""
+    """Seconds as a short time: 7 ms, 0.4 s, 12 s, 4:05, 1:02:03."""
     if seconds < 0.0995:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 59.5:
@@ -52,7 +52,7 @@ def duration(seconds: float) -> str:
 
 
 def speed(voxels: float, seconds: float) -> str:
-    """Voxels per second: 3.4 Mvoxel/s; nothing while there is nothing to tell."""
+    """Voxels per second: 3.4 Mvoxel/s; empty without voxels or time."""
     if not voxels or seconds <= 0:
         return ""
     rate = voxels / seconds
@@ -63,7 +63,7 @@ def speed(voxels: float, seconds: float) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """`1 block`, `2 blocks`."""
+    """A number with its noun: `1 block`, `2 blocks`."""
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
@@ -73,9 +73,10 @@ def index_text(index: Sequence[int]) -> str:
 
 
 def print_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; the columns after the first are numbers unless their head ends in a blank.
+    """Print a table.
 
-    On a terminal it is ruled; elsewhere its columns are aligned by spaces and never cut.
+    Columns after the first are right-aligned numbers unless their head ends in a blank. In a log
+    the columns are aligned by spaces and never cut off.
     """
     if console.is_terminal:
         table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
@@ -99,10 +100,10 @@ def _number(place: int, head: str) -> bool:
 
 
 def print_failures(console: Console, run: str, failures: Sequence[Failure]) -> None:
-    """Print failed blocks: which, why, and the command that runs each alone."""
+    """Print failed blocks with their errors and the command that runs each alone."""
     console.print(f"[bold red]{plural(len(failures), 'block')} failed[/]")
     for failure in failures[:IN_FULL]:
-        head = f"step {failure.step}, pass {failure.phase}, block {index_text(failure.index)}"
+        head = f"step {failure.step}, phase {failure.phase}, block {index_text(failure.index)}"
         console.print(f"\n[red]✗[/] [bold]{escape(head)}[/]: {failure.reason}")
         for line in last_lines(failure):
             console.print(f"    {line}", markup=False, style="dim")
@@ -115,10 +116,10 @@ def print_failures(console: Console, run: str, failures: Sequence[Failure]) -> N
 
 
 def last_lines(failure: Failure) -> list[str]:
-    """The end of a failure's traceback, or what is known instead."""
+    """The end of a failure's traceback, or its error where there is none."""
     lines = failure.traceback.rstrip().splitlines()
-    told = [line for line in lines if line.strip(" ^~")]  # not those that underline
-    return told[-TRACEBACK_LINES:] or failure.error.splitlines()
+    text = [line for line in lines if line.strip(" ^~")]  # without Python's underlines
+    return text[-TRACEBACK_LINES:] or failure.error.splitlines()
 
 
 def rerun(run: str, failure: Failure) -> str:

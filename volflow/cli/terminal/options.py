@@ -2,43 +2,73 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from volflow.cli.terminal import completers
+
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+JSON, QUIET = "volflow.json", "volflow.quiet"
+"""Keys of the click context under which the options --json and -q are stored."""
+
+BOUNDS = "Z0:Z1,Y0:Y1,X0:X1"
+LEVELS = {1: logging.INFO, 2: logging.DEBUG}
 
 
 def selection(function: Function) -> Function:
-    """What a pipeline is changed by, and which of its steps are meant."""
+    """Add the options that change a pipeline or select its steps."""
     for option in (
-        click.option("--until", metavar="STEP", help="The last step."),
-        click.option("--from", "from_", metavar="STEP", help="The first step."),
-        click.option("--only", metavar="STEP", help="This step alone."),
-        click.option("--bounds", metavar="Z0:Z1,Y0:Y1,X0:X1", help="In voxels, half-open."),
+        _step_option("--until", "until", "Name of the last step to run. [default: the last]"),
+        _step_option("--from", "from_", "Name of the first step to run. [default: the first]"),
+        _step_option("--only", "only", "Name of the only step to run."),
+        click.option(
+            "--bounds", metavar=BOUNDS, help="Part of the volume, in voxels, half-open."
+            " [default: the pipeline's, or the whole volume]",
+        ),
         click.option(
             "--set",
             "overrides",
             metavar="KEY=VALUE",
             multiple=True,
-            help="Takes the place of what the file says: steps.agglomerate.threshold=0.4, "
+            help="Replaces a value of the file: steps.agglomerate.threshold=0.4, "
             "volumes.em.path=em.zarr, block=[64,64,64], run=DIR. May be repeated.",
         ),
-    ):
+    ):  # fmt: skip
         function = option(function)
     return function
 
 
+def _step_option(name: str, parameter: str, text: str) -> Callable[[Function], Function]:
+    return click.option(
+        name, parameter, metavar="STEP", help=text, shell_complete=completers.step_names
+    )
+
+
 def workers(function: Function, cluster: str = "none") -> Function:
-    """Who does the blocks, if nothing is said: this process."""
+    """Add the options that choose the executor; by default blocks run in this process."""
     for option in (
-        click.option("--timeout", type=click.FloatRange(0), help="Seconds for one block; 0: any."),
-        click.option("--workers", type=click.IntRange(1), help="Number of local workers."),
+        click.option(
+            "--timeout",
+            metavar="SECONDS",
+            type=click.FloatRange(0),
+            help="Time limit per block in seconds (0: none). [default: the profile's, or none]",
+        ),
+        click.option(
+            "--workers",
+            metavar="N",
+            type=click.IntRange(1),
+            help="Number of local workers. [default: as many as cores and memory allow]",
+        ),
         click.option(
             "--cluster",
+            metavar="PROFILE",
             default=cluster,
             show_default=True,
+            shell_complete=completers.profiles,
             help="none: this process; local: one worker per core; cuda: one per GPU; slurm: jobs; "
             "tls://HOST:PORT of a Dask scheduler; or a profile file.",
         ),
@@ -47,26 +77,89 @@ def workers(function: Function, cluster: str = "none") -> Function:
     return function
 
 
+def local_workers(function: Function) -> Function:
+    """Add the options that choose the executor; by default one worker per core."""
+    return workers(function, "local")
+
+
 def watchdog(function: Function) -> Function:
-    """What is done when nothing is finished."""
+    """Add the options for a run in which no block finishes."""
     for option in (
         click.option(
             "--on-stall",
             type=click.Choice(["say", "restart", "end"]),
-            help="What is done then: say it (the default), restart the workers that are at work, "
-            "or end the run with exit code 6.",
+            help="Action at the stall timeout: report it, restart the busy workers, or end the "
+            "run with exit code 6. [default: the profile's, or say]",
         ),
         click.option(
             "--stall",
+            metavar="SECONDS",
             type=click.FloatRange(0),
-            help="Seconds without any block done after which that is said; 0: never. [default: "
-            "the profile's, or 600]",
+            help="Stall timeout: seconds without a finished block (0: never). [default: the "
+            "profile's, or 600]",
         ),
     ):
         function = option(function)
     return function
 
 
-def local_workers(function: Function) -> Function:
-    """Who does the blocks, if nothing is said: this machine."""
-    return workers(function, "local")
+def json_output(function: Function) -> Function:
+    """Add `--json`: one JSON document alone on stdout; progress and messages go to stderr."""
+    option = click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        callback=_remember_json,
+        help="Print one JSON document and nothing else on stdout.",
+    )
+    return option(function)
+
+
+def with_verbosity(command: click.Command) -> click.Command:
+    """The command with `-v` and `-q`, added once."""
+    if not any(parameter.name == "quiet" for parameter in command.params):
+        command.params += [_verbose(), _quiet()]
+    return command
+
+
+def quiet() -> bool:
+    """Whether the command that runs was given `-q`."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(QUIET))
+
+
+def _verbose() -> click.Option:
+    return click.Option(
+        ["-v", "--verbose"],
+        count=True,
+        expose_value=False,
+        callback=_set_level,
+        help="Show the log on stderr; -vv shows all of it.",
+    )
+
+
+def _quiet() -> click.Option:
+    return click.Option(
+        ["-q", "--quiet"],
+        is_flag=True,
+        expose_value=False,
+        callback=_set_quiet,
+        help="Print results and errors only: no progress, no hints.",
+    )
+
+
+def _set_level(context: click.Context, parameter: click.Parameter, count: int) -> None:
+    if count:
+        logging.getLogger("volflow").setLevel(LEVELS.get(count, logging.DEBUG))
+
+
+def _set_quiet(context: click.Context, parameter: click.Parameter, quiet: bool) -> None:
+    if quiet:
+        context.meta[QUIET] = True
+        logging.getLogger("volflow").setLevel(logging.ERROR)
+
+
+def _remember_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    if value:
+        context.meta[JSON] = True
+    return value

@@ -1,4 +1,4 @@
-"""Folders of runs: temporary ones, and the pipeline that a run stores."""
+"""Folders of runs: temporary ones, and the pipeline that is stored in a run."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def run_folder(kept: str | None) -> Iterator[str]:
-    """A folder for a run of one step: the one given, or one that goes when all went well.
+def run_folder(folder: str | None) -> Iterator[str]:
+    """The given folder, or a temporary one for a run of one step.
 
-    Where blocks failed it stays, so that `volflow block` can run them alone.
+    The temporary folder is removed unless blocks failed: `volflow block` can then run them alone.
     """
-    if kept:
-        yield kept
-        return
-    folder = tempfile.mkdtemp(prefix="volflow-")
-    try:
+    if folder:
         yield folder
+        return
+    temporary = tempfile.mkdtemp(prefix="volflow-")
+    try:
+        yield temporary
     except SystemExit:
         raise
     except BaseException:
-        shutil.rmtree(folder)
+        shutil.rmtree(temporary)
         raise
-    shutil.rmtree(folder)
+    shutil.rmtree(temporary)
 
 
 def holds_run(address: str) -> bool:
-    """Whether a run was started at the address."""
+    """Whether the folder or address holds a run."""
     from volflow.io.store import Store
 
     if os.path.isfile(address):
@@ -50,12 +50,12 @@ def holds_run(address: str) -> bool:
 def stored_pipeline(
     address: str, overrides: tuple[str, ...] = (), bounds: str | None = None
 ) -> Pipeline:
-    """The pipeline that a run keeps, as it was resolved when it was started.
+    """The pipeline that is stored in a run, as it was resolved when the run was last started.
 
     Raises
     ------
     PlanError
-        If nothing was ever run there.
+        If the address holds no run.
     """
     import yaml
 
@@ -66,6 +66,7 @@ def stored_pipeline(
     if text is None:
         raise PlanError(f"{address} holds no run (it has no pipeline.yaml)")
     outline = Store(address).read_json("outline.json") or {}
-    known = [*sys.path]  # where the stages of the user's own were imported from
+    known = [*sys.path]
+    # Folders of the user's own stages; last, so that a file there hides no installed module.
     sys.path += [folder for folder in outline.get("search_path", []) if folder not in known]
     return from_dict(yaml.safe_load(text), (f"run={address}", *overrides), bounds)

@@ -1,0 +1,27 @@
+"""`completion`: the shell script that completes verbs, options, pipelines and steps."""
+
+from __future__ import annotations
+
+import click
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    r"""Print the tab completion script of a SHELL.
+
+    It completes verbs, options, bundled pipelines, profiles and networks, and the steps of a run.
+
+    \b
+    bash, zsh:  eval "$(volflow completion bash)"        in ~/.bashrc or ~/.zshrc
+    fish:       volflow completion fish | source         in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    complete = get_completion_class(shell)
+    assert complete is not None  # click brings all three
+    root = context.find_root().command
+    click.echo(complete(root, {}, "volflow", "_VOLFLOW_COMPLETE").source())

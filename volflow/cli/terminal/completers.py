@@ -1,0 +1,89 @@
+"""Candidates for tab completion: bundled files, networks, steps. Every error completes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+from typing import TypeAlias
+
+import click
+from click.shell_completion import CompletionItem
+
+Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+EXECUTORS = ("none", "local", "cuda", "slurm")
+
+
+def _completer(names: Callable[[click.Context], Iterable[str]], files: bool = False) -> Completer:
+    """A completer of names, and of paths where the argument may be a file."""
+
+    @wraps(names)
+    def complete(
+        context: click.Context, parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        items = [CompletionItem(incomplete, type="file")] if files else []
+        with suppress(Exception):  # a traceback would garble the line that is being typed
+            known = sorted(set(names(context)))
+            items += [CompletionItem(name) for name in known if name.startswith(incomplete)]
+        return items
+
+    return complete
+
+
+def _pipelines(context: click.Context) -> Iterable[str]:
+    from volflow.config.bundled import bundled
+
+    return bundled("pipelines")
+
+
+def _profiles(context: click.Context) -> Iterable[str]:
+    from volflow.config.bundled import bundled
+
+    return [*EXECUTORS, *bundled("deploy")]
+
+
+def _trainings(context: click.Context) -> Iterable[str]:
+    from volflow.config.bundled import bundled
+
+    return bundled("pipelines/train")
+
+
+def _pretrainings(context: click.Context) -> Iterable[str]:
+    from volflow.config.bundled import bundled
+
+    return bundled("pipelines/pretrain")
+
+
+def _networks(context: click.Context) -> Iterable[str]:
+    from volflow.checkpoints.find import bundled_networks
+
+    return bundled_networks()
+
+
+def _step_names(context: click.Context) -> Iterable[str]:
+    """Names of the steps of the run or pipeline named on the command line."""
+    names = (context.params.get(key) for key in ("address", "source", "pipeline"))
+    # An option that still lacks its value leaves the arguments before it unparsed.
+    given = next(filter(None, [*names, *context.args]), "")
+    outline = Path(given) / "outline.json"
+    if outline.is_file():
+        return [step["name"] for step in json.loads(outline.read_text())["steps"]]
+    import yaml
+
+    from volflow.config.bundled import find_bundled
+
+    document = yaml.safe_load(find_bundled(given, "pipelines", "pipeline").read_text())
+    return [
+        step.get("name") or step["use"].rpartition(":")[2].lower() for step in document["steps"]
+    ]
+
+
+pipelines = _completer(_pipelines, files=True)
+profiles = _completer(_profiles, files=True)
+trainings = _completer(_trainings, files=True)
+pretrainings = _completer(_pretrainings, files=True)
+networks = _completer(_networks, files=True)
+step_names = _completer(_step_names)
