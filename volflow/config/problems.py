@@ -7,9 +7,9 @@ line is placed by its option instead of a line.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -64,6 +64,18 @@ class Where:
         return self.file
 
 
+class Problem(NamedTuple):
+    """A problem at a path of the pipeline file."""
+
+    path: KeyPath
+    text: str
+
+
+T = TypeVar("T")
+Checked: TypeAlias = Generator[Problem, None, T]
+"""Yields the problems of something, and returns it as far as it can be used."""
+
+
 class Problems:
     """What is wrong with a pipeline, collected so that all of it is told at once."""
 
@@ -81,6 +93,21 @@ class Problems:
         sentence = ": ".join(part for part in parts if part)
         if sentence not in self.found:
             self.found.append(sentence)
+
+    def collect(self, checked: Checked[T]) -> T:
+        """Add the problems that a generator yields; returns what the generator returns."""
+        while True:
+            try:
+                problem = next(checked)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            self.add(problem.path, problem.text)
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """Add all problems of an iterable."""
+        for problem in problems:
+            self.add(problem.path, problem.text)
 
     def add_validation(
         self,

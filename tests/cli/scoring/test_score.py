@@ -134,7 +134,7 @@ def test_a_sweep_of_what_cannot_be_swept_is_told(
     small = volflow("score", *options(places), "--sweep", swept / "run")
     assert small.exit_code == 2
     assert f"--sweep {swept / 'run'}: " in small.stderr
-    assert "reach beyond volume 'scored_truth'" in small.stderr
+    assert "extend beyond volume 'scored_truth'" in small.stderr
     one = tmp_path / "one"
     affinity = f"volumes.affinity.path=precomputed://{swept}/synth/affinity"
     assert run("segment", overrides=[f"run={one}", affinity]).ok

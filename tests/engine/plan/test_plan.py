@@ -21,12 +21,12 @@ from tests.engine.plan.plan_cases import (
 from tests.strategies import boxes, triples
 from volflow.config.bundled import bundled
 from volflow.config.pipeline import VolumeSpec, load
-from volflow.config.problems import Problems, Where
+from volflow.config.problems import Problems
 from volflow.config.wiring import WiredStep, wire
 from volflow.core.geometry import BlockGrid, Box, zyx
 from volflow.core.stage import installed_stages
 from volflow.engine.phases.sources import RecordSource, VolumeSource
-from volflow.engine.plan.checks import check_fit, chunk_of, nearest
+from volflow.engine.plan.chunks import check_fit, chunk_of, nearest
 from volflow.engine.plan.planner import PROCESS_MEMORY
 from volflow.io.run.ledger import set_owner
 
@@ -291,12 +291,11 @@ def test_the_default_chunk_is_the_largest_that_fits(side, extent):
 def test_a_block_passes_the_check_exactly_if_it_is_whole_chunks(bounds, block, chunk):
     step = WiredStep(0, "s", None, None, block)  # type: ignore[arg-type]
     step.spec = type("Spec", (), {"block": block})()
-    found = Problems(Where())
     grid = BlockGrid(bounds, block)
-    check_fit(step, "v", VolumeSpec(chunk=chunk), grid, chunk, found)
-    assert bool(found) != aligned(grid, chunk)
-    if found:
-        fit = found.found[0].rpartition("fits: ")[2]
+    problems = list(check_fit(step, "v", VolumeSpec(chunk=chunk), grid, chunk))
+    assert bool(problems) != aligned(grid, chunk)
+    if problems:
+        fit = problems[0].text.rpartition("fits: ")[2]
         better = zyx([int(side) for side in fit.strip("[]").split(",")])
         assert aligned(BlockGrid(bounds, better), chunk)
 

@@ -115,13 +115,13 @@ from volflow.errors import PlanError
         (
             "affinity.zarr",
             "float.zarr",
-            "p.yaml:4: volumes.affinity: step 'pieces' wants 'affinity' as uint8, and it is "
-            "float32; volumes.affinity.scale: 255 makes uint8",
+            "p.yaml:4: volumes.affinity: step 'pieces' reads 'affinity': expected uint8, got "
+            "float32; volumes.affinity.scale: 255 converts",
         ),
         (
             "affinity.zarr",
             "two.zarr",
-            "p.yaml:4: volumes.affinity: step 'pieces' wants 'affinity' as 3 channels, and it has "
+            "p.yaml:4: volumes.affinity: step 'pieces' reads 'affinity': expected 3 channels, got "
             "2 channels",
         ),
         (
@@ -132,12 +132,13 @@ from volflow.errors import PlanError
         (
             "em.zarr",
             "coarse.zarr",
-            "p.yaml:8: volumes.em: resolution [10, 16, 16] nm, and the run has [10, 8, 8] nm",
+            "p.yaml:8: volumes.em: resolution [10, 16, 16] nm; expected that of the "
+            "run, [10, 8, 8] nm",
         ),
         (
             "em.zarr",
             "small.zarr",
-            f"p.yaml:8: volumes.em: bounds {BOUNDS} reach beyond volume 'em'",
+            f"p.yaml:8: volumes.em: bounds {BOUNDS} extend beyond volume 'em'",
         ),
         # bounds, mask, sections
         (
@@ -184,7 +185,7 @@ from volflow.errors import PlanError
             f"{STAGES}:Segments",
             f"{STAGES}:Segments\n    block: [16, 16, 32]",
             "p.yaml:16: steps[2].block: step 'segments' reads 'pieces' block by block as step "
-            "'pieces' wrote it, so both need one block shape; got [16, 16, 32] and [16, 16, 16]",
+            "'pieces' wrote it, so both need the same block; got [16, 16, 32] and [16, 16, 16]",
         ),
         (
             f"{STAGES}:Sizes",
@@ -200,12 +201,13 @@ from volflow.errors import PlanError
         (
             "steps:\n",
             "  pieces: {offset_sign: 1}\nsteps:\n",
-            "p.yaml:10: volumes.pieces.offset_sign: a step writes 'pieces', and 'offset_sign' te",
+            "p.yaml:10: volumes.pieces.offset_sign: a step writes 'pieces', but 'offset_sign' is",
         ),
         (
             "steps:\n",
             "  pieces: {resolution: [9, 9, 9]}\nsteps:\n",
-            "p.yaml:10: volumes.pieces: resolution [9, 9, 9] nm, and the run has [10, 8, 8] nm",
+            "p.yaml:10: volumes.pieces: resolution [9, 9, 9] nm; expected that of the "
+            "run, [10, 8, 8] nm",
         ),
         (
             "steps:\n",
@@ -240,7 +242,7 @@ def test_a_mistake_is_told_with_file_line_and_path(folder, old, new, message):
     ("overrides", "message"),
     [
         (["volumes.mask.path=odd.zarr"], "volumes.mask.path=odd.zarr"),
-        (["volumes.mask.path=far.zarr"], "covers 4:44,500:570,10:60, nothing of 4:44,0:70,10:60"),
+        (["volumes.mask.path=far.zarr"], "covers 4:44,500:570,10:60, no part of 4:44,0:70,10:60"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_a_mistake(folder, overrides, message):
@@ -250,7 +252,7 @@ def test_a_mask_that_does_not_fit_is_a_mistake(folder, overrides, message):
     if "far" in overrides[0]:
         assert message in found[0]
     else:
-        assert "has [10, 12, 8] nm, which is no whole multiple" in found[0]
+        assert "has [10, 12, 8] nm, which is not a whole multiple" in found[0]
 
 
 @pytest.mark.parametrize(
@@ -268,8 +270,8 @@ def test_a_volume_where_something_else_is_kept_is_a_mistake(folder, option, mess
 
 def test_bounds_beyond_the_inputs_are_a_mistake_for_each_of_them(folder):
     found = problems(GOOD.replace("block: [16, 16, 16]", "bounds: 0:44,0:70,10:60"))
-    start = "p.yaml:2: bounds: bounds 0:44,0:70,10:60 reach beyond volume"
-    assert found == [f"{start} '{name}', which has {BOUNDS}" for name in ("affinity", "em")]
+    start = "p.yaml:2: bounds: bounds 0:44,0:70,10:60 extend beyond volume"
+    assert found == [f"{start} '{name}', which is {BOUNDS}" for name in ("affinity", "em")]
 
 
 def test_a_mistake_made_by_an_option_names_the_option(folder):
@@ -336,8 +338,8 @@ def test_pipelines_without_bounds_or_resolution_say_so(folder):
     text = "run: out\nsteps: [{use: 'tests.engine.toys:Index'}]\n"
     found = problems(text)
     assert len(found) == 2
-    assert "no step reads a volume that would tell the bounds" in found[0]
-    assert "nothing tells the resolution" in found[1]
+    assert "the bounds are unknown, as no step reads a volume" in found[0]
+    assert "the resolution is unknown" in found[1]
     assert planned(text + "bounds: 0:9,0:9,0:9\nresolution: [8, 8, 8]").steps
 
 
@@ -345,7 +347,14 @@ def test_more_voxels_than_ids_are_a_mistake(folder):
     side = "0:4194304"
     text = "run: out\nsteps: [{use: 'tests.engine.toys:Index'}]\nresolution: [8, 8, 8]\n"
     found = problems(f"{text}bounds: {side},{side},{side}\nblock: [4194304, 4194304, 4194304]\n")
-    assert any("holds 73786976294838206464 voxels; ids end at 2**63" in line for line in found)
+    assert any("has 73786976294838206464 voxels; ids end at 2**63" in line for line in found)
+
+
+@pytest.mark.parametrize("stage", ["Pieces", "Table", "Segments", "Sizes"])
+def test_a_stage_that_does_not_exist_is_the_only_problem(folder, stage):
+    declared = GOOD.replace("volumes:\n", "volumes:\n  pieces: {encoding: raw}\n")
+    (problem,) = problems(declared.replace(f"{STAGES}:{stage}", f"{STAGES}:Missing"))
+    assert "'tests.engine.plan.plan_stages' has no Stage called 'Missing'" in problem
 
 
 def test_planning_writes_nothing(folder):

@@ -45,7 +45,7 @@ def test_a_truth_smaller_than_the_image_is_one_mistake(tmp_path, pipeline, stop)
         make_plan(pipeline, overrides=options)
     (mistake,) = caught.value.problems
     has = ",".join(f"0:{n}" for n in stop)
-    assert f"bounds {IMAGE} reach beyond volume 'truth', which has {has}" in mistake
+    assert f"bounds {IMAGE} extend beyond volume 'truth', which is {has}" in mistake
     assert "volumes.truth" in mistake
     assert not (tmp_path / "run").exists()
 

@@ -1,7 +1,7 @@
-"""Volumes that are taken on their declaration: a plan for data that is far away, or not there yet.
+"""Volumes taken as declared: for a plan whose data is remote, or does not exist yet.
 
-What is not declared is what its first reader wants. Such a plan is for reading, never for running:
-its digests know nothing of the data.
+Properties that are not declared are those that the first reader expects. Such a plan is for
+reading, never for running: its digests do not depend on the data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
-from volflow.config.problems import Problems
+from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
@@ -21,7 +21,7 @@ from volflow.engine.job import Resolution
 
 @dataclass(frozen=True)
 class DeclaredVolume:
-    """What is taken for granted of a volume; the part of `Volume` that planning asks."""
+    """The declared properties of a volume; the part of `Volume` that planning uses."""
 
     spec: VolumeSpec
     bounds: Box
@@ -32,37 +32,37 @@ class DeclaredVolume:
 
     @property
     def address(self) -> str:
-        """Where it is said to be."""
+        """The declared address."""
         return self.spec.path
 
     def identity(self) -> dict[str, Any]:
-        """What a digest is made of."""
+        """The content of its digest."""
         layer = [str(self.dtype), self.channels]
         return {"assumed": self.address, "layer": layer, "bounds": str(self.bounds)}
 
 
 def declared_volume(
-    pipeline: Pipeline, wiring: Wiring, name: str, problems: Problems
-) -> DeclaredVolume | None:
-    """The volume of that name as it is declared, filled up with what its reader wants."""
+    pipeline: Pipeline, wiring: Wiring, name: str
+) -> Checked[DeclaredVolume | None]:
+    """The volume of that name as declared, completed by what its reader expects."""
     spec = pipeline.volumes[name]
     if pipeline.bounds is None:
-        text = (
-            "offline nothing is opened that would tell the bounds; give bounds: z0:z1,y0:y1,x0:x1"
+        yield Problem(
+            (),
+            "the bounds are unknown, as no volume is opened offline; "
+            "give bounds: z0:z1,y0:y1,x0:x1 in voxels",
         )
-        if not any(text in found for found in problems.found):
-            problems.add((), text)
         return None
-    wanted = _wanted(wiring, name)
-    channels = len(spec.channels) if spec.channels is not None else wanted.channels or 0
+    expected = _expected(wiring, name)
+    channels = len(spec.channels) if spec.channels is not None else expected.channels or 0
     resolution = spec.resolution or pipeline.resolution
-    dtype = np.dtype(wanted.dtype or "uint8")
+    dtype = np.dtype(expected.dtype or "uint8")
     return DeclaredVolume(spec, Box.parse(pipeline.bounds), resolution, dtype, channels)
 
 
-def _wanted(wiring: Wiring, name: str) -> Layer:
+def _expected(wiring: Wiring, name: str) -> Layer:
     for step in wiring.steps:
-        for place, volume in step.inputs.items():
+        for input_name, volume in step.inputs.items():
             if volume == name:
-                return step.stage.wants.get(place, Layer())
+                return step.stage.wants.get(input_name, Layer())
     return Layer()

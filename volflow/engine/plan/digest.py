@@ -1,10 +1,10 @@
-"""Digests: what makes two results the same, in 16 characters.
+"""Digests: 16 characters that are equal exactly if two results are the same.
 
-    content   what a step's outputs *are*: stage, version, parameters, inputs, bounds, mask
-    digest    that of its markers: content, block shape, and how its volumes are stored
+    content   the outputs of a step: stage, version, parameters, inputs, bounds, mask
+    digest    the markers of a step: content, block shape, and how its volumes are stored
 
-A step downstream depends on the content alone, so other blocks of an earlier step do not make it
-run again, unless it reads what is stored block by block and so has the same blocks.
+A later step depends only on the content, so other blocks of an earlier step do not make it run
+again; a step that reads what is stored block by block has the same blocks as its writer.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ def digest(*parts: object) -> str:
 
 
 def foreign_content(identity: Mapping[str, object]) -> str:
-    """Digest of a volume that this run does not write, as it is read."""
+    """Digest of a volume that another program or run wrote, as it is read."""
     return digest("volume", dict(identity))
 
 
 def step_content(stage: Stage, inputs: Mapping[str, str], bounds: Box, mask: str) -> str:
-    """Digest of what a step makes.
+    """Digest of the outputs of a step.
 
     Parameters
     ----------
     stage : Stage
     inputs : mapping
-        By input: the digest of the volume's or the table's content.
+        Digest of the content of each input volume or table.
     bounds : Box
     mask : str
-        Digest of where work is to be done.
+        Digest of the mask.
     """
     name, version = registered_name(type(stage)), stage.version
     return digest("step", name, version, stage.identity(), dict(inputs), str(bounds), mask)
@@ -48,16 +48,17 @@ def step_content(stage: Stage, inputs: Mapping[str, str], bounds: Box, mask: str
 def step_digest(content: str, block: Triple, layouts: Iterable[str]) -> str:
     """Digest of a step's markers.
 
-    `layouts` say how each volume is stored: stored in another way, it is written anew. What is
-    read block by block needs no part: who reads it has the same blocks.
+    `layouts` are the digests of how each volume is stored: a volume that is to be stored in another
+    way is written again. Inputs that are read block by block do not count: their writer has the
+    same blocks.
     """
     return digest("blocks", content, list(block), sorted(layouts))
 
 
 def layout(name: str, target: Target, placed: bool) -> str:
-    """Digest of how a volume is stored; its address counts where the user placed it himself.
+    """Digest of how a volume is stored; its address counts if the user chose it.
 
-    A volume at its default place moves with the run folder, and the markers with it.
+    A volume at its default address moves with the run folder, as the markers do.
     """
     spec = target.spec
     return digest(

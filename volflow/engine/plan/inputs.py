@@ -1,19 +1,20 @@
-"""What a run stands on: the volumes it reads, its bounds and resolution, and its mask."""
+"""The inputs of a plan: volumes and skeletons, bounds and resolution, and the mask."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
-from volflow.config.problems import Problems
+from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
 from volflow.core.geometry import Box, Triple, zyx
 from volflow.engine.job import Mask, Resolution
 from volflow.engine.phases.sources import SkeletonSource
-from volflow.engine.plan.checks import MOST_VOXELS, check_bounds, check_resolution, listed, same
+from volflow.engine.plan.checks import check_bounds, check_resolution, same_resolution
 from volflow.engine.plan.declared_volume import DeclaredVolume, declared_volume
 from volflow.engine.plan.digest import digest, foreign_content
+from volflow.engine.plan.formatting import triple_text
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, SKELETONS, Address
 from volflow.io.run.ledger import owner
@@ -22,12 +23,14 @@ from volflow.io.skeletons.sets import SkeletonSet
 from volflow.io.skeletons.units import misplaced
 from volflow.io.volume import Volume
 
+MOST_VOXELS = 1 << 63  # ids are indices of voxels, in signed and unsigned 64 bits
+
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """Bounds and resolution of a run, the foreign volumes its steps read, and where it works.
+    """Bounds and resolution of a run, the volumes that its steps read, and its mask.
 
-    `contents` are the digests of the foreign volumes and skeletons, `mask_content` that of the
+    `contents` are the digests of the foreign volumes and skeletons, `mask_content` is that of the
     mask.
     """
 
@@ -41,171 +44,166 @@ class PlanInputs:
 
 
 def open_inputs(
-    pipeline: Pipeline, wiring: Wiring, problems: Problems, offline: bool = False
-) -> PlanInputs | None:
-    """Open what the steps read and find the bounds; None if they cannot be known.
+    pipeline: Pipeline, wiring: Wiring, offline: bool = False
+) -> Checked[PlanInputs | None]:
+    """Open the inputs of all steps; None if bounds or resolution are unknown.
 
-    `offline`, nothing is opened: volumes are taken as they are declared.
+    With `offline` nothing is opened: volumes are taken as declared.
     """
     if offline and wiring.skeletons:
-        listed_names = ", ".join(wiring.skeletons)
-        problems.add((), f"skeletons have to be read, which is not done offline: {listed_names}")
+        names = ", ".join(wiring.skeletons)
+        yield Problem((), f"skeletons have to be read, which an offline plan does not do: {names}")
         return None
-    read = {name: None for step in wiring.steps for name in step.inputs.values()}
-    names = [n for n in read if n not in wiring.writers and n not in wiring.skeletons]
-    volumes: dict[str, Volume | DeclaredVolume | None] = {
-        name: declared_volume(pipeline, wiring, name, problems)
-        if offline
-        else _opened(pipeline, name, problems)
-        for name in names
-    }
-    found = {name: volume for name, volume in volumes.items() if volume is not None}
-    coarse = _mask_volume(pipeline, wiring, problems, offline)
-    _check_unused(pipeline, wiring, problems)
-    complete = len(found) == len(volumes)
-    bounds = _bounds(pipeline, found, problems, complete)
-    resolution = _resolution(pipeline, found, problems, complete)
+    inputs = {name: None for step in wiring.steps for name in step.inputs.values()}
+    foreign = [n for n in inputs if n not in wiring.writers and n not in wiring.skeletons]
+    volumes: dict[str, Volume | DeclaredVolume] = {}
+    for name in foreign:
+        volume = yield from _open_volume(pipeline, wiring, name, offline)
+        if volume is not None:
+            volumes[name] = volume
+    coarse = yield from _mask_volume(pipeline, wiring, offline)
+    yield from _check_unused(pipeline, wiring)
+    complete = len(volumes) == len(foreign)
+    certain = complete and _all_steps(pipeline, wiring)  # not a consequence of another problem
+    bounds = yield from _bounds(pipeline, volumes if complete else {}, certain)
+    resolution = yield from _resolution(pipeline, volumes, certain)
     if bounds is None or resolution is None:
         return None
-    for name, volume in found.items():
-        check_bounds(name, volume.bounds, bounds, problems)
-        check_resolution(name, volume.resolution, resolution, problems)
-    mask = _mask(pipeline, coarse, bounds, resolution, problems)
-    placed = {
-        name: _placed(pipeline, wiring, name, bounds, resolution, problems)
-        for name in wiring.skeletons
-    }
-    skeletons = {name: source for name, source in placed.items() if source is not None}
-    contents = {name: _content(volume) for name, volume in found.items()}
+    for name, volume in volumes.items():
+        yield from check_bounds(pipeline, name, volume.bounds, bounds)
+        yield from check_resolution(name, volume.resolution, resolution)
+    mask = yield from _mask(pipeline, coarse, bounds, resolution)
+    skeletons: dict[str, SkeletonSource] = {}
+    for name in wiring.skeletons:
+        source = yield from _skeletons(pipeline, wiring, name, bounds, resolution)
+        if source is not None:
+            skeletons[name] = source
+    contents = {name: _content(volume) for name, volume in volumes.items()}
     contents |= {name: source.content for name, source in skeletons.items()}
     return PlanInputs(
-        bounds,
-        resolution,
-        found,
-        contents,
-        mask,
-        _mask_content(pipeline, mask, coarse),
-        skeletons,
+        bounds=bounds,
+        resolution=resolution,
+        volumes=volumes,
+        contents=contents,
+        mask=mask,
+        mask_content=_mask_content(mask, coarse),
+        skeletons=skeletons,
     )
 
 
-def _opened(pipeline: Pipeline, name: str, problems: Problems) -> Volume | None:
+def _all_steps(pipeline: Pipeline, wiring: Wiring) -> bool:
+    """Whether every stage was built; without one, missing volumes may be its outputs."""
+    return len(wiring.steps) == len(pipeline.steps)
+
+
+def _open_volume(
+    pipeline: Pipeline, wiring: Wiring, name: str, offline: bool
+) -> Checked[Volume | DeclaredVolume | None]:
+    if offline:
+        return (yield from declared_volume(pipeline, wiring, name))
     spec = pipeline.volumes[name]
     if not spec.path:
-        problems.add(("volumes", name), f"no step writes '{name}', so it needs a path")
+        if _all_steps(pipeline, wiring):
+            yield Problem(("volumes", name), f"no step writes '{name}', so it needs a path")
         return None
     try:
         if Address.parse(spec.path).format in SKELETONS:
             text = f"'{name}' is read as a volume, and these are skeletons: {spec.path}"
-            problems.add(("volumes", name, "path"), text)
+            yield Problem(("volumes", name, "path"), text)
             return None
         volume = Volume.open(spec)
         volume.verify()
-        return volume
     except (StorageError, ValueError, OSError) as error:
-        problems.add(("volumes", name, "path"), f"cannot be opened: {error}")
+        yield Problem(("volumes", name, "path"), f"cannot be opened: {error}")
         return None
+    return volume
 
 
-def _placed(
-    pipeline: Pipeline,
-    wiring: Wiring,
-    name: str,
-    bounds: Box,
-    resolution: Resolution,
-    problems: Problems,
-) -> SkeletonSource | None:
-    """Skeletons, read to see that they are whole and lie where the volume is."""
+def _skeletons(
+    pipeline: Pipeline, wiring: Wiring, name: str, bounds: Box, resolution: Resolution
+) -> Checked[SkeletonSource | None]:
+    """Read skeletons to check that they are complete and placed where the volume is."""
     reader = wiring.skeletons[name].name
     spec = pipeline.volumes.get(name)
     if name in wiring.writers or spec is None or not spec.path:
         text = f"step '{reader}' reads '{name}' as skeletons, so it needs a path under volumes"
-        problems.add(("volumes", name), text)
+        yield Problem(("volumes", name), text)
         return None
-    plain = VolumeSpec(path=spec.path)  # as a run keeps its pipeline, defaults are written out
+    plain = VolumeSpec(path=spec.path)  # a run stores its pipeline with the defaults
     for field in sorted(f for f in spec.model_fields_set if getattr(spec, f) != getattr(plain, f)):
-        text = f"'{name}' are skeletons; their address says how they are read, not '{field}'"
-        problems.add(("volumes", name, field), text)
+        text = f"'{name}' are skeletons; their address determines how they are read, not '{field}'"
+        yield Problem(("volumes", name, field), text)
     try:
         skeletons, content = SkeletonSet.open(spec.path).read_all()
     except (StorageError, ValueError, OSError) as error:
-        problems.add(("volumes", name, "path"), f"cannot be opened: {error}")
+        yield Problem(("volumes", name, "path"), f"cannot be opened: {error}")
         return None
     nodes = Nodes(skeletons, bounds, resolution)
     text = misplaced(nodes, resolution)
     if text:
-        problems.add(("volumes", name, "path"), text)
+        yield Problem(("volumes", name, "path"), text)
     return SkeletonSource(spec.path, content, bounds, resolution, len(nodes))
 
 
 def _content(volume: Volume | DeclaredVolume) -> str:
-    """Digest of a foreign volume; of one that another run wrote, whose voxels it holds, too."""
+    """Digest of a foreign volume; if another run wrote it, the digest of its writer counts."""
     chunked = volume.format in CHUNKED
     made_by = owner(volume.address, volume.spec.level) if chunked else None
     return foreign_content({**volume.identity(), "made_by": made_by})
 
 
 def _bounds(
-    pipeline: Pipeline,
-    volumes: Mapping[str, Volume | DeclaredVolume],
-    problems: Problems,
-    complete: bool,
-) -> Box | None:
+    pipeline: Pipeline, volumes: Mapping[str, Volume | DeclaredVolume], certain: bool
+) -> Checked[Box | None]:
+    """The given bounds, or those of the first volume; a lack of both is a problem if `certain`."""
     if pipeline.bounds is not None:
         bounds = Box.parse(pipeline.bounds)
-    elif volumes and complete:
+    elif volumes:
         bounds = next(iter(volumes.values())).bounds
     else:
-        if complete:
-            problems.add(
+        if certain:
+            yield Problem(
                 (),
-                "no step reads a volume that would tell the bounds; give bounds: "
-                "z0:z1,y0:y1,x0:x1 in voxels",
+                "the bounds are unknown, as no step reads a volume; "
+                "give bounds: z0:z1,y0:y1,x0:x1 in voxels",
             )
         return None
     if bounds.size >= MOST_VOXELS:
-        problems.add(("bounds",), f"{bounds} holds {bounds.size} voxels; ids end at 2**63")
+        yield Problem(("bounds",), f"{bounds} has {bounds.size} voxels; ids end at 2**63")
     return bounds
 
 
 def _resolution(
-    pipeline: Pipeline,
-    volumes: Mapping[str, Volume | DeclaredVolume],
-    problems: Problems,
-    complete: bool,
-) -> Resolution | None:
-    given = [pipeline.resolution, *(volume.resolution for volume in volumes.values())]
-    given += [spec.resolution for spec in pipeline.volumes.values()]
-    for resolution in given:
+    pipeline: Pipeline, volumes: Mapping[str, Volume | DeclaredVolume], certain: bool
+) -> Checked[Resolution | None]:
+    """The first resolution that is given or stored; a lack of any is a problem if `certain`."""
+    candidates = [pipeline.resolution, *(volume.resolution for volume in volumes.values())]
+    candidates += [spec.resolution for spec in pipeline.volumes.values()]
+    for resolution in candidates:
         if resolution is not None:
             z, y, x = resolution
             return (z, y, x)
-    if complete:
+    if certain:
         first = next(iter(volumes), "")
-        text = "nothing tells the resolution; give resolution: [z, y, x] in nanometres per voxel"
-        problems.add(("volumes", first) if first else (), text)
+        text = "the resolution is unknown; give resolution: [z, y, x] in nanometres per voxel"
+        yield Problem(("volumes", first) if first else (), text)
     return None
 
 
-# --- mask ----------------------------------------------------------------------------------------
-
-
 def _mask_volume(
-    pipeline: Pipeline, wiring: Wiring, problems: Problems, offline: bool
-) -> Volume | DeclaredVolume | None:
+    pipeline: Pipeline, wiring: Wiring, offline: bool
+) -> Checked[Volume | DeclaredVolume | None]:
     name = pipeline.mask
     if name is None:
         return None
     if name in wiring.writers:
         writer = wiring.writers[name][0].name
-        problems.add(("mask",), f"step '{writer}' writes '{name}'; the mask has to be there before")
+        yield Problem(("mask",), f"step '{writer}' writes '{name}'; the mask has to exist before")
     elif name not in pipeline.volumes:
         known = ", ".join(pipeline.volumes) or "none"
-        problems.add(("mask",), f"'{name}' is not declared under volumes (declared: {known})")
-    elif offline:
-        return declared_volume(pipeline, wiring, name, problems)
+        yield Problem(("mask",), f"'{name}' is not declared under volumes (declared: {known})")
     else:
-        return _opened(pipeline, name, problems)
+        return (yield from _open_volume(pipeline, wiring, name, offline))
     return None
 
 
@@ -214,12 +212,11 @@ def _mask(
     coarse: Volume | DeclaredVolume | None,
     bounds: Box,
     resolution: Resolution,
-    problems: Problems,
-) -> Mask | None:
+) -> Checked[Mask | None]:
     sections = tuple(sorted(set(pipeline.bad_sections)))
     for number, section in enumerate(pipeline.bad_sections):
         if not bounds.start[0] <= section < bounds.stop[0]:
-            problems.add(
+            yield Problem(
                 ("bad_sections", number),
                 f"section {section} is outside the bounds, whose z goes from {bounds.start[0]} "
                 f"to {bounds.stop[0] - 1}",
@@ -228,30 +225,29 @@ def _mask(
         return Mask(bad_sections=sections) if sections else None
     zoom = _zoom(coarse.resolution, resolution)
     if zoom is None:
-        problems.add(
+        yield Problem(
             ("mask",),
-            f"'{pipeline.mask}' has {listed(coarse.resolution or ())} nm, which is no whole "
-            f"multiple of the run's {listed(resolution)} nm",
+            f"'{pipeline.mask}' has {triple_text(coarse.resolution or ())} nm, which is not a "
+            f"whole multiple of the run's {triple_text(resolution)} nm",
         )
     elif not coarse.bounds.zoom_in(zoom).clip(bounds).size:
-        problems.add(
+        yield Problem(
             ("mask",),
-            f"'{pipeline.mask}' covers {coarse.bounds.zoom_in(zoom)}, nothing of {bounds}",
+            f"'{pipeline.mask}' covers {coarse.bounds.zoom_in(zoom)}, no part of {bounds}",
         )
     return Mask(pipeline.volumes[pipeline.mask], zoom or (1, 1, 1), sections)
 
 
 def _zoom(coarse: Resolution | None, fine: Resolution) -> Triple | None:
-    """How many voxels of the run make one of the mask; None if that is not whole."""
+    """Voxels of the run per voxel of the mask; None if they are not whole numbers."""
     if coarse is None:
         return (1, 1, 1)
     zoom = zyx([max(1, round(c / f)) for c, f in zip(coarse, fine, strict=True)])
-    return zoom if same(coarse, [f * n for f, n in zip(fine, zoom, strict=True)]) else None
+    exact = [f * n for f, n in zip(fine, zoom, strict=True)]
+    return zoom if same_resolution(coarse, exact) else None
 
 
-def _mask_content(
-    pipeline: Pipeline, mask: Mask | None, coarse: Volume | DeclaredVolume | None
-) -> str:
+def _mask_content(mask: Mask | None, coarse: Volume | DeclaredVolume | None) -> str:
     if mask is None:
         return ""
     volume = ""
@@ -260,14 +256,14 @@ def _mask_content(
     return digest("mask", volume, list(mask.zoom), list(mask.bad_sections))
 
 
-def _check_unused(pipeline: Pipeline, wiring: Wiring, problems: Problems) -> None:
-    """A volume that only an option names, and no step, is a slip of the hand."""
+def _check_unused(pipeline: Pipeline, wiring: Wiring) -> Iterator[Problem]:
+    """Check that no volume is named by an option alone: that is a typing error."""
     used = {name for step in wiring.steps for name in step.inputs.values()}
     used |= {*wiring.writers, pipeline.mask or ""}
-    if len(wiring.steps) < len(pipeline.steps):
+    if not _all_steps(pipeline, wiring):
         return
-    for path in problems.where.options:
+    for path in pipeline.where.options:
         name = str(path[1]) if path[0] == "volumes" else ""
-        if name and name not in used and ("volumes", name) not in problems.where.lines:
+        if name and name not in used and ("volumes", name) not in pipeline.where.lines:
             known = ", ".join(sorted(filter(None, used)))
-            problems.add(path, f"no step reads or writes '{name}' (known: {known})")
+            yield Problem(path, f"no step reads or writes '{name}' (known: {known})")

@@ -1,19 +1,20 @@
-"""Planning: every decision made and every mistake told before anything is started or written.
+"""Planning: every decision made and every problem reported before anything is started or written.
 
-wire       stages are built, inputs and outputs joined by name, steps put in order
-survey     volumes are opened, bounds, resolution and mask found
-Planner    step by step: digests, targets, one job per pass, memory and bytes
+wire          stages are built, inputs and outputs connected by name, steps put in order
+open_inputs   volumes are opened; bounds, resolution and mask are determined
+plan_step     for each step: digests, targets, one job per phase, memory and bytes
 """
 
 from __future__ import annotations
 
 from volflow.config.pipeline import Draft, Pipeline
-from volflow.config.problems import Problems, closest
+from volflow.config.problems import Checked, Problem, Problems, closest
 from volflow.config.wiring import Wiring, wire
 from volflow.engine.job import Plan
-from volflow.engine.plan import checks
 from volflow.engine.plan.inputs import open_inputs
-from volflow.engine.plan.planner import Planner
+from volflow.engine.plan.planner import plan_step
+from volflow.engine.plan.resources import check_space
+from volflow.engine.plan.state import PlanState
 from volflow.errors import PlanError
 
 
@@ -25,20 +26,20 @@ def plan(
     until: str | None = None,
     memory: int | None = None,
 ) -> Plan:
-    """Check a pipeline against what it reads, and make every decision of its run.
+    """Check a pipeline against its inputs, and make every decision of its run.
 
     Parameters
     ----------
     pipeline : Pipeline
     only, from_, until : str, optional
-        The one step to be run, or the first or last one; the others are planned all the same.
+        The one step to run, or the first or last one; all steps are planned.
     memory : int, optional
-        Bytes that a worker may use at most; default: not checked.
+        Bytes that a worker may use; default: not checked.
 
     Raises
     ------
     PlanError
-        With all mistakes, each with file and line where the pipeline came from a file.
+        With all problems, each with file and line if the pipeline came from a file.
     """
     return plan_draft(Draft(pipeline), only=only, from_=from_, until=until, memory=memory)
 
@@ -52,15 +53,15 @@ def plan_draft(
     memory: int | None = None,
     offline: bool = False,
 ) -> Plan:
-    """Plan what a file says; its own mistakes and those of planning are told together.
+    """Plan a pipeline file; its own problems and those of planning are reported together.
 
-    With `offline` no volume is opened and no store asked: those that are read are taken as they
-    are declared (`engine/plan/declared_volume.py`). Such a plan is for reading, not for running.
+    With `offline` no volume or store is opened: inputs are taken as declared
+    (`engine/plan/declared_volume.py`). Such a plan is for reading, not for running.
 
     Raises
     ------
     PlanError
-        With all mistakes.
+        With all problems.
     """
     pipeline = draft.pipeline
     if pipeline is None:
@@ -68,15 +69,17 @@ def plan_draft(
     problems = Problems(pipeline.where)
     problems.found += draft.problems
     wiring = wire(pipeline, problems)
-    selected = _selected(wiring, only, from_, until, problems)
-    plan_inputs = open_inputs(pipeline, wiring, problems, offline)
+    selected = problems.collect(_selected(wiring, only, from_, until))
+    plan_inputs = problems.collect(open_inputs(pipeline, wiring, offline))
     if plan_inputs is None:
         raise PlanError(*problems.found)
-    planner = Planner(pipeline, wiring, plan_inputs, problems, memory, offline)
-    steps = tuple(planner.planned(step) for step in wiring.steps)
-    planner.check_addresses()
+    state = PlanState(pipeline, wiring, plan_inputs)
+    steps = tuple(
+        problems.collect(plan_step(state, step, memory, offline)) for step in wiring.steps
+    )
+    problems.extend(state.check_addresses())
     if not offline:
-        checks.check_space(pipeline.run, steps, problems)
+        problems.extend(check_space(pipeline.run, steps))
     problems.check()
     return Plan(
         pipeline,
@@ -89,24 +92,22 @@ def plan_draft(
 
 
 def _selected(
-    wiring: Wiring, only: str | None, from_: str | None, until: str | None, problems: Problems
-) -> tuple[str, ...]:
-    """Names of the steps to be run; all of them if nothing is asked."""
+    wiring: Wiring, only: str | None, from_: str | None, until: str | None
+) -> Checked[tuple[str, ...]]:
+    """Names of the steps to run; all of them if no option is given."""
     names = [step.name for step in wiring.steps]
+    listed = ", ".join(names)
     for option, name in (("--only", only), ("--from", from_), ("--until", until)):
         if name is not None and name not in names:
-            problems.add(
-                (),
-                f"{option} {name}: there is no such step{closest(name, names)} "
-                f"(steps: {', '.join(names)})",
-            )
+            hint = closest(name, names)
+            yield Problem((), f"{option} {name}: there is no such step{hint} (steps: {listed})")
             return ()
     if only is not None:
         if from_ is not None or until is not None:
-            problems.add((), "--only names one step; --from and --until name a range")
+            yield Problem((), "--only names one step; --from and --until name a range")
         return (only,)
     first = names.index(from_) if from_ is not None else 0
     last = names.index(until) if until is not None else len(names) - 1
     if first > last:
-        problems.add((), f"--from {from_} comes after --until {until} (steps: {', '.join(names)})")
+        yield Problem((), f"--from {from_} comes after --until {until} (steps: {listed})")
     return tuple(names[first : last + 1]) if (from_, until) != (None, None) else ()

@@ -1,0 +1,111 @@
+"""The state of planning: the pipeline, its open inputs, and the steps planned so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from volflow.config.pipeline import Pipeline, VolumeSpec
+from volflow.config.problems import Problem
+from volflow.config.wiring import WiredStep, Wiring
+from volflow.core.stage import Columns, Layer
+from volflow.engine.job import Target
+from volflow.engine.plan.inputs import PlanInputs
+from volflow.errors import StorageError
+from volflow.io.address import Address
+
+OF_THE_RUN = ("ledger", "records", "results")  # folders that no volume may occupy
+
+
+@dataclass(frozen=True)
+class WrittenStep:
+    """The part of a planned step that its readers use."""
+
+    content: str
+    digest: str
+    targets: dict[str, Target]
+    """Scale 0, by volume."""
+
+
+@dataclass(frozen=True)
+class PlanState:
+    """A pipeline during planning; `written` holds the steps planned so far, by name."""
+
+    pipeline: Pipeline
+    wiring: Wiring
+    inputs: PlanInputs
+    written: dict[str, WrittenStep] = field(default_factory=dict)
+
+    def is_own(self, name: str) -> bool:
+        """Whether a step of the pipeline writes this volume or table."""
+        return name in self.wiring.writers
+
+    def is_table(self, name: str) -> bool:
+        """Whether a step of the pipeline writes this as a table."""
+        return self.is_own(name) and isinstance(self._declared(name), Columns)
+
+    def is_blockwise(self, name: str) -> bool:
+        """Whether this is stored block by block, so that its readers need the same blocks."""
+        if not self.is_own(name):
+            return False
+        declared = self._declared(name)
+        return isinstance(declared, Columns) or declared.blockwise
+
+    def _declared(self, name: str) -> Layer | Columns:
+        writer, output = self.wiring.writers[name]
+        return writer.declared(output)
+
+    def writer(self, name: str) -> WrittenStep | None:
+        """The planned step that writes this; None for a foreign volume, or in a cycle of steps."""
+        return self.written.get(self.wiring.writers[name][0].name) if self.is_own(name) else None
+
+    def input_layer(self, name: str) -> Layer | None:
+        """The dtype and channels of a volume; None for a table, or if unknown."""
+        writer = self.writer(name)
+        if writer is not None:
+            return writer.targets[name].layer if name in writer.targets else None
+        volume = self.inputs.volumes.get(name)
+        return None if volume is None else Layer(str(volume.dtype), volume.channels)
+
+    def input_tables(self, step: WiredStep) -> dict[str, Columns]:
+        """The tables that a step reads, by input."""
+        declared = {
+            name: self._declared(source)
+            for name, source in step.inputs.items()
+            if self.is_own(source)
+        }
+        return {name: each for name, each in declared.items() if isinstance(each, Columns)}
+
+    def stored_as(self, name: str) -> VolumeSpec:
+        """The address and format of a volume that this run writes."""
+        declared = self.pipeline.volumes.get(name, VolumeSpec())
+        path = declared.path or f"precomputed://{self.pipeline.run}/{name}"
+        return VolumeSpec(
+            path=path, chunk=declared.chunk, shard=declared.shard, encoding=declared.encoding
+        )
+
+    def check_addresses(self) -> Iterator[Problem]:
+        """Check that each volume has its own address, outside the run's own folders."""
+        run = _location(self.pipeline.run)
+        places = {run: "the run"} | {f"{run}/{name}": f"the run's {name}" for name in OF_THE_RUN}
+        for name in (*self.inputs.volumes, *self.inputs.skeletons):
+            places.setdefault(_location(self.pipeline.volumes[name].path), name)
+        for name, (writer, _) in self.wiring.writers.items():
+            if self.is_table(name):
+                continue
+            path = self.stored_as(name).path
+            other = places.setdefault(_location(path), name)
+            if other != name:
+                declared = name in self.pipeline.volumes
+                yield Problem(
+                    ("volumes", name, "path") if declared else ("steps", writer.number),
+                    f"step '{writer.name}' would write '{name}' where '{other}' is: {path}",
+                )
+
+
+def _location(path: str) -> str:
+    """An address without its format."""
+    try:
+        return Address.parse(path).location
+    except StorageError:
+        return path
