@@ -1,7 +1,8 @@
 # Nothing is needed but python3, pip and make.
 #   make demo    a synthetic volume, segmented and scored, in ./demo
 #   make test    what CI runs
-#   make fix     let ruff put right what it can
+#   make fix     let ruff fix what it can
+#   make docs    docs/stages.md, and the API pages in ./site
 #   make bench   timings (minutes)
 #   make soak    50 runs hit by SIGKILL at random, each resumed (half an hour)
 
@@ -9,15 +10,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := volflow tests examples benchmarks
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench soak fix clean
+.PHONY: help env demo test lint docs bench soak fix clean
 
 help:
-	@sed -n '2,6s/^# *//p' Makefile
+	@sed -n '2,7s/^# *//p' Makefile
 
 env: .venv/.made
 
-# Made anew only when what is installed may have changed. Where Python comes without ensurepip
-# (Debian keeps it in python3-venv) the pip at hand fills the new environment.
+# Made again only when the requirements may have changed. Where Python has no ensurepip (Debian has
+# it in python3-venv) the available pip fills the new environment.
 .venv/.made: pyproject.toml constraints.txt
 	@echo "== environment (.venv), a minute or two"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv 2>/dev/null || $(PYTHON) -m venv --without-pip .venv
@@ -27,7 +28,7 @@ env: .venv/.made
 		$$pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 \
 			-c constraints.txt --editable '.[test,view]' && break; \
 		test $$pause != none || exit 1; \
-		echo "pip failed; once more in $$pause s"; sleep $$pause; \
+		echo "pip failed; next try in $$pause s"; sleep $$pause; \
 	done
 	@touch $@
 
@@ -56,9 +57,14 @@ bench: env
 soak: env
 	@$(BIN)/python -m tests.soak_kills 50
 
+docs: env
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[docs]'
+	@$(BIN)/python docs/make_stages.py
+	@$(BIN)/python docs/make_api.py site
+
 fix: env
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
 clean:
-	rm -rf .venv demo .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv demo site .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
