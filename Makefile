@@ -8,7 +8,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := volflow tests examples benchmarks
+CODE := volflow tests examples benchmarks docs
 .DEFAULT_GOAL := help
 .PHONY: help env demo test lint docs bench soak fix clean
 
@@ -26,7 +26,7 @@ env: .venv/.made
 	else pip="$(PYTHON) -m pip --python $(BIN)/python"; fi; \
 	for pause in 5 20 none; do \
 		$$pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 \
-			-c constraints.txt --editable '.[test,view]' && break; \
+			-c constraints.txt --editable '.[test,view,docs]' && break; \
 		test $$pause != none || exit 1; \
 		echo "pip failed; next try in $$pause s"; sleep $$pause; \
 	done
@@ -58,9 +58,10 @@ soak: env
 	@$(BIN)/python -m tests.soak_kills 50
 
 docs: env
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[docs]'
 	@$(BIN)/python docs/make_stages.py
-	@$(BIN)/python docs/make_api.py site
+	@$(BIN)/python -W ignore::UserWarning -m pdoc volflow --docformat numpy --no-include-undocumented \
+		--no-show-source --output-directory site
+	@echo site/index.html
 
 fix: env
 	@$(BIN)/ruff check --fix $(CODE)

@@ -30,7 +30,7 @@ from volflow.engine.driver import execute
 
 SIDE_OF_DAISY = Path(__file__).with_name("daisy_side.py")
 DAISY = "2.0.0"
-"""The version that the numbers in docs/benchmarks.md are of."""
+"""The version that the numbers in docs/lab/scale.md are of."""
 
 
 class Way(NamedTuple):

@@ -1,4 +1,4 @@
-"""What the networks say on sections that none of them was trained on: the table of docs/methods.md.
+"""What the networks say on sections that none of them was trained on: the table of docs/lab/networks.md.
 
     python -m benchmarks.methods ROW [--weights FILE] [--write]
 
@@ -40,7 +40,7 @@ from volflow.train.data.sources import Wanted, opened
 from volflow.train.validation.evaluate import InMemoryPipeline, Score, predicted, score
 
 KEPT = HERE / "benchmarks" / "methods.json"
-PAGE = HERE / "docs" / "methods.md"
+PAGE = HERE / "docs" / "lab" / "networks.md"
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 MIN_SIZES = (500, 1000, 2000)
 FLAT_MIN_SIZES = (0, 100)

@@ -5,7 +5,7 @@
 FIB-25: trained on sections 0 to 120, chosen on 120 to 135, reported on 135 to 165, each part
 segmented alone; the network is shown the part alone (image, intensities and all), or the image
 around it too, as it is when the part is cut from a prediction of the whole. Synthetic: chosen on
-the volume of validation, reported on another seed. --write puts the tables into docs/training.md.
+the volume of validation, reported on another seed. --write puts the tables into docs/lab/fib25.md.
 The segmentation is the exact road in memory, which the tests hold equal to the pipeline; on FIB-25
 with the stage `borders` at its defaults after it, as in pipelines/fib25.yaml, and without.
 """
@@ -36,7 +36,7 @@ from volflow.train.validation.evaluate import InMemoryPipeline, Score, predicted
 HERE = Path(__file__).parents[1]
 DATA = Path(os.environ.get("VOLFLOW_DATA", HERE.parent / "shared" / "data"))
 SLAB = f"hdf5://{DATA}/fib25_medulla/ts2_z000-165.h5"
-PAGE = HERE / "docs" / "training.md"
+PAGE = HERE / "docs" / "lab" / "fib25.md"
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
 MIN_SIZES = (0, 500, 1000, 2000)
@@ -226,7 +226,7 @@ def write(name: str, lines: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--write", action="store_true", help="into docs/training.md")
+    parser.add_argument("--write", action="store_true", help="into docs/lab/fib25.md")
     parser.add_argument("--network", choices=list(PARTS), action="append")
     parser.add_argument("--weights", type=Path, help="a checkpoint in place of the shipped one")
     arguments = parser.parse_args()

@@ -8,12 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tifffile
 import yaml
 
-import volflow
 from volflow.config.pipeline import from_dict
 from volflow.core.stage import find_stage
 
@@ -41,41 +38,6 @@ def test_write_a_stage(tmp_path, cluster):
     assert text == f"100 spots in precomputed://{tmp_path}/run/spots\n"
 
 
-def test_the_reduction_of_the_page_on_stages_runs(tmp_path, monkeypatch):
-    page = (ROOT / "docs/write-a-stage.md").read_text()
-    (code,) = (part for part in python_blocks(page) if "class Brightness" in part)
-    head = (
-        "from collections.abc import Sequence\nfrom typing import Any\nimport numpy as np\n"
-        "from volflow.core.geometry import Block\n"
-        "from volflow.core.stage import Previous, Record, Reduction, Up\n\n"
-    )
-    (tmp_path / "brightness_of_page.py").write_text(head + code)
-    monkeypatch.syspath_prepend(tmp_path)
-    image = np.random.default_rng(1).integers(0, 255, (9, 10, 11), dtype="uint8")
-    tifffile.imwrite(tmp_path / "image.tif", image, photometric="minisblack")
-    volume = {"path": f"tiff://{tmp_path}/image.tif", "resolution": [8, 8, 8]}
-    result = volflow.run(
-        {
-            "run": str(tmp_path / "run"),
-            "block": [4, 4, 4],
-            "volumes": {"image": volume},
-            "steps": [{"use": "brightness_of_page:Brightness"}],
-        }
-    )
-    assert result.results == {"brightness": {"mean": image.mean()}}
-
-
-def test_the_stage_of_the_page_is_that_of_the_example():
-    page = (ROOT / "docs/write-a-stage.md").read_text()
-    (code,) = (part for part in python_blocks(page) if "class Spots" in part)
-    before, after = code.split("        ...\n")
-    before, signature = before.split("    @property\n", 1)
-    example = (EXAMPLES / "write_a_stage.py").read_text()
-    assert before.strip() in example
-    assert signature.strip().splitlines()[-1] in example
-    assert after.strip() in example
-
-
 def test_the_pipeline_of_the_readme_is_a_pipeline():
     text, step = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     document = yaml.safe_load(text)
@@ -84,12 +46,6 @@ def test_the_pipeline_of_the_readme_is_a_pipeline():
     assert steps == [step["use"] for step in bundled["steps"]]
     (more,) = from_dict({**document, "steps": yaml.safe_load(step)}).steps
     assert find_stage(more.use).model_validate(more.with_).require["vi"].max == 1.0
-
-
-def python_blocks(page: str) -> list[str]:
-    """The Python code on a page."""
-    found: list[str] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    return found
 
 
 def test_first_run(tmp_path):
