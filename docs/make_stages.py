@@ -15,9 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from volflow.core.stage import Columns, Grouping, Layer, Reduction, Stage
+from volflow.core.stage import Columns, Grouping, Layer, Reduction, Stage, installed_stages
 from volflow.core.stage import find_stage as find
-from volflow.core.stage import installed_stages
 
 PAGE = Path(__file__).parent / "stages.md"
 

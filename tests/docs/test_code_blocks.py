@@ -228,8 +228,8 @@ def check_volflow(words: list[str], partial: bool) -> None:
         if isinstance(value, str | tuple | list) and not isinstance(parameter.type, click.Path):
             parameter.type_cast_value(click.Context(command), value)
         if parameter.required and not partial:
-            given = isinstance(value, str | int | float | tuple | list)
-            assert given and value != (), f"{verb}: {parameter.name} is missing"
+            assert isinstance(value, str | tuple | list), f"{verb}: {parameter.name} is missing"
+            assert value != (), f"{verb}: {parameter.name} is missing"
     check_overrides(verb, rest)
 
 

@@ -67,11 +67,12 @@ def test_mentions_of_pages_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES + CARDS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_between_backticks_exist(page: Path) -> None:
-    missing = []
-    for line, span in code_spans(page):
-        if re.fullmatch(rf"(?:{'|'.join(FOLDERS)})/[\w./*-]+", span) and "..." not in span:
-            if not list(ROOT.glob(span.rstrip("/"))):
-                missing.append(f"line {line}: {span}")
+    path = re.compile(rf"(?:{'|'.join(FOLDERS)})/[\w./*-]+")
+    missing = [
+        f"line {line}: {span}"
+        for line, span in code_spans(page)
+        if path.fullmatch(span) and "..." not in span and not list(ROOT.glob(span.rstrip("/")))
+    ]
     assert missing == []
 
 
