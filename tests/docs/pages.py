@@ -65,5 +65,5 @@ def shell_commands(text: str) -> list[list[str]]:
 
 
 def _first(words: list[str]) -> list[str]:
-    ends = [index for index, word in enumerate(words) if word in ("|", "&&", ";")]
+    ends = [index for index, word in enumerate(words) if word in ("|", "&&", ";", ">")]
     return words[: ends[0]] if ends else words

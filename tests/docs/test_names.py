@@ -10,6 +10,8 @@ import pytest
 
 import volflow
 from tests.docs.pages import CARDS, PAGES, ROOT, code_blocks, code_spans
+from volflow.config.bundled import bundled
+from volflow.config.pipeline import Pipeline, Spec, StepSpec, VolumeSpec
 from volflow.core.stage import installed_stages
 from volflow.engine.job import PlannedStep
 
@@ -88,3 +90,15 @@ def test_pipelines_of_the_readme_are_bundled() -> None:
 
 def test_pages_have_blocks_to_check() -> None:
     assert sum(len(code_blocks(page)) for page in PAGES) > 40
+
+
+@pytest.mark.parametrize("model", [Pipeline, StepSpec, VolumeSpec])
+def test_the_page_of_pipelines_has_every_key(model: type[Spec]) -> None:
+    text = (ROOT / "docs" / "pipelines.md").read_text()
+    keys = {field.alias or name for name, field in model.model_fields.items()}
+    assert {key for key in keys if f"`{key}`" not in text} == set()
+
+
+def test_the_page_of_pipelines_has_every_bundled_one() -> None:
+    text = (ROOT / "docs" / "pipelines.md").read_text()
+    assert {name for name in bundled("pipelines") if f"`{name}`" not in text} == set()
