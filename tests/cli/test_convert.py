@@ -75,7 +75,7 @@ def test_score_takes_what_both_volumes_cover(volflow, labels, tmp_path):
     result = volflow("score", "--segmentation", found_at, "--truth", smaller, "--json")
     inside = part.within(BOX)
     assert numbers(result.stdout) == scores(contingency(truth[inside], found[inside]))
-    assert f"scored where both are: {part}" in result.stderr
+    assert f"scored where the volumes overlap: {part}" in result.stderr
 
 
 def test_there_is_nothing_to_score_where_the_truth_is_empty(volflow, labels, tmp_path):
@@ -90,7 +90,7 @@ def test_volumes_that_do_not_meet_are_not_scored(volflow, labels, tmp_path):
     apart = written(f"precomputed://{tmp_path}/apart", np.ones(away.shape, "uint64"), away)
     result = volflow("score", "--segmentation", labels[0][0], "--truth", apart)
     assert result.exit_code == 2
-    assert "do not meet" in result.stderr
+    assert "do not overlap" in result.stderr
 
 
 @pytest.mark.parametrize("format", ["zarr", "zarr3", "n5", "precomputed"])

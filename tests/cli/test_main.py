@@ -12,7 +12,7 @@ import click
 import pytest
 
 from volflow.cli import SECTIONS, VERBS, main
-from volflow.cli.demo import _lacking_viewer
+from volflow.cli.demo import _missing_viewer
 from volflow.config.bundled import bundled, find_bundled
 from volflow.engine.executors.profile import Profile, find_profile
 from volflow.errors import PlanError
@@ -86,9 +86,9 @@ def test_install_lines_name_no_index_that_lacks_us():
 
 def test_the_demo_says_what_looking_at_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "neuroglancer", None)
-    assert "which needs the package neuroglancer" in _lacking_viewer()
+    assert "which needs the package neuroglancer" in _missing_viewer()
     monkeypatch.setitem(sys.modules, "neuroglancer", sys)
-    assert _lacking_viewer() == ""
+    assert _missing_viewer() == ""
 
 
 def test_shipped_pipelines_are_found_by_name_from_anywhere(monkeypatch, tmp_path):

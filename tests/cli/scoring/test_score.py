@@ -295,7 +295,7 @@ def test_all_mistakes_are_told_at_once(
     assert "there is no metric 'vii'; did you mean 'vi'?" in told
     assert "'erl' needs --skeletons" in told
     assert told.count("expected METRIC<=NUMBER or METRIC>=NUMBER") == 2
-    assert "nowhere: it holds no run" in told
+    assert "nowhere: holds no run" in told
     assert f"{tmp_path / 'file'} is a file; expected a folder" in told
 
 
@@ -306,7 +306,7 @@ def test_all_mistakes_are_told_at_once(
         (["--skeletons", "SWC", "--objects"], "--objects needs --truth"),
         (["--skeletons", "SWC", "--border", "2"], "--border needs --truth"),
         (["--truth", "/nowhere"], "--truth /nowhere: cannot be opened"),
-        (["--truth", "SWC"], "these are skeletons, no volume"),
+        (["--truth", "SWC"], "expected a volume, got skeletons"),
         (["--skeletons", "swc://nowhere"], "cannot be opened"),
     ],
 )
@@ -355,7 +355,7 @@ def test_another_run_is_not_overwritten(
     before = (tmp_path / "run/pipeline.yaml").read_text()
     found = volflow("score", *options(places), "--out", tmp_path / "run")
     assert found.exit_code == 2
-    assert "another run is there (its steps: index, double)" in found.stderr
+    assert "holds another run (its steps: index, double)" in found.stderr
     assert (tmp_path / "run/pipeline.yaml").read_text() == before
 
 
@@ -447,4 +447,4 @@ def test_the_part_of_a_volume_is_told(volflow: Call, tmp_path: Path) -> None:
     part = Box((8, 0, 16), (16, 32, 64))
     places["truth"] = written(f"precomputed://{tmp_path}/part", scored.arrays()["truth"][:8], part)
     found = volflow("score", *options(places))
-    assert f"scored where both are: {part} (segmentation has {BOX})" in found.stderr
+    assert f"scored where the volumes overlap: {part} (segmentation has {BOX})" in found.stderr

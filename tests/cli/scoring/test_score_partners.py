@@ -156,7 +156,7 @@ def test_neurons_of_the_tables_are_taken(
     mixed = ["--partners", plain, "--true-partners", true]
     one = volflow("score", *mixed)
     assert one.exit_code == 2
-    assert "--partners tells no neurons and the other table does: give --truth" in one.stderr
+    assert "--partners has no columns of neurons and the other table has: " in one.stderr
     true = table(tmp_path / "true.csv", TRUE, [(1, 2), (2, 4), (3, 1)])
     told = json.loads(volflow("score", *mixed, "--truth", places["truth"], "--json").stdout)
     assert told["partners"]["true_positives"] == 3
@@ -210,7 +210,7 @@ def test_all_mistakes_of_tables_are_told_at_once(
     assert "none.csv: there is no such file" in found.stderr
     found = volflow("score", "--partners", empty, "--true-partners", empty)
     assert found.exit_code == 2
-    assert "it holds no partners to be found" in found.stderr
+    assert "the table is empty; expected partners" in found.stderr
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_report_of_tables_does_not_replace_one_of_volumes(
     assert volflow("score", *options(places), "--out", out).exit_code == 0
     found = volflow("score", *tables, "--out", out)
     assert found.exit_code == 2
-    assert "volumes were scored there; give a folder of its own" in found.stderr
+    assert "holds scores of volumes; give a folder of its own" in found.stderr
 
 
 def test_errors_are_links(

@@ -1,4 +1,4 @@
-"""`volflow score --partners`: tables of synaptic partners, compared when the volumes are done."""
+"""`volflow score --partners`: two tables of synaptic partners, compared."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ from volflow.metrics.detections.partners import (
 if TYPE_CHECKING:
     from volflow.engine.job import Plan
 
-WORST = 100  # missed and spurious partners that are told, of each
-OPTIONS = {"found": "--partners", "truth": "--true-partners"}
-NOWHERE: Resolution = (1.0, 1.0, 1.0)  # without a volume a place is told in nanometres
+WORST = 100  # missed and spurious partners that are listed, of each
+PREDICTED, TRUE = "--partners", "--true-partners"
+NANOMETRES: Resolution = (1.0, 1.0, 1.0)  # without a volume a voxel is a nanometre
 
 
 @dataclass(frozen=True)
 class PartnerTables:
-    """What `volflow score` was given of partners: addresses, and nanometres."""
+    """Addresses of the predicted and the true table, and the largest distance of a match in nm."""
 
-    found: str
+    predicted: str
     truth: str
     distance: float = PARTNER_DISTANCE
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two tables, read and checked, and what is needed to compare them.
+    """Two tables, read and checked, with the volumes that are needed to compare them.
 
     Attributes
     ----------
-    found, truth : PartnerTable
+    predicted, truth : PartnerTable
     distance : float
-        Nanometres.
+        Largest distance of a match, in nanometres.
     labels : Volume or None
-        The truth's neurons.
+        The true neurons.
     bounds : Box or None
         Pairs that are not wholly inside are left out; None where no volume is scored.
     resolution : 3 float
-        Of the bounds, nanometres.
+        Nanometres per voxel of the bounds, z y x.
     """
 
-    found: PartnerTable
+    predicted: PartnerTable
     truth: PartnerTable
     distance: float
     labels: Volume | None
@@ -65,22 +65,22 @@ class Pairing:
     resolution: Resolution
 
     def result(self) -> dict[str, Any]:
-        """Rates of the found partners, what was matched by, and the errors with places in nm."""
-        named = self.truth.neurons is not None or self.labels is not None
-        (truth, line), (found, found_line) = self._partners(self.truth), self._partners(self.found)
-        detection = match_partners(truth, found, self.distance)
+        """Rates of the predicted partners, the options, and the errors with places in nm."""
+        truth, true_lines = self._partners(self.truth)
+        predicted, predicted_lines = self._partners(self.predicted)
+        detection = match_partners(truth, predicted, self.distance)
         rates = detection.scores()
-        errors = partner_errors(truth, found, detection, WORST)
-        lines = {"false_negatives": line, "false_positives": found_line}
+        errors = partner_errors(truth, predicted, detection, WORST)
+        lines = {"false_negatives": true_lines, "false_positives": predicted_lines}
         return {
             **{name: value for name, value in rates.items() if name != "mean"},
             "mean_distance_nm": rates["mean"],
             "distance_nm": self.distance,
             "truth_partners": len(truth),
-            "found_partners": len(found),
+            "found_partners": len(predicted),
             "truth_outside": len(self.truth) - len(truth),
-            "found_outside": len(self.found) - len(found),
-            "neurons": named,
+            "found_outside": len(self.predicted) - len(predicted),
+            "neurons": self.truth.neurons is not None or self.labels is not None,
             "errors": {
                 name: [{"line": int(lines[name][row.pop("row")]), **row} for row in rows]
                 for name, rows in errors.items()
@@ -88,63 +88,103 @@ class Pairing:
         }
 
     def addresses(self) -> dict[str, str]:
-        """Where what was compared is stored, by what it is."""
-        told = {"partners": self.found.address, "true partners": self.truth.address}
-        return told if self.labels is None else {**told, "truth": self.labels.address}
+        """Addresses of the compared tables, and of the true neurons, by their names in a report."""
+        tables = {"partners": self.predicted.address, "true partners": self.truth.address}
+        return tables if self.labels is None else {**tables, "truth": self.labels.address}
 
     def _partners(self, table: PartnerTable) -> tuple[Partners, np.ndarray]:
-        """The pairs inside the bounds with their neurons, and their lines."""
-        kept = np.ones(len(table), bool)
+        """The pairs inside the bounds with their neurons, and their lines in the file."""
+        inside = np.ones(len(table), bool)
         voxels = [voxels_of(sites, self.resolution) for sites in (table.pre, table.post)]
         if self.bounds is not None:
             for voxel in voxels:
-                kept &= ((voxel >= self.bounds.start) & (voxel < self.bounds.stop)).all(axis=1)
-        pre, post = table.pre[kept], table.post[kept]
+                inside &= ((voxel >= self.bounds.start) & (voxel < self.bounds.stop)).all(axis=1)
+        pre, post = table.pre[inside], table.post[inside]
         if table.neurons is not None:
-            neurons = table.neurons[kept]
+            neurons = table.neurons[inside]
         elif self.labels is not None:
-            sites = np.concatenate([voxel[kept] for voxel in voxels])
+            sites = np.concatenate([voxel[inside] for voxel in voxels])
             neurons = labels_at(self.labels, sites).reshape(2, -1).T
         else:
-            return Partners(pre, post), table.line[kept]
-        return Partners(pre, post, neurons[:, 0], neurons[:, 1]), table.line[kept]
+            return Partners(pre, post), table.line[inside]
+        return Partners(pre, post, neurons[:, 0], neurons[:, 1]), table.line[inside]
 
 
-def read_tables(
-    asked: PartnerTables, has_truth: bool, problems: list[str]
-) -> tuple[PartnerTable, PartnerTable] | None:
-    """The found and the true table; None, and why, where they cannot be compared.
+def make_pairing(
+    tables: PartnerTables,
+    volumes: Mapping[str, str],
+    pipeline: Pipeline | None,
+    plan: Plan | None,
+    problems: list[str],
+) -> Pairing | None:
+    """Tables read and checked against the volumes; None, with problems, if they do not compare.
 
     Parameters
     ----------
-    asked : PartnerTables
-    has_truth : bool
-        Whether there is a volume in which neurons can be looked up.
-    mistakes : list of str
-        Is added to.
+    tables : PartnerTables
+    volumes : mapping of str to str
+        Addresses as given on the command line.
+    pipeline : Pipeline or None
+        Declares how volumes are read; None where it could not be made.
+    plan : Plan or None
+        None where only tables are compared, or where it could not be made.
+    problems : list of str
+        Problems known so far; extended.
     """
-    tables: list[PartnerTable] = []
-    for side, option in OPTIONS.items():
+    pair = _read_tables(tables, "truth" in volumes, problems)
+    if pair is None or pipeline is None or problems:
+        return None
+    labels = _open_truth(pipeline, problems)
+    bounds, resolution = None, NANOMETRES
+    if plan is not None:
+        bounds, resolution = plan.bounds, plan.resolution
+    elif labels is not None:
+        bounds = Box.parse(pipeline.bounds) if pipeline.bounds else labels.bounds
+        known = pipeline.resolution or labels.resolution
+        if known is None:
+            problems.append(
+                f"--truth {labels.address}: unknown voxel size; give "
+                f"--set volumes.truth.resolution=[z,y,x], in nm"
+            )
+            return None
+        resolution = known
+    if bounds is not None:
+        whole = bounds if labels is None else labels.bounds
+        for option, table in zip((PREDICTED, TRUE), pair, strict=True):
+            problem = _misplacement(table, option, whole, resolution)
+            problems += [problem] if problem else []
+    return None if problems else Pairing(*pair, tables.distance, labels, bounds, resolution)
+
+
+def _read_tables(
+    tables: PartnerTables, has_truth: bool, problems: list[str]
+) -> tuple[PartnerTable, PartnerTable] | None:
+    """The predicted and the true table; None, with problems, if one cannot be read.
+
+    `has_truth` is whether there is a volume in which neurons can be looked up.
+    """
+    pair: list[PartnerTable] = []
+    for option, address in ((PREDICTED, tables.predicted), (TRUE, tables.truth)):
         try:
-            tables.append(read_partners(getattr(asked, side)))
+            pair.append(read_partners(address))
         except (StorageError, OSError) as error:
             problems.append(f"{option}: {error}")
-    if len(tables) < len(OPTIONS):
+    if len(pair) < 2:
         return None
-    found, truth = tables
+    predicted, truth = pair
     if not len(truth):
-        problems.append(f"--true-partners {asked.truth}: it holds no partners to be found")
-    if (found.neurons is None) != (truth.neurons is None) and not has_truth:
-        without = "--partners" if found.neurons is None else "--true-partners"
+        problems.append(f"{TRUE} {tables.truth}: the table is empty; expected partners")
+    if (predicted.neurons is None) != (truth.neurons is None) and not has_truth:
+        without = PREDICTED if predicted.neurons is None else TRUE
         problems.append(
-            f"{without} tells no neurons and the other table does: give --truth, in which they are "
-            f"looked up, or take the columns away"
+            f"{without} has no columns of neurons and the other table has: give --truth, in which "
+            f"they are looked up, or remove the columns"
         )
-    return found, truth
+    return predicted, truth
 
 
-def open_labels(pipeline: Pipeline, problems: list[str]) -> Volume | None:
-    """The volume `truth` of a pipeline, if it has one and it can be opened and looked up in."""
+def _open_truth(pipeline: Pipeline, problems: list[str]) -> Volume | None:
+    """The labels `truth` of a pipeline; None if there are none, or with a problem."""
     spec = pipeline.volumes.get("truth")
     if spec is None:
         return None
@@ -162,8 +202,8 @@ def open_labels(pipeline: Pipeline, problems: list[str]) -> Volume | None:
     return volume
 
 
-def misplaced(table: PartnerTable, option: str, bounds: Box, resolution: Resolution) -> str:
-    """What is wrong with where a table's sites lie; empty if at least half are in the bounds."""
+def _misplacement(table: PartnerTable, option: str, bounds: Box, resolution: Resolution) -> str:
+    """The problem of a table with fewer than half of its sites in the bounds; empty otherwise."""
     sites = np.concatenate([table.pre, table.post])
     voxel = voxels_of(sites, resolution)
     inside = ((voxel >= bounds.start) & (voxel < bounds.stop)).all(axis=1)
@@ -174,51 +214,5 @@ def misplaced(table: PartnerTable, option: str, bounds: Box, resolution: Resolut
     try:
         require_inside(f"{option} {table.address}", sites, start, stop)
     except ValueError as error:
-        return f"{error}; unit_nm of the address says what the numbers mean"
+        return f"{error}; `unit_nm` of the address sets the unit of its numbers"
     return ""
-
-
-def make_pairing(
-    asked: PartnerTables,
-    volumes: Mapping[str, str],
-    pipeline: Pipeline | None,
-    plan: Plan | None,
-    problems: list[str],
-) -> Pairing | None:
-    """Tables read and checked against the volumes; None, and why, where they cannot be compared.
-
-    Parameters
-    ----------
-    asked : PartnerTables
-    volumes : mapping of str to str
-        Addresses as they were given.
-    pipeline : Pipeline or None
-        That says how volumes are read; None where it could not be made.
-    plan : Plan or None
-        None where only tables are compared, or where it could not be made.
-    mistakes : list of str
-        Is added to.
-    """
-    tables = read_tables(asked, "truth" in volumes, problems)
-    if tables is None or pipeline is None or problems:
-        return None
-    labels = open_labels(pipeline, problems)
-    bounds, resolution = None, NOWHERE
-    if plan is not None:
-        bounds, resolution = plan.bounds, plan.resolution
-    elif labels is not None:
-        bounds = Box.parse(pipeline.bounds) if pipeline.bounds else labels.bounds
-        known = pipeline.resolution or labels.resolution
-        if known is None:
-            problems.append(
-                f"--truth {labels.address} does not say how large its voxels are: give "
-                f"--set volumes.truth.resolution=[z,y,x], in nm"
-            )
-            return None
-        resolution = known
-    if bounds is not None:
-        whole = bounds if labels is None else labels.bounds
-        placed = zip(OPTIONS.values(), tables, strict=True)
-        told = [misplaced(table, option, whole, resolution) for option, table in placed]
-        problems += filter(None, told)
-    return None if problems else Pairing(*tables, asked.distance, labels, bounds, resolution)

@@ -1,8 +1,8 @@
-"""`volflow score --sweep RUN`: every threshold of a run scored, by a step that is added to it."""
+"""`volflow score --sweep RUN`: score every threshold of a run, by steps added to the run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from volflow.engine.executors.profile import Profile
     from volflow.engine.job import Plan
 
-SWEEPS = {"sweep": "truth", "sweep_skeletons": "skeletons"}  # stages, and what each must be given
-OURS = "scored_"  # begins the names of steps and volumes that a scoring adds
-ALSO = {"sweep_skeletons": ("mito", "clefts", "nuclei")}
+REQUIRED = {"sweep": "truth", "sweep_skeletons": "skeletons"}
+"""Stages that score a sweep, and the volume that each needs."""
+OPTIONAL = {"sweep_skeletons": ("mito", "clefts", "nuclei")}
+PREFIX = "scored_"  # of the steps and volumes that a scoring adds to a run
 
 
 def plan_sweep(run: str, volumes: Mapping[str, str], profile: Profile) -> list[Plan]:
-    """A plan for each step that scores all thresholds of a run.
+    """Plans of the steps that score all thresholds of a run.
 
-    Where the run has no such step it gets one, beside those that it was made with; none of its
-    blocks is done again.
+    A run without such a step gets one, in addition to its own; none of its blocks is run again.
 
     Parameters
     ----------
     run : str
         Folder or address of a run whose `agglomerate` has several thresholds.
     volumes : mapping of str to str
-        Addresses of what it is scored against: truth, skeletons, mito, clefts, nuclei.
+        Addresses of the ground truth: truth, skeletons, mito, clefts, nuclei.
     profile : Profile
 
     Raises
@@ -59,43 +59,42 @@ def _with_sweeps(run: str, volumes: Mapping[str, str]) -> tuple[Pipeline, list[s
     store = Store(run)
     text = store.read("pipeline.yaml")
     if text is None:
-        raise PlanError(f"--sweep {run}: it holds no run (it has no pipeline.yaml)")
+        raise PlanError(f"--sweep {run}: holds no run (it has no pipeline.yaml)")
     document = yaml.safe_load(text)
-    names, problems = [], []
-    for use, needed in SWEEPS.items():
+    names: list[str] = []
+    problems: list[str] = []
+    for use, needed in REQUIRED.items():
         if needed not in volumes:
             continue
-        given = {n: volumes[n] for n in (needed, *ALSO.get(use, ())) if n in volumes}
+        given = {n: volumes[n] for n in (needed, *OPTIONAL.get(use, ())) if n in volumes}
         step = next((step for step in document["steps"] if step["use"] == use), None)
-        if step is None or _ours(step):
-            step = step or {"use": use, "name": f"{OURS}{use}"}
-            step["in"] = {name: f"{OURS}{name}" for name in given}
+        if step is None or _is_added(step):
+            step = step or {"use": use, "name": f"{PREFIX}{use}"}
+            step["in"] = {name: f"{PREFIX}{name}" for name in given}
             document["steps"] = [x for x in document["steps"] if x is not step] + [step]
-            document["volumes"].update({f"{OURS}{n}": {"path": p} for n, p in given.items()})
+            document["volumes"].update({f"{PREFIX}{n}": {"path": p} for n, p in given.items()})
         else:
-            problems += _others(run, document, step, given)
+            problems += _conflicts(run, document, step, given)
         names.append(step.get("name") or use)
     if problems:
         raise PlanError(*problems)
     return from_dict(document, (f"run={store.location}",)), names
 
 
-def _ours(step: Mapping[str, Any]) -> bool:
-    """Whether a step was added by an earlier scoring."""
-    return str(step.get("name", "")).startswith(OURS)
+def _is_added(step: Mapping[str, Any]) -> bool:
+    """Whether an earlier scoring added the step."""
+    return str(step.get("name", "")).startswith(PREFIX)
 
 
-def _others(
+def _conflicts(
     run: str, document: Mapping[str, Any], step: Mapping[str, Any], given: Mapping[str, str]
-) -> list[str]:
-    """Where a step of the run's own reads something else than what is given now."""
-    found = []
+) -> Iterator[str]:
+    """Options that differ from the volumes that a step of the run itself reads."""
     for name, path in given.items():
         volume = step.get("in", {}).get(name, name)
-        known = document["volumes"].get(volume, {}).get("path") or f"precomputed://{run}/{volume}"
-        if str(Address.parse(known)) != str(Address.parse(path)):
-            found.append(
+        own = document["volumes"].get(volume, {}).get("path") or f"precomputed://{run}/{volume}"
+        if str(Address.parse(own)) != str(Address.parse(path)):
+            yield (
                 f"--sweep {run}: its own step '{step.get('name', step['use'])}' is scored against "
-                f"{known}, and --{name} is {path}"
+                f"{own}, and --{name} is {path}"
             )
-    return found
