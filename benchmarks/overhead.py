@@ -18,9 +18,9 @@ from volflow.core.geometry import Block, BlockGrid, Box
 from volflow.core.stage import Stage
 from volflow.engine.driver import prepare, run_step
 from volflow.engine.executors.connect import connect
-from volflow.engine.job import StepResult
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.plan.plan import plan
+from volflow.engine.result import StepResult
 
 
 class Nothing(Stage):

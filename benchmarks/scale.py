@@ -22,10 +22,11 @@ from volflow.config.pipeline import from_dict
 from volflow.core.geometry import Block, Box
 from volflow.core.stage import Stage
 from volflow.engine.driver import execute
-from volflow.engine.job import Plan, PlannedStep, StepResult
+from volflow.engine.job import Plan, PlannedStep
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.status import status
 from volflow.engine.plan.plan import plan
+from volflow.engine.result import StepResult
 from volflow.engine.worker.block_range import job_path
 
 SIDE = 64

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
         Reduction,
         Stage,
     )
-    from volflow.engine.job import Failure, Plan, RunResult, StepResult
+    from volflow.engine.job import Plan
     from volflow.engine.monitor.observer import RunObserver
+    from volflow.engine.result import Failure, RunResult, StepResult
     from volflow.errors import (
         BlockError,
         ClusterError,
@@ -86,8 +87,9 @@ _MODULES = {
     "volflow.core.skeleton": "Skeleton",
     "volflow.core.stage": "Columns Group Grouping Layer NodeOutput Phase PreviousRound Record "
     "Reduction Stage",
-    "volflow.engine.job": "Failure Plan RunResult StepResult",
+    "volflow.engine.job": "Plan",
     "volflow.engine.monitor.observer": "RunObserver",
+    "volflow.engine.result": "Failure RunResult StepResult",
     "volflow.errors": "BlockError ClusterError PlanError RunHeld StorageError StorageFull "
     "VolflowError",
     "volflow.io.volume": "Volume",

@@ -17,7 +17,8 @@ from volflow.core.geometry import Box, Triple, zyx
 from volflow.core.stage import Layer
 from volflow.engine.api import PipelineSource, carry_out, make_plan
 from volflow.engine.executors.profile import OnStall, find_profile
-from volflow.engine.job import Plan, RunResult
+from volflow.engine.job import Plan
+from volflow.engine.result import RunResult
 from volflow.io.volume import Volume
 
 if TYPE_CHECKING:

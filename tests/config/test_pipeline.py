@@ -181,7 +181,7 @@ def test_an_option_that_is_wrong_is_named_in_the_mistake(folder, option, message
 
 def test_wrong_bounds_are_told_by_their_option(folder):
     (found,) = problems(written(folder, GOOD), bounds="0:5,0:5")
-    wanted = "--bounds 0:5,0:5: bounds: a box is written z0:z1,y0:y1,x0:x1 in voxels"
+    wanted = "--bounds 0:5,0:5: bounds: expected a box z0:z1,y0:y1,x0:x1 in voxels"
     assert found.startswith(wanted)
 
 

@@ -72,7 +72,7 @@ def test_a_box_is_read_back_from_its_text(box):
 
 @pytest.mark.parametrize("text", ["", "1:2,3:4", "1:2,3:4,5", "a:b,c:d,e:f", "1:2:3,4:5,6:7"])
 def test_text_that_is_no_box_is_refused(text):
-    with pytest.raises(ValueError, match="a box is written z0:z1,y0:y1,x0:x1"):
+    with pytest.raises(ValueError, match="expected a box z0:z1,y0:y1,x0:x1"):
         Box.parse(text)
 
 
@@ -180,7 +180,7 @@ def test_children_of_all_parents_are_the_blocks_each_once(grid, factor):
 def test_a_box_that_is_not_made_of_blocks_has_no_children():
     fine = BlockGrid(Box((0, 0, 0), (9, 9, 9)), (2, 2, 2))
     coarse = BlockGrid(fine.bounds, (3, 3, 3))
-    with pytest.raises(ValueError, match="not made of blocks of shape"):
+    with pytest.raises(ValueError, match="does not start at a block of shape"):
         fine.children(coarse[0, 0, 1])
 
 
@@ -196,5 +196,5 @@ def test_a_pyramid_goes_from_the_blocks_to_one_and_loses_none(grid):
 
 @pytest.mark.parametrize(("shape", "halo"), [((0, 1, 1), (0, 0, 0)), ((1, 1, 1), (0, -1, 0))])
 def test_a_grid_of_empty_blocks_or_a_negative_halo_is_refused(shape, halo):
-    with pytest.raises(ValueError, match="at least one voxel and a halo of none or more"):
+    with pytest.raises(ValueError, match="expected a block of at least 1 voxel and a halo"):
         BlockGrid(Box((0, 0, 0), (4, 4, 4)), shape, halo)

@@ -74,9 +74,9 @@ def test_resampled_by_hand() -> None:
 @pytest.mark.parametrize(
     ("parent", "radius", "message"),
     [
-        ([1, 2, 0], [0, 0, 0], "skeleton 3: its edges close a circle, above 3 nodes"),
-        ([-1, 1, 0], [0, 0, 0], "close a circle, above 1 nodes such as node 1"),
-        ([-1, 3, 0], [0, 0, 0], r"1 parents lie beyond -1..2, the first is 3 at node 1"),
+        ([1, 2, 0], [0, 0, 0], "skeleton 3: its edges form a cycle, above 3 nodes"),
+        ([-1, 1, 0], [0, 0, 0], "form a cycle, above 1 nodes such as node 1"),
+        ([-1, 3, 0], [0, 0, 0], r"1 parents are outside -1..2, the first is 3 at node 1"),
         ([-1, 0, 1], [0, np.nan, np.inf], "2 of 3 nodes have radii that are NaN or infinite"),
         ([-1, 0, 1], [0, 1, -2], "1 of 3 nodes have negative radii, the first is node 2 with -2.0"),
         ([-1, 0], [0, 0, 0], "3 nodes need as many parents and radii"),
@@ -100,9 +100,12 @@ def test_what_cannot_be_positions() -> None:
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
-        ([[0, 1], [1, 2], [2, 0]], "skeleton 2: its edges close 1 circles; 5 nodes in 3 pieces"),
-        ([[0, 0]], "close 1 circles"),
-        ([[0, 5], [1, 9]], r"2 edges name nodes beyond 0..4, the first is \[0, 5\]"),
+        (
+            [[0, 1], [1, 2], [2, 0]],
+            "skeleton 2: its edges form 1 cycles; expected 2 edges for 5 nodes in 3 trees",
+        ),
+        ([[0, 0]], "form 1 cycles"),
+        ([[0, 5], [1, 9]], r"2 edges refer to nodes outside 0..4, the first is \[0, 5\]"),
         ([[0, 1, 2]], r"edges must be an integer array \(E, 2\)"),
         ([[0.5, 1]], "edges must be an integer array"),
     ],
@@ -114,5 +117,5 @@ def test_edges_that_make_no_forest(edges: list[list[int]], message: str) -> None
 
 @pytest.mark.parametrize("spacing", [0, -1, np.nan, np.inf])
 def test_spacing_is_a_positive_number(spacing: float) -> None:
-    with pytest.raises(ValueError, match="positive number of nanometres"):
+    with pytest.raises(ValueError, match="expected a positive spacing"):
         resampled(from_edges(PLACES, np.array([[0, 1]])), spacing)

@@ -11,7 +11,7 @@ import pytest
 
 import volflow
 from volflow.config.pipeline import VolumeSpec
-from volflow.engine.job import RunResult
+from volflow.engine.result import RunResult
 from volflow.io.volume import Volume
 
 DATA = Path(os.environ.get("VOLFLOW_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -9,7 +9,8 @@ from tests.engine.runs import expected_index, planned, toy
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.engine.driver import execute
-from volflow.engine.job import Plan, RunResult
+from volflow.engine.job import Plan
+from volflow.engine.result import RunResult
 from volflow.engine.worker.block_range import job_path
 from volflow.errors import StorageError
 from volflow.io.run.ledger import Ledger

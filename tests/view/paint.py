@@ -10,7 +10,7 @@ import numpy as np
 import volflow
 from volflow.core.geometry import Block, Box
 from volflow.core.stage import Layer, Stage
-from volflow.engine.job import RunResult
+from volflow.engine.result import RunResult
 
 BOUNDS = Box((8, 0, 16), (56, 64, 96))
 RESOLUTION = (20, 10, 10)

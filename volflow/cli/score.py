@@ -16,7 +16,8 @@ from volflow.version import __version__
 if TYPE_CHECKING:
     from volflow.cli.scoring.plans import ScorePlans
     from volflow.engine.executors.profile import Profile
-    from volflow.engine.job import Plan, RunResult
+    from volflow.engine.job import Plan
+    from volflow.engine.result import RunResult
 
 
 @click.command()

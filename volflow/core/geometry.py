@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 Triple: TypeAlias = tuple[int, int, int]
-"""z, y, x; what is computed is a `Zyx`."""
+"""z, y, x as parameters take them; computed coordinates are `Zyx`."""
 
 Array = TypeVar("Array", bound=np.ndarray)
 
@@ -26,8 +26,8 @@ Array = TypeVar("Array", bound=np.ndarray)
 class Zyx(NamedTuple):
     """Integers along z, y, x, with arithmetic axis by axis.
 
-    Equal to the plain tuple of the same numbers, and shown like it. The other operand is another
-    three integers, or one for all axes; division rounds down, `-(-a // b)` rounds up.
+    Equal to the plain tuple of the same numbers, with the same repr. The other operand is three
+    integers, or one for all axes; division rounds down, `-(-a // b)` rounds up.
     """
 
     z: int
@@ -61,12 +61,12 @@ class Zyx(NamedTuple):
         return f"({self[0]}, {self[1]}, {self[2]})"
 
     def minimum(self, other: Triple | int) -> Zyx:
-        """The smaller number of each axis."""
+        """The smaller number on each axis."""
         z, y, x = _three(other)
         return Zyx(min(self[0], z), min(self[1], y), min(self[2], x))
 
     def maximum(self, other: Triple | int) -> Zyx:
-        """The larger number of each axis."""
+        """The larger number on each axis."""
         z, y, x = _three(other)
         return Zyx(max(self[0], z), max(self[1], y), max(self[2], x))
 
@@ -81,7 +81,7 @@ def zyx(values: Iterable[int] | int) -> Zyx:
     Raises
     ------
     ValueError
-        If there are not exactly three.
+        If there are not exactly three integers.
     """
     if isinstance(values, int):
         return Zyx(values, values, values)
@@ -91,7 +91,7 @@ def zyx(values: Iterable[int] | int) -> Zyx:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Box:
-    """A half-open box of voxels, `start` included, `stop` not."""
+    """A half-open box of voxels: `start` is included, `stop` is not."""
 
     start: Zyx
     stop: Zyx
@@ -102,16 +102,22 @@ class Box:
 
     @classmethod
     def parse(cls, text: str) -> Box:
-        """The box written as `z0:z1,y0:y1,x0:x1`."""
-        found = re.fullmatch(r"\s*" + r"\s*,\s*".join([r"(-?\d+):(-?\d+)"] * 3) + r"\s*", text)
-        if not found:
-            raise ValueError(f"a box is written z0:z1,y0:y1,x0:x1 in voxels; got {text!r}")
-        numbers = [int(number) for number in found.groups()]
+        """The box written as `z0:z1,y0:y1,x0:x1`.
+
+        Raises
+        ------
+        ValueError
+            If the text has another form.
+        """
+        match = re.fullmatch(r"\s*" + r"\s*,\s*".join([r"(-?\d+):(-?\d+)"] * 3) + r"\s*", text)
+        if not match:
+            raise ValueError(f"expected a box z0:z1,y0:y1,x0:x1 in voxels, got {text!r}")
+        numbers = [int(number) for number in match.groups()]
         return cls(numbers[0::2], numbers[1::2])
 
     @property
     def shape(self) -> Zyx:
-        """Voxels along z, y, x; never negative."""
+        """Number of voxels along z, y, x; never negative."""
         return (self.stop - self.start).maximum(0)
 
     @property
@@ -121,7 +127,7 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """Slices of this box in an array whose first voxel is (0, 0, 0)."""
+        """Slices of this box in an array that starts at voxel (0, 0, 0)."""
         z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return (z, y, x)
 
@@ -138,16 +144,16 @@ class Box:
         return Box(self.start - halo, self.stop + halo)
 
     def clip(self, other: Box) -> Box:
-        """The intersection of both boxes; empty where they do not meet."""
+        """The intersection of both boxes; empty if they do not overlap."""
         start = self.start.maximum(other.start)
         return Box(start, self.stop.minimum(other.stop).maximum(start))
 
     def covers(self, other: Box) -> bool:
-        """Whether all of `other` lies inside."""
+        """Whether all of `other` is inside this box."""
         return other.size == 0 or self.clip(other) == other
 
     def zoom_in(self, factor: Triple) -> Box:
-        """The same region in voxels that are `factor` times smaller."""
+        """The same region in voxels `factor` times smaller."""
         return Box(self.start * factor, self.stop * factor)
 
     def zoom_out(self, factor: Triple) -> Box:
@@ -160,9 +166,10 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of a grid: what it writes, what it reads, and the bounds it lies in.
+    """One block of a grid: the box it writes, the box it reads, and the bounds of the volume.
 
-    `read` is `write` grown by the halo and not clipped: a volume fills what lies outside it.
+    `read` is `write` grown by the halo, without clipping: voxels outside a volume read as a fill
+    value.
     """
 
     index: Zyx
@@ -171,39 +178,39 @@ class Block:
     bounds: Box
 
     def crop(self, array: Array) -> Array:
-        """The part of an array over the read box that the block writes."""
+        """The part over the write box of an array over the read box."""
         return array[(..., *self.write.within(self.read))]  # type: ignore[return-value]
 
     def star(self, before: bool = True, after: bool = True) -> list[Box]:
-        """The write box, and what of the read box lies straight before its faces.
+        """The write box and the parts of the read box directly in front of its faces.
 
-        On request only on one side, `before` it or `after` it along the axes.
+        With `before` or `after` False, without the faces on that side along each axis.
 
         ```
         . h .
-        h w h        without the corners: they lie in other blocks still
+        h w h        without edges and corners, which belong to other blocks
         . h .
         ```
         """
-        found = [self.write]
+        boxes = [self.write]
         for axis in range(3):
             ends = (
                 (before, self.read.start[axis], self.write.start[axis]),
                 (after, self.write.stop[axis], self.read.stop[axis]),
             )
-            for wanted, first, last in ends:
-                if wanted:
+            for included, first, last in ends:
+                if included:
                     start, stop = list(self.write.start), list(self.write.stop)
                     start[axis], stop[axis] = first, last
-                    found.append(Box(start, stop))
-        return found
+                    boxes.append(Box(start, stop))
+        return boxes
 
 
 @dataclass(frozen=True, init=False)
 class BlockGrid:
-    """Blocks of one shape laid over bounds from their start; the last of an axis may be shorter.
+    """Blocks of one shape that tile the bounds; the last one along an axis may be shorter.
 
-    Blocks are numbered in row-major order, so a run of numbers names a run of blocks.
+    Blocks are numbered in row-major order, so a range of numbers is a range of blocks.
     """
 
     bounds: Box
@@ -216,13 +223,13 @@ class BlockGrid:
         object.__setattr__(self, "halo", Zyx(*halo))
         if min(self.shape) < 1 or min(self.halo) < 0:
             raise ValueError(
-                f"a grid needs blocks of at least one voxel and a halo of none or more; "
-                f"got block {self.shape}, halo {self.halo}"
+                f"expected a block of at least 1 voxel and a halo of at least 0 on each axis, "
+                f"got block {self.shape} and halo {self.halo}"
             )
 
-    @cached_property  # asked several times for each of a million blocks
+    @cached_property  # used several times for each of a million blocks
     def counts(self) -> Zyx:
-        """Blocks along z, y, x."""
+        """Number of blocks along z, y, x."""
         return -(-self.bounds.shape // self.shape)
 
     def __len__(self) -> int:
@@ -258,16 +265,16 @@ class BlockGrid:
 
     def neighbours(self, index: Triple) -> list[Zyx]:
         """Indices of the up to six blocks that share a face with this one."""
-        found = []
+        indices = []
         for axis, step in itertools.product(range(3), (-1, 1)):
             other = list(index)
             other[axis] += step
             if 0 <= other[axis] < self.counts[axis]:
-                found.append(zyx(other))
-        return found
+                indices.append(zyx(other))
+        return indices
 
     def parent_grid(self, factor: Triple = (2, 2, 2)) -> BlockGrid:
-        """The grid whose blocks are `factor` blocks of this one along each axis, without halo."""
+        """The grid without halo whose blocks have `factor` blocks of this grid along each axis."""
         return BlockGrid(self.bounds, self.shape * factor)
 
     def children(self, parent: Block) -> list[Block]:
@@ -276,11 +283,11 @@ class BlockGrid:
         Raises
         ------
         ValueError
-            If the parent's box does not start and end where blocks of this grid do.
+            If the parent's box does not start where a block of this grid starts.
         """
         start = parent.write.start - self.bounds.start
         if any(start % self.shape):
-            raise ValueError(f"box {parent.write} is not made of blocks of shape {self.shape}")
+            raise ValueError(f"box {parent.write} does not start at a block of shape {self.shape}")
         first = start // self.shape
         last = first - (-parent.write.shape // self.shape)
         ranges = [range(a, b) for a, b in zip(first, last, strict=True)]

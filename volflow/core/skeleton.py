@@ -1,7 +1,7 @@
-"""A neurite's centreline: nodes in nanometres, each with its parent and the radius around it.
+"""The centreline of a neurite: nodes in nanometres, each with its parent and a radius.
 
 0──1──2──3        parent  -1 0 1 2 2 4
-      └──4──5     an edge is a node and its parent; a node without one is a root
+      └──4──5     an edge joins a node and its parent; a node without a parent is a root
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ class Skeleton:
     Attributes
     ----------
     name : int
-        What the skeleton is called, such as the id of its neuron.
+        Id of the skeleton, such as that of its neuron.
     position : float64 array, (N, 3)
         z, y, x in nanometres, finite.
     parent : int64 array, (N,)
         Index of each node's parent, -1 at a root.
     radius : float64 array, (N,)
-        Nanometres, finite and not negative; 0 where it is not known.
+        Nanometres, finite and not negative; 0 if unknown.
 
     Raises
     ------
     ValueError
-        If the arrays do not fit together, positions or radii are not as above, or parents name
-        nodes that do not exist or go round in a circle.
+        If the lengths of the arrays differ, positions or radii are not as above, or parents are
+        not indices of nodes or form a cycle.
     """
 
     name: int
@@ -56,9 +56,9 @@ class Skeleton:
                 f"skeleton {self.name}: {len(position)} nodes need as many parents and radii; "
                 f"got shapes {parent.shape} and {radius.shape}"
             )
-        mistake = forest_problem(parent) or node_problem(position, radius)
-        if mistake:
-            raise ValueError(f"skeleton {self.name}: {mistake}")
+        problem = forest_problem(parent) or node_problem(position, radius)
+        if problem:
+            raise ValueError(f"skeleton {self.name}: {problem}")
         object.__setattr__(self, "position", position)
         object.__setattr__(self, "parent", parent)
         object.__setattr__(self, "radius", radius)
@@ -85,8 +85,7 @@ def from_edges(
 ) -> Skeleton:
     """The forest of an edge list in any order and direction.
 
-    The node of smallest index in each tree becomes its root. An edge that is listed twice counts
-    once.
+    The node with the smallest index in each tree becomes its root. Duplicate edges count once.
 
     Parameters
     ----------
@@ -95,13 +94,14 @@ def from_edges(
     edges : integer array, (E, 2)
         Indices of the two nodes of each edge.
     radius : float array, (N,), optional
-        Nanometres; without it, 0 everywhere.
+        Nanometres; default: 0.
     name : int
+        Id of the skeleton.
 
     Raises
     ------
     ValueError
-        If an edge names a node that does not exist, if edges close a circle, or as `Skeleton`.
+        If an edge refers to a node that does not exist, if edges form a cycle, or as `Skeleton`.
     """
     nodes = len(position)
     pairs = np.asarray(edges)
@@ -115,7 +115,7 @@ def from_edges(
     wrong = ((pairs < 0) | (pairs >= nodes)).any(axis=1)
     if wrong.any():
         raise ValueError(
-            f"skeleton {name}: {wrong.sum()} edges name nodes beyond 0..{nodes - 1}, "
+            f"skeleton {name}: {wrong.sum()} edges refer to nodes outside 0..{nodes - 1}, "
             f"the first is {pairs[wrong][0].tolist()}"
         )
     pairs = np.unique(np.sort(pairs.astype(np.int64), axis=1), axis=0)
@@ -127,10 +127,10 @@ def from_edges(
 
 
 def resampled(skeleton: Skeleton, spacing_nm: float) -> Skeleton:
-    """The same skeleton with nodes added so that no edge is longer than the spacing.
+    """The same skeleton with additional nodes, so that no edge is longer than the spacing.
 
-    Each edge is cut into equal pieces; radii are interpolated. The nodes there were keep their
-    indices and come first. The new positions do not depend on an edge's direction.
+    Each edge is divided into equal parts; radii are interpolated. Existing nodes keep their indices
+    and come first. The new positions do not depend on the direction of an edge.
 
     Raises
     ------
@@ -138,14 +138,14 @@ def resampled(skeleton: Skeleton, spacing_nm: float) -> Skeleton:
         If the spacing is not a positive number.
     """
     if not (np.isfinite(spacing_nm) and spacing_nm > 0):
-        raise ValueError(f"the spacing must be a positive number of nanometres; got {spacing_nm}")
+        raise ValueError(f"expected a positive spacing in nanometres, got {spacing_nm}")
     child, parent = skeleton.edges.T
     extra = np.maximum(np.ceil(skeleton.lengths / spacing_nm).astype(np.int64) - 1, 0)
     edge = np.repeat(np.arange(len(extra)), extra)
     last = np.cumsum(extra)
-    rank = np.arange(len(edge)) - np.repeat(last - extra, extra)  # 0 beside the child
+    rank = np.arange(len(edge)) - np.repeat(last - extra, extra)  # 0 next to the child
     share = (rank + 1) / (extra[edge] + 1)
-    # from the lower end in z, y, x, so that turning an edge round changes no bit
+    # from the lower end in z, y, x, so that reversing an edge changes no bit
     turned = _before(skeleton.position[parent], skeleton.position[child])[edge]
     share = np.where(turned, (extra[edge] - rank) / (extra[edge] + 1), share)
     low = np.where(turned, parent[edge], child[edge])
@@ -162,16 +162,16 @@ def resampled(skeleton: Skeleton, spacing_nm: float) -> Skeleton:
 
 
 def forest_problem(parent: np.ndarray) -> str:
-    """What keeps int64 parents (N,) from being a forest, in words; empty where nothing does."""
+    """The reason why int64 parents (N,) are not a forest; empty if they are."""
     nodes = len(parent)
     wrong = (parent < -1) | (parent >= nodes)
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         return (
-            f"{wrong.sum()} parents lie beyond -1..{nodes - 1}, "
+            f"{wrong.sum()} parents are outside -1..{nodes - 1}, "
             f"the first is {parent[first]} at node {first}"
         )
-    # each round doubles the way gone up, so that a forest is left after log2(depth) rounds
+    # each round doubles the distance climbed, so a forest needs log2(depth) rounds
     above = parent
     for _ in range(max(nodes, 1).bit_length() + 1):
         open_ = np.flatnonzero(above >= 0)
@@ -180,17 +180,17 @@ def forest_problem(parent: np.ndarray) -> str:
         further = np.full(nodes, -1)
         further[open_] = above[above[open_]]
         above = further
-    return f"its edges close a circle, above {len(open_)} nodes such as node {int(open_[0])}"
+    return f"its edges form a cycle, above {len(open_)} nodes such as node {int(open_[0])}"
 
 
 def node_problem(position: np.ndarray, radius: np.ndarray) -> str:
-    """What is wrong with positions (N, 3) and radii (N,), in words; empty where nothing is."""
-    found: Sequence[tuple[str, np.ndarray]] = (
+    """The first problem of positions (N, 3) and radii (N,); empty if there is none."""
+    checks: Sequence[tuple[str, np.ndarray]] = (
         ("positions that are not finite", ~np.isfinite(position).all(axis=1)),
         ("radii that are NaN or infinite", ~np.isfinite(radius)),
         ("negative radii", radius < 0),
     )
-    for words, wrong in found:
+    for words, wrong in checks:
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             value = position[first].tolist() if words.startswith("pos") else radius[first]
@@ -202,8 +202,8 @@ def node_problem(position: np.ndarray, radius: np.ndarray) -> str:
 
 
 def _rooted(nodes: int, pairs: np.ndarray, name: int) -> np.ndarray:
-    """Parents, int64 (N,), of an undirected graph without circles."""
-    # here, because whoever runs a block imports this module, and few of them read skeletons
+    """Parents, int64 (N,), of an undirected graph without cycles."""
+    # imported here, because every worker imports this module and few of them read skeletons
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import breadth_first_order, connected_components
 
@@ -211,8 +211,8 @@ def _rooted(nodes: int, pairs: np.ndarray, name: int) -> np.ndarray:
     trees, member = connected_components(joined, directed=False)
     if len(pairs) > nodes - trees:
         raise ValueError(
-            f"skeleton {name}: its edges close {len(pairs) - nodes + trees} circles; "
-            f"{nodes} nodes in {trees} pieces can have {nodes - trees} edges, got {len(pairs)}"
+            f"skeleton {name}: its edges form {len(pairs) - nodes + trees} cycles; "
+            f"expected {nodes - trees} edges for {nodes} nodes in {trees} trees, got {len(pairs)}"
         )
     roots = np.unique(member, return_index=True)[1]
     # one more node above all roots, so that a single search reaches every tree
@@ -228,5 +228,5 @@ def _before(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     differ = a != b
     axis = differ.argmax(axis=1)
     rows = np.arange(len(a))
-    found: np.ndarray = a[rows, axis] < b[rows, axis]
-    return found
+    before: np.ndarray = a[rows, axis] < b[rows, axis]
+    return before

@@ -16,10 +16,11 @@ from volflow.engine.driver import execute
 from volflow.engine.executors.base import MachineResources
 from volflow.engine.executors.preflight import preflight
 from volflow.engine.executors.profile import Profile
-from volflow.engine.job import Plan, RunResult
+from volflow.engine.job import Plan
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.run_summary import summary
 from volflow.engine.plan.plan import plan_draft
+from volflow.engine.result import RunResult
 from volflow.view.report.run_page import leave_report
 
 PipelineSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Pipeline
@@ -38,12 +39,12 @@ def make_plan(
 ) -> Plan:
     """Check a pipeline and make every decision of its run; see `volflow.run` for the parameters.
 
-    With `offline` nothing that is read is opened; such a plan cannot be run.
+    With `offline` no input is opened; such a plan cannot be run.
 
     Raises
     ------
     PlanError
-        With all mistakes.
+        With all problems.
     """
     if isinstance(pipeline, Pipeline):
         draft = Draft(pipeline, ())
@@ -58,7 +59,7 @@ def make_plan(
 
 
 def with_stage_folders(plan: Plan) -> Plan:
-    """The plan with the folders of the user's own stages: workers import them from there, too."""
+    """The plan with the folders of the user's own stages, from which workers import them."""
     folders = list(plan.search_path)
     for step in plan.steps:
         root = sys.modules[type(step.stage).__module__.partition(".")[0]]
@@ -70,16 +71,16 @@ def with_stage_folders(plan: Plan) -> Plan:
 
 
 def memory_per_worker(profile: Profile) -> int | None:
-    """Bytes that a worker on this machine may use at most; None for workers elsewhere."""
+    """Bytes that a worker on this machine may use; None for workers on other machines."""
     if profile.kind in ("address", "slurm"):
         return None
     return MachineResources.here().memory * 9 // 10 // (profile.workers or 1)
 
 
 def carry_out(plan: Plan, profile: Profile, observer: RunObserver | None = None) -> RunResult:
-    """Execute a plan on the workers of a profile; the run is left with a report and a picture."""
+    """Execute a plan on the workers of a profile, then write the run's report and its picture."""
     preflight(plan, profile)
-    begun = time.monotonic()
+    start = time.monotonic()
     result = execute(
         plan,
         cluster=profile,
@@ -89,6 +90,6 @@ def carry_out(plan: Plan, profile: Profile, observer: RunObserver | None = None)
         on_stall=profile.on_stall,
         observer=observer,
     )
-    told = summary(plan, profile, result, time.monotonic() - begun)
-    leave_report(result.run, told, picture=not result.interrupted)
+    facts = summary(plan, profile, result, time.monotonic() - start)
+    leave_report(result.run, facts, picture=not result.interrupted)
     return result

@@ -16,12 +16,13 @@ from volflow.engine.executors.base import Executor, PhaseRequirement
 from volflow.engine.executors.connect import connect
 from volflow.engine.executors.profile import OnStall, Profile
 from volflow.engine.executors.scratch import remove_abandoned
-from volflow.engine.job import Job, Plan, PlannedStep, RunResult, StepResult
+from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.monitor.events import EventLog, Recorder
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.watchdog import Watchdog
 from volflow.engine.outline import write_outline
 from volflow.engine.phases.registry import kind_of
+from volflow.engine.result import RunResult, StepResult
 from volflow.engine.targets import prepare
 from volflow.engine.worker.block_range import (
     Outcome,

@@ -1,4 +1,4 @@
-"""Say that a step of a run is to be done again: its markers go, its data stays."""
+"""Invalidate a step of a run: its markers are deleted, its data stays."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from volflow.io.run.lock import RunLock
 
 
 def with_dependents(run: str, step: str) -> list[str]:
-    """A step and those that read, directly or not, what it writes, in order.
+    """A step and all steps that depend on it, directly or not, in order.
 
     Raises
     ------
     PlanError
-        If the run, or the step in it, is not there.
+        If there is no such run or step.
     """
     steps = outline(run)
     names = [each["name"] for each in steps]
@@ -29,28 +29,28 @@ def with_dependents(run: str, step: str) -> list[str]:
 
 
 def invalidate(run: str, step: str) -> list[str]:
-    """Forget that a step, and what depends on it, is done or failed; the names of these steps.
+    """Delete the markers of a step and of all that depend on it; returns the names of these steps.
 
-    Their volumes and records stay as they are and are written anew by the next run.
+    Their volumes and records stay, and the next run overwrites them.
 
     Raises
     ------
     PlanError
-        If the run, or the step in it, is not there.
+        If there is no such run or step.
     RunHeld
         If a driver holds the run.
     """
     with RunLock(run):
         names = with_dependents(run, step)
         ledger = Ledger(run)
-        for name in reversed(names):  # readers first: a half of it is never a step without input
+        for name in reversed(names):  # readers first: an interruption never leaves a done reader
             ledger.purge_step(name)
     return names
 
 
 def _readers(steps: Sequence[Mapping[str, Any]], step: str) -> list[str]:
-    found = {step}
-    for each in steps:  # in the order in which they are run: writers first
-        if found & set(each.get("after", ())):
-            found.add(each["name"])
-    return [each["name"] for each in steps if each["name"] in found]
+    readers = {step}
+    for each in steps:  # in the order in which they run: writers first
+        if readers & set(each.get("after", ())):
+            readers.add(each["name"])
+    return [each["name"] for each in steps if each["name"] in readers]

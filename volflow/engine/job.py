@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import HaloRegion, Layer, Phase, Record, Stage
-
-if TYPE_CHECKING:
-    from volflow.engine.run_volumes import RunVolumes
 
 Resolution = tuple[float, float, float]
 
@@ -101,11 +96,11 @@ class Job:
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step, checked and ready: its jobs in order, and what they will cost.
+    """A step, checked and ready: its jobs in order, and their expected costs.
 
-    `content` is the digest of what the step's output *is* (stage, parameters, inputs), `digest`
-    that of its markers, which also holds the block shape. `memory` is the estimated peak of a
-    worker in bytes, by pass name.
+    `content` is the digest of the step's output (stage, parameters, inputs); `digest` is that of
+    its markers and also includes the block shape. `memory` is the expected peak of a worker in
+    bytes, by the name of the phase.
     """
 
     name: str
@@ -122,7 +117,7 @@ class PlannedStep:
 
     @property
     def blocks(self) -> int:
-        """Blocks of all passes together."""
+        """Blocks of all phases together."""
         return sum(len(job.phase.grid) for job in self.jobs)
 
 
@@ -135,24 +130,24 @@ class Plan:
     resolution: Resolution
     steps: tuple[PlannedStep, ...]
     selected: tuple[str, ...] = ()
-    """Names of the steps to be run now; empty: all."""
+    """Names of the steps to run; empty: all."""
     search_path: tuple[str, ...] = ()
-    """Folders where the user's own stages are imported from."""
+    """Folders from which the user's own stages are imported."""
 
     @property
     def chosen(self) -> tuple[PlannedStep, ...]:
-        """The steps to be run now, in order."""
+        """The steps to run, in order."""
         return tuple(s for s in self.steps if not self.selected or s.name in self.selected)
 
     def feeds(self, name: str) -> bool:
-        """Whether a step to be run now reads, directly or not, what this one writes."""
-        wanted, todo = set(), [name for step in self.chosen for name in step.after]
+        """Whether one of the steps to run depends, directly or not, on this one."""
+        needed, todo = set(), [name for step in self.chosen for name in step.after]
         while todo:
-            needed = todo.pop()
-            if needed not in wanted:
-                wanted.add(needed)
-                todo += self.step(needed).after
-        return name in wanted
+            writer = todo.pop()
+            if writer not in needed:
+                needed.add(writer)
+                todo += self.step(writer).after
+        return name in needed
 
     def step(self, name: str) -> PlannedStep:
         """The step of that name.
@@ -167,80 +162,3 @@ class Plan:
                 return step
         names = ", ".join(step.name for step in self.steps)
         raise KeyError(f"there is no step '{name}' (steps: {names})")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A block that did not finish, why, and since which attempt."""
-
-    step: str
-    phase: str
-    index: Triple
-    reason: str
-    """exception, signal, exit, memory, timeout or storage."""
-    error: str
-    traceback: str = ""
-
-
-@dataclass
-class StepResult:
-    """What became of a step: blocks of all its passes, which add up to `total`."""
-
-    name: str
-    total: int
-    done: int = 0
-    already: int = 0
-    """Blocks that an earlier run had done; part of `done`."""
-    seconds: float = 0.0
-    voxels: int = 0
-    """Voxels of the volume that correspond to the blocks of all passes done in this run."""
-    failures: list[Failure] = field(default_factory=list)
-    started: bool = False
-
-    @property
-    def left(self) -> int:
-        """Blocks neither done nor failed."""
-        return self.total - self.done - len(self.failures)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every block is done."""
-        return self.done == self.total
-
-
-@dataclass
-class RunResult:
-    """What became of a run."""
-
-    run: str
-    steps: list[StepResult] = field(default_factory=list)
-    results: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
-    """JSON results of the steps that have one, by step; they can be long."""
-    unmet: list[str] = field(default_factory=list)
-    """What the pipeline requires of results and they do not give; every block may be done."""
-    interrupted: bool = False
-    stalled: str = ""
-    """Why the watchdog ended the run, which counts as interrupted; empty if it did not."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether every block of every step is done."""
-        return not self.interrupted and all(step.ok for step in self.steps)
-
-    @property
-    def failures(self) -> list[Failure]:
-        """All failed blocks."""
-        return [failure for step in self.steps for failure in step.failures]
-
-    @cached_property
-    def volumes(self) -> RunVolumes:
-        """Volumes of the run by name, opened when first read: `volumes["segmentation"][0:64]`."""
-        from volflow.engine.run_volumes import RunVolumes
-
-        return RunVolumes(self.run)
-
-    def _repr_html_(self) -> str:
-        """The outcome as a short table; notebooks show it."""
-        from volflow.engine.result_html import result_html
-
-        return result_html(self)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from volflow.errors import VolflowError
 
 if TYPE_CHECKING:
-    from volflow.engine.job import RunResult, StepResult
+    from volflow.engine.result import RunResult, StepResult
 
 
 def result_html(result: RunResult) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 from tests.engine.runs import planned, toy
 from volflow.cli.terminal.notebook import NotebookBoard
 from volflow.cli.terminal.progress import progress_display
-from volflow.engine.job import StepResult
+from volflow.engine.result import StepResult
 
 
 class Handle:

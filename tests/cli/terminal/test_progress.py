@@ -20,7 +20,7 @@ from volflow.cli.terminal.formatting import (
     speed,
 )
 from volflow.cli.terminal.progress import Board, Lines
-from volflow.engine.job import Failure, StepResult
+from volflow.engine.result import Failure, StepResult
 
 
 @pytest.fixture

@@ -233,7 +233,7 @@ def test_what_cannot_be_traced() -> None:
         SkeletonForest((8, 9), owner, where, parent, np.array([-1.0, -1, 0, 0]))
     with pytest.raises(ValueError, match=r"1 edges join two skeletons, such as nodes \[2 1\]"):
         SkeletonForest((8, 9), owner, where, np.array([-1, 0, 1, 2]), none)
-    with pytest.raises(ValueError, match="close a circle"):
+    with pytest.raises(ValueError, match="form a cycle"):
         SkeletonForest((8, 9), owner, where, np.array([1, 0, -1, 2]), none)
     with pytest.raises(ValueError, match=r"nodes must belong to skeletons 0\.\.0"):
         SkeletonForest((8,), owner, where, parent, none)

@@ -14,7 +14,8 @@ from volflow.cli.terminal import options
 
 if TYPE_CHECKING:
     from volflow.engine.executors.profile import Profile
-    from volflow.engine.job import Plan, RunResult
+    from volflow.engine.job import Plan
+    from volflow.engine.result import RunResult
 
 
 def run_with_progress(plan: Plan, profile: Profile, as_json: bool = False) -> RunResult:

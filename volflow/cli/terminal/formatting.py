@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from volflow.engine.job import Failure
+    from volflow.engine.result import Failure
 
 IN_FULL = 10  # failed blocks printed with their traceback; the others get one line each
 TRACEBACK_LINES = 5

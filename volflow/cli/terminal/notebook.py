@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from volflow.cli.terminal.progress import Board
-from volflow.engine.job import Plan, PlannedStep, StepResult
+from volflow.engine.job import Plan, PlannedStep
+from volflow.engine.result import StepResult
 
 EVERY = 0.5  # seconds between two updates of the table
 

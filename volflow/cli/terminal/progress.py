@@ -13,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from volflow.cli.terminal.formatting import count, duration, index_text, plural, speed
-from volflow.engine.job import Failure, Plan, PlannedStep, StepResult
+from volflow.engine.job import Plan, PlannedStep
 from volflow.engine.monitor.observer import RunObserver
+from volflow.engine.result import Failure, StepResult
 
 PLAIN_EVERY = 10.0  # seconds between two lines of a step in a log
 REFRESH = 4  # times a second that the table is drawn

@@ -29,8 +29,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from volflow.engine.job import Failure, Job, Plan, PlannedStep, RunResult, StepResult
+from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.monitor.observer import RunObserver
+from volflow.engine.result import Failure, RunResult, StepResult
 from volflow.engine.worker.block_range import Outcome
 from volflow.errors import StorageError
 from volflow.io.store import Store

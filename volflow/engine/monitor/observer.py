@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from volflow.engine.job import Failure, Job, Plan, PlannedStep, RunResult, StepResult
+from volflow.engine.job import Job, Plan, PlannedStep
+from volflow.engine.result import Failure, RunResult, StepResult
 from volflow.engine.worker.block_range import Outcome
 
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from volflow.engine.executors.profile import Profile
-from volflow.engine.job import Plan, RunResult
+from volflow.engine.job import Plan
 from volflow.engine.monitor.history import history
+from volflow.engine.result import RunResult
 from volflow.version import __version__
 
 

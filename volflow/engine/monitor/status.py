@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from volflow.core.geometry import zyx
-from volflow.engine.job import Failure
 from volflow.engine.monitor.watchdog import PROGRESS
+from volflow.engine.result import Failure
 from volflow.errors import PlanError
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.lock import RunLock

@@ -28,7 +28,11 @@ class DeclaredVolume:
     resolution: Resolution | None
     dtype: np.dtype[Any]
     channels: int
-    format: str = "assumed"
+
+    @property
+    def format(self) -> str:
+        """No storage format: the volume may not exist."""
+        return "assumed"
 
     @property
     def address(self) -> str:

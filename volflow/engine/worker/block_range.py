@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volflow.engine.job import Failure, Job
+from volflow.engine.job import Job
 from volflow.engine.phases.kind import BlockInputs
 from volflow.engine.phases.registry import read_block, run_block
+from volflow.engine.result import Failure
 from volflow.engine.worker.prefetch import Prefetcher
 from volflow.errors import StorageError, StorageFull
 from volflow.io.run.ledger import Ledger

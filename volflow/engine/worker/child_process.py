@@ -28,7 +28,8 @@ from multiprocessing.connection import Connection, Pipe
 
 import psutil
 
-from volflow.engine.job import Failure, Job
+from volflow.engine.job import Job
+from volflow.engine.result import Failure
 from volflow.engine.worker.block_range import (
     Outcome,
     Progress,
