@@ -149,7 +149,7 @@ def test_an_equal_volume_is_kept_and_another_one_is_made_new(format_, tmp_path):
     ones = np.ones(bounds.shape, "uint64")
 
     def make(bounds=bounds, chunk=(4, 4, 4), layer=SEGMENTATION, resolution=(8, 8, 8), scale=0):
-        return Volume.create(spec, layer, bounds, resolution, chunk, scale)
+        return Volume.create(spec, layer, bounds, resolution, chunk, scale=scale)
 
     volume, _ = make()
     volume.write(bounds, ones)
@@ -185,7 +185,7 @@ def test_coarser_scales_are_added_kept_and_replaced(format_, tmp_path):
     def make(scale, chunk=(4, 4, 4)):
         factor = 2**scale
         box, sides = bounds.zoom_out((1, factor, factor)), (40, 8 * factor, 8 * factor)
-        return Volume.create(spec, SEGMENTATION, box, sides, chunk, scale)
+        return Volume.create(spec, SEGMENTATION, box, sides, chunk, scale=scale)
 
     with pytest.raises(StorageError, match="scale 1 needs scale 0 first"):
         make(1)
@@ -317,7 +317,7 @@ def test_a_plain_path_finds_its_format(tmp_path):
     assert Volume.open(VolumeSpec(path=f"{tmp_path}/g.n5")).format == "n5"
     (tmp_path / "empty").mkdir()
     for path in ("empty", "nowhere"):
-        with pytest.raises(StorageError, match=f"{path}: nothing there looks like a volume"):
+        with pytest.raises(StorageError, match=f"{path}: no volume there"):
             Volume.open(VolumeSpec(path=f"{tmp_path}/{path}"))
     for format_ in FORMATS:
         with pytest.raises(StorageError, match=f"{format_}://{tmp_path}/nowhere does not exist"):

@@ -2,110 +2,128 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from volflow.cli.conversion.request import AUTO, CHUNK, Kind, Request
 from volflow.cli.terminal import options
-from volflow.errors import PlanError, StorageError
+from volflow.errors import PlanError
 
-if TYPE_CHECKING:
-    from volflow.io.volume import Volume
-
-CHUNK = 64  # voxels along each side of a chunk, if nothing is said
-BLOCK = 128  # a block is whole chunks, about this many voxels along each side
+MOST_SCALES = 21
 
 
 @click.command()
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST")
-@click.option("--chunk", metavar="Z,Y,X", help=f"Voxels of a chunk; default: {CHUNK} each.")
-@click.option("--encoding", help="precomputed: raw, compressed_segmentation, jpeg; zarr: zstd, ...")
-@click.option("--bounds", metavar="Z0:Z1,Y0:Y1,X0:X1", help="In voxels; default: all of it.")
-@click.option("--resolution", metavar="Z,Y,X", help="Nanometres, where the source does not tell.")
-@click.option("--dtype", help="Type of the copy; a number that it cannot hold is an error.")
+@click.option("--chunk", metavar="Z,Y,X", help=f"Voxels of a chunk. [default: {CHUNK} each]")
+@click.option(
+    "--encoding",
+    default="",
+    help="precomputed: raw, compressed_segmentation, jpeg; zarr and n5: zstd, blosc, gzip, raw; "
+    "TIFF: zlib, lzw, zstd, raw; HDF5: gzip, lzf, raw. [default: the format's first that loses "
+    "nothing and is small]",
+)
+@click.option("--bounds", metavar="Z0:Z1,Y0:Y1,X0:X1", help="In voxels. [default: all of SRC]")
+@click.option("--level", type=click.IntRange(0), default=0, show_default=True, help="Scale of SRC.")
+@click.option(
+    "--scales",
+    metavar="N",
+    default=AUTO,
+    show_default=True,
+    help="Scales of the copy, each about half as large as the one before; auto: until no side is "
+    "longer than 64 voxels. TIFF and HDF5 hold one.",
+)
+@click.option("--resolution", metavar="Z,Y,X", help="Nanometres per voxel, if SRC has none.")
+@click.option(
+    "--dtype",
+    help="Type of the copy, such as uint32; a number that it cannot hold is an error. auto: the "
+    "narrowest that holds all labels. [default: that of SRC]",
+)
+@click.option(
+    "--renumber",
+    is_flag=True,
+    help="Replace labels by consecutive ids 1, 2, ...; DST.ids.csv lists the old and new ones.",
+)
 @click.option(
     "--kind",
     type=click.Choice(["image", "affinity", "segmentation"]),
-    help="What the numbers are; default: segmentation for integers of 32 bits and more.",
+    help="Meaning of the numbers. [default: segmentation for integers of 32 bits and more]",
 )
-@click.option("--out", metavar="DIR", help="Keep the run there, so that it can be resumed.")
-@click.option("--overwrite", is_flag=True, help="Replace a volume of volflow's at DST.")
+@click.option("--out", metavar="DIR", help="Keep the run in DIR, so that it can be resumed.")
+@click.option("--overwrite", is_flag=True, help="Replace a file, or a volume of volflow's, at DST.")
 @options.workers
 def convert(
     source: str,
     destination: str,
+    *,
     chunk: str | None,
-    bounds: str | None,
+    encoding: str,
+    level: int,
     resolution: str | None,
-    out: str | None,
-    overwrite: bool,
+    dtype: str | None,
+    kind: Kind | None,
+    scales: str,
     cluster: str,
     workers: int | None,
     timeout: float | None,
-    **wanted: Any,
+    **chosen: Any,
 ) -> None:
     """Copy a volume into another format, chunk or type.
 
-    DST is precomputed://, zarr://, zarr3:// or n5:// and a path. Not resumable
-    without --out. What is at DST already is left alone without --overwrite.
+    DST is precomputed://, zarr://, zarr3:// or n5:// and a path; a file FILE.tif or FILE.h5
+    (hdf5://FILE.h5?dataset=NAME); or tiff://FOLDER for one TIFF file per section.
+
+    DST appears when it is complete; with --out, and on object stores, it is written in place. What
+    exists at DST is kept without --overwrite.
     """
-    from volflow.cli.terminal.execution import run_with_progress
-    from volflow.cli.terminal.run_folder import holds_run, run_folder
-    from volflow.engine.api import make_plan
+    from volflow.cli.conversion.request import destination_of, open_source
+    from volflow.cli.conversion.to_file import convert_to_file
+    from volflow.cli.conversion.to_volume import convert_to_volume
+    from volflow.core.geometry import zyx
     from volflow.engine.executors.profile import find_profile
 
     profile = find_profile(cluster, workers, timeout)
-    nm = _numbers("--resolution", resolution, float)
-    volume = _opened(source, nm)
-    if not overwrite and not (out and holds_run(out)):
-        _require_free(destination)
-    chunks = _numbers("--chunk", chunk, int) or [CHUNK] * 3
-    with run_folder(out) as folder:
-        document = {
-            "run": folder,
-            "volumes": {
-                "volume": {"path": source, **({"resolution": nm} if nm else {})},
-                "copy": _copy(destination, chunks, wanted.pop("encoding")),
-            },
-            "block": [side * max(1, BLOCK // side) for side in chunks],
-            "steps": [{"use": "convert", "with": _parameters(volume, **wanted)}],
-        }
-        run_with_progress(make_plan(document, profile=profile, bounds=bounds), profile)
-    click.echo(f"wrote {destination}")
-
-
-def _opened(source: str, nm: list[float] | None) -> Volume:
-    from volflow.config.pipeline import VolumeSpec
-    from volflow.io.volume import Volume
-
-    spec = VolumeSpec.model_validate({"path": source, "resolution": nm})
-    try:
-        return Volume.open(spec)
-    except StorageError as error:
-        raise PlanError(f"SRC: {error}") from error
-
-
-def _copy(path: str, chunk: list[int], encoding: str | None) -> dict[str, Any]:
-    return {"path": path, "chunk": chunk, **({"encoding": encoding} if encoding else {})}
-
-
-def _parameters(volume: Volume, dtype: str | None, kind: str | None) -> dict[str, Any]:
-    """What the stage has to know of its input."""
+    volume = open_source(source, level, _numbers("--resolution", resolution, float))
     labels = volume.dtype.kind in "ui" and volume.dtype.itemsize >= 4 and not volume.channels
-    return {
-        "dtype": dtype or volume.dtype.name,
-        "channels": volume.channels,
-        "kind": kind or ("segmentation" if labels else "image"),
-    }
+    request = Request(
+        volume=volume,
+        destination=destination_of(destination),
+        dtype=_checked_dtype(dtype or volume.dtype.name),
+        kind=kind or ("segmentation" if labels else "image"),
+        chunk=zyx(_numbers("--chunk", chunk, int) or CHUNK),
+        encoding=encoding,
+        scales=_scale_count(scales),
+        profile=profile,
+        **chosen,
+    )
+    if request.file is None:
+        convert_to_volume(request)
+    else:
+        convert_to_file(request)
+    click.echo(f"wrote {destination}")
+    if request.renumber:
+        click.echo(f"wrote {request.ids_table}")
 
 
-def _require_free(destination: str) -> None:
-    from volflow.io.address import Address
-    from volflow.io.store import Store
+def _checked_dtype(name: str) -> str:
+    from volflow.stages.convert import number_type
 
-    if Store(Address.parse(destination).location).list():
-        raise PlanError(f"there is something at {destination} already (--overwrite replaces it)")
+    if name == AUTO:
+        return name
+    try:
+        return number_type(name)
+    except ValueError as error:
+        raise PlanError(f"--dtype: {error}") from error
+
+
+def _scale_count(text: str) -> int | None:
+    """A number of scales; None for `auto`."""
+    if text == AUTO:
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_SCALES:
+        raise click.UsageError(f"--scales: expected auto or 1 to {MOST_SCALES}; got {text!r}")
+    return int(text)
 
 
 def _numbers(option: str, text: str | None, kind: type) -> list[Any] | None:

@@ -38,5 +38,5 @@ def create(target: Target, forget: Callable[[], None]) -> tuple[Volume, bool]:
         target.resolution,
         target.chunk,
         scale=target.scale,
-        forget=forget,
+        before_deletion=forget,
     )

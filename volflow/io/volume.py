@@ -1,59 +1,51 @@
 """A volume, opened: `read(box)` and `write(box, array)` in absolute voxels z, y, x.
 
-Whatever the format, channels come first, boxes are half-open, and what lies outside the bounds
-reads as fill. Formats that are only read are in `stacks`; how foreign numbers become ours is in
-`conversion`.
+In every format channels come first, boxes are half-open, and voxels outside the bounds are read
+as a fill value. Files are only read (`formats/files`); declared changes of numbers are in
+`formats/conversion`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box, Triple
+from volflow.core.geometry import Box, Triple, zyx
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, Address
-from volflow.io.formats import n5, omezarr, precomputed
+from volflow.io.creation import create_scale, planned_layout, require_ours, writable_address
 from volflow.io.formats.conversion import aligned, conversion
-from volflow.io.formats.files.open_file import file_format, open_file
-from volflow.io.formats.stored_array import Layout, Resolution, Scales, StoredArray
+from volflow.io.formats.detect import CHUNKED_FORMATS, with_format
+from volflow.io.formats.files.open_file import open_file
+from volflow.io.formats.stored_array import Resolution, StoredArray
 from volflow.io.indexing import Index, indexed_box
 from volflow.io.store import Store
 
-_FORMATS: dict[str, ModuleType] = {
-    "precomputed": precomputed,
-    "zarr": omezarr,
-    "zarr3": omezarr,
-    "n5": n5,
-}
-_SUFFIXES = {".zarr": "zarr", ".zarr3": "zarr3", ".n5": "n5", ".precomputed": "precomputed"}
-
 
 class Volume:
-    """One scale of a volume; made by `Volume.open` or `Volume.create`.
+    """One scale of a volume, from `Volume.open` or `Volume.create`.
 
     Attributes
     ----------
     address : str
-        Where it is, with its format.
+        Its address, with the format.
     bounds : Box
-        Voxels of this scale.
+        In voxels of this scale.
     resolution : tuple of float or None
-        Nanometres per voxel, z y x, if anybody knows.
-    dtype : np.dtype
-        Of what is read; `stored_dtype` is that of what is stored.
+        Nanometres per voxel, z y x; None if unknown.
+    dtype, stored_dtype : np.dtype
+        Type of the numbers as they are read, and as they are stored.
     channels : int
-        Length of the channel axis, 0 if there is none.
+        Length of the channel axis; 0 if there is none.
     chunk, shard : Triple, Triple or None
-        What is stored as one object.
+        Voxels read and written as one object, z y x; `shard` is None if a chunk is one.
     scales : int
-        How many scales the volume has.
+        Number of scales that the volume has.
     """
 
     def __init__(self, spec: VolumeSpec, own: bool, address: Address, voxels: StoredArray) -> None:
@@ -61,13 +53,12 @@ class Volume:
         self.address, self.format = str(address), address.format
         layout = voxels.layout
         self._conversion = conversion(spec, layout, own)
-        self._shift: Triple = (0, 0, 0)
+        self._shift = zyx(0)
         self.resolution: Resolution | None = layout.resolution
         if not own:
             self.resolution = spec.resolution or layout.resolution
             if spec.offset is not None:
-                z, y, x = (a - b for a, b in zip(spec.offset, layout.bounds.start, strict=True))
-                self._shift = (z, y, x)
+                self._shift = zyx(spec.offset) - layout.bounds.start
         self.bounds = layout.bounds.shift(self._shift)
         self.stored_dtype, self.dtype = layout.dtype, self._conversion.dtype
         self.channels, self.kind = self._conversion.channels, layout.kind
@@ -81,19 +72,19 @@ class Volume:
         Parameters
         ----------
         spec : VolumeSpec
-            Where it is and what its numbers mean.
+            Its address, and the meaning of its numbers.
         own : bool
-            Written by this run: it can be written, a chunk that it lacks is an error and not
-            zeros, and its metadata alone says where its voxels are.
+            For a volume of this run: it can be written, a missing chunk is an error instead of
+            zeros, and offset and resolution are those of its metadata.
 
         Raises
         ------
         StorageError
-            If it is not there, or not what its address or declaration says.
+            If it does not exist, or does not match its address or declaration.
         """
-        address = _with_format(spec)
+        address = with_format(spec.path)
         if address.format in CHUNKED:
-            voxels = _opened(address, spec.level, own)
+            voxels = _open_chunked(address, spec.level, own)
         elif own:
             raise StorageError(f"volume {address}: {address.format} is only read, never written")
         else:
@@ -108,12 +99,14 @@ class Volume:
         bounds: Box,
         resolution: Resolution,
         chunk: Triple,
+        *,
         scale: int = 0,
-        forget: Callable[[], None] | None = None,
+        before_deletion: Callable[[], None] | None = None,
     ) -> tuple[Volume, bool]:
-        """Create a scale of a volume, or keep the one that is there if it is the same.
+        """Create a scale of a volume, or keep an existing one that is equal.
 
-        A scale of ours that is another is deleted first, with the coarser ones made from it.
+        A scale that volflow wrote and that differs is deleted first, with the coarser ones made
+        from it.
 
         Parameters
         ----------
@@ -124,11 +117,11 @@ class Volume:
         bounds, resolution : Box, tuple of float
             In voxels and nanometres of this scale.
         chunk : Triple
-            Unless `spec.chunk` says otherwise; cut to the bounds.
+            Default for `spec.chunk`; cut to the bounds.
         scale : int
-            0, or the number of scales that are there.
-        forget : function, optional
-            Called before anything that is there is deleted.
+            0, or the number of existing scales.
+        before_deletion : function, optional
+            Called before anything is deleted.
 
         Returns
         -------
@@ -138,35 +131,27 @@ class Volume:
         Raises
         ------
         StorageError
-            If the format cannot hold it, a finer scale is missing, a volume is in the way that
-            volflow did not write, or the store does not tell what is there.
+            If the format cannot hold it, a finer scale is missing, a foreign volume is in the way,
+            or the store fails.
         """
-        address = _with_format(spec, new=True)
-        if address.format not in CHUNKED:
-            raise StorageError(f"volume {address}: {address.format} is only read, never written")
+        address = writable_address(spec.path)
         if bounds.size == 0:
             raise StorageError(f"volume {address}: there are no voxels in its bounds {bounds}")
         own = spec.model_copy(update={"path": str(address), "level": scale})
-        module = _FORMATS[address.format]
-        wanted = module.plan(_layout(spec, layer, bounds, resolution, chunk), address)
+        layout = planned_layout(address, spec, layer, bounds, resolution, chunk)
         open_cached.cache_clear()
-        if _is_kept(module, address, wanted, scale, forget or (lambda: None)):
-            return cls.open(own, own=True), False
-        module.create_scale(address, wanted, scale)
-        return cls.open(own, own=True), True
+        is_new = create_scale(address, layout, scale, before_deletion)
+        return cls.open(own, own=True), is_new
 
     @classmethod
     def refusal(
         cls, spec: VolumeSpec, layer: Layer, bounds: Box, resolution: Resolution, chunk: Triple
     ) -> str:
-        """Why `create` would refuse a new volume; empty if it would not. Writes nothing."""
+        """The reason for which `create` would refuse a new volume, or ""; nothing is written."""
         try:
-            address = _with_format(spec, new=True)
-            if address.format not in CHUNKED:
-                return f"volume {address}: {address.format} is only read, never written"
-            module = _FORMATS[address.format]
-            module.plan(_layout(spec, layer, bounds, resolution, chunk), address)
-            _scales_of_ours(module, address)
+            address = writable_address(spec.path)
+            planned_layout(address, spec, layer, bounds, resolution, chunk)
+            require_ours(address)
         except StorageError as error:
             return str(error)
         return ""
@@ -192,9 +177,8 @@ class Volume:
         StorageError
             If what is stored is damaged or, of our own, missing.
         """
-        z, y, x = self._shift
         try:
-            return self._conversion.read(self._voxels, box.shift((-z, -y, -x)), fill, out)
+            return self._conversion.read(self._voxels, box.shift(-self._shift), fill, out)
         except StorageError as error:
             if self.address in str(error):
                 raise
@@ -316,103 +300,11 @@ def _reopen(spec: VolumeSpec, own: bool) -> Volume:
     return Volume.open(spec, own=own)
 
 
-def _layout(
-    spec: VolumeSpec, layer: Layer, bounds: Box, resolution: Resolution, chunk: Triple
-) -> Layout:
-    dz, dy, dx = spec.chunk or chunk
-    if spec.shard is None:  # a shard is counted in chunks, so those keep their shape
-        dz, dy, dx = (min(c, n) for c, n in zip((dz, dy, dx), bounds.shape, strict=True))
-    rz, ry, rx = (float(side) for side in resolution)
-    dtype, channels = np.dtype(layer.dtype), layer.channels or 0
-    return Layout(
-        bounds, (rz, ry, rx), dtype, channels, (dz, dy, dx), spec.shard,
-        spec.encoding or "", layer.kind,
-    )  # fmt: skip
-
-
-def _is_kept(
-    module: ModuleType, address: Address, wanted: Layout, scale: int, forget: Callable[[], None]
-) -> bool:
-    """Whether the scale is there as expected; one of ours that is another is deleted.
-
-    What is deleted goes before the metadata that tells of it, and the owner before both, so that
-    a driver that dies in between leaves nothing that a later one takes for good.
-    """
-    there = _scales_of_ours(module, address)
-    count = 0 if there is None else there.number
-    if scale > count:
-        raise StorageError(f"volume {address}: scale {scale} needs scale {scale - 1} first")
-    if scale < count and _stored(module, address, scale) == wanted:
-        return True
-    forget()
-    store = Store(str(address))
-    for number in range(scale, max(count, scale + 1)):
-        store.delete(f"volflow.owner.{number}.json")
-    if scale < count:
-        module.delete_scales(address, scale)
-    return False
-
-
-def _stored(module: ModuleType, address: Address, scale: int) -> Layout | None:
-    """The layout of a scale that our metadata tells of; None if a part of them is not there.
-
-    A store that fails, or metadata that cannot be read, are no reason to delete voxels.
-    """
+def _open_chunked(address: Address, level: int, own: bool) -> StoredArray:
     try:
-        layout: Layout = module.open_scale(address, scale, True).layout
+        voxels: StoredArray = CHUNKED_FORMATS[address.format].open_scale(address, level, own)
     except StorageError as error:
-        if error.__cause__ is None or "NOT_FOUND" in str(error.__cause__):
-            return None
-        raise
-    return layout
-
-
-def _scales_of_ours(module: ModuleType, address: Address) -> Scales | None:
-    """What is there already, None if nothing is; a volume that is not ours is an error."""
-    there: Scales | None = module.scales(address)
-    if there is not None and not there.ours:
-        raise StorageError(
-            f"volume {address} was not written by volflow and will not be replaced; "
-            f"delete it or choose another path"
-        )
-    return there
-
-
-def _opened(address: Address, level: int, own: bool) -> StoredArray:
-    try:
-        voxels: StoredArray = _FORMATS[address.format].open_scale(address, level, own)
-    except StorageError as error:
-        if error.__cause__ is None:  # else a store has told what is wrong
-            Store(str(address)).require_bucket()  # which is told before what it does not hold
+        if error.__cause__ is None:  # otherwise the store has reported what is wrong
+            Store(str(address)).require_bucket()  # a missing bucket explains the missing volume
         raise
     return voxels
-
-
-def _with_format(spec: VolumeSpec, new: bool = False) -> Address:
-    """The address with its format: told, or found by looking at what is there."""
-    address = Address.parse(spec.path)
-    if address.format in CHUNKED or not address.format:
-        unknown = address.unknown_options()
-        if unknown:
-            raise StorageError(f"volume {spec.path}: {unknown}")
-    if address.format:
-        return address
-    found = file_format(address) or _sniff(address)
-    if not found and new:
-        suffix = "." + address.location.rpartition(".")[2]
-        found = _SUFFIXES.get(suffix, "precomputed")
-    if not found:
-        Store(str(address)).require_bucket()
-        raise StorageError(
-            f"volume {spec.path}: nothing there looks like a volume (precomputed info, zarr, n5, "
-            f"HDF5, TIFF, MRC, NIfTI, or a folder of TIFF, PNG or JPEG sections)"
-        )
-    return Address(found, address.location, address.query)
-
-
-def _sniff(address: Address) -> str:
-    """The chunked format that is there; empty if none is."""
-    for name in CHUNKED:
-        if _FORMATS[name].scales(Address(name, address.location, address.query)) is not None:
-            return name
-    return ""

@@ -8,31 +8,32 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Columns, Layer, Stage
+from volflow.core.stage import Columns, Layer, Record, Stage
+from volflow.segment.relabel import relabel
 
 
 class Convert(Stage):
-    """A copy of `volume`, its numbers unchanged.
+    """A copy of `volume` with the same numbers, or with the ids that `ids` gives to its labels.
+
+    Inputs: `volume`, any type, with or without channels; optionally `ids`, the table of a
+    `renumber` step on the same blocks. Output: `copy`, of type `dtype`.
 
     A value that the new type cannot hold is an error that names the block, never a wrapped or
-    rounded number (float to a shorter float is rounded; only an overflow is an error).
+    truncated number. A float is rounded to the precision of a shorter float; only an overflow is
+    an error.
     """
 
     dtype: str = "uint8"
+    """Type of the copy: an integer or float type of numpy."""
     channels: Annotated[int, Field(ge=0)] = 0
     """Channels of the volume; 0 for one without a channel axis."""
     kind: Literal["image", "affinity", "segmentation"] = "image"
+    """Meaning of the numbers, as the metadata of the copy have it."""
 
     @field_validator("dtype")
     @classmethod
     def _number(cls, name: str) -> str:
-        try:
-            dtype = np.dtype(name)
-        except TypeError as error:
-            raise ValueError(f"'{name}' is no type of number (uint8, uint64, float32)") from error
-        if dtype.kind not in "uif":
-            raise ValueError(f"'{name}' is no type of number (uint8, uint64, float32)")
-        return dtype.name
+        return number_type(name)
 
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
@@ -42,15 +43,40 @@ class Convert(Stage):
         voxels = max(1, self.channels) * int(np.prod(shape))
         return (24 + 2 * np.dtype(self.dtype).itemsize) * voxels
 
-    def run(self, block: Block, *, volume: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[override]
+    def run(  # type: ignore[override]  # the inputs by name
+        self, block: Block, *, volume: np.ndarray, ids: Record | None = None
+    ) -> dict[str, np.ndarray]:
         try:
+            if ids is not None:
+                volume = relabel(volume.astype(np.uint64, copy=False), ids["label"], ids["id"])
             return {"copy": exact_cast(volume, self.dtype)}
         except ValueError as error:
             raise ValueError(f"block {block.index} ({block.write}): {error}") from error
 
 
+def number_type(name: str) -> str:
+    """The canonical name of an integer or float type.
+
+    Raises
+    ------
+    ValueError
+        If it is another type, or none.
+    """
+    try:
+        dtype = np.dtype(name)
+    except TypeError as error:
+        raise ValueError(_not_a_number(name)) from error
+    if dtype.kind not in "uif":
+        raise ValueError(_not_a_number(name))
+    return dtype.name
+
+
+def _not_a_number(name: str) -> str:
+    return f"expected an integer or float type such as uint8, uint64 or float32; got '{name}'"
+
+
 def exact_cast(values: np.ndarray, dtype: str) -> np.ndarray:
-    """The same numbers in another type.
+    """The same numbers in another type; none is changed without an error.
 
     Parameters
     ----------
@@ -76,7 +102,7 @@ def exact_cast(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _misfits(values: np.ndarray, target: np.dtype[Any]) -> np.ndarray:
-    """Where a value cannot be held by the type; comparisons are exact, with Python's integers."""
+    """Mask of the values that a type cannot hold, compared exactly."""
     if target.kind == "f":
         if values.dtype.kind == "f":
             return np.asarray(np.isfinite(values) & (np.abs(values) > np.finfo(target).max))
@@ -93,7 +119,7 @@ def _misfits(values: np.ndarray, target: np.dtype[Any]) -> np.ndarray:
 
 
 def _outside(values: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Where integers lie outside low..high, without leaving their own type."""
+    """Mask of the integers outside low..high, compared in their own type."""
     limits = np.iinfo(values.dtype)
     below = values < max(low, int(limits.min))
     above = values > min(high, int(limits.max))

@@ -88,7 +88,7 @@ def test_two_scales_cannot_have_one_resolution(tmp_path):
     spec, bounds = VolumeSpec(path=f"precomputed://{tmp_path}"), Box((0, 0, 0), (4, 4, 4))
     Volume.create(spec, Layer("uint8"), bounds, (8, 8, 8), (4, 4, 4))
     with pytest.raises(StorageError, match="already has a scale of 8_8_8 nm"):
-        Volume.create(spec, Layer("uint8"), bounds, (8, 8, 8), (4, 4, 4), 1)
+        Volume.create(spec, Layer("uint8"), bounds, (8, 8, 8), (4, 4, 4), scale=1)
 
 
 def test_jpeg_is_close_and_repeatable(tmp_path):

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from volflow.engine.result import RunResult
 
 
-def run_with_progress(plan: Plan, profile: Profile, as_json: bool = False) -> RunResult:
+def run_with_progress(
+    plan: Plan, profile: Profile, as_json: bool = False, *, temporary: bool = False
+) -> RunResult:
     """Execute a plan, show its progress, and exit with the code of an outcome that is not 0.
 
     With `as_json` the summary of the run is the only text on stdout (the keys of
-    `volflow.engine.monitor.run_summary.summary`), and the progress is on stderr.
+    `volflow.engine.monitor.run_summary.summary`), and the progress is on stderr. The folder of a
+    `temporary` run is deleted when it succeeds, so it is not mentioned.
     """
     from volflow.cli.terminal.formatting import errors, output
     from volflow.cli.terminal.progress import progress_display
@@ -35,7 +38,8 @@ def run_with_progress(plan: Plan, profile: Profile, as_json: bool = False) -> Ru
     if options.quiet():
         result = carry_out(plan, profile)
     else:
-        console.print(f"run {plan.pipeline.run}", markup=False)
+        if not temporary:
+            console.print(f"run {plan.pipeline.run}", markup=False)
         with progress_display(plan, console) as observer:
             result = carry_out(plan, profile, observer)
     if not result.ok and (folder := logs(plan, profile)):
@@ -43,11 +47,11 @@ def run_with_progress(plan: Plan, profile: Profile, as_json: bool = False) -> Ru
     if as_json:
         document = summary(plan, profile, result, time.monotonic() - start)
         click.echo(json.dumps(document, indent=1))
-    report_outcome(result, silent=as_json)
+    report_outcome(result, silent=as_json, temporary=temporary)
     return result
 
 
-def report_outcome(result: RunResult, silent: bool = False) -> None:
+def report_outcome(result: RunResult, silent: bool = False, *, temporary: bool = False) -> None:
     """Print the outcome of a run; exit with 3, 6 or 130 if it did not finish, with 5 if unmet.
 
     Parameters
@@ -55,6 +59,8 @@ def report_outcome(result: RunResult, silent: bool = False) -> None:
     result : RunResult
     silent : bool
         Print nothing where every block is done.
+    temporary : bool
+        Do not mention the run's folder where every block is done: it is deleted.
     """
     if not result.ok:
         _print_unfinished(result)
@@ -62,7 +68,7 @@ def report_outcome(result: RunResult, silent: bool = False) -> None:
             sys.exit(STALLED)
         sys.exit(INTERRUPTED if result.interrupted else BLOCKS_FAILED)
     if not (silent or options.quiet()):
-        _print_done(result)
+        _print_done(result, temporary)
     if result.unmet:
         print_unmet(result.unmet)
         sys.exit(UNMET)
@@ -74,7 +80,7 @@ def print_unmet(unmet: list[str]) -> None:
         click.echo(click.style("not met: ", fg="red", bold=True) + text, err=True)
 
 
-def _print_done(result: RunResult) -> None:
+def _print_done(result: RunResult, temporary: bool) -> None:
     from volflow.cli.terminal.formatting import output, plural
 
     console = output()
@@ -82,7 +88,8 @@ def _print_done(result: RunResult) -> None:
     blocks = sum(step.total for step in result.steps)
     before = f", {already:,} of them done before" if already else ""
     console.print(f"[green]done[/]: {plural(blocks, 'block')}{before}")
-    console.print(f"{result.run}/report.html; or: volflow view {result.run}", markup=False)
+    if not temporary:
+        console.print(f"{result.run}/report.html; or: volflow view {result.run}", markup=False)
 
 
 def _print_unfinished(result: RunResult) -> None:

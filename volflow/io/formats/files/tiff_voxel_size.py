@@ -1,7 +1,8 @@
-"""Voxel sizes in the metadata of TIFF files, as ImageJ and OME write them.
+"""Voxel sizes in the metadata of TIFF files, as ImageJ, OME and volflow write them.
 
     ImageJ   spacing and unit in the image description; XResolution and YResolution are pixels
              per unit
+    tifffile voxel_size_nm_zyx, as volflow writes it for types that neither of the others has
     OME      PhysicalSizeX, Y, Z and their units (default: micrometres)
 
 Plain resolution tags are not used: they have no z, and most programs write 72 dpi whatever the
@@ -22,6 +23,9 @@ def tiff_voxel_size(file: Any) -> Resolution | None:
     """Nanometres per voxel, z y x, from an open `tifffile.TiffFile`; None if it has no such."""
     if file.is_ome and file.ome_metadata:
         return ome_voxel_size(file.ome_metadata)
+    if file.is_shaped and file.shaped_metadata:
+        sides = file.shaped_metadata[0].get("voxel_size_nm_zyx", ())
+        return known_resolution(*map(known_side, sides)) if len(sides) == 3 else None
     if file.is_imagej and file.imagej_metadata:
         return imagej_voxel_size(file.imagej_metadata, file.pages[0].tags)
     return None

@@ -1,0 +1,1 @@
+"""Volumes out, into single files and folders of sections, section by section."""
