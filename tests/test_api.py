@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import io
 import os
 import pty
@@ -54,17 +55,27 @@ def test_dir_shows_the_public_names_and_each_is_there():
         _ = volflow.runn
 
 
-def test_type_checkers_see_the_names_that_are_there():
-    tree = ast.parse(Path(volflow.__file__).read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+@pytest.mark.parametrize("package", [volflow, volflow.metrics])
+def test_type_checkers_see_the_names_that_are_there(package):
+    tree = ast.parse(Path(package.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     typed = {
-        alias.name: node.module
+        alias.name: node.module if alias.name != "metrics" else "volflow.metrics"
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert typed == {**volflow._HOME, "metrics": "volflow"}
-    assert set(typed) | {"__version__"} == set(volflow.__all__)
+    assert typed == package._HOME
+    assert set(typed) == set(package.__all__) - {"__version__"}
+    for name, module in typed.items():
+        if name != "metrics":
+            assert getattr(package, name) is getattr(importlib.import_module(module), name)
+
+
+def test_metrics_are_functions_of_arrays():
+    truth = np.repeat([1, 2], 4).astype("uint64").reshape(2, 2, 2)
+    table = volflow.metrics.contingency(truth, np.ones_like(truth))
+    assert volflow.metrics.variation_of_information(table).merge == pytest.approx(1.0)  # one bit
 
 
 def test_examples_import_from_the_public_interface_only():

@@ -6,9 +6,9 @@ move. Each is imported when it is first used, so that `import volflow` is fast.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from volflow.lazy_names import lazy_names
 from volflow.version import __version__
 
 if TYPE_CHECKING:
@@ -93,21 +93,9 @@ _MODULES = {
     "volflow.errors": "BlockError ClusterError PlanError RunHeld StorageError StorageFull "
     "VolflowError",
     "volflow.io.volume": "Volume",
+    "volflow.metrics": "metrics",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-
-def __getattr__(name: str) -> object:
-    """A public name, imported when it is first used."""
-    if name == "metrics":
-        return importlib.import_module("volflow.metrics")
-    if name not in _HOME:
-        raise AttributeError(f"module 'volflow' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """The public names."""
-    return sorted(__all__)
+if not TYPE_CHECKING:  # a type checker would accept any name
+    __getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from volflow.engine.monitor.status import RunStatus, StepStatus
 
 EVERY = 2.0  # seconds between two readings with --watch
-QUIET = 60.0  # seconds without a finished block after which a line says so
+QUIET = 60.0  # seconds without a finished block after which they are printed
 
 
 @click.command()

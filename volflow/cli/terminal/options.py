@@ -89,7 +89,7 @@ def watchdog(function: Function) -> Function:
             "--on-stall",
             type=click.Choice(["say", "restart", "end"]),
             help="Action at the stall timeout: report it, restart the busy workers, or end the "
-            "run with exit code 6. [default: the profile's, or say]",
+            "run with exit code 6. [default: the profile's, or `say`]",
         ),
         click.option(
             "--stall",
