@@ -10,12 +10,14 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from unittest.mock import MagicMock
 
 import click
 import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
+import volflow
 from tests.docs.pages import PAGES, ROOT, CodeBlock, code_blocks, code_spans, shell_commands
 from volflow.checkpoints.find import DeclaredNetwork
 from volflow.cli import main
@@ -63,9 +65,21 @@ def weights(workplace: Path) -> Iterator[None]:
     sys.modules.pop("my_networks", None)
 
 
+@pytest.fixture
+def segmentation(workplace: Path) -> None:
+    """The segmentation of a run in `out`; only blocks that do not run a pipeline may read it."""
+    truth = volflow.open_volume("truth.zarr")
+    volflow.write_volume("precomputed://out/segmentation", truth[...], resolution=truth.resolution)
+
+
 @pytest.mark.usefixtures("workplace", "weights")
 @pytest.mark.parametrize("block", of("python"), ids=str)
-def test_python_runs(block: CodeBlock) -> None:
+def test_python_runs(
+    block: CodeBlock, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if block.page.name == "take-it-elsewhere.md":
+        request.getfixturevalue("segmentation")
+        monkeypatch.setitem(sys.modules, "napari", MagicMock())
     exec(compile(block.text, str(block), "exec"), {"__name__": "page"})
 
 
