@@ -72,3 +72,17 @@ def test_the_first_commands_of_the_readme_run(workplace: Path) -> None:
     skeletons_and_networks = ("--skeletons", "fib25", "view", "block", "doctor")
     run_commands("README.md", skip=skeletons_and_networks)
     assert len(np.unique(volflow.open_volume("out/segmentation")[...])) > 2
+
+
+def test_the_conversions_of_the_page_run(workplace: Path) -> None:
+    truth = volflow.open_volume("truth.zarr")
+    address = "precomputed://out/segmentation"
+    volflow.write_volume(address, truth[...], resolution=truth.resolution)
+    run_commands("docs/take-it-elsewhere.md", skip=("em.tif",))
+    for copy in ("neurons.zarr", "neurons.h5"):
+        assert np.array_equal(volflow.open_volume(copy)[...], truth[...])
+    for copy in ("neurons.tif", "sections"):
+        labels = volflow.open_volume(copy)[...]
+        assert labels.dtype.itemsize < truth.dtype.itemsize
+        assert labels.max() == len(np.unique(labels[labels > 0]))
+        assert np.array_equal(labels > 0, truth[...] > 0)
