@@ -1,4 +1,4 @@
-"""What the networks say on sections that none of them was trained on: the table of docs/lab/networks.md.
+"""Networks on sections that none of them was trained on: the table of docs/lab/networks.md.
 
     python -m benchmarks.methods ROW [--weights FILE] [--write]
 

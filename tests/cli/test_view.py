@@ -25,11 +25,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(run: Path, *more: str, without: str = "") -> tuple[subprocess.Popen[str], list[str]]:
+def start(*arguments: str | Path, without: str = "") -> tuple[subprocess.Popen[str], list[str]]:
     """`volflow view` in a process of its own; what it prints until it waits."""
     hide = f"import sys; sys.modules[{without!r}] = None\n" if without else ""
     code = hide + "from volflow.cli import main; main()"
-    command = [sys.executable, "-u", "-c", code, "view", str(run), "--no-open", *more]
+    command = [sys.executable, "-u", "-c", code, "view", *map(str, arguments), "--no-open"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = []
@@ -75,17 +75,53 @@ def test_without_neuroglancer_another_one_can_show_it(run: Path) -> None:
         assert end(process) == 0
 
 
-def test_a_place_without_a_run_is_told(volflow: Call, tmp_path: Path) -> None:
-    found = volflow("view", tmp_path, "--no-open")
-    assert found.exit_code == 2
-    assert "holds no run" in found.output
+def test_volumes_are_shown_without_a_run(run: Path) -> None:
+    process, lines = start(run / "em", f"precomputed://{run}/segmentation")
+    try:
+        assert [line.split()[:2] for line in lines[:2]] == [
+            ["em", "image"],
+            ["segmentation", "segmentation"],
+        ]
+        for line in lines[:2]:
+            source = line.split()[-1].removeprefix("precomputed://")
+            with urllib.request.urlopen(source + "info") as answer:
+                assert json.loads(answer.read())["scales"]
+        assert not any("scores" in line for line in lines)
+    finally:
+        assert end(process) == 0
+
+
+def test_a_folder_without_a_run_or_volume_is_refused(volflow: Call, tmp_path: Path) -> None:
+    result = volflow("view", tmp_path, "--no-open")
+    assert result.exit_code == 2
+    assert f"{tmp_path} holds no run, nor a volume" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{run}", "{run}/em"], "holds a run; expected volumes, or one run alone"),
+        (["{run}", "--kind", "em=image"], "--kind applies to volumes"),
+        (["{run}/em", "--kind", "em=labels"], "expected LAYER=KIND with one of the kinds image"),
+        (["{run}/em", "--kind", "x=image"], "expected one of the layers em, got 'x'"),
+        (["{run}/em", "--segments", "3"], "expected a segmentation of this scene"),
+        (["{run}", "--segments", "em=3"], "expected a segmentation of this scene, got 'em'"),
+        ([], "Missing argument"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(
+    volflow: Call, run: Path, arguments: list[str], message: str
+) -> None:
+    result = volflow("view", *(text.format(run=run) for text in arguments), "--no-open")
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("size", ["12", "10x10", "ax900", "1400x90000"])
 def test_a_size_that_is_none_is_told(volflow: Call, run: Path, size: str) -> None:
     found = volflow("view", run, "--screenshot", "shot.png", "--size", size)
     assert found.exit_code == 2
-    assert "wanted" in found.output
+    assert "expected" in found.output
 
 
 def test_what_a_screenshot_lacks_is_told_before_anything(
@@ -117,5 +153,5 @@ def test_a_file_that_cannot_be_written_is_told(
 def test_a_screenshot_is_written_in_its_size(volflow: Call, run: Path, tmp_path: Path) -> None:
     found = volflow("view", run, "--screenshot", tmp_path / "shot.png", "--size", "640x480")
     assert found.exit_code == 0, found.output
-    assert "the browser said" not in found.output
+    assert "browser error" not in found.output
     assert imagecodecs.png_decode((tmp_path / "shot.png").read_bytes()).shape[:2] == (480, 640)

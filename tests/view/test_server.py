@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volflow.errors import PlanError
-from volflow.view.server import Fixed, Folder, LayerServer, byte_range, parts_of
+from volflow.view.server import FolderSource, LayerServer, MemorySource, byte_range, parts_of
 
 BODY = bytes(range(256)) * 40
 SECRET = b"not for you"
@@ -42,7 +42,9 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(tree: Path) -> Iterator[LayerServer]:
-    with LayerServer({"seg": Folder(tree), "made": Fixed({"state.json": b"[1]"})}) as server:
+    with LayerServer(
+        {"seg": FolderSource(tree), "made": MemorySource({"state.json": b"[1]"})}
+    ) as server:
         yield server
 
 
@@ -311,8 +313,8 @@ def test_it_listens_on_this_machine_alone(server: LayerServer) -> None:
     assert server.server_address[0] == "127.0.0.1"
 
 
-def test_a_taken_port_is_told(server: LayerServer) -> None:
-    with pytest.raises(PlanError, match="cannot be had"):
+def test_a_port_in_use_is_reported(server: LayerServer) -> None:
+    with pytest.raises(PlanError, match="Address already in use; choose another --port"):
         LayerServer({}, port=server.server_address[1])
 
 

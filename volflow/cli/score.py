@@ -160,8 +160,8 @@ def _document(
     plans: ScorePlans, result: RunResult | None, more: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The scores with all that the report needs."""
-    from volflow.view.neuroglancer.layers import run_layers
-    from volflow.view.report.score_document import make_document
+    from volflow.view.layers import run_layers
+    from volflow.view.report.score.document import make_document
 
     pairing = plans.pairing
     tables = {} if pairing is None else pairing.addresses()
@@ -188,8 +188,8 @@ def _document(
 
 def _write_report(out: str, document: Mapping[str, Any], silent: bool) -> None:
     from volflow.cli.terminal.formatting import output
-    from volflow.view.report.score_document import can_be_viewed
-    from volflow.view.report.score_page import leave_score_report
+    from volflow.view.report.score.document import can_be_viewed
+    from volflow.view.report.score.page import leave_score_report
 
     names = leave_score_report(out, document)
     if not silent:

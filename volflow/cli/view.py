@@ -1,4 +1,4 @@
-"""`view`: a run in Neuroglancer."""
+"""`view`: a run, or volumes, in Neuroglancer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from volflow.errors import PlanError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from volflow.view.layers import LayerSet
     from volflow.view.neuroglancer.scene import Scene
     from volflow.view.server import LayerServer
 
-COMPLAINTS = 5  # of the browser that are printed
+SHOWN_ERRORS = 5  # of the browser
 LARGEST = 8192  # pixels along a side of a screenshot
 
 
@@ -47,39 +48,66 @@ def _place(
 def _segments(
     context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {}
+    segments: dict[str, tuple[int, ...]] = {}
     for text in texts:
         layer, mark, ids = text.rpartition("=")
         numbers = ids.split(",")
         if not all(number.isdecimal() for number in numbers) or (mark and not layer):
             raise click.BadParameter(f"expected ID,ID,... or LAYER=ID,ID,..., got {text!r}")
-        layer = layer or "segmentation"
-        found[layer] = found.get(layer, ()) + tuple(map(int, numbers))
-    return found
+        segments[layer] = segments.get(layer, ()) + tuple(map(int, numbers))
+    return segments
+
+
+def _kinds(
+    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, str]:
+    from volflow.view.layers import KINDS
+
+    kinds = {}
+    for text in texts:
+        layer, _, kind = text.rpartition("=")
+        if not layer or kind not in KINDS:
+            raise click.BadParameter(
+                f"expected LAYER=KIND with one of the kinds {', '.join(KINDS)}, got {text!r}"
+            )
+        kinds[layer] = kind
+    return kinds
 
 
 @click.command()
-@click.argument("address", metavar="RUN")
-@click.option("--at", callback=_place, metavar="Z,Y,X", help="Look closely at this voxel.")
+@click.argument("addresses", metavar="RUN | VOLUME...", nargs=-1, required=True)
+@click.option(
+    "--at", callback=_place, metavar="Z,Y,X", help="Zoom in on this voxel of the finest scale."
+)
 @click.option(
     "--segments",
     multiple=True,
     callback=_segments,
-    metavar="LAYER=ID,ID,...",
-    help="Show these in full colour, of `segmentation` where no layer is named. May be repeated.",
+    metavar="[LAYER=]ID,ID,...",
+    help="Show these segments in full colour. Default layer: `segmentation`, or the only one. "
+    "May be repeated.",
+)
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    callback=_kinds,
+    metavar="LAYER=KIND",
+    help="Show a volume as image, affinity or segmentation, if the guess is wrong. "
+    "May be repeated.",
 )
 @click.option(
     "--port",
     default=0,
     type=click.IntRange(0, 65534),
-    help="For the layers; the viewer has the next one. Default: any that are free.",
+    help="TCP port of the layers; the viewer uses the next one. Default: any free ports.",
 )
-@click.option("--no-open", is_flag=True, help="Print the viewer's address, open no browser.")
+@click.option("--no-open", is_flag=True, help="Print the viewer's address without opening it.")
 @click.option(
     "--screenshot",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.png",
-    help="Render it in a headless browser, and end.",
+    help="Render the scene in a headless browser into this file, and exit.",
 )
 @click.option(
     "--size",
@@ -87,74 +115,105 @@ def _segments(
     callback=_size,
     metavar="WxH",
     show_default=True,
-    help="Of the screenshot, in pixels.",
+    help="Width and height of the screenshot in pixels.",
 )
 def view(
-    address: str,
+    addresses: tuple[str, ...],
     at: tuple[float, float, float] | None,
     segments: dict[str, tuple[int, ...]],
+    kinds: dict[str, str],
     port: int,
     no_open: bool,
     screenshot: Path | None,
     size: tuple[int, int],
 ) -> None:
-    """Look at RUN in Neuroglancer.
+    """Show a RUN, or VOLUMEs such as em.zarr seg.zarr, in Neuroglancer.
 
-    Its layers are served on 127.0.0.1 until Ctrl-C, to nobody but this machine. What Neuroglancer
-    does not read (HDF5, TIFF, PNG sections) is translated for it. Where RUN was scored (`volflow
-    score --out RUN`, or a step `score`) the report is served, too, with a link to each error.
+    The layers are served on 127.0.0.1, for this machine only, until Ctrl-C. Formats that
+    Neuroglancer does not read (HDF5, TIFF, PNG sections, ...) are translated on the fly. The
+    layers of volumes are named after their files; whether one is an image or a segmentation is
+    guessed from its metadata, dtype and name.
+
+    If the RUN has scores (`volflow score --out RUN`, or a step `score`), its report is served as
+    well, with a link to each error.
     """
     from volflow.cli.terminal.formatting import output
-    from volflow.view.neuroglancer.layers import run_layers
     from volflow.view.neuroglancer.scene import make_scene
 
     if screenshot is not None:
         _check_screenshot(screenshot)
     console = output()
-    scene = make_scene(run_layers(address))
+    run = addresses[0] if _shows_run(addresses) else None
+    scene = make_scene(_layers(addresses, run, kinds))
     if at is not None or segments:
         _look_at(scene, at, segments)
     with scene.serve(port) as server:
-        _tell(console, scene, server)
+        _print_layers(console, scene, server)
         if screenshot is not None:
-            _shoot(console, scene, server, screenshot, size)
+            _screenshot(console, scene, server, screenshot, size)
         else:
-            _show(console, scene, server, port, not no_open, address)
+            _show(console, scene, server, port, not no_open, run)
+
+
+def _shows_run(addresses: tuple[str, ...]) -> bool:
+    from volflow.view.layers import is_run
+
+    return len(addresses) == 1 and is_run(addresses[0])
+
+
+def _layers(addresses: tuple[str, ...], run: str | None, kinds: dict[str, str]) -> LayerSet:
+    """The layers of the run, or of the volumes."""
+    from volflow.view.layers import run_layers, volume_layers
+
+    if run is None:
+        try:
+            return volume_layers(addresses, kinds)
+        except PlanError as error:
+            if len(addresses) > 1 or kinds:
+                raise
+            problem = error.problems[0]
+            raise PlanError(f"{addresses[0]} holds no run, nor a volume: {problem}") from error
+    if kinds:
+        raise PlanError("--kind applies to volumes; the layers of a run have their kinds")
+    return run_layers(run)
 
 
 def _look_at(
     scene: Scene, at: tuple[float, float, float] | None, segments: dict[str, tuple[int, ...]]
 ) -> None:
-    """Turn a scene to a voxel and to some ids, if it has them."""
-    from volflow.view.neuroglancer.scene import Spot
+    """Point a scene at a voxel, and show some segments in full colour."""
+    from volflow.view.neuroglancer.scene import Target
 
-    shown = {layer.name: layer.kind for layer in scene.layers}
-    labels = [name for name, kind in shown.items() if kind == "segmentation"]
-    wrong = [
-        f"--segments {name}=...: there is no segmentation of that name "
+    labels = [layer.name for layer in scene.layers if layer.kind == "segmentation"]
+    default = labels[0] if len(labels) == 1 else "segmentation"
+    by_layer: dict[str, tuple[int, ...]] = {}
+    for name, ids in segments.items():
+        by_layer[name or default] = by_layer.get(name or default, ()) + ids
+    problems = [
+        f"--segments {name}=...: expected a segmentation of this scene, got {name!r} "
         f"(shown: {', '.join(labels) or 'none'})"
-        for name in segments
+        for name in by_layer
         if name not in labels
     ]
-    if wrong:
-        raise PlanError(*wrong)
-    scene.spot = Spot(at, segments)
+    if problems:
+        raise PlanError(*problems)
+    scene.target = Target(at, by_layer)
 
 
 def _check_screenshot(path: Path) -> None:
-    """Say what is wrong with a screenshot before anything is started."""
+    """Raise if a screenshot cannot be made or written, before anything is started."""
     from volflow.view.neuroglancer.viewer import missing_browser
 
-    lacking = missing_browser()
-    if lacking:
-        raise PlanError(f"--screenshot needs {lacking}")
+    missing = missing_browser()
+    if missing:
+        raise PlanError(f"--screenshot needs {missing}")
     if path.suffix.lower() != ".png":
         raise PlanError(f"--screenshot {path}: expected a name that ends in .png")
     if not path.absolute().parent.is_dir():
         raise PlanError(f"--screenshot {path}: there is no folder {path.absolute().parent}")
 
 
-def _tell(console: Console, scene: Scene, server: LayerServer) -> None:
+def _print_layers(console: Console, scene: Scene, server: LayerServer) -> None:
     for layer in scene.layers:
         source = layer.source.replace("{url}", server.url)
         console.print(f"{layer.name:<14} {layer.kind:<13} {source}", markup=False, soft_wrap=True)
@@ -163,30 +222,35 @@ def _tell(console: Console, scene: Scene, server: LayerServer) -> None:
 
 
 def _show(
-    console: Console, scene: Scene, server: LayerServer, port: int, open_: bool, run: str
+    console: Console,
+    scene: Scene,
+    server: LayerServer,
+    port: int,
+    in_browser: bool,
+    run: str | None,
 ) -> None:
-    """Open a browser, and go on until Ctrl-C."""
+    """Open a browser, and serve until Ctrl-C."""
     from volflow.view.neuroglancer.scene import public_link
     from volflow.view.neuroglancer.viewer import (
         another_viewer,
         missing_package,
         neuroglancer_viewer,
     )
-    from volflow.view.report.score_document import find_document
-    from volflow.view.report.score_links import serve_scores
+    from volflow.view.report.score.document import find_document
+    from volflow.view.report.score.links import serve_scores
 
-    lacking = missing_package("neuroglancer")
+    missing = missing_package("neuroglancer")
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         url = page = ""
-        if lacking:
-            console.print(f"\nthere is no viewer here: {lacking}", markup=False, soft_wrap=True)
+        if missing:
+            console.print(f"\nno local viewer: it needs {missing}", markup=False, soft_wrap=True)
         else:
             state = scene.state(server.url)
             viewer = stack.enter_context(neuroglancer_viewer(state, port + 1 if port else 0))
             url = viewer.get_viewer_url()
             console.print(f"\n{url}", markup=False, soft_wrap=True, style="bold")
-        document = find_document(run)
-        if document is not None:
+        document = None if run is None else find_document(run)
+        if document is not None and run is not None:
             viewers: list[Any] = []
 
             def show(state: dict[str, Any]) -> str:
@@ -194,21 +258,21 @@ def _show(
                 return str(viewers[-1].get_viewer_url())
 
             page = serve_scores(server, scene, document, run, show if url else None)
-            told = f"the scores, with a link to each error: {page}"
-            console.print(told, markup=False, soft_wrap=True, style="bold")
+            line = f"the scores, with a link to each error: {page}"
+            console.print(line, markup=False, soft_wrap=True, style="bold")
         console.print(
             f"any Neuroglancer in a browser on this machine shows the same: {public_link(server)}",
             markup=False,
             soft_wrap=True,
             style="dim",
         )
-        console.print("Ctrl-C ends it", style="dim")
-        if open_ and (page or url):
-            webbrowser.open(url if scene.spot else page or url)
+        console.print("press Ctrl-C to stop", style="dim")
+        if in_browser and (page or url):
+            webbrowser.open(url if scene.target else page or url)
         threading.Event().wait()
 
 
-def _shoot(
+def _screenshot(
     console: Console, scene: Scene, server: LayerServer, path: Path, size: tuple[int, int]
 ) -> None:
     from volflow.view.neuroglancer.viewer import neuroglancer_viewer, screenshot
@@ -216,9 +280,9 @@ def _shoot(
     with neuroglancer_viewer(scene.state(server.url)) as viewer:
         shot = screenshot(viewer, size)
     path.write_bytes(shot.png)
-    for complaint in shot.complaints[:COMPLAINTS]:
-        click.echo(f"volflow: the browser said: {complaint}", err=True)
-    more = len(shot.complaints) - COMPLAINTS
+    for message in shot.errors[:SHOWN_ERRORS]:
+        click.echo(f"volflow: browser error: {message}", err=True)
+    more = len(shot.errors) - SHOWN_ERRORS
     if more > 0:
-        click.echo(f"volflow: and {more} more of the kind", err=True)
+        click.echo(f"volflow: and {more} more browser errors", err=True)
     console.print(f"wrote {path}", markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.run_summary import summary
 from volflow.engine.plan.plan import plan_draft
 from volflow.engine.result import RunResult
-from volflow.view.report.run_page import leave_report
+from volflow.view.report.run.page import leave_report
 
 PipelineSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Pipeline
 

@@ -27,7 +27,7 @@ class RunVolumes(Mapping[str, Volume]):
     @cached_property
     def _opened(self) -> tuple[dict[str, Volume], tuple[str, ...]]:
         """Volumes by name, and why others cannot be opened."""
-        from volflow.view.neuroglancer.layers import run_layers
+        from volflow.view.layers import run_layers
 
         layers = run_layers(self.run)
         return {layer.name: layer.scales[0] for layer in layers.layers}, layers.notes

@@ -1,11 +1,11 @@
-"""The layers of a run over HTTP, for this machine alone, and nothing else of it.
+"""An HTTP server for layers, on 127.0.0.1 only, that serves nothing else.
 
     http://127.0.0.1:PORT/TOKEN/LAYER/KEY
 
-TOKEN is drawn anew for each server, so that neither another user of this machine nor a web page
-that is open in its browser finds the layers; Neuroglancer is given it in the layer's address.
-A LAYER is one that was named when the server was made; a KEY is a file below its folder, or
-whatever else that layer's source finds under it.
+TOKEN is a random string of each server. Neither another user of this machine nor a web page that
+is open in its browser can guess it; Neuroglancer receives it in the address of a layer. LAYER is a
+name passed to the server's constructor, and KEY an object of that layer's source: a file below its
+folder, or what the source computes.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from volflow.errors import PlanError, StorageError
 logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-PIECE = 1 << 20  # bytes held of a file that is sent, however large a shard is
-IDLE = 60.0  # seconds after which a connection that says nothing is closed
-POLL = 0.05  # seconds until the end is noticed
+PIECE = 1 << 20  # bytes of a file in memory while it is sent, however large a shard is
+IDLE = 60.0  # seconds after which a silent connection is closed
+POLL = 0.05  # seconds until a shutdown is noticed
 METHODS = "GET, HEAD, OPTIONS"
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
-class Found(Protocol):
-    """What lies under the keys of a layer."""
+class LayerSource(Protocol):
+    """The objects of a layer, by key."""
 
     def find(self, key: Sequence[str]) -> BinaryIO | None:
-        """The bytes under a key, to be read from any place in them; None if there are none."""
+        """The bytes under a key as a seekable file; None if there are none."""
 
 
-class Folder:
-    """The files below a folder, followed through no link.
+class FolderSource:
+    """The files below a folder; symbolic links are not followed.
 
-    Each part of a key is opened below the one before, so that nothing that is changed meanwhile
-    leads out either.
+    Each part of a key is opened relative to the one before it, so that a file that is replaced
+    meanwhile does not lead out of the folder either.
 
     Parameters
     ----------
     path : path
-        Links on the way to the folder itself are followed, once, now.
+        Links in the path of the folder itself are resolved once, here.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -63,7 +63,7 @@ class Folder:
     def find(self, key: Sequence[str]) -> BinaryIO | None:
         try:
             return self._open(key)
-        except OSError:  # not there, a link, not to be read: all the same to who asks
+        except OSError:  # missing, a link, or not readable: the same answer to the client
             return None
 
     def _open(self, key: Sequence[str]) -> BinaryIO | None:
@@ -73,7 +73,7 @@ class Folder:
                 below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
                 os.close(here)
                 here = below
-            # Without O_NONBLOCK the opening of a pipe would wait for its writer.
+            # Without O_NONBLOCK, opening a pipe would wait for its writer.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             file = os.open(key[-1], flags, dir_fd=here)
         finally:
@@ -84,8 +84,8 @@ class Folder:
         return os.fdopen(file, "rb")
 
 
-class Fixed:
-    """A few objects that are made beforehand, by key."""
+class MemorySource:
+    """A few objects held in memory, by key."""
 
     def __init__(self, objects: Mapping[str, bytes]) -> None:
         self.objects = dict(objects)
@@ -96,32 +96,32 @@ class Fixed:
 
 
 class LayerServer(ThreadingHTTPServer):
-    """Answers in threads of its own, from `with LayerServer(layers):` until its end.
+    """A server that answers in its own threads within `with LayerServer(layers):`.
 
     Parameters
     ----------
-    layers : mapping of str to Found
+    layers : mapping of str to LayerSource
         By name.
     port : int
-        0: one that is free.
+        0 for any free port.
 
     Attributes
     ----------
     url : str
-        What the layers' names follow: `{url}/{name}`.
+        Address of the server; a layer is at `{url}/{name}`.
     answered : Counter of (status, LAYER/KEY)
-        What was asked for, without the token; at most `REMEMBERED` different ones.
+        Requests, without the token; at most `REMEMBERED` different ones.
 
     Raises
     ------
     PlanError
-        If the port is taken.
+        If the port is in use.
     """
 
     daemon_threads = True
     REMEMBERED = 100_000
 
-    def __init__(self, layers: Mapping[str, Found], port: int = 0) -> None:
+    def __init__(self, layers: Mapping[str, LayerSource], port: int = 0) -> None:
         self.layers = dict(layers)
         self.token = secrets.token_urlsafe(16)
         self.answered: Counter[tuple[int, str]] = Counter()
@@ -129,7 +129,9 @@ class LayerServer(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), _Answer)
         except OSError as error:
-            raise PlanError(f"port {port} of {HOST} cannot be had: {error.strerror}") from error
+            raise PlanError(
+                f"port {port} of {HOST}: {error.strerror}; choose another --port"
+            ) from error
         self.url = f"http://{HOST}:{self.server_address[1]}/{self.token}"
 
     def __enter__(self) -> LayerServer:
@@ -142,7 +144,7 @@ class LayerServer(ThreadingHTTPServer):
         self.server_close()
 
     def find(self, target: str) -> tuple[BinaryIO | None, str]:
-        """What a request's target names, and that name for the record; no bytes if nothing."""
+        """The object that a request names, if any, and that name for the record."""
         parts = parts_of(target)
         if len(parts) < 3 or not hmac.compare_digest(parts[0].encode(), self.token.encode()):
             return None, "?"
@@ -151,19 +153,19 @@ class LayerServer(ThreadingHTTPServer):
         return (None if layer is None else layer.find(parts[2:])), name
 
     def count(self, status: int, name: str) -> None:
-        """Remember an answer."""
+        """Record an answer."""
         logger.debug("%d %s", status, name)
         with self._counting:
             if (status, name) in self.answered or len(self.answered) < self.REMEMBERED:
                 self.answered[status, name] += 1
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that leaves while it is answered is no news."""
+        """Ignore browsers that close a connection early."""
         logger.debug("a connection ended early", exc_info=True)
 
 
 def parts_of(target: str) -> tuple[str, ...]:
-    """The parts of a request's path, decoded once; none if one of them is not a plain name."""
+    """The parts of a request's path, decoded once; empty if one of them is not a plain name."""
     path = target.partition("?")[0].partition("#")[0]
     if not path.startswith("/"):
         return ()
@@ -177,10 +179,10 @@ def parts_of(target: str) -> tuple[str, ...]:
 
 
 def content_type(name: str) -> str:
-    """What a browser is told that it gets.
+    """The MIME type of an object.
 
-    A page is one only where we made it, in a layer of our own whose name begins with `_`: no file
-    that lies below a layer's folder is ever shown as one.
+    HTML is declared only for our own pages, in layers whose name begins with `_`; no file below a
+    layer's folder is ever served as HTML.
     """
     if name.startswith("_") and name.endswith(".html"):
         return "text/html; charset=utf-8"
@@ -193,13 +195,13 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
     Returns
     -------
     (start, stop), or None
-        None where the header is to be passed over (RFC 9110, 14.2): another unit, several
-        ranges, or no range at all. `start >= stop` where nothing of it is there.
+        None where the header is to be ignored (RFC 9110, section 14.2): another unit, several
+        ranges, or no range at all. `start >= stop` where the object has no byte of the range.
     """
-    found = _RANGE.fullmatch(header.strip())
-    if not found or found.group(0) == "bytes=-" or not header.isascii():
+    match = _RANGE.fullmatch(header.strip())
+    if not match or match.group(0) == "bytes=-" or not header.isascii():
         return None
-    first, last = found.groups()
+    first, last = match.groups()
     if not first:
         return max(0, size - int(last)), size
     if last and int(last) < int(first):
@@ -224,7 +226,7 @@ class _Answer(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def do_OPTIONS(self) -> None:
-        """What a browser asks before it reads a range from another origin."""
+        """Answer the preflight of a browser that reads a range from another origin."""
         self._begin(HTTPStatus.NO_CONTENT, "?")
         self.send_header("Access-Control-Allow-Methods", METHODS)
         self.send_header("Access-Control-Allow-Headers", "Range")
@@ -233,8 +235,8 @@ class _Answer(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_POST(self) -> None:
-        """Nothing is ever written."""
-        self.close_connection = True  # what else was sent is not read
+        """Refuse to write."""
+        self.close_connection = True  # the request's body is not read
         self._begin(HTTPStatus.METHOD_NOT_ALLOWED, "?")
         self.send_header("Allow", METHODS)
         self._no_body()
@@ -242,18 +244,18 @@ class _Answer(BaseHTTPRequestHandler):
     do_PUT = do_PATCH = do_DELETE = do_POST
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """A request that makes no sense: its status, and nothing of what it said."""
+        """Answer a malformed request with its status, repeating none of its content."""
         self.close_connection = True
-        self.request_version = "HTTP/1.1"  # else what is taken for HTTP/0.9 gets no status
+        self.request_version = "HTTP/1.1"  # a request parsed as HTTP/0.9 would get no status
         self._begin(code, "?")
         self._no_body()
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Answers are counted, not printed."""
+    def log_message(self, *args: Any) -> None:
+        """Count answers instead of printing them."""
 
     def _answer(self, with_body: bool) -> None:
         if self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
-            self.close_connection = True  # a body that is not read must not pass for a request
+            self.close_connection = True  # an unread body must not be parsed as the next request
         try:
             body, name = self.server.find(self.path)
         except StorageError as error:
@@ -270,16 +272,16 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _send(self, body: BinaryIO, name: str, with_body: bool) -> None:
         size = body.seek(0, io.SEEK_END)
-        asked = self.headers.get("Range", "")
-        wanted = byte_range(asked, size) if "If-Range" not in self.headers else None
-        start, stop = wanted or (0, size)
-        if wanted and start >= stop:
+        header = self.headers.get("Range", "")
+        requested = byte_range(header, size) if "If-Range" not in self.headers else None
+        start, stop = requested or (0, size)
+        if requested and start >= stop:
             self._begin(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, name)
             self.send_header("Content-Range", f"bytes */{size}")
             self._no_body()
             return
-        self._begin(HTTPStatus.PARTIAL_CONTENT if wanted else HTTPStatus.OK, name)
-        if wanted:
+        self._begin(HTTPStatus.PARTIAL_CONTENT if requested else HTTPStatus.OK, name)
+        if requested:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
         self.send_header("Content-Type", content_type(name))
         self.send_header("Content-Length", str(stop - start))
@@ -291,7 +293,7 @@ class _Answer(BaseHTTPRequestHandler):
         body.seek(start)
         while start < stop:
             piece = body.read(min(PIECE, stop - start))
-            if not piece:  # the file was cut meanwhile: less came than was promised
+            if not piece:  # the file became shorter than its announced length
                 self.close_connection = True
                 return
             self.wfile.write(piece)

@@ -32,7 +32,7 @@ from volflow.core.geometry import Box
 from volflow.core.skeleton import Skeleton
 from volflow.io.skeletons.sets import write_skeletons
 from volflow.metrics.voxels.contingency import contingency, scores
-from volflow.view.report.score_document import errors_of, find_document
+from volflow.view.report.score.document import errors_of, find_document
 
 THRESHOLDS = [0.2, 0.5, 0.8]
 
@@ -271,7 +271,7 @@ def test_a_limit_in_a_pipeline_ends_run_and_retry_with_5(
     assert summary["unmet"] == [
         line.removeprefix("not met: ") for line in found.stderr.splitlines() if "not met" in line
     ]
-    assert "not as required" in (tmp_path / "run/report.html").read_text()
+    assert "requirements are not met" in (tmp_path / "run/report.html").read_text()
     again = volflow("run", file, "--set", "steps.score.require={vi: {max: 9}}")
     assert again.exit_code == 0, again.output
 
@@ -431,7 +431,7 @@ def test_without_neuroglancer_the_links_lead_to_another_one(report: Path) -> Non
     [
         (["--at", "1,2"], "expected Z,Y,X in voxels"),
         (["--segments", "truth=a"], "expected ID,ID,... or LAYER=ID,ID,..."),
-        (["--segments", "nothing=1"], "there is no segmentation of that name"),
+        (["--segments", "nothing=1"], "expected a segmentation of this scene, got 'nothing'"),
     ],
 )
 def test_a_place_that_is_none_is_told(

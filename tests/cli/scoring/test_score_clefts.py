@@ -12,7 +12,7 @@ from tests.cli.conftest import Call
 from tests.cli.scoring import scored
 from tests.cli.scoring.scored import BOX, RESOLUTION, addresses, options, written
 from volflow.metrics.detections.clefts import cleft_scores
-from volflow.view.report.score_document import errors_of, find_document
+from volflow.view.report.score.document import errors_of, find_document
 
 
 def clefts() -> dict[str, np.ndarray]:
@@ -42,17 +42,17 @@ def test_clefts_alone(volflow: Call, given: list[str], tmp_path: Path) -> None:
     out = tmp_path / "report"
     found = volflow("score", *given, "--out", out)
     assert found.exit_code == 0, found.output
-    assert "F1 0.4000   precision 0.5000, recall 0.3333   1 of 3 found, 1 not there" in found.stdout
+    assert "F1 0.4000   precision 0.5000, recall 0.3333   1 of 3 detected, 1 false" in found.stdout
     told = json.loads((out / "scores.json").read_text())["results"]["score_clefts"]
     arrays = clefts()
     expected = cleft_scores(arrays["true_clefts"], arrays["found_clefts"], RESOLUTION)
     assert told["distance"] == expected["distance"]
     assert told["overlap"] == expected["overlap"]
     text = (out / "report.md").read_text()
-    assert "| clefts that overlap | 0.5000 | 0.3333 | 0.4000 | 1 | 1 | 2 |" in text
-    assert "## Clefts that were missed" in text
+    assert "| clefts, by overlap | 0.5000 | 0.3333 | 0.4000 | 1 | 1 | 2 |" in text
+    assert "## Missed clefts" in text
     assert "score_clefts,overlap.f1,0.4," in (out / "scores.csv").read_text()
-    assert "Clefts that are not there" in (out / "report.html").read_text()
+    assert "False clefts" in (out / "report.html").read_text()
 
     document = find_document(str(out))
     assert document is not None

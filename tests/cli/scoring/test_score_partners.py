@@ -17,7 +17,7 @@ from tests.cli.scoring import scored
 from tests.cli.scoring.scored import BOX, RESOLUTION, addresses, options, written
 from tests.cli.test_view import end, start
 from volflow.core.geometry import Box
-from volflow.view.report.score_document import errors_of, find_document
+from volflow.view.report.score.document import errors_of, find_document
 
 Pair = tuple[tuple[float, float, float], tuple[float, float, float]]
 SITES = "pre_z,pre_y,pre_x,post_z,post_y,post_x"
@@ -70,7 +70,7 @@ def test_neurons_are_looked_up_in_the_truth(
     out = tmp_path / "report"
     found = volflow("score", *options(places), *tables, "--out", out)
     assert found.exit_code == 0, found.output
-    assert "1 of 3 found, 2 not there" in found.stdout
+    assert "1 of 3 detected, 2 false" in found.stdout
     document = json.loads((out / "scores.json").read_text())
     told = document["results"]["partners"]
     assert {name: told[name] for name in BY_NEURON} == BY_NEURON
@@ -98,12 +98,12 @@ def test_neurons_are_looked_up_in_the_truth(
     ]  # fmt: skip
     text = (out / "report.md").read_text()
     assert "| partners | 0.3333 | 0.3333 | 0.3333 | 1 | 2 | 2 |" in text
-    assert "## Synaptic partners that were missed" in text
+    assert "## Missed synaptic partners" in text
     assert "--at 12,18,30 --segments truth=3,4`" in text
     page = (out / "report.html").read_text()
-    assert "Synaptic partners that are not there" in page
+    assert "False synaptic partners" in page
     assert "pre 2" in page
-    assert "64 nm from end to end" in page
+    assert "64 nm between the sites" in page
 
 
 def test_the_same_whatever_is_scored_beside_them(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.engine.runs import planned, toy
 from volflow.engine.driver import execute
 from volflow.engine.monitor.history import BINS, Bins, history
-from volflow.view.report.timeline import timeline
+from volflow.view.report.run.timeline import timeline
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 1000)), max_size=300))

@@ -14,11 +14,11 @@ import pytest
 import volflow
 from tests.view.paint import BOUNDS, RESOLUTION, expected, painted
 from volflow.errors import StorageError
-from volflow.view.neuroglancer.layers import run_layers
+from volflow.view.layers import run_layers
 from volflow.view.neuroglancer.scene import make_scene
 from volflow.view.neuroglancer.viewer import (
     PROBED,
-    Shot,
+    Screenshot,
     missing_browser,
     neuroglancer_viewer,
     screenshot,
@@ -43,7 +43,7 @@ FORMATS = {
 }  # fmt: skip
 
 
-def seen(folder: Path, *visible: str) -> tuple[np.ndarray, Shot]:
+def seen(folder: Path, *visible: str) -> tuple[np.ndarray, Screenshot]:
     """The pixels of a run in the browser, with these layers on; every request must be answered."""
     scene = make_scene(run_layers(str(folder)))
     assert set(visible) <= {layer.name for layer in scene.layers}
@@ -55,7 +55,7 @@ def seen(folder: Path, *visible: str) -> tuple[np.ndarray, Shot]:
         assert {key for key in failed if not key.endswith(PROBED)} == set()
         for name in visible:
             assert any(key.startswith(f"{name}/") for _, key in server.answered), name
-    assert shot.complaints == ()
+    assert shot.errors == ()
     pixels = imagecodecs.png_decode(shot.png)[..., :3]
     assert pixels.shape == (SIZE[1], SIZE[0], 3)
     return pixels, shot
@@ -131,6 +131,6 @@ def test_a_browser_that_does_not_finish_is_an_error(run: Path) -> None:
     nowhere = scene.state("http://127.0.0.1:9/none")
     with (
         neuroglancer_viewer(nowhere) as viewer,
-        pytest.raises(StorageError, match="has not drawn all after 4 s"),
+        pytest.raises(StorageError, match="not all layers were drawn within 4 s"),
     ):
         screenshot(viewer, SIZE, timeout=4)

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 import volflow
 from tests.view.paint import BOUNDS, FIRST, RESOLUTION, expected, painted
 from volflow.errors import PlanError
-from volflow.view.neuroglancer.layers import run_layers
-from volflow.view.neuroglancer.position import largest, useful_place
+from volflow.view.layers import run_layers
+from volflow.view.neuroglancer.position import initial_view, largest
 from volflow.view.neuroglancer.scene import make_scene, public_link
-from volflow.view.neuroglancer.state import LinkLayer, Place, link, viewer_state
+from volflow.view.neuroglancer.state import ViewerLayer, Viewpoint, link, viewer_state
 
-PLACE = Place((100.0, 200.0, 300.0), (960.0, 640.0, 800.0), (20.0, 10.0, 5.0))
+PLACE = Viewpoint((100.0, 200.0, 300.0), (960.0, 640.0, 800.0), (20.0, 10.0, 5.0))
 
 
 def read(url: str) -> bytes:
@@ -33,8 +33,8 @@ def read(url: str) -> bytes:
 
 def test_the_state_is_in_x_y_z_and_ids_are_text() -> None:
     layers = [
-        LinkLayer("em", "precomputed://u/em", "image", contrast=(3.0, 200.0)),
-        LinkLayer("seg", "precomputed://u/seg", "segmentation", segments=(FIRST + 1, 7)),
+        ViewerLayer("em", "precomputed://u/em", "image", contrast=(3.0, 200.0)),
+        ViewerLayer("seg", "precomputed://u/seg", "segmentation", segments=(FIRST + 1, 7)),
     ]
     state = json.loads(json.dumps(viewer_state(layers, PLACE)))
     assert list(state["dimensions"]) == ["x", "y", "z"]
@@ -51,7 +51,7 @@ def test_the_state_is_in_x_y_z_and_ids_are_text() -> None:
 
 @pytest.mark.parametrize("channels", [2, 3, 6])
 def test_affinities_are_red_green_and_blue(channels: int) -> None:
-    layer = LinkLayer("a", "precomputed://u/a", "affinity", channels=channels)
+    layer = ViewerLayer("a", "precomputed://u/a", "affinity", channels=channels)
     shader = viewer_state([layer], PLACE)["layers"][0]["shader"]
     read = [n for n in range(9) if f"getDataValue({n})" in shader]
     assert read == list(range(min(3, channels)))
@@ -74,7 +74,7 @@ def test_largest_counts_and_leaves_0_out() -> None:
 def test_the_place_lies_in_the_largest_segment(run: Path) -> None:
     layers = run_layers(str(run))
     labels = layers.first("segmentation", "segmentation")
-    place, ids = useful_place(layers, labels)
+    place, ids = initial_view(layers, labels)
     voxel = [int(c // r) for c, r in zip(place.centre_nm, RESOLUTION, strict=True)]
     whole = expected()["segmentation"]
     index = tuple(v - a for v, a in zip(voxel, BOUNDS.start, strict=True))
@@ -88,7 +88,7 @@ def test_the_place_lies_in_the_largest_segment(run: Path) -> None:
 
 
 def test_without_segments_the_middle_is_looked_at(run: Path) -> None:
-    place, ids = useful_place(run_layers(str(run)), None)
+    place, ids = initial_view(run_layers(str(run)), None)
     assert ids == ()
     assert place.centre_nm == (32 * 20.0, 32 * 10.0, 56 * 10.0)
 

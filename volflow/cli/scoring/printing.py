@@ -22,7 +22,7 @@ def score_lines(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and text of each line of a result."""
     yield from _voxel_lines(result)
     yield from _skeleton_lines(result)
-    from volflow.view.report.detections import detections
+    from volflow.view.report.score.detections import detections
 
     for rates in detections(result):
         yield rates.short, rates.sentence()

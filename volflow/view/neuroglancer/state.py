@@ -1,4 +1,7 @@
-"""What Neuroglancer is to show, as its own JSON state. Its axes are x, y, z; ours stay z, y, x."""
+"""Neuroglancer's own JSON state for a set of layers and a viewpoint.
+
+Neuroglancer's axes are x, y, z; everything else here stays z, y, x.
+"""
 
 from __future__ import annotations
 
@@ -22,34 +25,31 @@ void main() {
   emitRGB(brightness * vec3(%s));
 }
 """
+_PLAIN = "/:,{}[]@!$&'()*+;=?"  # characters that stay readable in a URL's fragment
 
-_ASLANT = [
-    0.2064,
-    -0.2936,
-    -0.0651,
-    0.9311,
-]  # a quaternion x, y, z, w that shows three faces of a box
+# A quaternion x, y, z, w that turns a box so that three of its faces are seen.
+_TILTED = [0.2064, -0.2936, -0.0651, 0.9311]
 
 
 @dataclass(frozen=True)
-class LinkLayer:
-    """A layer as Neuroglancer is told of it.
+class ViewerLayer:
+    """A layer as Neuroglancer shows it.
 
     Parameters
     ----------
     name : str
     source : str
-        Where its voxels are, as Neuroglancer writes addresses: `precomputed://http://...`.
+        Its address in Neuroglancer's notation: `precomputed://http://...`.
     kind : str
         image, affinity or segmentation.
     channels : int
         Of an affinity layer: the first three are red, green and blue.
     visible : bool
-        Whether it is shown from the start; it can be switched on in any case.
+        Whether it is shown from the start; every layer can be switched on.
     segments : sequence of int
-        The ids that are shown in full colour.
+        The ids shown in full colour.
     contrast : (low, high), optional
-        Of an image: what is black and what is white.
+        Of an image: the values shown as black and as white.
     """
 
     name: str
@@ -62,41 +62,43 @@ class LinkLayer:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where to look, in nanometres z, y, x: a point, and how much around it."""
+class Viewpoint:
+    """A point and the extent around it, in nanometres z, y, x, and the size of a voxel."""
 
     centre_nm: tuple[float, float, float]
     extent_nm: tuple[float, float, float]
     resolution: Resolution
 
 
-def viewer_state(layers: Sequence[LinkLayer], place: Place, panel: int = 450) -> dict[str, Any]:
-    """The state of a viewer with these layers at that place.
+def viewer_state(
+    layers: Sequence[ViewerLayer], viewpoint: Viewpoint, panel: int = 450
+) -> dict[str, Any]:
+    """The state of a viewer with these layers, at a viewpoint.
 
     Parameters
     ----------
-    layers : sequence of LinkLayer
+    layers : sequence of ViewerLayer
         The last one is drawn on top.
-    place : Place
+    viewpoint : Viewpoint
     panel : int
-        Pixels along the side of a panel into which the extent has to fit.
+        Side of a panel in pixels, into which the extent has to fit.
 
     Returns
     -------
     dict
-        JSON. Ids are text, because JavaScript's numbers end at 2**53.
+        JSON. Ids are text, because JavaScript's numbers are exact only up to 2**53.
     """
-    unit = min(place.resolution)  # Neuroglancer counts both scales in the smallest voxel side
-    extent = max(place.extent_nm) / unit
-    centre = [c / r for c, r in zip(place.centre_nm, place.resolution, strict=True)]
-    dimensions = zip("xyz", place.resolution[::-1], strict=True)
+    unit = min(viewpoint.resolution)  # Neuroglancer's scales count the smallest side of a voxel
+    extent = max(viewpoint.extent_nm) / unit
+    centre = [c / r for c, r in zip(viewpoint.centre_nm, viewpoint.resolution, strict=True)]
+    dimensions = zip("xyz", viewpoint.resolution[::-1], strict=True)
     front = [layer.name for layer in layers if layer.kind == "segmentation" and layer.visible]
     state: dict[str, Any] = {
         "dimensions": {axis: [side * 1e-9, "m"] for axis, side in dimensions},
         "position": centre[::-1],
         "crossSectionScale": extent / panel,
         "projectionScale": 1.9 * extent,
-        "projectionOrientation": _ASLANT,
+        "projectionOrientation": _TILTED,
         "layers": [_layer(layer) for layer in layers],
         "layout": "4panel-alt",
         "showSlices": True,
@@ -109,15 +111,12 @@ def viewer_state(layers: Sequence[LinkLayer], place: Place, panel: int = 450) ->
 
 
 def link(viewer: str, state: str | dict[str, Any]) -> str:
-    """The address at which a Neuroglancer shows a state, or fetches it from the URL given."""
+    """The URL at which a Neuroglancer shows a state, or loads it from the URL given."""
     text = state if isinstance(state, str) else json.dumps(state, separators=(",", ":"))
     return f"{viewer}/#!{quote(text, safe=_PLAIN)}"
 
 
-_PLAIN = "/:,{}[]@!$&'()*+;=?"  # left readable in what follows the `#`
-
-
-def _layer(layer: LinkLayer) -> dict[str, Any]:
+def _layer(layer: ViewerLayer) -> dict[str, Any]:
     """One entry of the state's list of layers."""
     common = {"name": layer.name, "source": layer.source, "visible": layer.visible}
     if layer.kind == "segmentation":

@@ -1,4 +1,4 @@
-"""The real Neuroglancer, from the wheel of its makers, and a headless browser that looks at it."""
+"""Neuroglancer itself, as installed from its wheel, and screenshots by a headless browser."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DRIVER = "chromedriver"
-PROBED = ("/favicon.ico", "/.zarray", "/.zattrs", "/.zgroup")  # a zarr group has not all of them
-DRAWN_WITHIN = 180.0  # seconds; a browser without a graphics card draws slowly
+PROBED = ("/favicon.ico", "/.zarray", "/.zattrs", "/.zgroup")  # requested, but not always stored
+TIMEOUT = 180.0  # seconds; a browser without a graphics card draws slowly
 
-# WebGL2 is drawn by the processor, so that it looks the same on every machine.
+# The CPU draws WebGL2, so that pictures look the same on every machine.
 _FLAGS = (
     "--headless=new",
     "--use-gl=angle",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
-    "--disable-dev-shm-usage",  # containers give little of it
+    "--disable-dev-shm-usage",  # containers have little shared memory
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -44,23 +44,23 @@ _FLAGS = (
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A screenshot as a PNG file, and what the browser complained of meanwhile."""
+class Screenshot:
+    """A screenshot as a PNG file, and the errors that the browser logged meanwhile."""
 
     png: bytes
-    complaints: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
 @contextmanager
 def neuroglancer_viewer(state: dict[str, Any], port: int = 0) -> Iterator[Any]:
-    """Neuroglancer's own server on this machine alone, with one viewer in that state.
+    """Start Neuroglancer's own server on 127.0.0.1, with one viewer in the given state.
 
     Parameters
     ----------
     state : dict
         See `volflow.view.neuroglancer.state.viewer_state`.
     port : int
-        0: one that is free.
+        0 for any free port.
 
     Yields
     ------
@@ -69,18 +69,20 @@ def neuroglancer_viewer(state: dict[str, Any], port: int = 0) -> Iterator[Any]:
     Raises
     ------
     PlanError
-        If the package is not installed, or the port is taken.
+        If the package is not installed, or the port is in use.
     """
-    lacking = missing_package("neuroglancer")
-    if lacking:
-        raise PlanError(f"the viewer needs {lacking}")
+    missing = missing_package("neuroglancer")
+    if missing:
+        raise PlanError(f"the viewer needs {missing}")
     import neuroglancer
 
     neuroglancer.set_server_bind_address(HOST, port)
     try:
         viewer = neuroglancer.Viewer()
     except OSError as error:
-        raise PlanError(f"port {port} of {HOST} cannot be had: {error.strerror}") from error
+        raise PlanError(
+            f"port {port} of {HOST}: {error.strerror}; choose another --port"
+        ) from error
     viewer.set_state(state)
     try:
         yield viewer
@@ -89,9 +91,10 @@ def neuroglancer_viewer(state: dict[str, Any], port: int = 0) -> Iterator[Any]:
 
 
 def another_viewer(state: dict[str, Any]) -> Any:
-    """One more viewer, on the server of the `neuroglancer_viewer` that is open; it ends with it.
+    """One more viewer, on the server of the open `neuroglancer_viewer`, and ending with it.
 
-    The server forgets a viewer that nobody holds. Several hundred are made in a tenth of a second.
+    Keep a reference: the server drops viewers that are garbage-collected. Creating several
+    hundred takes a tenth of a second.
     """
     import neuroglancer
 
@@ -101,18 +104,18 @@ def another_viewer(state: dict[str, Any]) -> Any:
 
 
 def missing_browser() -> str:
-    """What a screenshot needs and this machine lacks; empty if nothing."""
-    lacking = []
+    """Programs and packages that a screenshot needs and this machine lacks; empty if none."""
+    missing = []
     if not _browser():
-        lacking.append(f"a browser ({', '.join(BROWSERS[:3])})")
+        missing.append(f"a browser ({', '.join(BROWSERS[:3])})")
     if not shutil.which(DRIVER):
-        lacking.append(DRIVER)
-    lacking += [missing_package(name) for name in ("neuroglancer", "selenium")]
-    return ", ".join(filter(None, lacking))
+        missing.append(DRIVER)
+    missing += [missing_package(name) for name in ("neuroglancer", "selenium")]
+    return ", ".join(filter(None, missing))
 
 
 def missing_package(name: str) -> str:
-    """Why an optional package cannot be had, and how to get it; empty if it is there."""
+    """The reason why an optional package cannot be imported, and the remedy; empty if it can."""
     try:
         importlib.import_module(name)
     except ImportError as error:
@@ -120,7 +123,7 @@ def missing_package(name: str) -> str:
     return ""
 
 
-def screenshot(viewer: Any, size: tuple[int, int], timeout: float = DRAWN_WITHIN) -> Shot:
+def screenshot(viewer: Any, size: tuple[int, int], timeout: float = TIMEOUT) -> Screenshot:
     """Render a viewer in a headless browser, once all that is visible has been loaded.
 
     Parameters
@@ -136,40 +139,50 @@ def screenshot(viewer: Any, size: tuple[int, int], timeout: float = DRAWN_WITHIN
     PlanError
         If this machine lacks a browser.
     StorageError
-        If it is not drawn in time.
+        If the viewer is not drawn within the timeout.
     """
-    lacking = missing_browser()
-    if lacking:
-        raise PlanError(f"a screenshot needs {lacking}")
+    missing = missing_browser()
+    if missing:
+        raise PlanError(f"a screenshot needs {missing}")
     from selenium.common.exceptions import TimeoutException
 
     with (
-        # what the browser's own processes still write while it ends may stay behind
+        # The browser's processes may still write while they end, so cleaning up may fail.
         tempfile.TemporaryDirectory(
             prefix="volflow-browser-", ignore_cleanup_errors=True
         ) as profile,
         browse(size, profile) as driver,
     ):
-        driver.set_page_load_timeout(timeout)  # of whatever the page is asked
-        # The window's own size would count the bars that a window with a frame has.
+        driver.set_page_load_timeout(timeout)  # for every request to the page
+        # The size of the window alone would include the bars of a window that has a frame.
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
         drawn = threading.Event()
-        with contextlib.suppress(TimeoutException):  # the page has not come: nothing is drawn
+        with contextlib.suppress(TimeoutException):  # no page, so nothing is drawn
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
             driver.get(viewer.get_viewer_url())
             viewer.async_screenshot(lambda _: drawn.set())
             drawn.wait(timeout)
         if not drawn.is_set():
-            said = "it does not answer"
+            reason = "the browser does not answer"
             with contextlib.suppress(TimeoutException):
-                said = "; ".join(_complaints(driver)[-3:]) or "it complained of nothing"
-            raise StorageError(f"Neuroglancer has not drawn all after {timeout:.0f} s; {said}")
-        return Shot(driver.get_screenshot_as_png(), tuple(_complaints(driver)))
+                reason = "; ".join(_browser_errors(driver)[-3:]) or "the browser logged no error"
+            raise StorageError(
+                f"Neuroglancer: not all layers were drawn within {timeout:.0f} s; {reason}"
+            )
+        return Screenshot(driver.get_screenshot_as_png(), tuple(_browser_errors(driver)))
 
 
 @contextmanager
 def browse(size: tuple[int, int], profile: str) -> Iterator[Chrome]:
-    """A headless browser whose window has that size in pixels, with an empty folder for its own."""
+    """Start a headless browser.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Of the window, in pixels.
+    profile : str
+        An empty folder for the browser's own files.
+    """
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 
@@ -177,11 +190,11 @@ def browse(size: tuple[int, int], profile: str) -> Iterator[Chrome]:
     options.binary_location = _browser() or ""
     flags = [*_FLAGS, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"]
     if os.geteuid() == 0:
-        flags.append("--no-sandbox")  # it refuses to start as root otherwise
+        flags.append("--no-sandbox")  # Chromium refuses to start as root otherwise
     for flag in flags:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    # Both paths are given, so that selenium does not go and download a browser of its own.
+    # Both paths are given, so that selenium does not download a browser of its own.
     driver = Chrome(options=options, service=Service(shutil.which(DRIVER)))
     try:
         yield driver
@@ -193,8 +206,8 @@ def _browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def _complaints(driver: Chrome) -> list[str]:
-    """Errors in the browser's log, but for what is only asked for to see whether it is there."""
+def _browser_errors(driver: Chrome) -> list[str]:
+    """Errors in the browser's log, except for files that are only probed for (`PROBED`)."""
     entries = driver.get_log("browser")  # type: ignore[no-untyped-call]
-    said = [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
-    return [message for message in said if not message.partition(" ")[0].endswith(PROBED)]
+    messages = [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
+    return [message for message in messages if not message.partition(" ")[0].endswith(PROBED)]

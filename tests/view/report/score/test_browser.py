@@ -15,7 +15,7 @@ import pytest
 
 import volflow
 from tests.cli.scoring.scored import LEFT, MERGED, RIGHT, addresses
-from volflow.view.neuroglancer.layers import run_layers
+from volflow.view.layers import run_layers
 from volflow.view.neuroglancer.scene import make_scene
 from volflow.view.neuroglancer.viewer import (
     PROBED,
@@ -24,8 +24,8 @@ from volflow.view.neuroglancer.viewer import (
     missing_browser,
     neuroglancer_viewer,
 )
-from volflow.view.report.score_document import errors_of, find_document
-from volflow.view.report.score_links import serve_scores
+from volflow.view.report.score.document import errors_of, find_document
+from volflow.view.report.score.links import serve_scores
 
 pytestmark = [
     pytest.mark.browser,

@@ -20,29 +20,23 @@ from hypothesis import strategies as st
 import volflow
 from tests.cli.scoring.scored import FIRST, LEFT, MERGED, RIGHT, addresses
 from volflow.core.geometry import Box
-from volflow.view.neuroglancer.layers import run_layers
-from volflow.view.neuroglancer.scene import Spot, make_scene
-from volflow.view.report.offenders import KINDS, Offender, Part, offenders, placed
-from volflow.view.report.plots import ERL, PLOTS, VI, curves
-from volflow.view.report.score_document import (
+from volflow.view.layers import run_layers
+from volflow.view.neuroglancer.scene import Target, make_scene
+from volflow.view.report.score.document import (
     errors_of,
     find_document,
     make_document,
     thresholds_of,
 )
-from volflow.view.report.score_links import spot
-from volflow.view.report.score_page import link_names, page
-from volflow.view.report.score_tables import (
-    command,
-    curves_csv,
-    markdown,
-    numbers,
-    object_rows,
-    offenders_csv,
-    scores_csv,
-    written,
-)
-from volflow.view.server import Fixed, Folder, Found, LayerServer
+from volflow.view.report.score.error_sites import KINDS, ErrorPart, ErrorSite, locate, worst_errors
+from volflow.view.report.score.links import target_of
+from volflow.view.report.score.markdown import markdown
+from volflow.view.report.score.metrics import METRICS, format_value, numbers
+from volflow.view.report.score.page import link_names, page
+from volflow.view.report.score.plots import ERL, PLOTS, VI, curves
+from volflow.view.report.score.tables import curves_csv, object_rows, offenders_csv, scores_csv
+from volflow.view.report.score.wording import ROLES, command
+from volflow.view.server import FolderSource, LayerServer, LayerSource, MemorySource
 
 SKELETONS = {
     "erl": 124.0,
@@ -90,7 +84,7 @@ def document(**results: Any) -> dict[str, Any]:
 
 
 def test_errors_of_skeletons_are_placed_at_the_nearest_voxel() -> None:
-    merge, tolerated, split = offenders({"s": SKELETONS}, (40.0, 8.0, 8.0))
+    merge, tolerated, split = worst_errors({"s": SKELETONS}, (40.0, 8.0, 8.0))
     assert (merge.kind, merge.label, merge.size, merge.note) == (
         "skeleton merger", FIRST + 9, 80.0, "",
     )  # fmt: skip
@@ -114,12 +108,12 @@ class Labels:
         return self.array[box.slices]
 
 
-def merger(*positions: tuple[float, float, float]) -> Offender:
+def merger(*positions: tuple[float, float, float]) -> ErrorSite:
     parts = tuple(
-        Part({"segmentation": 7, "truth": 1 + n}, 9.0, "voxels", place)
+        ErrorPart({"segmentation": 7, "truth": 1 + n}, 9.0, "voxels", place)
         for n, place in enumerate(positions)
     )
-    return Offender("merger", 1, 7, 1.0, "bits", len(parts), parts, positions[-1])
+    return ErrorSite("merger", 1, 7, 1.0, "bits", len(parts), parts, positions[-1])
 
 
 def test_a_bent_object_is_placed_on_itself_and_its_error_where_two_meet() -> None:
@@ -128,7 +122,7 @@ def test_a_bent_object_is_placed_on_itself_and_its_error_where_two_meet() -> Non
     truth[1, 10, :16] = 2  # its tip, the last of its voxels, comes within five of 1
     found = np.where(truth > 0, 7, 0).astype("uint64")
     volumes: Any = {"segmentation": Labels(found), "truth": Labels(truth)}
-    (each,) = placed([merger((1, 10, 12.3), (1, 10, 7.5))], volumes)
+    (each,) = locate([merger((1, 10, 12.3), (1, 10, 7.5))], volumes)
     one, other = (part.position for part in each.parts)
     assert one == (1, 10, 20)
     assert other in ((1, 10, 7), (1, 10, 8))
@@ -139,10 +133,10 @@ def test_parts_that_are_far_apart_are_shown_where_the_smaller_is() -> None:
     truth = np.zeros((1, 1, 400), "uint64")
     truth[..., :3], truth[..., 390:] = 1, 2
     volumes: Any = {"segmentation": Labels(np.full_like(truth, 7)), "truth": Labels(truth)}
-    (each,) = placed([merger((0, 0, 1), (0, 0, 394.5))], volumes)
+    (each,) = locate([merger((0, 0, 1), (0, 0, 394.5))], volumes)
     assert each.place == each.parts[1].position
     truth[..., 100:] = 2  # further than the first look reaches; the second sees every fourth voxel
-    (each,) = placed([merger((0, 0, 1), (0, 0, 118.0))], volumes)
+    (each,) = locate([merger((0, 0, 1), (0, 0, 118.0))], volumes)
     assert each.place == (0, 0, 100)
 
 
@@ -161,13 +155,13 @@ def test_parts_that_are_far_apart_are_shown_where_the_smaller_is() -> None:
     ],
 )
 def test_numbers_are_written_as_they_are_read(value: Any, unit: str, text: str) -> None:
-    assert written(value, unit) == text
+    assert format_value(value, unit) == text
 
 
 def test_a_score_that_is_missing_says_why_once() -> None:
-    found = {each.key: each for each in numbers(document(s=SKELETONS))}
+    found = {each.key: each for each in numbers({"s": SKELETONS})}
     assert "berl_max" not in found
-    assert "neither mitochondria nor synapses" in found["berl"].metric.what
+    assert "neither mitochondria nor synapses" in found["berl"].metric.meaning
     assert found["erl"].metric.unit == "nm"
 
 
@@ -294,8 +288,8 @@ def test_a_state_shows_both_labels_at_the_place(run: Path) -> None:
         (split, {"labels": (LEFT, RIGHT), "right": (3,)}),
     )
     for each, segments in wanted:
-        where = spot(found, scene, each)
-        assert where == Spot(each.place, segments)
+        where = target_of(found, scene, each)
+        assert where == Target(each.place, segments)
         state = scene.state("http://here", where)
         assert state["position"] == [value + 0.5 for value in each.place[::-1]]
         shown = {layer["name"]: layer for layer in state["layers"]}
@@ -305,17 +299,17 @@ def test_a_state_shows_both_labels_at_the_place(run: Path) -> None:
         assert state["crossSectionScale"] == scene.state("http://here")["crossSectionScale"] < 0.5
     background = replace(merged.parts[0], ids={"segmentation": 0, "truth": 1})
     alone = replace(merged, parts=(background,))
-    assert spot(found, scene, alone).segments == {"labels": (), "right": (1,)}
-    scene.place = replace(scene.place, extent_nm=(1e6, 1e6, 1e6))
-    assert scene.state("http://here", spot(found, scene, split))["crossSectionScale"] == 0.5
-    part = spot(found, scene, split, 1)
+    assert target_of(found, scene, alone).segments == {"labels": (), "right": (1,)}
+    scene.viewpoint = replace(scene.viewpoint, extent_nm=(1e6, 1e6, 1e6))
+    assert scene.state("http://here", target_of(found, scene, split))["crossSectionScale"] == 0.5
+    part = target_of(found, scene, split, 1)
     assert part.segments == {"labels": (RIGHT,), "right": (3,)}
 
 
 def test_a_scene_is_looked_at_where_it_is_told(run: Path) -> None:
     scene = make_scene(run_layers(str(run)))
     before = scene.state("http://here")
-    scene.spot = Spot(None, {"right": (4,)})
+    scene.target = Target(None, {"right": (4,)})
     after = scene.state("http://here")
     assert after["position"] == before["position"]
     assert after["crossSectionScale"] == before["crossSectionScale"]
@@ -325,9 +319,27 @@ def test_a_scene_is_looked_at_where_it_is_told(run: Path) -> None:
 def test_the_command_of_an_error_is_one_that_view_understands(run: Path) -> None:
     found = find_document(str(run))
     assert found is not None
-    text = command("my run", errors_of(found)[0])
+    text = command(found, "my run", errors_of(found)[0])
     assert text.startswith("volflow view 'my run' --at ")
-    assert f"--segments segmentation={MERGED}" in text
+    assert text.endswith(f"--segments labels={MERGED} --segments right=1,2")  # the run's own names
+
+
+def test_the_page_says_which_layer_is_which(run: Path) -> None:
+    found = find_document(str(run))
+    assert found is not None
+    text = page(found, "run", {})
+    for place, layer in (("segmentation", "labels"), ("truth", "right")):
+        path = found["inputs"][place]["path"]
+        row = f"<tr><td>{ROLES[place]}</td><td>{layer}</td><td><code>{path}</code></td></tr>"
+        assert row in text
+        assert f"- {ROLES[place]} (layer `{layer}`): `{path}`" in markdown(found, "run", ())
+
+
+def test_every_score_has_a_meaning() -> None:
+    for label, unit, meaning in METRICS.values():
+        assert label
+        assert unit in ("", "bits", "nm", "voxels")
+        assert re.fullmatch(r"[A-Z].*\.", meaning)
 
 
 def test_the_page_has_a_link_for_every_name(run: Path) -> None:
@@ -342,8 +354,8 @@ def test_the_page_has_a_link_for_every_name(run: Path) -> None:
 
 def test_only_a_page_of_our_own_is_shown_as_one(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("<script>")
-    sources: dict[str, Found] = {
-        "layer": Folder(tmp_path), "_scores": Fixed({"report.html": b"<h1>"}),
+    sources: dict[str, LayerSource] = {
+        "layer": FolderSource(tmp_path), "_scores": MemorySource({"report.html": b"<h1>"}),
     }  # fmt: skip
     wanted = {"layer/page.html": "application/octet-stream", "_scores/report.html": "text/html"}
     with LayerServer(sources) as server:

@@ -8,12 +8,12 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-import volflow
-from tests.view.paint import BOUNDS, painted
-from volflow.view.neuroglancer.layers import run_layers
-from volflow.view.report import run_page as report
+from tests.view.paint import BOUNDS, expected, painted
+from volflow.view.report.run import page as report
+from volflow.view.report.score.metrics import METRICS
 
 FAILING = {"use": "tests.view.paint:Fails", "name": "fails"}
 
@@ -47,24 +47,44 @@ def page(folder: Path) -> Cells:
     return Cells((folder / "report.html").read_text())
 
 
-def test_the_page_tells_the_numbers_of_the_result(tmp_path: Path) -> None:
+def test_the_page_shows_the_numbers_of_the_result(tmp_path: Path) -> None:
     score = {"use": "score", "in": {"truth": "segmentation"}}
     result = painted(tmp_path / "run", score)
     assert result.ok
     cells = page(tmp_path / "run")
     for step in result.steps:
         row = next(row for row in cells.rows if row[0] == step.name and len(row) == 9)
-        assert [int(n) for n in row[1:6]] == [step.total, step.done, step.already, 0, step.left]
+        assert [number(n) for n in row[1:6]] == [step.total, step.done, step.already, 0, step.left]
         assert float(row[6]) == pytest.approx(step.seconds, abs=0.005)
-        assert int(row[7] or 0) == step.voxels
+        assert number(row[7] or "0") == step.voxels
         assert float(row[8]) == pytest.approx(step.voxels / step.seconds / 1e6, rel=0.02, abs=0.005)
-    scores = {row[0]: row[1] for row in cells.rows if len(row) == 2}
-    numbers = {n: v for n, v in result.results["score"].items() if not isinstance(v, dict)}
-    assert len(numbers) > 5
-    for name, value in numbers.items():
-        assert float(scores[name]) == pytest.approx(value, rel=1e-5)
+    scores = {row[0]: row for row in cells.rows if len(row) == 4}
+    values = {n: v for n, v in result.results["score"].items() if not isinstance(v, dict)}
+    assert len(values) > 5
+    for name, value in values.items():
+        label, unit, meaning = METRICS[name]
+        row = scores[label]
+        assert number(row[1].removesuffix(unit)) == pytest.approx(value, abs=5e-5)
+        assert row[2:] == [meaning, "score"]
+        assert meaning.endswith(".")
     assert result.results["score"]["voxels"] > 0
-    assert scores["bounds"].startswith(str(BOUNDS))
+    facts = {row[0]: row[1] for row in cells.rows if len(row) == 2}
+    assert facts["bounds"].startswith(str(BOUNDS))
+
+
+def number(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def test_the_page_begins_with_the_results(tmp_path: Path) -> None:
+    score = {"use": "score", "in": {"truth": "segmentation"}}
+    assert painted(tmp_path / "run", score).ok
+    text = (tmp_path / "run" / "report.html").read_text()
+    segments = len(np.unique(expected()["segmentation"])) - 1
+    order = [f"{segments} segments", "0.0000 bits", "<img", "<h2>Run</h2>", "<h2>Steps</h2>"]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    assert "µm³" in text
 
 
 def test_the_summary_is_the_result_in_json(tmp_path: Path) -> None:
@@ -86,7 +106,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing(run: Path) -> None:
     assert not cells.tags & {"script", "link", "iframe", "object"}
 
 
-def test_failed_blocks_are_told_and_nothing_of_them_is_markup(tmp_path: Path) -> None:
+def test_failed_blocks_are_listed_and_nothing_of_them_is_markup(tmp_path: Path) -> None:
     result = painted(tmp_path / "run", FAILING)
     assert not result.ok
     text = (tmp_path / "run" / "report.html").read_text()
@@ -134,52 +154,3 @@ def test_a_page_stays_that_of_what_was_run_last(tmp_path: Path) -> None:
     assert [step.already for step in again.steps] == [step.total for step in again.steps]
     row = next(row for row in page(tmp_path / "run").rows if row[0] == "paint")
     assert row[3] == row[1]
-
-
-# --- which layers --------------------------------------------------------------------------------
-
-
-def test_layers_are_found_with_their_kinds(run: Path) -> None:
-    found = run_layers(str(run))
-    assert [(x.name, x.kind, x.own) for x in found.layers] == [
-        ("em", "image", True),
-        ("affinity", "affinity", True),
-        ("segmentation", "segmentation", True),
-    ]
-    assert found.notes == ()
-
-
-def test_a_run_that_was_moved_is_found_where_it_is(tmp_path: Path) -> None:
-    painted(tmp_path / "run")
-    (tmp_path / "run").rename(tmp_path / "else where")
-    found = run_layers(str(tmp_path / "else where"))
-    assert len(found.layers) == 3
-    assert all(str(tmp_path / "else where") in x.spec.path for x in found.layers)
-    assert found.layers[2].scales[0].read(BOUNDS).any()
-
-
-def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    painted(source)
-    copied = {"use": "convert", "in": {"volume": "foreign"}, "with": {"kind": "image"}}
-    document = {
-        "run": str(tmp_path / "run"),
-        "block": [16, 32, 32],
-        "volumes": {"foreign": {"path": f"precomputed://{source}/em"}},
-        "steps": [copied],
-    }
-    assert volflow.run(document).ok
-    assert [x.name for x in run_layers(str(tmp_path / "run")).layers] == ["foreign", "copy"]
-    (source / "em" / "info").unlink()
-    found = run_layers(str(tmp_path / "run"))
-    assert [x.name for x in found.layers] == ["copy"]
-    assert "foreign" in found.notes[0]
-
-
-def test_a_layer_that_is_a_link_out_of_the_run_is_none_of_it(tmp_path: Path) -> None:
-    painted(tmp_path / "run")
-    (tmp_path / "run" / "em").rename(tmp_path / "em")
-    (tmp_path / "run" / "em").symlink_to(tmp_path / "em")
-    found = run_layers(str(tmp_path / "run"))
-    assert [x.name for x in found.layers] == ["affinity", "segmentation"]
-    assert "link that leads out of the run" in found.notes[0]

@@ -1,7 +1,7 @@
-"""Curves of a scoring as PNG: splits against mergers, and run length, over thresholds.
+"""Curves of a scoring as PNG: split against merge errors, and run length, over thresholds.
 
-matplotlib is imported when something is drawn, and draws without a screen. Colours are those of
-Okabe and Ito, which people with colour-blind eyes tell apart; shapes tell the same.
+matplotlib is imported on the first drawing, and needs no display. The colours are those of Okabe
+and Ito, which remain distinct to colour-blind readers; markers differ in shape as well.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8a8a8a"
 SIZE, DOTS = (6.4, 4.2), 150  # inches; dots per inch
 EQUAL = (0.2, 0.4, 0.6, 0.8)  # of the way from the lower left corner to the upper right one
-FAR = 4.0  # times the best VI: worse thresholds would press the others into a corner
-LABEL = (50.0, 26.0)  # pixels that a threshold's label takes
+FAR = 4.0  # times the best VI: worse thresholds would squeeze the others into a corner
+LABEL = (50.0, 26.0)  # pixels: width and height of a threshold's label
 
 VI, ERL = PLOTS = ("vi.png", "erl.png")
 
@@ -26,35 +26,35 @@ Row = Mapping[str, Any]
 
 
 def curves(rows: Sequence[Row], best: Row | None) -> dict[str, bytes]:
-    """The plots that the scores of several thresholds allow, as PNG, by name.
+    """The plots of the scores of several thresholds, as PNG, by name.
 
     Parameters
     ----------
     rows : sequence of mapping
-        One per threshold: `threshold`, and whichever of `vi_split`, `vi_merge`, `vi` (bits) and
-        `erl` (nm) is known.
+        One per threshold: `threshold`, and those of `vi_split`, `vi_merge`, `vi` (bits) and `erl`
+        (nm) that were computed.
     best : mapping, optional
         The row of the threshold with the smallest `vi`.
 
     Returns
     -------
     dict of str to bytes
-        Of `PLOTS` those for which there is something to draw.
+        Those of `PLOTS` whose scores are present.
     """
-    found = {}
+    plots = {}
     both = [row for row in rows if _known(row, "vi_split", "vi_merge")]
     if both:
-        found[VI] = _png(split_against_merge(both, best))
+        plots[VI] = _png(split_against_merge(both, best))
     erl = [row for row in rows if _known(row, "erl")]
     if erl:
-        found[ERL] = _png(run_length(erl))
-    return found
+        plots[ERL] = _png(run_length(erl))
+    return plots
 
 
 def split_against_merge(rows: Sequence[Row], best: Row | None) -> Figure:
-    """VI by splits against VI by mergers, a point per threshold, with lines of equal VI.
+    """VI split against VI merge, one point per threshold, with lines of equal VI.
 
-    Thresholds that are far worse than the best are left out of the frame, and told.
+    Thresholds that are far worse than the best are outside the frame and listed in the legend.
     """
     figure, axes = _figure()
     rows = sorted(rows, key=lambda row: row["threshold"])
@@ -73,9 +73,9 @@ def split_against_merge(rows: Sequence[Row], best: Row | None) -> Figure:
     _equal_sums(axes)
     _label_points(axes, near, best)
     beyond = [f"{row['threshold']:g}" for row in rows if row not in near]
-    axes.set_xlabel("VI by mergers (bits)")
-    axes.set_ylabel("VI by splits (bits)")
-    axes.set_title("Splits against mergers over thresholds: lower left is better")
+    axes.set_xlabel("VI merge (bits)")
+    axes.set_ylabel("VI split (bits)")
+    axes.set_title("Split and merge errors over thresholds: lower left is better")
     title = f"far worse, not shown: {', '.join(beyond)}" if beyond else None
     legend = axes.legend(frameon=False, loc="upper right", title=title)
     legend.get_title().set_fontsize(8)
@@ -83,7 +83,7 @@ def split_against_merge(rows: Sequence[Row], best: Row | None) -> Figure:
 
 
 def run_length(rows: Sequence[Row]) -> Figure:
-    """Expected run length over the threshold, the best marked, with what a perfect result has."""
+    """Expected run length over the threshold, the best marked, with that of a perfect result."""
     figure, axes = _figure()
     rows = sorted(rows, key=lambda row: row["threshold"])
     threshold = [row["threshold"] for row in rows]
@@ -99,7 +99,7 @@ def run_length(rows: Sequence[Row]) -> Figure:
     if most is not None:
         axes.axhline(
             most / 1000, color=GREEN, linestyle="--", linewidth=1.2,
-            label=f"a perfect result: {most / 1000:.3g} µm",
+            label=f"perfect result: {most / 1000:.3g} µm",
         )  # fmt: skip
     axes.set_ylim(bottom=0)
     axes.set_xlabel("threshold")
@@ -123,14 +123,14 @@ def _figure() -> tuple[Figure, Axes]:
 
 
 def _png(figure: Figure) -> bytes:
-    """The file, the same bytes for the same figure: nothing of the day it was drawn is in it."""
+    """The figure as a file, the same bytes each time: no date or version is stored in it."""
     body = io.BytesIO()
     figure.savefig(body, format="png", metadata={"Software": None})
     return body.getvalue()
 
 
 def _framed(rows: Sequence[Row]) -> list[Row]:
-    """The rows whose VI is not much larger than the smallest, but at least three."""
+    """The rows whose VI is within `FAR` times the smallest, but at least three."""
     total = {id(row): row["vi_split"] + row["vi_merge"] for row in rows}
     ranked = sorted(total.values())
     most = max(FAR * ranked[0], ranked[:3][-1])
@@ -138,14 +138,14 @@ def _framed(rows: Sequence[Row]) -> list[Row]:
 
 
 def _frame(axes: Axes, rows: Sequence[Row]) -> None:
-    """Both axes from 0, with room for what lies on them."""
+    """Set both axes to start at 0, with room for points on the axes."""
     for name, limit in (("vi_merge", axes.set_xlim), ("vi_split", axes.set_ylim)):
         high = max(max(row[name] for row in rows), 1e-3)
         limit(-0.03 * high, 1.12 * high)
 
 
 def _label_points(axes: Axes, rows: Sequence[Row], best: Row | None) -> None:
-    """The thresholds beside their points, the best one's first; none upon another."""
+    """Label the points with their thresholds, the best one first, without overlaps."""
     taken: list[tuple[float, float]] = []
     chosen = None if best is None else best["threshold"]
     for row in sorted(rows, key=lambda row: (row["threshold"] != chosen, row["threshold"])):
@@ -165,7 +165,7 @@ def _label_points(axes: Axes, rows: Sequence[Row], best: Row | None) -> None:
 
 
 def _equal_sums(axes: Axes) -> None:
-    """Faint lines on which splits and mergers add up to the same."""
+    """Draw faint lines along which split and merge errors have the same sum."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     for share in EQUAL:
         total = left + bottom + share * (right - left + top - bottom)

@@ -1,0 +1,1 @@
+"""The report of a run: overview picture, page and summary."""

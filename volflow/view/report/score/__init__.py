@@ -1,0 +1,1 @@
+"""The report of a scoring: page, tables and plots."""
