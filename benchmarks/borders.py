@@ -20,7 +20,7 @@ from volflow.checkpoints.find import WEIGHTS
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.borders import moved_borders
-from volflow.train.data.sources import opened
+from volflow.train.data.sources import open_source
 from volflow.train.validation.evaluate import InMemoryPipeline, predicted, score
 
 LOOSE = 10  # voxels
@@ -45,7 +45,7 @@ def main() -> None:
     found: dict[str, list[float]] = {}
     parts: dict[str, int] = {}  # of the last slab
     for slab in SLABS:
-        source = opened(fib25(slab), header.normalisation)
+        source = open_source(fib25(slab), header.normalisation)
         affinity = predicted(network, source.image)
         before = InMemoryPipeline(affinity).segmentation(how.threshold, how.min_size)
         found.setdefault("not moved", []).append(score(before, source.truth, how.threshold).vi)

@@ -28,7 +28,7 @@ from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.agglomeration.contacts import number_labels, region_graph
 from volflow.segment.agglomeration.greedy import agglomerate
-from volflow.train.data.sources import opened
+from volflow.train.data.sources import open_source
 from volflow.train.validation.evaluate import MIN_SIZE_SCORE, InMemoryPipeline, predicted, score
 
 NEAR, FAR, DISTANCE = (0, 1, 2), (6, 7, 8), 9  # channels of fib25-lsd
@@ -115,7 +115,7 @@ def joined(
 
 def trials(network: Inference, sections: str, share: float) -> dict[tuple[float, int], float]:
     """VI by threshold and `min_size`."""
-    source = opened(fib25(sections), network.header.normalisation)
+    source = open_source(fib25(sections), network.header.normalisation)
     affinity = predicted(network, source.image)
     near, far = (np.ascontiguousarray(affinity[list(channels)]) for channels in (NEAR, FAR))
     clusters = InMemoryPipeline(near).segmentation(UNJOINED)

@@ -36,7 +36,7 @@ from volflow.segment.restrict import restricted
 from volflow.train.config.training import SourceSpec
 from volflow.train.data.resample import resampled_labels
 from volflow.train.data.samples import Source
-from volflow.train.data.sources import Wanted, opened
+from volflow.train.data.sources import SourceRequirements, open_source
 from volflow.train.validation.evaluate import InMemoryPipeline, Score, predicted, score
 
 KEPT = HERE / "benchmarks" / "methods.json"
@@ -73,8 +73,8 @@ class Slab:
             "zero": self.zero,
             "resample": "yx",
         }
-        wanted = Wanted(header.voxel_size_nm)
-        return opened(SourceSpec.model_validate(spec), header.normalisation, wanted)
+        wanted = SourceRequirements(header.voxel_size_nm)
+        return open_source(SourceSpec.model_validate(spec), header.normalisation, wanted)
 
     def stored(self, dataset: str) -> np.ndarray:
         """A dataset of the file over the slab, as it is."""

@@ -30,7 +30,7 @@ from volflow.models.inference import Inference
 from volflow.segment.borders import moved_borders
 from volflow.stages.borders import Borders
 from volflow.train.config.training import SourceSpec
-from volflow.train.data.sources import opened
+from volflow.train.data.sources import open_source
 from volflow.train.validation.evaluate import InMemoryPipeline, Score, predicted, score
 
 HERE = Path(__file__).parents[1]
@@ -106,7 +106,7 @@ def sweep(
     network: Inference, header: Header, parts: dict[str, Part], borders: bool
 ) -> Iterator[Trial]:
     for image, part in parts.items():
-        source = opened(part.shown, header.normalisation)
+        source = open_source(part.shown, header.normalisation)
         scored = slice(*part.scored)
         truth = source.truth[scored]
         for flips in FLIPS:

@@ -29,7 +29,7 @@ from benchmarks.quality import FIB25
 from volflow.checkpoints.find import bundled_networks
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
-from volflow.train.data.sources import opened
+from volflow.train.data.sources import open_source
 from volflow.train.validation.evaluate import InMemoryPipeline, predicted, score
 
 CHANNELS = (0, 1, 2)
@@ -117,7 +117,7 @@ def main() -> None:
     ours = several["ours"]
     on_gpu = ours.device.type == "cuda"
     turns = Turns(several, chosen.rounds, time.perf_counter if on_gpu else time.process_time)
-    source = opened(FIB25["sections 135-165"]["alone"].shown, ours.header.normalisation)
+    source = open_source(FIB25["sections 135-165"]["alone"].shown, ours.header.normalisation)
     tile = (chosen.tile,) * 3 if chosen.tile else None
     made = predicted(turns, source.image, tile=tile)
     total = {name: sum(found) for name, found in turns.seconds.items()}

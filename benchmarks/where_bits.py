@@ -23,7 +23,7 @@ from benchmarks.quality import fib25
 from volflow.checkpoints.find import WEIGHTS
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
-from volflow.train.data.sources import opened
+from volflow.train.data.sources import open_source
 from volflow.train.validation.evaluate import InMemoryPipeline, predicted, score
 
 SLABS = ("0:30", "30:60", "60:90", "90:120", "120:135", "135:165")
@@ -62,7 +62,7 @@ def main() -> None:
     network = Inference(checkpoint, header, (0, 1, 2), "cpu")
     print("| sections | VI | returning | borders | merging |\n|---|---|---|---|---|")
     for slab in SLABS:
-        source = opened(fib25(slab), header.normalisation)
+        source = open_source(fib25(slab), header.normalisation)
         road = InMemoryPipeline(predicted(network, source.image))
         found = road.segmentation(how.threshold, how.min_size)
         parts = components(source.truth)

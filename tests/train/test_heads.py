@@ -16,7 +16,7 @@ from volflow.models.checkpoint import build, load_checkpoint
 from volflow.models.inference import Inference
 from volflow.train.config.training import Training
 from volflow.train.heads import header_of
-from volflow.train.initial_weights import begun_from, encoded_from
+from volflow.train.initial_weights import load_encoder, load_initial_weights
 from volflow.train.supervised import train
 from volflow.train.validation.evaluate import predicted
 from volflow.train.validation.scores import best_f1
@@ -141,8 +141,8 @@ def test_with_everything_switched_on_an_interruption_leaves_no_trace(volume, tmp
                   "synapse": {"channels": ["cleft", "pre", "post"]}},
         "validation": {"source": plain.sources[1], "every": 3},
         "mixing": {"frequency": 0.5, "cutmix": 0.5, "window": 9},
-        "augmentation": {"rotation": 20, "scaling": 0.1, "misaligned": 0.5, "ended": 0.5,
-                         "missing": 0.1},
+        "augmentation": {"rotation": 20, "scaling": 0.1, "misaligned": 0.5, "missing": 0.1,
+                         "volume_end_fraction": 0.5},
     }  # fmt: skip
     if kind == "mnet":
         everything["network"] = {"kind": "mnet", "widths": [2, 2, 2, 2, 2]}
@@ -184,7 +184,7 @@ def test_a_widened_network_says_at_first_what_the_narrow_one_says(learnt, volume
         masks={"other": {"channels": ["ball"]}, "organ": {"channels": ["ball", "ball.contour"]}},
     )  # fmt: skip
     header = header_of(how)
-    wide = begun_from(str(best), build(header), header)
+    wide = load_initial_weights(str(best), build(header), header)
     image = torch.randn(1, 1, 8, 16, 16)
     old, new = seen(narrow, read_header(best), image), seen(wide, header, image)
     for name in ("affinity", "foreground", "organ"):
@@ -198,7 +198,7 @@ def test_a_narrower_network_is_refused(learnt, volume, tmp_path):
     how = training(volume, tmp_path, network={"widths": [4, 7], "pools": [[1, 2, 2]]})
     header = header_of(how)
     with pytest.raises(PlanError, match=r"another shape .* does not fit into it"):
-        begun_from(str(best), build(header), header)
+        load_initial_weights(str(best), build(header), header)
 
 
 def mesh(volume, out, widths=(2, 2, 2, 2, 2)):
@@ -216,7 +216,7 @@ def test_a_training_begins_with_a_pretrained_encoder(volume, tmp_path):
     torch.manual_seed(2)
     fresh = build(header).state_dict()
     torch.manual_seed(2)
-    begun = encoded_from(str(tmp_path / "encoder.safetensors"), build(header)).state_dict()
+    begun = load_encoder(str(tmp_path / "encoder.safetensors"), build(header)).state_dict()
     for name, tensor in begun.items():
         assert torch.equal(tensor, first.get(name, fresh[name]))
     assert any(not torch.equal(tensor, fresh[name]) for name, tensor in first.items())
@@ -225,8 +225,8 @@ def test_a_training_begins_with_a_pretrained_encoder(volume, tmp_path):
 @pytest.mark.parametrize(
     ("told", "widths", "words"),
     [
-        ({"pretraining": "{}"}, (3, 2, 2, 2, 2), "which the network to be trained would have to"),
-        ({}, (2, 2, 2, 2, 2), "start_encoder: expected what `volflow pretrain` wrote"),
+        ({"pretraining": "{}"}, (3, 2, 2, 2, 2), "does not fit the network to be trained"),
+        ({}, (2, 2, 2, 2, 2), "start_encoder: expected a file written by `volflow pretrain`"),
     ],
 )
 def test_an_encoder_that_does_not_fit_is_refused(volume, tmp_path, told, widths, words):
@@ -234,14 +234,14 @@ def test_an_encoder_that_does_not_fit_is_refused(volume, tmp_path, told, widths,
     save_file(stored, tmp_path / "encoder.safetensors", told)
     network = build(header_of(mesh(volume, tmp_path)))
     with pytest.raises(PlanError, match=words):
-        encoded_from(str(tmp_path / "encoder.safetensors"), network)
+        load_encoder(str(tmp_path / "encoder.safetensors"), network)
     with pytest.raises(PlanError, match="start_encoder: checkpoint"):
-        encoded_from(str(tmp_path / "nowhere.safetensors"), network)
+        load_encoder(str(tmp_path / "nowhere.safetensors"), network)
 
 
 def test_a_validation_that_knows_nothing_of_what_is_learnt_is_refused(volume, tmp_path):
     how = training(volume, tmp_path, offsets=[[0, 0, -1]], foreground=None)
-    with pytest.raises(PlanError, match="source 'one' knows nothing that could be scored"):
+    with pytest.raises(PlanError, match="source 'one' has no truth for any head that is trained"):
         train(how, lambda row: None)
 
 

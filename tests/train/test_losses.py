@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from volflow.train.losses import affinity_targets, balanced_bce, known_mse
+from volflow.train.losses import affinity_targets, balanced_bce, masked_mse
 
 SHAPE = (3, 4, 5)
 steps = st.integers(-5, 5)
@@ -91,9 +91,9 @@ def test_squared_error_counts_known_voxels_only():
     logits = torch.zeros(1, 3, 1, 1, 2, requires_grad=True)
     target = torch.tensor([1.0, 0.5, 0.0]).reshape(1, 3, 1, 1, 1).expand(1, 3, 1, 1, 2)
     known = torch.tensor([True, False]).reshape(1, 1, 1, 2)
-    loss = known_mse(logits, target, known)
+    loss = masked_mse(logits, target, known)
     loss.backward()
     torch.testing.assert_close(float(loss.detach()), (0.25 + 0 + 0.25) / 3)
     assert bool((logits.grad[..., 1] == 0).all())
     assert bool((logits.grad[0, ::2, 0, 0, 0] != 0).all())
-    assert float(known_mse(logits, target, torch.zeros_like(known)).detach()) == 0
+    assert float(masked_mse(logits, target, torch.zeros_like(known)).detach()) == 0

@@ -15,8 +15,15 @@ from volflow.errors import PlanError
 from volflow.models.mnet import MNet
 from volflow.train.config.pretraining import Pretraining, load_pretraining
 from volflow.train.config.training import load
-from volflow.train.data.images import Image, drawn, image_refusals, mirrored, opened_image
-from volflow.train.pretrain import batch, begun, pretrain, step
+from volflow.train.data.images import (
+    Image,
+    image_problems,
+    open_image,
+    padded_by_reflection,
+    random_crop,
+)
+from volflow.train.loop import optimise
+from volflow.train.pretrain import PretrainingTask, batch, initial_state, pretrain
 
 SMALL = {
     "sources": [{"synthetic": {"bounds": "0:12,0:40,0:40", "seed": 5}}],
@@ -85,9 +92,9 @@ def test_an_interrupted_pretraining_ends_in_the_same_bytes(tmp_path, normalisati
 
 def test_the_loss_falls(tmp_path):
     config = small(tmp_path, steps=40, batch=1)
-    sources = [opened_image(spec, config) for spec in config.sources]
-    state = begun(config)
-    losses = [step(state, config, batch(sources, config, 0)) for _ in range(15)]
+    sources = [open_image(spec, config) for spec in config.sources]
+    state, task = initial_state(config), PretrainingTask(config, sources, sources[0], tmp_path)
+    losses = [optimise(task, state, batch(sources, config, 0)) for _ in range(15)]
     assert losses[-1] < 0.6 * losses[0]
 
 
@@ -100,12 +107,12 @@ def test_the_rate_falls_and_then_stays(tmp_path):
 
 def test_a_step_is_shown_what_is_hidden_and_asked_what_was_there(tmp_path):
     config = small(tmp_path)
-    sources = [opened_image(spec, config) for spec in config.sources]
+    sources = [open_image(spec, config) for spec in config.sources]
     crops, again, other = (batch(sources, config, number) for number in (3, 3, 4))
-    assert torch.equal(crops.shown, again.shown)
+    assert torch.equal(crops.masked, again.masked)
     assert not torch.equal(crops.image, other.image)
     assert not torch.equal(crops.image[0], crops.image[1])
-    changed = (crops.shown != crops.image).float().mean()
+    changed = (crops.masked != crops.image).float().mean()
     assert 0.45 < changed < 0.75
     assert (crops.edges >= 0).all()
 
@@ -116,7 +123,7 @@ def test_crops_are_parts_of_the_image_flipped_and_every_nth_section_is_shown():
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(60):
-        crop = drawn(sources, (4, 16, 16), rng)
+        crop = random_crop(sources, (4, 16, 16), rng)
         assert crop.shape == (4, 16, 16)
         steps = [np.unique(np.diff(crop, axis=axis)) for axis in range(3)]
         assert all(len(found) == 1 for found in steps)
@@ -129,9 +136,9 @@ def test_crops_are_parts_of_the_image_flipped_and_every_nth_section_is_shown():
 
 def test_a_source_smaller_than_a_crop_is_continued_by_its_mirror_image():
     image = np.arange(5, dtype=np.float32)[:, None, None] * np.ones((1, 4, 4), np.float32)
-    found = mirrored(image, (8, 4, 4))
+    found = padded_by_reflection(image, (8, 4, 4))
     np.testing.assert_array_equal(found[:, 0, 0], [1, 0, 1, 2, 3, 4, 3, 2])
-    assert mirrored(image, (5, 2, 4)) is image
+    assert padded_by_reflection(image, (5, 2, 4)) is image
 
 
 def test_sources_that_cannot_be_used_are_named(tmp_path):
@@ -142,12 +149,12 @@ def test_sources_that_cannot_be_used_are_named(tmp_path):
             {"synthetic": {"bounds": "0:2,0:40,0:40"}},
         ],
     )
-    first, second = image_refusals(config)
+    first, second = image_problems(config)
     assert first.startswith("sources[0]: ")
     assert "nothing.tif" in first
     assert second == (
-        "sources[1]: 0:2,0:40,0:40 is smaller than (3, 17, 17), from which a crop of (4, 32, 32) "
-        "could be mirrored"
+        "sources[1]: 0:2,0:40,0:40 is too small; expected at least (3, 17, 17), which can be "
+        "reflected to a crop of (4, 32, 32)"
     )
 
 
@@ -204,7 +211,7 @@ def test_all_mistakes_of_a_file_are_told_with_their_lines(tmp_path):
     lines = {line.partition(": ")[0] for line in told.value.problems}
     assert lines == {f"{path}:{line}" for line in (3, 4, 6)}
     text = str(told.value)
-    assert "sections ascend, as [1, 3]; got [3, 1]" in text
+    assert "sections must ascend, as [1, 3]; got [3, 1]" in text
     assert "did you mean 'steps'?" in text
 
 
@@ -212,7 +219,7 @@ def test_all_mistakes_of_a_file_are_told_with_their_lines(tmp_path):
     ("changes", "words"),
     [
         ({"crop": [8, 24, 32]}, "multiple of 16 along y and x"),
-        ({"crop": [9, 32, 32]}, "whole cells along z"),
+        ({"crop": [9, 32, 32]}, "multiple of the depth of a masked cell along z"),
         ({"least_learning_rate": 1.0}, "must not be above learning_rate"),
         ({"sources": []}, "expected at least one"),
         ({"sources": [{}]}, "expected either image or synthetic"),
@@ -229,6 +236,6 @@ def test_a_constant_image_is_named(tmp_path):
 
     tifffile.imwrite(tmp_path / "grey.tif", np.full((8, 32, 32), 7, np.uint8))
     config = small(tmp_path, sources=[{"image": {"path": str(tmp_path / "grey.tif")}}])
-    assert image_refusals(config) == []
+    assert image_problems(config) == []
     with pytest.raises(PlanError, match=r"grey\.tif: the image is constant"):
-        opened_image(config.sources[0], config)
+        open_image(config.sources[0], config)

@@ -14,8 +14,8 @@ from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.descriptors import descriptors
 from volflow.train.config.training import Training
-from volflow.train.data.sources import opened
-from volflow.train.supervised import rate, train
+from volflow.train.data.sources import open_source
+from volflow.train.supervised import relative_rate, train
 from volflow.train.validation.evaluate import predicted
 
 
@@ -84,7 +84,7 @@ def test_an_interrupted_training_ends_in_the_same_bytes(volume, tmp_path):
         if row["step"] >= 20:
             raise Interrupted
 
-    short = {"steps": 30, "save_every": 7, "frozen": 0.3, "precision": "bf16"}
+    short = {"steps": 30, "save_every": 7, "freeze_norm_fraction": 0.3, "precision": "bf16"}
     short["augmentation"] = {"rotation": 20, "missing": 0.1}
     train(training(volume, tmp_path / "whole", **short), lambda row: None)
     with pytest.raises(Interrupted):
@@ -109,7 +109,7 @@ def test_descriptors_are_learnt_beside_affinities(volume, tmp_path):
     # Along x the slabs' walls tell how far a voxel is from the middle; by chance, or by their
     # mean, it would be told with an error as large as its spread.
     how = training(volume, tmp_path, **SHAPES)
-    source = opened(how.sources[0], how.normalisation)
+    source = open_source(how.sources[0], how.normalisation)
     network, header = load_checkpoint(best.with_name("last.safetensors"))
     along_x = header.named["lsd"][1][2]
     made = predicted(Inference(network, header, [along_x], precision="fp32"), source.image)
@@ -128,7 +128,7 @@ def test_an_interrupted_training_of_descriptors_ends_in_the_same_bytes(volume, t
             raise Interrupted
 
     short = {"steps": 26, "save_every": 7, **SHAPES}
-    short["augmentation"] = {"rotation": 20, "misaligned": 0.5, "ended": 0.5}
+    short["augmentation"] = {"rotation": 20, "misaligned": 0.5, "volume_end_fraction": 0.5}
     train(training(volume, tmp_path / "whole", **short), lambda row: None)
     with pytest.raises(Interrupted):
         train(training(volume, tmp_path / "parts", **short), plug)
@@ -142,7 +142,9 @@ def test_a_training_starts_from_another_ones_weights(volume, tmp_path):
     stored = load_file(first)
     said = {"steps": 1, "learning_rate": 1e-30, "start": str(first), "average": 0, **SHAPES}
     offsets = [[0, 0, -1], [-1, 0, 0], [-5, 0, 0], [0, -1, 0]]  # in another order, one is new
-    how = training(volume, tmp_path / "b", offsets=offsets, weight_decay=0, frozen=1, **said)
+    how = training(
+        volume, tmp_path / "b", offsets=offsets, weight_decay=0, freeze_norm_fraction=1, **said
+    )
     train(how, lambda row: None)
     begun = load_file(tmp_path / "b" / "last.safetensors")
     for name, tensor in stored.items():
@@ -177,7 +179,7 @@ def test_a_state_of_another_training_is_refused(volume, tmp_path):
 
 def test_the_learning_rate_rises_stays_and_falls(volume, tmp_path):
     how = training(volume, tmp_path, steps=100, warmup=10, decay=0.5)
-    rates = [rate(step, how) for step in range(100)]
+    rates = [relative_rate(step, how) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert set(rates[9:51]) == {1.0}
     assert rates[75] == pytest.approx(0.5)

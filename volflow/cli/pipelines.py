@@ -53,7 +53,7 @@ def describe_pipeline(name: str, path: Path) -> dict[str, Any]:
     draft = read(path)
     if draft.pipeline is None:
         raise PlanError(*draft.problems)
-    wiring = wire(draft.pipeline, Problems(draft.pipeline.where))
+    wiring = Problems(draft.pipeline.where).collect(wire(draft.pipeline))
     inputs = {volume for step in wiring.steps for volume in step.inputs.values()}
     inputs -= {*wiring.writers}
     return {

@@ -1,6 +1,6 @@
-"""Files that travel with volflow: pipelines and cluster profiles.
+"""Files bundled with volflow: pipelines, trainings and cluster profiles.
 
-In a wheel they lie inside the package, in a checkout beside it.
+In a wheel they are inside the package, in a checkout next to it.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def bundled(folder: str) -> dict[str, Path]:
-    """The YAML files of a shipped folder (`pipelines`, `deploy`), by name without the ending."""
+    """The YAML files of a bundled folder (`pipelines`, `deploy`) by name without the ending."""
     for parent in (PACKAGE, PACKAGE.parent):
-        found = sorted((parent / folder).glob("*.yaml"))
-        if found:
-            return {path.stem: _short(path) for path in found}
+        files = sorted((parent / folder).glob("*.yaml"))
+        if files:
+            return {path.stem: _short(path) for path in files}
     return {}
 
 
 def _short(path: Path) -> Path:
-    """The path from here if it lies below: it stands in messages."""
+    """The path relative to the working directory if it is below, as messages show it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def find_bundled(text: str | os.PathLike[str], folder: str, noun: str) -> Path:
-    """The YAML file at a path, or the shipped one of that name.
+    """The YAML file at a path, or the bundled one of that name.
 
     Parameters
     ----------
     text : path
-        A file, or `segment`, `segment.yaml` or `pipelines/segment.yaml` for a shipped one.
+        A file, or `segment`, `segment.yaml` or `pipelines/segment.yaml` for a bundled one.
     folder : str
-        `pipelines` or `deploy`.
+        `pipelines`, `pipelines/train`, `pipelines/pretrain` or `deploy`.
     noun : str
-        What is being looked for, as an error calls it.
+        Name of the kind of file in an error: `pipeline`, `cluster profile`.
 
     Raises
     ------
     PlanError
-        If there is neither; names that look alike are offered.
+        If there is neither; the closest name is suggested.
     """
     path = Path(text).expanduser()
     if path.is_file():
@@ -56,6 +56,6 @@ def find_bundled(text: str | os.PathLike[str], folder: str, noun: str) -> Path:
         close = difflib.get_close_matches(path.stem, known, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise PlanError(
-            f"there is no {noun} '{text}'{hint} (shipped: {', '.join(known)}; or a path to a file)"
+            f"there is no {noun} '{text}'{hint} (bundled: {', '.join(known)}; or a path to a file)"
         )
     raise PlanError(f"there is no {noun} at {text}")

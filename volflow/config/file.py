@@ -1,4 +1,4 @@
-"""YAML read safely, with the line of every key and item."""
+"""YAML read safely, with the line of every key and list item."""
 
 from __future__ import annotations
 
@@ -7,55 +7,56 @@ from typing import Any
 
 import yaml
 
-from volflow.config.problems import KeyPath
+from volflow.config.keys import KeyPath
+from volflow.config.problems import Problem
 
-MOST_VALUES = 100_000  # aliases of aliases grow without bound; no pipeline comes near
+MOST_VALUES = 100_000  # nested aliases grow without bound; no pipeline comes near
 MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 @dataclass
-class Lines:
-    """The content of a YAML text, the line of each path, and what was wrong."""
+class Content:
+    """The data of a YAML text, the line of each path, and the problems of the text."""
 
     data: Any = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
-    problems: list[tuple[KeyPath, int, str]] = field(default_factory=list)
-    """Path, line, and what is wrong there."""
+    problems: list[Problem] = field(default_factory=list)
 
 
-def read_yaml(text: str) -> Lines:
+def read_yaml(text: str) -> Content:
     """The content of a YAML text with the line of each key and list item, counted from 1.
 
-    Only plain values, lists and mappings are made. A key that comes twice in a mapping is a
-    mistake (the first one counts), and so is any tag that would make another object.
+    Only plain values, lists and mappings are built. A duplicate key is a problem (the first one
+    counts), and so is a tag that would build any other object.
     """
-    found = Lines()
+    content = Content()
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        problem = [getattr(error, "context", None), getattr(error, "problem", None)]
-        text = " ".join(filter(None, problem)) or str(error)
-        found.problems.append(((), mark.line + 1 if mark else 1, f"this is not YAML: {text}"))
-        return found
+        parts = [getattr(error, "context", None), getattr(error, "problem", None)]
+        reason = " ".join(filter(None, parts)) or str(error)
+        line = mark.line + 1 if mark else 1
+        content.problems.append(Problem((), f"this is not YAML: {reason}", line))
+        return content
     if node is not None:
-        found.data = _Builder(found).value(node, (), ())
-    return found
+        content.data = _Builder(content).value(node, (), ())
+    return content
 
 
 class _Builder:
-    def __init__(self, found: Lines) -> None:
-        self.found = found
+    def __init__(self, content: Content) -> None:
+        self.content = content
         self.scalars = yaml.SafeLoader("")
         self.count = 0
 
     def value(self, node: yaml.Node, path: KeyPath, above: tuple[int, ...]) -> Any:
-        self.found.lines.setdefault(path, node.start_mark.line + 1)
+        self.content.lines.setdefault(path, node.start_mark.line + 1)
         self.count += 1
         if self.count > MOST_VALUES or id(node) in above:
             if self.count <= MOST_VALUES + 1:
-                self._mistake(
-                    path, node, f"a value that holds itself, or over {MOST_VALUES} values"
+                self._problem(
+                    path, node, f"a value that contains itself, or over {MOST_VALUES} values"
                 )
             return None
         above = (*above, id(node))
@@ -72,14 +73,12 @@ class _Builder:
         for key_node, value_node in node.value:
             key = key_node.value
             if not isinstance(key, str) or key_node.tag == MERGE_TAG:
-                self._mistake(path, key_node, "a key is plain text here")
+                self._problem(path, key_node, "expected a key of plain text")
             elif key in built:
-                first = self.found.lines[(*path, key)]
-                self._mistake(
-                    (*path, key), key_node, f"this key comes twice, first on line {first}"
-                )
+                first = self.content.lines[(*path, key)]
+                self._problem((*path, key), key_node, f"duplicate key, first on line {first}")
             else:
-                self.found.lines[(*path, key)] = key_node.start_mark.line + 1
+                self.content.lines[(*path, key)] = key_node.start_mark.line + 1
                 built[key] = self.value(value_node, (*path, key), above)
         return built
 
@@ -88,8 +87,8 @@ class _Builder:
             return self.scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             problem = getattr(error, "problem", None) or error
-            self._mistake(path, node, f"not a plain value: {problem}")
+            self._problem(path, node, f"expected a plain value: {problem}")
             return None
 
-    def _mistake(self, path: KeyPath, node: yaml.Node, text: str) -> None:
-        self.found.problems.append((path, node.start_mark.line + 1, text))
+    def _problem(self, path: KeyPath, node: yaml.Node, text: str) -> None:
+        self.content.problems.append(Problem(path, text, node.start_mark.line + 1))

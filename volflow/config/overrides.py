@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
-from volflow.config.problems import KeyPath, Problems, closest
+from volflow.config.keys import (
+    KeyPath,
+    alternatives,
+    is_list,
+    is_scalar,
+    keys_of,
+    model_at,
+    type_at,
+)
+from volflow.config.problems import closest, unknown_key
+from volflow.config.stage_class import stage_class
+from volflow.errors import PlanError
 
 STAGE_PARAMETERS = "with"
+NOWHERE = "there is nothing that could hold this key"
 
 
 @dataclass
 class Overridden:
-    """What a file says after options changed it, and which option gave which path."""
+    """The data of a file after options changed them, and the option that set each path."""
 
     data: dict[str, Any]
     lines: dict[KeyPath, int]
     options: dict[KeyPath, str] = field(default_factory=dict)
+    unreadable: set[KeyPath] = field(default_factory=set)
+    """Paths whose values could not be read from the file."""
 
     def put(self, path: KeyPath, value: object, option: str) -> None:
-        """Set a value; keys above it that are absent are made."""
+        """Set a value; missing keys above it are created."""
         here: Any = self.data
         for part in path[:-1]:
             here = here.setdefault(part, {}) if isinstance(here, dict) else here[part]
@@ -35,62 +50,96 @@ class Overridden:
         self.options[path] = option
 
 
-def apply(
+def apply_overrides(
     target: Overridden,
     overrides: Sequence[str],
-    fields: dict[str, list[str]],
-    problems: Problems,
-) -> None:
-    """Put every `dotted.key=value` into the data.
+    model: type[BaseModel],
+    folders: Sequence[str] = (),
+) -> Iterator[str]:
+    """Put every `dotted.key=value` into the data; yield a problem for each that does not fit.
 
     Parameters
     ----------
     target : Overridden
     overrides : sequence of str
-        `steps.NAME.KEY` means the key of the step called NAME if a step has such a key, and a
-        parameter of its stage otherwise. Values are read as YAML.
-    fields : dict
-        The keys of the file (""); of a volume ("volumes") and of a step ("steps"), if it has any.
-    mistakes : Mistakes
-        What cannot be placed or read is noted here.
+        `steps.NAME.KEY` is a key of the pipeline's step of that name if steps have such a key, and
+        a parameter of its stage otherwise. An item of a list is given by its number, from 0.
+        Values are YAML; an empty value is an empty string where a string is expected, else null.
+    model : type of BaseModel
+        Its fields are the keys of the file.
+    folders : sequence of str
+        Folders in which modules of the user's own stages are searched.
     """
     for text in overrides:
         option = f"--set {text}"
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            problems.add((), f"{option}: expected dotted.key=value")
+            yield f"{option}: expected dotted.key=value"
             continue
-        path = _path(key.strip().split("."), target.data, fields)
+        path = _path(key.strip().split("."), target.data, model)
         if isinstance(path, str):
-            problems.add((), f"{option}: {path}")
+            yield f"{option}: {path}"
             continue
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             problem = getattr(error, "problem", None) or error
-            problems.add((), f"{option}: the value is not YAML: {problem}")
+            yield f"{option}: the value is not YAML: {problem}"
             continue
+        if not value.strip() and _is_text(_type_of(path, target.data, model, folders)):
+            parsed = ""
         try:
             target.put(path, parsed, option)
         except (TypeError, IndexError, KeyError):
-            problems.add((), f"{option}: there is nothing that could hold this key")
+            yield f"{option}: {NOWHERE}"
 
 
-def _path(parts: list[str], data: dict[str, Any], fields: dict[str, list[str]]) -> KeyPath | str:
-    """Where a dotted key goes, or why it goes nowhere."""
-    top = fields[""]
-    if parts[0] not in top:
-        return f"unknown key '{parts[0]}'{closest(parts[0], top)} (known: {', '.join(top)})"
-    if parts[0] == "volumes" and "volumes" in fields:
-        if len(parts) < 3:
-            return "expected volumes.NAME.KEY=value"
-        if parts[2] not in fields["volumes"]:
-            known = fields["volumes"]
-            return f"unknown key '{parts[2]}'{closest(parts[2], known)} (known: {', '.join(known)})"
-        return tuple(parts)
-    if parts[0] == "steps" and "steps" in fields:
-        return _step_path(parts, data, fields["steps"])
-    return tuple(parts)
+def _type_of(
+    path: KeyPath, data: dict[str, Any], model: type[BaseModel], folders: Sequence[str]
+) -> Any:
+    """The annotation of the value at a path, including parameters of stages; None if unknown."""
+    step = path[:2]
+    if path[2:3] != (STAGE_PARAMETERS,) or model_at(model, step) is None:
+        return type_at(model, path)
+    try:
+        stage = stage_class(str(data["steps"][step[1]]["use"]), folders)
+    except (PlanError, KeyError, TypeError):  # reported when the step is built
+        return None
+    return type_at(stage, path[3:])
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether a value of this annotation is a string and cannot be null."""
+    options = list(alternatives(annotation))
+    return str in options and type(None) not in options
+
+
+def _path(parts: list[str], data: dict[str, Any], model: type[BaseModel]) -> KeyPath | str:
+    """The path of a dotted key, or the problem that it leads nowhere."""
+    if parts[0] == "volumes" and "volumes" in keys_of(model) and len(parts) < 3:
+        return "expected volumes.NAME.KEY=value"
+    steps = model_at(model, ("steps", 0))
+    if parts[0] == "steps" and steps is not None:
+        return _step_path(parts, data, keys_of(steps))
+    path: list[str | int] = []
+    here: Any = data
+    for text in parts:
+        annotation = type_at(model, path)
+        if is_scalar(annotation):
+            return NOWHERE
+        if is_list(annotation):
+            count = len(here) if isinstance(here, list) else 0
+            if not text.isdigit() or int(text) >= count:
+                return f"expected the number of an item, below {count}; got '{text}'"
+            path.append(int(text))
+            here = here[int(text)]
+            continue
+        owner = model_at(model, path)
+        if owner is not None and text not in keys_of(owner):
+            return unknown_key(text, owner)
+        path.append(text)
+        here = here.get(text) if isinstance(here, dict) else None
+    return tuple(path)
 
 
 def _step_path(parts: list[str], data: dict[str, Any], known: list[str]) -> KeyPath | str:
@@ -107,7 +156,7 @@ def _step_path(parts: list[str], data: dict[str, Any], known: list[str]) -> KeyP
 
 
 def step_names(data: dict[str, Any]) -> list[str]:
-    """The names of the steps in a file that may still hold mistakes, in order."""
+    """The names of the steps in data that may still have problems, in order."""
     steps = data.get("steps")
     names = []
     for step in steps if isinstance(steps, list) else []:
@@ -118,5 +167,5 @@ def step_names(data: dict[str, Any]) -> list[str]:
 
 
 def default_step_name(use: str) -> str:
-    """The name of a step that is given none: its stage's, for `module:Class` the class's."""
+    """The name of a step without one: its stage's, or for `module:Class` the class's."""
     return use.rpartition(":")[2].lower()

@@ -1,13 +1,12 @@
 """The pipeline file: volumes, steps, and where the run is written; read, checked, written back.
 
-Relative paths, in the file and in options alike, start at the current working directory.
+Relative paths, in the file and in options, start at the current working directory.
 """
 
 from __future__ import annotations
 
 import copy
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,38 +14,23 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
-from volflow.config.file import read_yaml
-from volflow.config.overrides import Overridden, apply
-from volflow.config.problems import KeyPath, Problems, Where, keys_of
+from volflow.config.checked_file import check, read_data
+from volflow.config.keys import KeyPath
+from volflow.config.overrides import Overridden, apply_overrides
+from volflow.config.problems import Problems, Where
+from volflow.config.spec import BlockShape, Name, Nanometres, Spec
 from volflow.core.geometry import Box, Triple
 from volflow.errors import PlanError
 
-NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_-]*"
 FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5", "swc", "precomputed-skeletons")
-
-
-def _name(text: str) -> str:
-    if not re.fullmatch(NAME_PATTERN, text):
-        raise ValueError(
-            "expected a name of letters, digits, '_' and '-' that begins with a letter"
-        )
-    return text
 
 
 def _box(text: str) -> str:
     box = Box.parse(text)
     if not box.size:
-        raise ValueError("expected bounds with voxels in them")
+        raise ValueError("expected bounds that contain voxels")
     return text
 
 
@@ -57,77 +41,63 @@ def _run_address(text: str) -> str:
         )
     if "://" in text and "?" in text:
         raise ValueError(
-            "expected an address without '?': a run's store is told by the environment"
+            "expected an address without '?'; the environment configures a run's store"
         )
     return text
 
 
-Name = Annotated[
-    str,
-    AfterValidator(_name),
-    WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"}),
-]
-Side = Annotated[int, Field(ge=1)]
-BlockShape = tuple[Side, Side, Side]
-Nanometres = Annotated[float, Field(gt=0)]
-
-
-class Spec(BaseModel):
-    """A part of the pipeline file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
-    )
-
-
 class VolumeSpec(Spec):
-    """A volume: where it is, what its numbers mean, and how it is written if volflow writes it."""
+    """A volume: its address, the meaning of its values, and how volflow writes it."""
 
     path: str = ""
     """Address; default, for a volume that a step writes: `precomputed://RUN/NAME`."""
     resolution: tuple[Nanometres, Nanometres, Nanometres] | None = None
-    """Nanometres per voxel, z y x, where the format does not tell."""
+    """Voxel size z y x, nanometres; default: as the format stores it."""
     offset: Triple | None = None
-    """Voxel coordinate of the first voxel, where the format does not tell."""
+    """Coordinate of the first voxel z y x, voxels; default: as the format stores it, else 0."""
     level: Annotated[int, Field(ge=0)] = 0
-    """Which scale of a volume with several is read."""
+    """The scale to read of a volume with several; 0 is the finest."""
     channels: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    """Which stored channels are read, in which order; for affinities z, y, x."""
+    """The stored channels to read, in order, from 0; for affinities z, y, x. Default: all."""
     offset_sign: Literal[-1, 1] = -1
-    """Affinities: -1 if entry v joins v with the voxel before it, 1 with the one after it."""
+    """For affinities: -1 if the value at v joins v with the voxel before it, 1 if with the next."""
     scale: float | None = None
-    """Values are multiplied by this, rounded and clipped to uint8 (255 for affinities in 0..1)."""
+    """Factor that values are multiplied by before they are rounded and clipped to uint8; 255 for
+    affinities in 0 to 1. Default: values are read unchanged."""
     boundary: bool = False
-    """One channel of boundary probability, from which affinities are made."""
+    """Whether the volume is one channel of boundary probability, to derive affinities from."""
     version: str | int | None = None
-    """Raise it to say that the voxels of a foreign volume changed."""
+    """Version of the voxels of a volume that volflow did not write; a new version redoes the steps
+    that read it."""
     chunk: BlockShape | None = None
-    """Chunk of a volume that volflow writes; default: from its writer's block."""
+    """Chunk shape z y x of a volume that volflow writes, voxels; default: from the block of the
+    step that writes it."""
     shard: BlockShape | None = None
-    """Voxels of a shard (precomputed, zarr3); default: not sharded."""
+    """Shard shape z y x, voxels (precomputed, zarr3); default: not sharded."""
     encoding: str | None = None
-    """precomputed: raw, compressed_segmentation, jpeg; zarr and n5: raw, gzip, zstd, blosc."""
+    """precomputed: raw, compressed_segmentation, jpeg; zarr and n5: raw, gzip, zstd, blosc.
+    Default: chosen by the kind of the volume."""
 
 
 class StepSpec(Spec):
-    """A step: a stage, its parameters and what it is wired to."""
+    """A step: a stage, its parameters, inputs and outputs."""
 
     use: Annotated[str, Field(min_length=1)]
-    """Name of an installed stage, or `module:Class` of one of your own."""
+    """Name of an installed stage, or `module:Class` of your own."""
     name: Name | None = None
-    """Default: the name of its stage."""
+    """Name of the step, unique in the file; default: the name of its stage."""
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
     """The parameters of the stage."""
     in_: dict[str, Name] = Field(default_factory=dict, alias="in")
-    """Volume for each input; default: the volume of the input's own name."""
+    """The volume of each input; default: the volume of the same name as the input."""
     out: dict[str, Name] = Field(default_factory=dict)
-    """Volume for each output; default: the volume of the output's own name."""
+    """The volume of each output; default: a volume of the same name as the output."""
     block: BlockShape | None = None
-    """Voxels of a block, z y x; default: the pipeline's."""
+    """Block shape z y x, voxels; default: the pipeline's."""
     pool: str | None = None
-    """Kind of worker; default: the stage's."""
+    """Pool of workers that runs the step; default: the stage's."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 1
-    """How often a block that raises is tried."""
+    """Maximum number of attempts for a block that raises an error, 1 to 10."""
 
 
 def _some(steps: tuple[StepSpec, ...]) -> tuple[StepSpec, ...]:
@@ -140,47 +110,47 @@ class Pipeline(Spec):
     """A whole pipeline file."""
 
     run: Annotated[str, AfterValidator(_run_address)]
-    """Folder or address that everything is written under."""
+    """Folder or address to which everything is written."""
     volumes: dict[Name, VolumeSpec] = Field(default_factory=dict)
-    """Volumes that exist, and those that are to be written in another way than by default."""
+    """Volumes that exist, and settings of volumes that steps write."""
     steps: Annotated[tuple[StepSpec, ...], AfterValidator(_some)]
-    """What is done; the order follows from who reads what."""
+    """The steps; their order follows from the volumes they read and write."""
     block: BlockShape = (64, 64, 64)
-    """Voxels of a block, z y x, for steps that give none."""
+    """Block shape z y x, voxels, of steps that set none."""
     bounds: Annotated[str, AfterValidator(_box)] | None = None
-    """z0:z1,y0:y1,x0:x1 in voxels; default: those of the first input."""
+    """The part to process, z0:z1,y0:y1,x0:x1 in voxels; default: the bounds of the first input."""
     resolution: tuple[Nanometres, Nanometres, Nanometres] | None = None
-    """Nanometres per voxel, z y x; default: that of the first input."""
+    """Voxel size z y x, nanometres; default: that of the first input."""
     mask: Name | None = None
-    """Volume (also a coarser one) that is zero where nothing is to be done."""
+    """A volume, possibly of a coarser scale, that is zero where nothing is processed."""
     bad_sections: tuple[int, ...] = ()
-    """z of sections treated as masked."""
+    """z of sections that are treated as masked, voxels."""
 
     _where: Where = PrivateAttr(default_factory=Where)
 
     @property
     def where(self) -> Where:
-        """Where each part was written."""
+        """File and line, or option, of each part."""
         return self._where
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A pipeline as far as it can be read, and what is wrong with the file.
+    """A pipeline as far as it can be read, and the problems of its file.
 
-    `pipeline` is None where too little is right to go on looking for mistakes.
+    `pipeline` is None where too little is valid to check any further.
     """
 
     pipeline: Pipeline | None
     problems: tuple[str, ...] = ()
 
     def checked(self) -> Pipeline:
-        """The pipeline, if nothing is wrong.
+        """The pipeline, if it has no problems.
 
         Raises
         ------
         PlanError
-            With all mistakes.
+            With all problems.
         """
         if self.pipeline is None or self.problems:
             raise PlanError(*self.problems)
@@ -190,7 +160,7 @@ class Draft:
 def load(
     path: str | os.PathLike[str], overrides: Sequence[str] = (), bounds: str | None = None
 ) -> Pipeline:
-    """Read a pipeline file, with `--set` options and bounds put in place of what it says.
+    """Read a pipeline file, with `--set` options and bounds in place of the file's.
 
     Parameters
     ----------
@@ -205,7 +175,7 @@ def load(
     Raises
     ------
     PlanError
-        With all mistakes in the file, each with its file, line and path.
+        With all problems, each with its file, line and path.
     """
     return read(path, overrides, bounds).checked()
 
@@ -218,7 +188,7 @@ def from_dict(
     Raises
     ------
     PlanError
-        With all mistakes, each with its path.
+        With all problems, each with its path.
     """
     return read_dict(data, overrides, bounds).checked()
 
@@ -229,38 +199,28 @@ def read(
     """Read a pipeline file as far as possible; see `load` for the parameters."""
     file = os.fspath(path)
     try:
-        text = Path(file).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        return Draft(None, (f"{file}: cannot be read: {reason}",))
-    found = read_yaml(text)
-    problems = Problems(Where(file))
-    for place, line, problem in found.problems:
-        problems.add(place, problem, line)
-    if not isinstance(found.data, dict):
-        if not problems:
-            problems.add((), "expected keys and values (run, volumes, steps)", 1)
-        return Draft(None, tuple(problems.found))
+        target, problems = read_data(path, Pipeline)
+    except PlanError as error:
+        return Draft(None, tuple(error.problems))
     folder = str(Path(file).expanduser().resolve().parent)
-    draft = _draft(Overridden(found.data, found.lines), file, (folder,), overrides, bounds)
-    return Draft(draft.pipeline, (*problems.found, *draft.problems))
+    return _draft(target, problems, (folder,), overrides, bounds)
 
 
 def read_dict(
     data: Mapping[str, Any], overrides: Sequence[str] = (), bounds: str | None = None
 ) -> Draft:
     """Read a pipeline given as a dict as far as possible; see `load` for the parameters."""
-    return _draft(Overridden(_plain(data), {}), "", (), overrides, bounds)
+    return _draft(Overridden(_plain(data), {}), Problems(Where()), (), overrides, bounds)
 
 
 def dump(pipeline: Pipeline) -> str:
-    """A pipeline as text that `load` reads back to an equal one."""
+    """A pipeline as YAML text, from which `load` reads an equal one."""
     content = pipeline.model_dump(mode="json", by_alias=True, exclude_none=True)
     return yaml.safe_dump(content, sort_keys=False, width=100, allow_unicode=True)
 
 
 def absolute(address: str) -> str:
-    """The address with a relative or `~` path in it made absolute; other addresses unchanged."""
+    """An address with its relative or `~` path made absolute; other addresses are unchanged."""
     scheme, mark, rest = address.partition("://")
     prefix = ""
     if mark and scheme in FORMATS:
@@ -275,7 +235,7 @@ def absolute(address: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A copy in which paths are text and numbers of numpy are Python's, as a file has them."""
+    """A copy with paths as text and numpy numbers as Python's, as a file has them."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -287,49 +247,33 @@ def _plain(value: Any) -> Any:
 
 def _draft(
     target: Overridden,
-    file: str,
+    problems: Problems,
     folders: tuple[str, ...],
     overrides: Sequence[str],
     bounds: str | None,
 ) -> Draft:
     here = os.getcwd()
     folders = folders if here in folders else (*folders, here)
-    fields = {"": keys_of(Pipeline), "volumes": keys_of(VolumeSpec), "steps": keys_of(StepSpec)}
-    unplaced = Problems(Where())
-    apply(target, overrides, fields, unplaced)
+    for problem in apply_overrides(target, overrides, Pipeline, folders):
+        problems.add_sentence(problem)
     if bounds is not None:
         target.put(("bounds",), bounds, f"--bounds {bounds}")
-    where = Where(file, target.lines, target.options, folders)
-    problems = Problems(where)
-    problems.found += unplaced.found
-    pipeline = _validated(target.data, problems)
-    if pipeline is not None:
-        pipeline = _with_absolute_paths(pipeline)
-        pipeline._where = where
+    checked = check(target, Pipeline, problems, folders)
+    pipeline = checked.value
+    if pipeline is None:  # continue without the invalid keys, to find more problems
+        try:
+            pipeline = Pipeline.model_validate(
+                _without(target.data, [problem.path for problem in checked.rejected])
+            )
+        except ValidationError:
+            return Draft(None, tuple(problems.found))
+    pipeline = _with_absolute_paths(pipeline)
+    pipeline._where = problems.where
     return Draft(pipeline, tuple(problems.found))
 
 
-def _validated(data: dict[str, Any], problems: Problems) -> Pipeline | None:
-    """The pipeline, without the keys that are wrong if it still stands without them."""
-    try:
-        return Pipeline.model_validate(data)
-    except ValidationError as error:
-        wrong = problems.add_validation(error, data, _keys_at)
-    try:
-        return Pipeline.model_validate(_without(data, wrong))
-    except ValidationError:
-        return None
-
-
-def _keys_at(path: KeyPath) -> list[str]:
-    model: type[BaseModel] = Pipeline
-    if path:
-        model = VolumeSpec if path[0] == "volumes" else StepSpec
-    return keys_of(model)
-
-
 def _without(data: dict[str, Any], paths: Sequence[KeyPath]) -> dict[str, Any]:
-    """A copy without the keys at the paths, or the keys whose lists the paths lead into."""
+    """A copy without the keys at the paths, or without the lists that the paths lead into."""
     left = copy.deepcopy(data)
     for path in paths:
         lists = [n for n, part in enumerate(path) if isinstance(part, int)]

@@ -1,29 +1,40 @@
-"""Where each part of a pipeline was written, and what is wrong with it, in sentences.
+"""Problems of a YAML file as sentences with file and line, and the places of its parts.
 
-A mistake reads `file:line: path.to.key: what was expected, what came`; a value given on the command
+A problem reads `file:line: path.to.key: problem; expected X, got Y`. A value given on the command
 line is placed by its option instead of a line.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from volflow.config.keys import KeyPath, keys_of, model_at
 from volflow.errors import PlanError
-
-KeyPath: TypeAlias = tuple[str | int, ...]
-"""Keys and list positions from the top of the file."""
 
 LONGEST_VALUE = 60  # characters of a wrong value that are shown
 
 
+class Problem(NamedTuple):
+    """Something wrong at a path of a file, or on a line where no path exists."""
+
+    path: KeyPath
+    text: str
+    line: int = 0
+
+
+T = TypeVar("T")
+Checked: TypeAlias = Generator[Problem, None, T]
+"""Yields the problems of something, and returns it as far as it can be used."""
+
+
 def dotted(path: KeyPath) -> str:
-    """A path as it is shown: `steps[1].with.threshold`."""
+    """A path as text: `steps[1].with.threshold`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -31,31 +42,35 @@ def dotted(path: KeyPath) -> str:
 
 
 def closest(word: object, words: Iterable[str]) -> str:
-    """`; did you mean 'x'?` if one of the words looks like this one, else nothing."""
+    """`; did you mean 'x'?` if one of the words resembles this one, else nothing."""
     close = difflib.get_close_matches(str(word), list(words), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def keys_of(model: type[BaseModel]) -> list[str]:
-    """The keys of a model as a file spells them."""
-    return [entry.alias or name for name, entry in model.model_fields.items()]
+def unknown_key(key: object, model: type[BaseModel] | None) -> str:
+    """The text of the problem that a model has no such key."""
+    renamed = getattr(model, "RENAMED", {}).get(key)
+    if renamed is not None:
+        return f"unknown key '{key}': it was renamed to '{renamed}'"
+    known = [] if model is None else keys_of(model)
+    return f"unknown key '{key}'{closest(key, known)} (known: {', '.join(known) or 'none'})"
 
 
 @dataclass(frozen=True)
 class Where:
     """The lines of a file and the options that changed it, by path.
 
-    Two pipelines that say the same are equal wherever they were written, hence `compare=False`.
+    Not compared: two pipelines of the same content are equal wherever they were written.
     """
 
     file: str = field(default="", compare=False)
     lines: Mapping[KeyPath, int] = field(default_factory=dict, compare=False)
     options: Mapping[KeyPath, str] = field(default_factory=dict, compare=False)
     folders: tuple[str, ...] = field(default=(), compare=False)
-    """Where modules of the user's own stages are looked for."""
+    """Folders in which modules of the user's own stages are searched."""
 
     def of(self, path: KeyPath) -> str:
-        """The option, or the file and line, of this path or of what holds it."""
+        """The option, or the file and line, of a path or of the nearest one above it."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.options:
                 return self.options[path[:end]]
@@ -64,20 +79,8 @@ class Where:
         return self.file
 
 
-class Problem(NamedTuple):
-    """A problem at a path of the pipeline file."""
-
-    path: KeyPath
-    text: str
-
-
-T = TypeVar("T")
-Checked: TypeAlias = Generator[Problem, None, T]
-"""Yields the problems of something, and returns it as far as it can be used."""
-
-
 class Problems:
-    """What is wrong with a pipeline, collected so that all of it is told at once."""
+    """All problems of a file as sentences, collected so that one error reports them all."""
 
     def __init__(self, where: Where) -> None:
         self.where = where
@@ -87,66 +90,72 @@ class Problems:
         return bool(self.found)
 
     def add(self, path: KeyPath, text: str, line: int = 0) -> None:
-        """Note a mistake at a path, or at a given line; the same one twice counts once."""
+        """Add a problem at a path, or on a given line; duplicates are dropped."""
         place = f"{self.where.file}:{line}" if line else self.where.of(path)
-        parts = (place, dotted(path), text)
-        sentence = ": ".join(part for part in parts if part)
+        self.add_sentence(": ".join(part for part in (place, dotted(path), text) if part))
+
+    def add_sentence(self, sentence: str) -> None:
+        """Add a problem that names its place itself; duplicates are dropped."""
         if sentence not in self.found:
             self.found.append(sentence)
 
     def collect(self, checked: Checked[T]) -> T:
-        """Add the problems that a generator yields; returns what the generator returns."""
+        """Add the problems that a generator yields; return what the generator returns."""
         while True:
             try:
                 problem = next(checked)
             except StopIteration as end:
                 result: T = end.value
                 return result
-            self.add(problem.path, problem.text)
+            self.add(*problem)
 
     def extend(self, problems: Iterable[Problem]) -> None:
-        """Add all problems of an iterable."""
+        """Add several problems."""
         for problem in problems:
-            self.add(problem.path, problem.text)
-
-    def add_validation(
-        self,
-        error: ValidationError,
-        data: object,
-        keys: Callable[[KeyPath], list[str]],
-        base: KeyPath = (),
-    ) -> list[KeyPath]:
-        """Note what pydantic found in `data`, which stands at `base`.
-
-        `keys` gives the keys that a mapping at a path may have. Returns the paths below `base`.
-        """
-        sentences: dict[KeyPath, list[str]] = {}
-        about_keys: set[KeyPath] = set()
-        for item in error.errors(include_url=False):
-            path = _real_path(item, data)
-            sentence = _sentence(item, keys)
-            told = sentences.setdefault(path, [])
-            if sentence not in told:
-                told.append(sentence)
-            if item["type"] == "extra_forbidden" or item["loc"][-1:] == ("[key]",):
-                about_keys.add(path)
-        for path, told in sentences.items():
-            value = _ABSENT if path in about_keys else _shown(data, path)
-            text = told[-1] if told[-1].startswith("expected at least") else " or ".join(told)
-            self.add((*base, *path), text if value is _ABSENT else f"{text}; got {value}")
-        return list(sentences)
+            self.add(*problem)
 
     def check(self) -> None:
-        """Raise what was found, if anything."""
+        """Raise a PlanError with all problems, if there are any."""
         if self.found:
             raise PlanError(*self.found)
+
+
+def validation_problems(
+    error: ValidationError, data: object, model: type[BaseModel], base: KeyPath = ()
+) -> Iterator[Problem]:
+    """The problems of data that pydantic rejected, one for each path.
+
+    Parameters
+    ----------
+    error : ValidationError
+    data : object
+        The data that were validated.
+    model : type of BaseModel
+        The model that they were validated with.
+    base : KeyPath
+        The path of the data in the file.
+    """
+    sentences: dict[KeyPath, list[str]] = {}
+    about_keys: set[KeyPath] = set()
+    for item in error.errors(include_url=False):
+        path = _path_in_data(item, data)
+        sentence = _sentence(item, model)
+        texts = sentences.setdefault(path, [])
+        if sentence not in texts:
+            texts.append(sentence)
+        if item["type"] == "extra_forbidden" or item["loc"][-1:] == ("[key]",):
+            about_keys.add(path)
+    for path, texts in sentences.items():
+        value = _ABSENT if path in about_keys else _shown(data, path)
+        text = texts[-1] if texts[-1].startswith("expected at least") else " or ".join(texts)
+        yield Problem((*base, *path), text if value is _ABSENT else f"{text}; got {value}")
 
 
 _ABSENT = object()
 
 
-def _real_path(item: ErrorDetails, data: object) -> KeyPath:
-    """The part of pydantic's location that is in the data: it also names arms of unions."""
+def _path_in_data(item: ErrorDetails, data: object) -> KeyPath:
+    """The part of pydantic's location that exists in the data: it also names arms of unions."""
     path: list[str | int] = []
     here: Any = data
     for part in item["loc"]:
@@ -163,17 +172,19 @@ def _real_path(item: ErrorDetails, data: object) -> KeyPath:
 
 
 def _shown(data: Any, path: KeyPath) -> object:
-    """The value at a path as text, shortened."""
+    """The value at a path as text, shortened; absent for a mapping."""
     for part in path:
         try:
             data = data[part]
         except (KeyError, IndexError, TypeError):
             return _ABSENT
+    if isinstance(data, Mapping):  # a problem of several keys; their values are in the file
+        return _ABSENT
     text = repr(data)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 
-def _sentence(item: ErrorDetails, keys: Callable[[KeyPath], list[str]]) -> str:
+def _sentence(item: ErrorDetails, model: type[BaseModel]) -> str:
     kind, message = item["type"], item["msg"]
     if kind == "missing":
         last = item["loc"][-1] if item["loc"] else ""
@@ -182,8 +193,7 @@ def _sentence(item: ErrorDetails, keys: Callable[[KeyPath], list[str]]) -> str:
         return "missing, and has no default"
     if kind == "extra_forbidden":
         *above, key = item["loc"]
-        known = keys(tuple(above))
-        return f"unknown key '{key}'{closest(key, known)} (known: {', '.join(known)})"
+        return unknown_key(key, model_at(model, above))
     if kind in ("model_type", "dict_type", "mapping_type", "model_attributes_type"):
         return "expected keys and values"
     if kind in ("tuple_type", "list_type"):

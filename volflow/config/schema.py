@@ -1,4 +1,4 @@
-"""The JSON schema of pipeline files, for editors that complete and check while one types."""
+"""JSON schemas of the YAML files, for editors that complete and check while one types."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 OWN_STAGE = r"^[\w.]+:\w+$"
 
 
+def file_schema(model: type[BaseModel], title: str) -> dict[str, Any]:
+    """The schema of a file that a model checks: a cluster profile, training or pretraining."""
+    return {"$schema": DRAFT, **model.model_json_schema(by_alias=True), "title": title}
+
+
 def schema() -> dict[str, Any]:
     """The schema of a pipeline file, with the parameters of every installed stage.
 
-    `with` is checked by what `use` says; a stage of the user's own is let through. An installed
-    stage whose module does not import here keeps its name and loses its parameters.
+    `with` is checked according to `use`; the parameters of the user's own stages are not checked,
+    nor those of an installed stage whose module cannot be imported here.
     """
     stages = _stages()
     models: list[tuple[type[BaseModel], Any]] = [(Pipeline, "validation")]
     models += [(stage, "validation") for stage in stages.values() if stage is not None]
-    places, together = models_json_schema(models, by_alias=True)
+    references, together = models_json_schema(models, by_alias=True)
     definitions = together["$defs"]
     definitions["Pipeline"]["properties"]["volumes"]["additionalProperties"] = False
     step = definitions["StepSpec"]
@@ -38,31 +43,31 @@ def schema() -> dict[str, Any]:
     step["allOf"] = [
         {
             "if": {"properties": {"use": {"const": name}}, "required": ["use"]},
-            "then": _with(places[stage, "validation"], bool(_required(stage))),
+            "then": _parameters(references[stage, "validation"], bool(_required(stage))),
         }
         for name, stage in sorted(stages.items())
         if stage is not None
     ]
-    return {"$schema": DRAFT, "title": "volflow pipeline", **places[Pipeline, "validation"]} | {
-        "$defs": definitions
-    }
+    pipeline = references[Pipeline, "validation"]
+    return {"$schema": DRAFT, "title": "volflow pipeline", **pipeline} | {"$defs": definitions}
 
 
 def _stages() -> dict[str, type[BaseModel] | None]:
-    found: dict[str, type[BaseModel] | None] = {}
+    """The installed stages by name, None for one that cannot be imported."""
+    stages: dict[str, type[BaseModel] | None] = {}
     for name in installed_stages():
         try:
-            found[name] = find_stage(name)
+            stages[name] = find_stage(name)
         except PlanError:
-            found[name] = None
-    return found
+            stages[name] = None
+    return stages
 
 
 def _required(stage: type[BaseModel]) -> list[str]:
     return [name for name, entry in stage.model_fields.items() if entry.is_required()]
 
 
-def _with(reference: dict[str, Any], required: bool) -> dict[str, Any]:
-    """The parameters of a stage; a stage that needs some needs `with`."""
+def _parameters(reference: dict[str, Any], required: bool) -> dict[str, Any]:
+    """The rule for `with` of a stage; a stage with required parameters requires `with`."""
     then: dict[str, Any] = {"properties": {"with": reference}}
     return {**then, "required": ["with"]} if required else then

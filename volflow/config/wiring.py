@@ -1,24 +1,23 @@
-"""Which step reads what from which: stages built, names joined, steps put in order."""
+"""The graph of a pipeline: stages built, inputs and outputs joined by name, steps in order."""
 
 from __future__ import annotations
 
 import graphlib
 import heapq
-import importlib
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from volflow.config.overrides import default_step_name
 from volflow.config.pipeline import Pipeline, StepSpec
-from volflow.config.problems import Problems, closest, keys_of
+from volflow.config.problems import Checked, Problem, closest, validation_problems
+from volflow.config.stage_class import stage_class
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.stage import Columns, Layer, Reduction, Stage, find_stage
+from volflow.core.stage import Columns, Layer, Reduction, Stage
 from volflow.errors import PlanError
 
-# Bounds on which a stage is asked which scales it would write, before the real ones are known.
+# Bounds for which a stage is asked which scales it writes, before the real bounds are known.
 LARGE = Box((0, 0, 0), (1 << 14, 1 << 14, 1 << 14))
 
 
@@ -26,8 +25,9 @@ LARGE = Box((0, 0, 0), (1 << 14, 1 << 14, 1 << 14))
 class WiredStep:
     """A step whose stage is built and whose inputs and outputs have names.
 
-    `number` is its place in the file. `coarser` says that it writes only scales from 1 on, of a
-    volume whose scale 0 another step writes.
+    `number` is its position in the file. `coarser` marks a step that writes only scales from 1 on,
+    of a volume whose scale 0 another step writes. `incomplete` marks a step without an input that
+    a step that could not be built may have written: nothing is known of that input.
     """
 
     number: int
@@ -36,21 +36,29 @@ class WiredStep:
     stage: Stage
     block: Triple
     coarser: bool = False
+    incomplete: bool = False
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
 
     def declared(self, output: str) -> Layer | Columns:
-        """What the stage says of one of its outputs."""
+        """The declaration of one of the stage's outputs."""
         return self.stage.outputs[output]
+
+
+Writers = dict[str, tuple[WiredStep, str]]
+"""By volume or table: the step that writes it (its scale 0), and the name of that output."""
 
 
 @dataclass
 class Wiring:
-    """All steps in the order in which they run, and who writes what."""
+    """All steps in the order in which they run, and the writer of each volume.
+
+    `complete` is False where a step could not be built: volumes may be missing only because of it.
+    """
 
     steps: list[WiredStep]
-    writers: dict[str, tuple[WiredStep, str]]
-    """By volume or table: the step that writes it (its scale 0), and the name of that output."""
+    writers: Writers
+    complete: bool = True
 
     @property
     def skeletons(self) -> dict[str, WiredStep]:
@@ -68,66 +76,63 @@ class Wiring:
         return list(dict.fromkeys(read))
 
 
-def wire(pipeline: Pipeline, problems: Problems) -> Wiring:
-    """Build the stages and join their inputs and outputs by name; mistakes are noted."""
-    steps = _built(pipeline, problems)
-    writers = _writers(steps, pipeline, problems)
+def wire(pipeline: Pipeline) -> Checked[Wiring]:
+    """Build the stages of a pipeline and join their inputs and outputs by name.
+
+    A step that cannot be built is left out. Where there is one, missing inputs are not reported:
+    the step may have written them.
+    """
+    steps = yield from _build(pipeline)
+    writers = yield from _writers(steps)
+    complete = len(steps) == len(pipeline.steps)
     for step in steps:
-        _wire_inputs(step, writers, pipeline, problems, all_built=len(steps) == len(pipeline.steps))
-        _wire_coarser(step, writers, problems)
-    return Wiring(_ordered(steps, writers, problems), writers)
+        yield from _check_names(step, pipeline)
+        yield from _wire_inputs(step, writers, pipeline, complete)
+        yield from _wire_coarser(step, writers, complete)
+    steps = yield from _in_order(steps, writers)
+    return Wiring(steps, writers, complete)
 
 
 # --- stages --------------------------------------------------------------------------------------
 
 
-def _built(pipeline: Pipeline, problems: Problems) -> list[WiredStep]:
+def _build(pipeline: Pipeline) -> Checked[list[WiredStep]]:
+    """The steps whose stages can be built."""
     steps: list[WiredStep] = []
-    names: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for number, spec in enumerate(pipeline.steps):
         name = spec.name or default_step_name(spec.use)
-        if name in names:
-            problems.add(
+        if name in numbers:
+            yield Problem(
                 ("steps", number, "name" if spec.name else "use"),
-                f"step {names[name] + 1} is called '{name}' too; give one of them another name",
+                f"step {numbers[name] + 1} is called '{name}' too; give one of them another name",
             )
             continue
-        names[name] = number
-        stage = _stage(number, spec, pipeline.where.folders, problems)
+        numbers[name] = number
+        stage = yield from _stage(number, spec, pipeline.where.folders)
         if stage is not None:
             block = spec.block or pipeline.block
-            steps.append(WiredStep(number, name, spec, stage, block, _coarser(stage, block)))
+            coarser = _writes_coarser(stage, block)
+            steps.append(WiredStep(number, name, spec, stage, block, coarser))
     return steps
 
 
-def _stage(number: int, spec: StepSpec, folders: Sequence[str], problems: Problems) -> Stage | None:
-    for folder in folders:
-        if folder not in sys.path:
-            sys.path.append(folder)  # last, so that a file there hides no installed module
-    importlib.invalidate_caches()
+def _stage(number: int, spec: StepSpec, folders: Sequence[str]) -> Checked[Stage | None]:
+    """The stage of a step, None if it cannot be built."""
     try:
-        kind = find_stage(spec.use)
+        kind = stage_class(spec.use, folders)
     except PlanError as error:
-        problems.add(("steps", number, "use"), str(error))
-        return None
-    except Exception as error:  # a user's module may raise anything when it is imported
-        problems.add(
-            ("steps", number, "use"),
-            f"stage '{spec.use}' does not import: {type(error).__name__}: {error}",
-        )
+        yield Problem(("steps", number, "use"), str(error))
         return None
     try:
         return kind.model_validate(spec.with_)
     except ValidationError as error:
-        known = keys_of(kind)
-        problems.add_validation(
-            error, spec.with_, lambda path: [] if path else known, ("steps", number, "with")
-        )
+        yield from validation_problems(error, spec.with_, kind, ("steps", number, "with"))
         return None
 
 
-def _coarser(stage: Stage, block: Triple) -> bool:
-    """Whether a stage writes only coarser scales of what it reads."""
+def _writes_coarser(stage: Stage, block: Triple) -> bool:
+    """Whether a stage writes only coarser scales of the volume it reads."""
     if isinstance(stage, Reduction):
         return False
     scales = [phase.scales[1] for phase in stage.phases(BlockGrid(LARGE, block))]
@@ -137,69 +142,77 @@ def _coarser(stage: Stage, block: Triple) -> bool:
 # --- names ---------------------------------------------------------------------------------------
 
 
-def _writers(
-    steps: Sequence[WiredStep], pipeline: Pipeline, problems: Problems
-) -> dict[str, tuple[WiredStep, str]]:
-    writers: dict[str, tuple[WiredStep, str]] = {}
+def _writers(steps: Sequence[WiredStep]) -> Checked[Writers]:
+    """The writer of every volume and table; a second one is a problem."""
+    writers: Writers = {}
     for step in steps:
-        outputs = list(step.stage.outputs)
-        _check_names(step, "out", list(step.spec.out), outputs, problems)
-        for output in outputs:
+        for output in step.stage.outputs:
             name = step.spec.out.get(output, output)
             step.outputs[output] = name
             if step.coarser:
                 continue
-            path = ("steps", step.number, "out", output)
             if name in writers:
                 other = writers[name][0]
-                problems.add(
-                    path,
+                yield Problem(
+                    ("steps", step.number, "out", output),
                     f"step '{step.name}' writes '{name}', which step '{other.name}' writes too",
                 )
-                continue
-            writers[name] = (step, output)
-            if isinstance(step.declared(output), Columns) and name in pipeline.volumes:
-                problems.add(
-                    ("volumes", name),
-                    f"step '{step.name}' writes a table of that name, which is no volume",
-                )
+            else:
+                writers[name] = (step, output)
     return writers
 
 
+def _check_names(step: WiredStep, pipeline: Pipeline) -> Iterator[Problem]:
+    """Check that the stage has the names under `in` and `out`, and that no volume is a table."""
+    sides = {
+        "in": ("input", list(step.spec.in_), list(step.stage.inputs())),
+        "out": ("output", list(step.spec.out), list(step.stage.outputs)),
+    }
+    for side, (noun, names, known) in sides.items():
+        for name in names:
+            if name not in known:
+                yield Problem(
+                    ("steps", step.number, side, name),
+                    f"stage '{step.spec.use}' has no {noun} '{name}'{closest(name, known)} "
+                    f"({noun}s: {', '.join(known) or 'none'})",
+                )
+    for output, name in step.outputs.items():
+        if isinstance(step.declared(output), Columns) and name in pipeline.volumes:
+            yield Problem(
+                ("volumes", name),
+                f"step '{step.name}' writes a table of that name, which is not a volume",
+            )
+
+
 def _wire_inputs(
-    step: WiredStep,
-    writers: dict[str, tuple[WiredStep, str]],
-    pipeline: Pipeline,
-    problems: Problems,
-    all_built: bool,
-) -> None:
-    """Give each input its volume; a missing one is only told if all writers are known."""
-    inputs = step.stage.inputs()
-    _check_names(step, "in", list(step.spec.in_), list(inputs), problems)
+    step: WiredStep, writers: Writers, pipeline: Pipeline, complete: bool
+) -> Iterator[Problem]:
+    """Give each input its volume; missing ones are reported if all steps could be built."""
     known = sorted({*pipeline.volumes, *writers})
-    for name, required in inputs.items():
+    for name, required in step.stage.inputs().items():
         volume = step.spec.in_.get(name, name)
         if volume in known:
             step.inputs[name] = volume
-        elif all_built and (required or name in step.spec.in_):
-            problems.add(
+        elif not complete:
+            step.incomplete = True
+        elif required or name in step.spec.in_:
+            yield Problem(
                 ("steps", step.number, "in", name),
                 f"step '{step.name}' reads '{volume}', which is not declared under volumes and "
                 f"which no step writes{closest(volume, known)} (known: {', '.join(known)})",
             )
 
 
-def _wire_coarser(
-    step: WiredStep, writers: dict[str, tuple[WiredStep, str]], problems: Problems
-) -> None:
-    """A pyramid's output is by default the volume that it reads, and always one of this run."""
+def _wire_coarser(step: WiredStep, writers: Writers, complete: bool) -> Iterator[Problem]:
+    """Name the output of a step that writes coarser scales: the volume that it reads."""
     if not step.coarser or not step.inputs:
         return
     source = next(iter(step.inputs.values()))
     for output in step.outputs:
         step.outputs[output] = step.spec.out.get(output, source)
-        if step.outputs[output] != source or source not in writers:
-            problems.add(
+        unwritten = source not in writers and complete
+        if step.outputs[output] != source or unwritten:
+            yield Problem(
                 ("steps", step.number, "out", output),
                 f"step '{step.name}' writes the coarser scales of the volume that it reads, so "
                 f"its input and output are one volume, written by a step of this pipeline; "
@@ -207,27 +220,11 @@ def _wire_coarser(
             )
 
 
-def _check_names(
-    step: WiredStep, side: str, given: list[str], known: list[str], problems: Problems
-) -> None:
-    what = {"in": "input", "out": "output"}[side]
-    for name in given:
-        if name not in known:
-            listed = ", ".join(known) or "none"
-            problems.add(
-                ("steps", step.number, side, name),
-                f"stage '{step.spec.use}' has no {what} '{name}'{closest(name, known)} "
-                f"({what}s: {listed})",
-            )
-
-
 # --- order ---------------------------------------------------------------------------------------
 
 
-def _ordered(
-    steps: list[WiredStep], writers: dict[str, tuple[WiredStep, str]], problems: Problems
-) -> list[WiredStep]:
-    """Writers before readers; among those that are free to run, the order of the file."""
+def _in_order(steps: list[WiredStep], writers: Writers) -> Checked[list[WiredStep]]:
+    """Writers before readers, otherwise in the order of the file; a circle is a problem."""
     by_number = {step.number: step for step in steps}
     sorter: graphlib.TopologicalSorter[int] = graphlib.TopologicalSorter()
     for step in steps:
@@ -237,7 +234,7 @@ def _ordered(
         sorter.prepare()
     except graphlib.CycleError as error:
         names = [by_number[number].name for number in reversed(error.args[1])]
-        problems.add(
+        yield Problem(
             ("steps", by_number[error.args[1][0]].number),
             f"steps wait for one another in a circle: {' -> '.join(names)}",
         )

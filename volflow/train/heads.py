@@ -1,8 +1,11 @@
-"""What a training learns, as heads of a network, and where each channel's truth is.
+"""The heads of a network that a training file asks for, and the channels of each.
 
-| affinity | lsd | foreground | a mask head | ... |     channels of the network
-| affinity |     | foreground | a mask head | ... |     channels of yes or no, with their truth
-                 | foreground | a mask head | ... |     marks of a source
+Channels of the network, and below them those of the targets (yes or no) and of the marks of a
+source, which have no channels for affinities and descriptors:
+
+    network  | affinity | lsd | foreground | a mask head | ... |
+    targets  | affinity |     | foreground | a mask head | ... |
+    marks    |          |     | foreground | a mask head | ... |
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ from volflow.train.config.training import Training
 
 
 def heads_of(training: Training) -> dict[str, Head]:
-    """What a training learns, by name; empty for affinities alone."""
-    offsets, learnt = training.offsets, training.descriptors
+    """The heads of a training by name; empty if it has affinities alone."""
+    offsets, shape = training.offsets, training.descriptors
     heads: dict[str, Head] = {}
     if offsets:
         heads["affinity"] = Head(channels=len(offsets), offsets=offsets)
-    if learnt is not None:
-        heads["lsd"] = Head(channels=CHANNELS, odd=ODD, sigma_nm=learnt.sigma_nm)
+    if shape is not None:
+        heads["lsd"] = Head(channels=CHANNELS, odd=ODD, sigma_nm=shape.sigma_nm)
     if training.foreground is not None:
         heads["foreground"] = Head(channels=1)
     for name, masks in training.masks.items():
@@ -32,22 +35,22 @@ def heads_of(training: Training) -> dict[str, Head]:
 
 def channels_of(training: Training) -> dict[str, range]:
     """The network's channels of each head, by name."""
-    first, found = 0, {}
+    first, channels = 0, {}
     heads = heads_of(training) or {"affinity": Head(channels=len(training.offsets))}
     for name, head in heads.items():
-        found[name] = range(first, first + head.channels)
+        channels[name] = range(first, first + head.channels)
         first += head.channels
-    return found
+    return channels
 
 
 def header_of(training: Training) -> Header:
-    """What the checkpoint of a training will say of itself."""
-    heads, count = heads_of(training), len(training.offsets)
+    """The header of the checkpoints that a training will write."""
+    heads, affinities = heads_of(training), len(training.offsets)
     channels = sum(len(place) for place in channels_of(training).values())
-    tile, halo = training.tiles.input_tile, training.tiles.halo
-    said = Header(
+    tile, halo = zyx(training.tiles.input_tile), zyx(training.tiles.halo)
+    header = Header(
         network=training.network.kind,
-        arguments=training.network.arguments(count, channels - count),
+        arguments=training.network.arguments(affinities, channels - affinities),
         out_channels=channels,
         offsets=() if heads else training.offsets,
         heads=heads,
@@ -56,12 +59,11 @@ def header_of(training: Training) -> Header:
         halo=halo,
         total_stride=training.network.stride,
         input_tile=tile,
-        output_tile=zyx([a - 2 * b for a, b in zip(tile, halo, strict=True)]),
+        output_tile=tile - halo * 2,
         batch=training.tiles.batch,
         padding=training.tiles.padding,
         normalisation=training.normalisation,
         card=training.card,
     )
-    before, after = build(said).receptive_field()  # type: ignore[operator]  # ours have it
-    reach = zyx(before).maximum(after)
-    return said.model_copy(update={"receptive_field": reach})
+    before, after = build(header).receptive_field()  # type: ignore[operator]  # ours have it
+    return header.model_copy(update={"receptive_field": zyx(before).maximum(after)})

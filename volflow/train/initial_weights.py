@@ -1,4 +1,4 @@
-"""A training that begins with another checkpoint's weights, or with a pretrained encoder."""
+"""Initial weights of a training: another checkpoint's, or those of a pretrained encoder."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from volflow.checkpoints.header import Header, read_entries
 from volflow.core.geometry import Triple
 from volflow.errors import PlanError, StorageError
 
-HEAD = "head."  # the last layer, whose rows are the channels
-PRETRAINING = "pretraining"  # the key of what `volflow pretrain` says in its file
+HEAD = "head."  # prefix of the last layer's tensors, whose rows are the channels
+PRETRAINING = "pretraining"  # metadata key of files written by `volflow pretrain`
 
 
-def begun_from(start: str | None, network: nn.Module, header: Header) -> nn.Module:
-    """The network with a checkpoint's weights in place of its own, as far as that has them.
+def load_initial_weights(start: str | None, network: nn.Module, header: Header) -> nn.Module:
+    """Copy a checkpoint's weights into a network, as far as the two have the same channels.
 
-    All but the last layer has to be alike, or wider: the channels that a wider layer has more begin
-    fresh, and what is taken over does not listen to them yet, so that the network begins by saying
-    what the checkpoint's says. Of the last layer a channel is taken over where the checkpoint has
-    one that says the same: of a head of that name, the one of the same offset, or the one of the
-    same place where it is no affinity. The others stay as they are: fresh.
+    All layers but the last must have the shape of the checkpoint's, or be wider. Additional
+    channels of a wider layer keep their fresh weights, and copied channels give zero weight to
+    additional inputs, so that the network starts out predicting what the checkpoint predicts. Of
+    the last layer, a channel is copied where the checkpoint has one of the same meaning: in the
+    head of the same name, the affinity of the same offset, or else the channel of the same
+    position. The other channels keep their fresh weights.
 
     Parameters
     ----------
     start : str or None
-        Path of a checkpoint of volflow, or name of a shipped one; None: nothing is done.
+        Path of a volflow checkpoint, or name of a bundled network; None: nothing is copied.
     network : nn.Module
         One of ours, changed in place.
     header : Header
-        Of the network.
+        The header of the network.
 
     Raises
     ------
@@ -41,94 +42,102 @@ def begun_from(start: str | None, network: nn.Module, header: Header) -> nn.Modu
     if start is None:
         return network
     try:
-        found = find_network(start, None, None)
+        checkpoint = find_network(start, None, None)
     except ValueError as error:
         raise PlanError(f"start: {error}") from error
-    if found.path is None:
+    if checkpoint.path is None:
         raise PlanError(f"start: expected a checkpoint of volflow; got '{start}'")
-    stored, own = load_file(found.path), network.state_dict()
-    unlike = [n for n, t in own.items() if not n.startswith(HEAD) and not _holds(t, stored.get(n))]
+    stored, own = load_file(checkpoint.path), network.state_dict()
+    unlike = [
+        name
+        for name, tensor in own.items()
+        if not name.startswith(HEAD) and not _fits_into(stored.get(name), tensor)
+    ]
     unlike += [name for name in stored if name not in own]
     if unlike:
         raise PlanError(
             f"start: the network of '{start}' has another shape than the one to be trained and "
             f"does not fit into it (first difference: '{unlike[0]}'); its arguments are "
-            f"{found.header.arguments}"
+            f"{checkpoint.header.arguments}"
         )
-    rows = [(here, there) for here, there in taken(header, found.header).items()]
+    rows = channel_map(header, checkpoint.header)
     for name, tensor in own.items():
         if not name.startswith(HEAD):
-            _put(tensor, stored[name])
+            _copy_first_channels(stored[name], tensor)
             continue
-        for here, there in rows:
-            _put(tensor[here : here + 1], stored[name][there : there + 1])
+        for here, there in rows.items():
+            _copy_first_channels(stored[name][there : there + 1], tensor[here : here + 1])
     return network
 
 
-def encoded_from(path: str | None, network: nn.Module) -> nn.Module:
-    """The network with a pretrained encoder in place of its own; the rest stays fresh.
+def load_encoder(path: str | None, network: nn.Module) -> nn.Module:
+    """Copy a pretrained encoder into a network; the rest keeps its fresh weights.
 
     Parameters
     ----------
     path : str or None
-        What `volflow pretrain` wrote; None: nothing is done.
+        A file written by `volflow pretrain`; None: nothing is copied.
     network : nn.Module
         One of ours, changed in place.
 
     Raises
     ------
     PlanError
-        If there is no such file, it is of no pretraining, or the network lacks one of its tensors
-        or has it in another shape.
+        If there is no such file, it was not written by `volflow pretrain`, or the network lacks
+        one of its tensors or has it in another shape.
     """
     if path is None:
         return network
     try:
         read_entries(path)
         with safe_open(path, "pt") as file:
-            told = file.metadata() or {}
+            metadata = file.metadata() or {}
         stored = load_file(path)
     except (StorageError, SafetensorError, OSError) as error:
         raise PlanError(f"start_encoder: {error}") from error
-    if PRETRAINING not in told:
-        raise PlanError(f"start_encoder: expected what `volflow pretrain` wrote; got '{path}'")
+    if PRETRAINING not in metadata:
+        raise PlanError(
+            f"start_encoder: expected a file written by `volflow pretrain`; got '{path}'"
+        )
     own = network.state_dict()
     for name, tensor in stored.items():
         if name not in own or own[name].shape != tensor.shape:
-            here = f"it has {tuple(own[name].shape)}" if name in own else "it has none"
+            shape = tuple(own[name].shape) if name in own else "no such tensor"
             raise PlanError(
-                f"start_encoder: '{path}' holds '{name}' of shape {tuple(tensor.shape)}, which the "
-                f"network to be trained would have to have as well; {here}"
+                f"start_encoder: '{path}' does not fit the network to be trained; expected "
+                f"'{name}' of shape {tuple(tensor.shape)}, got {shape}"
             )
         own[name].copy_(tensor)
     return network
 
 
-def taken(header: Header, other: Header) -> dict[int, int]:
-    """Which channel of a network is to start as which channel of another."""
+def channel_map(header: Header, other: Header) -> dict[int, int]:
+    """The channels of a network that another one has too, each with its number in the other."""
     known = {meaning: channel for channel, meaning in enumerate(_meanings(other))}
-    wanted = enumerate(_meanings(header))
-    return {channel: known[meaning] for channel, meaning in wanted if meaning in known}
+    own = enumerate(_meanings(header))
+    return {channel: known[meaning] for channel, meaning in own if meaning in known}
 
 
 def _meanings(header: Header) -> list[tuple[str, int | Triple]]:
-    found: list[tuple[str, int | Triple]] = []
-    for name, (head, _) in header.named.items():
-        found += [(name, what) for what in head.offsets or range(head.channels)]
-    return found
+    """The head of each channel, with its offset or its position in the head."""
+    return [
+        (name, meaning)
+        for name, (head, _) in header.named.items()
+        for meaning in head.offsets or range(head.channels)
+    ]
 
 
-def _holds(own: Tensor, stored: Tensor | None) -> bool:
-    """Whether a tensor is like another one, or has more channels (axes 0 and 1)."""
+def _fits_into(stored: Tensor | None, own: Tensor) -> bool:
+    """Whether a stored tensor has at most the channels (axes 0 and 1) of the network's own."""
     if stored is None or own.ndim != stored.ndim or own.shape[2:] != stored.shape[2:]:
         return False
     return all(mine >= theirs for mine, theirs in zip(own.shape, stored.shape, strict=True))
 
 
-def _put(own: Tensor, stored: Tensor) -> None:
-    """Write a tensor over the first channels of one that has as many or more.
+def _copy_first_channels(stored: Tensor, own: Tensor) -> None:
+    """Copy a tensor over the first channels of one that has as many or more.
 
-    Rows that are taken over give no weight to inputs that are not.
+    Copied rows give no weight to the additional inputs.
     """
     if own.ndim < 2:
         (own[: len(stored)] if own.ndim else own).copy_(stored)

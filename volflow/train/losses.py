@@ -1,4 +1,4 @@
-"""Targets of a truth, and how far a network's answer is from them."""
+"""Targets made from the truth of a crop, and the losses of logits against them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from volflow.core.geometry import Triple
 from volflow.train.data.samples import UNKNOWN
 
-RAREST = 0.02  # fraction below which a class gains no more weight: a crop may hold almost none
+RAREST = 0.02  # fraction below which a class gains no more weight: a crop may have almost none
 
 
 def affinity_targets(
     truth: Tensor, offsets: Sequence[Triple], flat: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Which voxels belong with their partner, and where that is known.
+    """Affinities of a truth, and where they are known.
 
     Parameters
     ----------
@@ -26,14 +26,14 @@ def affinity_targets(
     offsets : sequence of Triple
         Channel c compares voxel v with v + offsets[c].
     flat : bool
-        Objects are of each section alone: of pairs along z nothing is known.
+        Labels hold within each section only: pairs along z are not valid.
 
     Returns
     -------
     target : bool tensor, (B, C, Z, Y, X)
-        Both voxels carry the same object.
+        True where both voxels carry the same object.
     valid : bool tensor, (B, C, Z, Y, X)
-        Both voxels lie in the crop and their truth is known.
+        True where both voxels are inside the crop and their truth is known.
     """
     batch, *shape = truth.shape
     target = torch.zeros(batch, len(offsets), *shape, dtype=torch.bool, device=truth.device)
@@ -51,24 +51,24 @@ def affinity_targets(
     return target, valid
 
 
-def _cut(volumes: Tensor, where: tuple[slice, ...]) -> Tensor:
+def _cut(volumes: Tensor, part: tuple[slice, ...]) -> Tensor:
     """A view of the same part of every volume of a batch (B, Z, Y, X)."""
-    z, y, x = where
+    z, y, x = part
     return volumes[:, z, y, x]
 
 
 def balanced_bce(
     logits: Tensor, target: Tensor, valid: Tensor, weights: Tensor | None = None
 ) -> Tensor:
-    """Binary cross entropy in which both classes of a channel weigh the same.
+    """Binary cross entropy in which both classes of a channel have the same weight.
 
     Parameters
     ----------
     logits : float32 tensor, (B, C, Z, Y, X)
     target, valid : bool tensor, (B, C, Z, Y, X)
-        Where not valid, nothing is asked.
+        Voxels that are not valid do not count.
     weights : float tensor, (C,), optional
-        Of the channels; default: all alike.
+        Weights of the channels; default: all the same.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def balanced_bce(
     positive = ((target & valid).sum(axes) / count.clamp(min=1)).clamp(RAREST, 1 - RAREST)
     scale = (count > 0).float() if weights is None else (count > 0) * weights
     scale = scale / (scale.sum().clamp(min=1e-9) * 2 * count.clamp(min=1))
-    # One table looked up per voxel: what it counts, by channel and by class; 0 where not valid.
+    # A table of weights by class and channel, looked up for each voxel; 0 where not valid.
     by_class = torch.stack([scale / (1 - positive), scale / positive])[:, None, :, None, None, None]
     weight = torch.where(target, by_class[1], by_class[0]) * valid
     return binary_cross_entropy_with_logits(
@@ -89,13 +89,13 @@ def balanced_bce(
 
 
 def dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """One less twice what answer and truth share, relative to both: seen as wholes, not voxels.
+    """Dice loss: 1 - 2 |P T| / (|P| + |T|) for the probabilities P and the truth T.
 
     Parameters
     ----------
     logits : float32 tensor, (B, C, Z, Y, X)
     target, valid : bool tensor, (B, C, Z, Y, X)
-        Where not valid, nothing is asked.
+        Voxels that are not valid do not count.
 
     Returns
     -------
@@ -105,16 +105,18 @@ def dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     References
     ----------
     Milletari et al., V-Net, 3DV 2016, with sums in the denominator instead of squares, and 1 added
-    to both sides so that a crop without any of a mask asks for none of it.
+    to numerator and denominator, so that in a crop without any voxel of a mask the loss is least
+    where nothing is predicted.
     """
     axes = (0, 2, 3, 4)
-    found, wanted = logits.sigmoid() * valid, (target & valid).float()
-    shared = (2 * (found * wanted).sum(axes) + 1) / (found.sum(axes) + wanted.sum(axes) + 1)
-    there = (valid.sum(axes) > 0).float()
-    return ((1 - shared) * there).sum() / there.sum().clamp(min=1)
+    predicted, expected = logits.sigmoid() * valid, (target & valid).float()
+    shared = (predicted * expected).sum(axes)
+    score = (2 * shared + 1) / (predicted.sum(axes) + expected.sum(axes) + 1)
+    present = (valid.sum(axes) > 0).float()
+    return ((1 - score) * present).sum() / present.sum().clamp(min=1)
 
 
-def known_mse(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def masked_mse(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """Mean squared error of the sigmoid where the truth is known.
 
     Parameters
@@ -127,5 +129,5 @@ def known_mse(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     tensor, ()
         Mean over channels and known voxels; 0 if there is none.
     """
-    apart = ((logits.sigmoid() - target) ** 2).mean(1)
-    return (apart * known).sum() / known.sum().clamp(min=1)
+    error = ((logits.sigmoid() - target) ** 2).mean(1)
+    return (error * known).sum() / known.sum().clamp(min=1)

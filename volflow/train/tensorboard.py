@@ -1,4 +1,4 @@
-"""Curves of a training for TensorBoard, where that is installed."""
+"""Training curves for TensorBoard, where the package `tensorboard` is installed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 
-def curves(folder: Path, first: int) -> Callable[[dict[str, Any]], None]:
-    """Something that writes a training's numbers as curves, or that does nothing.
+def curve_writer(folder: Path, first: int) -> Callable[[dict[str, Any]], None]:
+    """A function that writes the numbers of a row as points of curves.
+
+    It does nothing where `tensorboard` is not installed.
 
     Parameters
     ----------
     folder : Path
-        Where they are written; nothing is, where the package `tensorboard` is not installed.
+        Receives the event files.
     first : int
-        The step that is gone on from: what was written of later ones is put aside.
+        Step from which training resumes; points written earlier for later steps are purged.
     """
     try:  # here, because the import takes seconds
         from torch.utils.tensorboard import SummaryWriter
@@ -24,19 +26,19 @@ def curves(folder: Path, first: int) -> Callable[[dict[str, Any]], None]:
     writer: Any = SummaryWriter(str(folder), purge_step=first)
 
     def write(row: dict[str, Any]) -> None:
-        for name, number in numbers(row).items():
+        for name, number in scalars(row).items():
             writer.add_scalar(name, number, row["step"])
         writer.flush()
 
     return write
 
 
-def numbers(row: dict[str, Any], above: str = "") -> dict[str, float]:
-    """The numbers of a row, those of a mapping in it by `name/key`; its step is none."""
-    found: dict[str, float] = {}
+def scalars(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of a row except its step, those of nested mappings as `name/key`."""
+    numbers: dict[str, float] = {}
     for key, value in row.items():
         if isinstance(value, dict):
-            found |= numbers(value, f"{above}{key}/")
+            numbers |= scalars(value, f"{prefix}{key}/")
         elif isinstance(value, int | float) and key != "step":
-            found[above + key] = float(value)
-    return found
+            numbers[prefix + key] = float(value)
+    return numbers

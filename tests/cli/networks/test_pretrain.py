@@ -49,5 +49,5 @@ def test_all_mistakes_are_told_before_anything_starts(volflow, config, tmp_path)
     assert "did you mean 'batch'?" in done.output
     done = volflow("pretrain", config, "--set", "crop=[20,128,128]")
     assert done.exit_code == 2
-    assert "sources[0]: 0:8,0:32,0:32 is smaller than" in done.output
+    assert "sources[0]: 0:8,0:32,0:32 is too small" in done.output
     assert not (tmp_path / "pretraining").exists()

@@ -81,7 +81,7 @@ def test_all_mistakes_are_told_before_anything_starts(volflow, config, tmp_path)
     assert "did you mean 'batch'?" in done.output
     done = volflow("train", config, "--set", "crop=[64,64,64]")
     assert done.exit_code == 2
-    assert "sources[0]: 0:32,0:32,0:32 is smaller than a crop" in done.output
+    assert "sources[0]: 0:32,0:32,0:32 is too small" in done.output
 
 
 def test_a_file_that_is_not_there_is_named(volflow):

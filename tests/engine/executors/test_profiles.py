@@ -74,10 +74,10 @@ def written(folder, text: str) -> str:
             ":2: tls.key: ",
             "there is no file none",
         ),
-        ("cluster: slurm\ncluster: local\n", ":2: cluster: ", "this key comes twice"),
+        ("cluster: slurm\ncluster: local\n", ":2: cluster: ", "duplicate key"),
         ("cluster: [\n", ":2: ", "this is not YAML"),
         ("- slurm\n", ":1: ", "expected keys and values"),
-        ("cluster: !!python/name:os.system\n", ":1: cluster: ", "not a plain value"),
+        ("cluster: !!python/name:os.system\n", ":1: cluster: ", "expected a plain value"),
     ],
 )
 def test_a_mistake_in_a_profile_is_told_with_its_line(tmp_path, text, place, message):

@@ -311,8 +311,8 @@ def test_the_block_that_is_offered_is_the_nearest(block, fit):
 @pytest.mark.parametrize("name", sorted(bundled("pipelines")))
 def test_shipped_pipelines_are_right_as_they_stand(name):
     pipeline = load(bundled("pipelines")[name])
-    found = Problems(pipeline.where)
-    wiring = wire(pipeline, found)
-    assert not found.found
+    problems = Problems(pipeline.where)
+    wiring = problems.collect(wire(pipeline))
+    assert not problems.found
     assert len(wiring.steps) == len(pipeline.steps)
     assert {step.use for step in pipeline.steps} <= set(installed_stages())

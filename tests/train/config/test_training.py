@@ -8,7 +8,7 @@ import pytest
 
 from volflow.errors import PlanError
 from volflow.train.config.training import NEAREST, load
-from volflow.train.data.sources import refusals
+from volflow.train.data.sources import source_problems
 
 FOLDER = Path(__file__).parents[3] / "pipelines" / "train"
 SHIPPED = [path for path in sorted(FOLDER.glob("*.yaml")) if path.stem != "pretrain"]
@@ -49,7 +49,7 @@ def test_options_come_before_the_file_and_paths_become_absolute(tmp_path):
     assert (training.steps, training.network.depth) == (7, 2)
     assert training.out == f"{tmp_path}/x"
     assert Path(load(path).out).is_absolute()
-    assert refusals(training) == []
+    assert source_problems(training) == []
 
 
 def test_all_mistakes_are_told_at_once_each_with_its_line(tmp_path):
@@ -70,7 +70,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_line(tmp_path):
     ("change", "words"),
     [
         (("crop: [16, 16, 16]", "crop: [16, 16, 15]"), "crop must be a multiple of 2 along x"),
-        (("pools: [[2, 2, 2]]", "pools: []"), "2 widths need one pool fewer"),
+        (("pools: [[2, 2, 2]]", "pools: []"), "expected one pool fewer than widths, 1; got 0"),
         (("crop:", "tiles: {halo: [48, 0, 0]}\ncrop:"), "halo leaves nothing of"),
         (("synthetic: {bounds", "bounds: here\n    synthetic: {bounds"), "a box is written"),
         (("synthetic:", "image: {path: x}\n    synthetic:"), "either image and labels, or"),
@@ -93,24 +93,30 @@ foreground: {}
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("[mitochondria, mit", "[mitochondrion, mit"), "no source knows a mask 'mitochondrion'"),
+        (("[mitochondria, mit", "[mitochondrion, mit"), "no source has a mask 'mitochondrion'"),
         (("ia.contour", "ia.edge"), r"a mask 'mitochondria.edge'.*'.contour' of one is its border"),
-        (("ia.contour", "ia, foo.contour"), "masks.organ: no source knows a mask 'foo'"),
+        (("ia.contour", "ia, foo.contour"), "masks.organ: no source has a mask 'foo'"),
         (("  organ:", "  lsd:"), "masks.lsd: a head of masks cannot be called affinity or lsd"),
-        (("foreground: {}", "foreground: {}\nstart: a\nstart_encoder: b"), "expected one of them"),
+        (
+            ("foreground: {}", "foreground: {}\nstart: a\nstart_encoder: b"),
+            "expected only one of them",
+        ),
         (("crop:", "mixing: {beta: 0.7}\ncrop:"), "mixing.beta: expected less than 0.5; got 0.7"),
-        (("zero: background", "zero: unknown"), "foreground is learnt from labels with zero:"),
+        (("zero: background", "zero: unknown"), "foreground is trained on labels with zero:"),
         (("{widths: [2, 2], p", "{kind: mnet, widths: [2, 2], p"), "of kind mnet has no pools"),
         (
             ("{widths: [2, 2], pools: [[2, 2, 2]]}", "{kind: mnet, widths: [2, 2, 2, 2]}"),
             "mnet has 5 levels; got 4 widths",
         ),
-        (("pools: [[2, 2, 2]]", "pools: [[2, 2, 2]], kernels: [[3, 3, 3]]"), "as many kernels"),
+        (
+            ("pools: [[2, 2, 2]]", "pools: [[2, 2, 2]], kernels: [[3, 3, 3]]"),
+            "as many kernels as widths",
+        ),
         (
             ("pools: [[2, 2, 2]]", "pools: [[2, 2, 2]], kernels: [[2, 3, 3], [3, 3, 3]]"),
             "kernels must be odd",
         ),
-        (("zero: background", "sections: [3, 1]"), "sections ascend"),
+        (("zero: background", "sections: [3, 1]"), "sections must ascend"),
         (("zero: background", "masks: {a: {path: x}}"), "or image and masks, or synthetic"),
         (("zero: background", "known: {path: x}"), "or image and masks, or synthetic"),
         (("  source:\n", "  sources: []\n  sauce:\n"), "did you mean 'source'?"),
@@ -126,7 +132,7 @@ def test_what_cannot_be_learnt_is_told(tmp_path, change, words):
 
 
 def test_a_network_has_to_learn_something(tmp_path):
-    with pytest.raises(PlanError, match="nothing is learnt: expected offsets, descriptors"):
+    with pytest.raises(PlanError, match="nothing to train: expected offsets, descriptors"):
         load(written(tmp_path, SYNTHETIC + "offsets: []\n"))
 
 
@@ -152,10 +158,12 @@ def test_what_is_wrong_with_the_volumes_of_masks_is_told(tmp_path):
         "    voxel_size_nm: [10, 4, 10]",
     )
     text += "offsets: []\nmasks: {synapse: {channels: [cleft]}}\n"
-    wrong = refusals(load(written(tmp_path, text)))
-    assert [t for t in wrong if "covers 0:32,0:32,0:31, not 0:32,0:32,0:32" in t]
-    assert [t for t in wrong if "holds float32; expected integer labels" in t]
-    smaller = "in the training's voxels (32, 13, 32), is smaller than a crop of (16, 16, 16)"
+    wrong = source_problems(load(written(tmp_path, text)))
+    assert [
+        t for t in wrong if "expected a volume that covers 0:32,0:32,0:32, got 0:32,0:32,0:31" in t
+    ]
+    assert [t for t in wrong if "expected integer labels, got float32" in t]
+    smaller = "(32, 13, 32) voxels after resampling) is too small; expected at least (16, 16, 16)"
     assert [t for t in wrong if smaller in t]
     assert len(wrong) == 3
 
@@ -173,7 +181,7 @@ def test_volumes_that_are_not_there_or_too_small_are_told_together(tmp_path):
         "image: {path: 'hdf5:///nowhere/a.h5?dataset=raw'}\n"
         "    labels: {path: 'hdf5:///nowhere/a.h5?dataset=labels'}",
     )
-    wrong = refusals(load(written(tmp_path, text), ("crop=[64,16,16]",)))
+    wrong = source_problems(load(written(tmp_path, text), ("crop=[64,16,16]",)))
     assert len(wrong) == 2
-    assert "sources[0]: 0:32,0:32,0:32 is smaller than a crop of (64, 16, 16)" in wrong
+    assert any("sources[0]: 0:32,0:32,0:32 is too small" in text for text in wrong)
     assert any("validation.source: " in text and "/nowhere/a.h5" in text for text in wrong)

@@ -96,7 +96,7 @@ def test_what_spoils_the_image_leaves_the_truth(change):
 @given(st.integers(0, 10_000), st.sampled_from([(8, 12, 12), (1, 3, 40), (5, 16, 9)]))
 def test_cutout_blanks_boxes_and_leaves_all_else(seed, shape):
     image = crop(1, shape).image + 5  # nowhere blank by itself
-    result = augment.cut_out(image, np.random.default_rng(seed))
+    result = augment.cutout(image, np.random.default_rng(seed))
     blank = result == augment.NEUTRAL
     np.testing.assert_array_equal(result[~blank], image[~blank])
     sides = [max(1, side // 4) for side in shape]
@@ -108,7 +108,7 @@ def test_cutout_blanks_boxes_and_leaves_all_else(seed, shape):
 
 def test_a_box_that_is_cut_out_may_lie_anywhere():
     rng, image = np.random.default_rng(0), np.ones((4, 8, 8), np.float32)
-    often = np.mean([augment.cut_out(image, rng) == 0 for _ in range(2000)], axis=0)
+    often = np.mean([augment.cutout(image, rng) == 0 for _ in range(2000)], axis=0)
     assert often.min() > 0.005
     assert often.max() < 0.5
 
@@ -138,15 +138,15 @@ def test_a_shifted_section_is_the_section_elsewhere():
 def test_gamma_bends_between_the_ends_and_leaves_what_lies_beyond():
     image = np.array([[[-1.5, -1, 0, 1, 1.7]]], np.float32)
     how = STILL.model_copy(update={"gamma": 1.0})
-    bent = augment.recoloured(image, how, np.random.default_rng(0))
-    np.testing.assert_allclose(bent[0, 0, [0, 1, 3, 4]], image[0, 0, [0, 1, 3, 4]], atol=1e-6)
-    assert bent[0, 0, 2] != 0
+    deformed = augment.recoloured(image, how, np.random.default_rng(0))
+    np.testing.assert_allclose(deformed[0, 0, [0, 1, 3, 4]], image[0, 0, [0, 1, 3, 4]], atol=1e-6)
+    assert deformed[0, 0, 2] != 0
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["reflect", "symmetric"]))
 def test_where_the_volume_ends_it_is_mirrored_as_predict_does(seed, padding):
     sample = placed((20, 20, 20))
-    shown = augment.ended(sample, np.random.default_rng(seed), padding)
+    shown = augment.end_of_volume(sample, np.random.default_rng(seed), padding)
     known = shown.truth != UNKNOWN
     np.testing.assert_array_equal(shown.image[known] + 1, shown.truth[known])
     inside = np.argwhere(known)
@@ -164,7 +164,7 @@ def test_where_the_volume_ends_it_is_mirrored_as_predict_does(seed, padding):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("change", ["misaligned", "ended", "symmetric"])
+@pytest.mark.parametrize("change", ["misaligned", "volume_end_fraction", "symmetric"])
 def test_truth_around_moves_with_the_crop(change, seed):
     around = 3
     truth = np.arange(14**3, dtype=np.int32).reshape(14, 14, 14) + 1
@@ -173,11 +173,11 @@ def test_truth_around_moves_with_the_crop(change, seed):
     rng = np.random.default_rng(seed)
     if change == "symmetric":
         made = augment.symmetric(wide, True, (0, 1, 2), rng)
-    elif change == "ended":
-        made = augment.ended(wide, rng)
+    elif change == "volume_end_fraction":
+        made = augment.end_of_volume(wide, rng)
     else:
         made = augment.misaligned(wide, 2, rng)
-    assert made.around == (3, 3, 3)
+    assert made.margin == (3, 3, 3)
     known = made.known != UNKNOWN
     if change == "misaligned":  # the image's edge is repeated where truth comes in from around
         known[:, :2] = known[:, -2:] = known[:, :, :2] = known[:, :, -2:] = False

@@ -6,10 +6,17 @@ import torch
 
 from volflow.train.config.training import Training
 from volflow.train.data.augment import NEUTRAL, Augmentation, augmented
-from volflow.train.data.crops import _sample, batch, pasted, targets_of
-from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source, _thinned, draw
+from volflow.train.data.crops import _draw_augmented, batch, crop_targets, paste
+from volflow.train.data.samples import (
+    UNKNOWN,
+    UNKNOWN_MARK,
+    Sample,
+    Source,
+    _every_nth_section,
+    draw_sample,
+)
 from volflow.train.heads import header_of
-from volflow.train.objective import loss_of
+from volflow.train.objective import training_loss
 
 SAID = {
     "out": "nowhere",
@@ -47,11 +54,11 @@ def bits(image):
 
 @pytest.mark.parametrize("said", [{}, {"sections": (1, 3)}, {"flat": True}])
 def test_marks_stay_on_the_image(said):
-    how = Augmentation(**STILL, misaligned=0.5, ended=0.5)
+    how = Augmentation(**STILL, misaligned=0.5, volume_end_fraction=0.5)
     seen = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        sample = augmented(draw([placed(**said)], (8, 8, 8), rng), how, rng)
+        sample = augmented(draw_sample([placed(**said)], (8, 8, 8), rng), how, rng)
         known = sample.truth != UNKNOWN
         np.testing.assert_array_equal(sample.marks != UNKNOWN_MARK, np.stack([known] * 3))
         np.testing.assert_array_equal(sample.truth[known], sample.image[known] + 1)
@@ -63,11 +70,13 @@ def test_marks_stay_on_the_image(said):
 @pytest.mark.parametrize("padding", ["reflect", "symmetric"])
 def test_a_volume_ends_in_a_crop_as_the_header_says(padding):
     tiles = {**SAID["tiles"], "padding": padding}
-    how = training(tiles=tiles, augmentation={**STILL, "ended": 1}, sources=SAID["sources"][:1])
+    how = training(
+        tiles=tiles, augmentation={**STILL, "volume_end_fraction": 1}, sources=SAID["sources"][:1]
+    )
     assert header_of(how).padding == padding
     ends = 0
     for seed in range(20):
-        image = _sample([placed()], how, np.random.default_rng(seed)).image
+        image = _draw_augmented([placed()], how, np.random.default_rng(seed)).image
         for axis in range(3):
             changes = np.abs(np.diff(image, axis=axis)).max(axis=tuple({0, 1, 2} - {axis}))
             ends += (changes == 0).sum()
@@ -80,7 +89,7 @@ def test_turned_marks_stay_on_the_image():
     source = Source(image, image.astype(np.int32), marks=image[None].astype(np.uint8))
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        sample = draw([source], (24, 24, 24), rng, rotation=45, scaling=0.3)
+        sample = draw_sample([source], (24, 24, 24), rng, rotation=45, scaling=0.3)
         np.testing.assert_array_equal(sample.marks[0] == UNKNOWN_MARK, sample.truth == UNKNOWN)
         known = sample.truth != UNKNOWN
         np.testing.assert_array_equal(sample.marks[0][known], sample.truth[known])
@@ -92,7 +101,7 @@ def test_of_a_planar_crop_sections_stay_sections(said):
     source = Source(image, image.astype(np.int32) + 1, **said)
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        sample = draw([source], (8, 8, 8), rng, rotation=40, scaling=0.2)
+        sample = draw_sample([source], (8, 8, 8), rng, rotation=40, scaling=0.2)
         sample = augmented(sample, Augmentation(**STILL), rng)
         assert (np.ptp(sample.image, axis=(1, 2)) == 0).all()
         apart = np.abs(np.diff(sample.image[:, 0, 0]))
@@ -103,11 +112,11 @@ def test_sections_are_as_far_apart_as_drawn_and_as_the_source_allows():
     source = placed((10, 8, 8), sections=(1, 4))
     steps = set()
     for seed in range(60):
-        sample = draw([source], (4, 8, 8), np.random.default_rng(seed))
+        sample = draw_sample([source], (4, 8, 8), np.random.default_rng(seed))
         planes = sample.image[:, 0, 0] / 64
-        assert sample.every == planes[1] - planes[0]
-        np.testing.assert_array_equal(np.diff(planes), sample.every)
-        steps.add(sample.every)
+        assert sample.section_step == planes[1] - planes[0]
+        np.testing.assert_array_equal(np.diff(planes), sample.section_step)
+        steps.add(sample.section_step)
     assert steps == {1, 2, 3}  # of 4, a crop would need 13 sections
 
 
@@ -121,7 +130,7 @@ def test_crops_are_laid_around_rare_places_as_often_as_told(sections):
         rare=0.5, places=np.argwhere(marks[0]), sections=sections,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    found = [(draw([source], (4, 8, 8), rng).marks == 1).any() for _ in range(200)]
+    found = [(draw_sample([source], (4, 8, 8), rng).marks == 1).any() for _ in range(200)]
     # With every third section only, either place may be passed over.
     assert (0.42 if sections == (1, 1) else 0.2) < np.mean(found) < 0.6
 
@@ -135,7 +144,7 @@ def test_of_thinned_sections_the_places_are_those_that_are_left():
     )  # fmt: skip
     rng = np.random.default_rng(1)
     for _ in range(20):
-        thin, every = _thinned(source, 3, rng)
+        thin, every = _every_nth_section(source, 3, rng)
         assert 20 // every <= len(thin.image) <= -(-20 // every)
         np.testing.assert_array_equal(thin.places, np.argwhere(thin.marks[0]))
 
@@ -144,19 +153,19 @@ def test_a_source_of_which_little_is_known_is_drawn_as_often_as_any():
     dark = Source(np.zeros((8, 8, 8), np.float32), np.full((8, 8, 8), UNKNOWN, np.int32))
     bright = Source(np.ones((8, 8, 8), np.float32), np.ones((8, 8, 8), np.int32), 3.0)
     rng = np.random.default_rng(0)
-    drawn = [draw([dark, bright], (2, 2, 2), rng).number for _ in range(300)]
-    assert 0.67 < np.mean(drawn) < 0.83
+    values = [draw_sample([dark, bright], (2, 2, 2), rng).number for _ in range(300)]
+    assert 0.67 < np.mean(values) < 0.83
 
 
 def test_of_flat_labels_pairs_along_z_are_unknown():
-    sample = draw([placed(flat=True)], (8, 16, 16), np.random.default_rng(0))
+    sample = draw_sample([placed(flat=True)], (8, 16, 16), np.random.default_rng(0))
     how = training(foreground=None, offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -3], [-1, 0, -1]],
                    masks={"m": {"channels": ["mitochondria"] * 3}})  # fmt: skip
-    found = targets_of(sample, how)
+    found = crop_targets(sample, how)
     known = found.valid.float().mean((1, 2, 3))
     np.testing.assert_allclose(known, [0, 15 / 16, 13 / 16, 0, 1, 1, 1], rtol=1e-6)
     assert not found.described.any()
-    solid = targets_of(draw([placed()], (8, 16, 16), np.random.default_rng(0)), how)
+    solid = crop_targets(draw_sample([placed()], (8, 16, 16), np.random.default_rng(0)), how)
     assert solid.valid[0, 1:].all()
     assert solid.described.all()
 
@@ -165,11 +174,11 @@ def test_a_crop_pasted_into_another_brings_all_that_is_known_of_it():
     how = training(offsets=[[0, 0, -1]], foreground=None,
                    masks={"m": {"channels": ["mitochondria"] * 3}})  # fmt: skip
     rng = np.random.default_rng(0)
-    one, other = (targets_of(draw([s], (8, 16, 16), rng), how) for s in
+    one, other = (crop_targets(draw_sample([s], (8, 16, 16), rng), how) for s in
                   (placed(), placed(flat=True)))  # fmt: skip
     window = torch.zeros(16, 16, dtype=torch.bool)
     window[3:9, 5:11] = True
-    for mixed, outside, inside in zip(pasted(one, other, window.numpy()), one, other, strict=True):
+    for mixed, outside, inside in zip(paste(one, other, window.numpy()), one, other, strict=True):
         np.testing.assert_array_equal(mixed[..., window], inside[..., window])
         np.testing.assert_array_equal(mixed[..., ~window], outside[..., ~window])
 
@@ -218,14 +227,14 @@ def unknown_half(n):
     truth = rng.integers(0, 3, (8, 16, 16)).astype(np.int32)
     marks = rng.integers(0, 2, (3, 8, 16, 16)).astype(np.uint8)
     truth[..., :8], marks[..., :8] = UNKNOWN, UNKNOWN_MARK
-    return targets_of(Sample(np.zeros((8, 16, 16), np.float32), truth, marks), training())
+    return crop_targets(Sample(np.zeros((8, 16, 16), np.float32), truth, marks), training())
 
 
 def test_a_voxel_of_which_nothing_is_known_gives_no_gradient():
     crops = type(unknown_half(0))(*(torch.stack(p) for p in zip(unknown_half(0), unknown_half(1),
                                                                 strict=True)))  # fmt: skip
     logits = torch.randn(2, 16, 8, 16, 16, requires_grad=True)
-    loss_of(logits, training(), crops).backward()
+    training_loss(logits, training(), crops).backward()
     assert (logits.grad[..., :8] == 0).all()
     by_channel = (logits.grad[..., 9:] != 0).float().mean((0, 2, 3, 4))
     assert (by_channel > 0.2).all()
@@ -239,7 +248,7 @@ def test_a_head_that_no_crop_knows_gives_no_gradient_and_the_others_theirs():
     crops = type(crops)(*(part[None] for part in crops))
     crops = crops._replace(target=crops.target[:, 3:], valid=crops.valid[:, 3:])
     logits = torch.randn(1, 3, 8, 16, 16, requires_grad=True)
-    loss_of(logits, how, crops).backward()
+    training_loss(logits, how, crops).backward()
     assert (logits.grad[:, 1:] == 0).all()
     assert (logits.grad[:, 0, ..., 8:] != 0).all()
 
@@ -249,7 +258,13 @@ def test_the_last_steps_show_each_voxel_as_it_was_imaged():
         "rotation": 20, "scaling": 0.2, "elastic": 1, "noise": 0.4, "blurred": 1, "shifted": 0.5,
         "elastic_spacing": [40, 40, 40], "cutout": 1,
     }  # fmt: skip
-    how = training(augmentation={**STILL, **spoilt}, steps=10, sharp=0.3, masks={}, foreground=None)
+    how = training(
+        augmentation={**STILL, **spoilt},
+        steps=10,
+        unaugmented_fraction=0.3,
+        masks={},
+        foreground=None,
+    )
     source = placed((40, 40, 40))
     values = set(source.image.ravel().tolist())
     shown = [
@@ -263,7 +278,7 @@ def test_the_last_steps_show_each_voxel_as_it_was_imaged():
 
 def test_a_part_of_no_steps_changes_no_crop():
     how = training(augmentation={"rotation": 20, "noise": 0.4})
-    again = how.model_copy(update={"steps": 40, "sharp": 0.5})
+    again = how.model_copy(update={"steps": 40, "unaugmented_fraction": 0.5})
     sources = [placed((40, 40, 40))]
     for one, other in zip(batch(sources, how, 19), batch(sources, again, 19), strict=True):
         assert torch.equal(one, other)

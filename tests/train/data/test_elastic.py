@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from volflow.errors import PlanError
 from volflow.train.config.training import load
 from volflow.train.data.augment import Augmentation, augmented
-from volflow.train.data.elastic import FARTHEST, STIFF, bent, places
+from volflow.train.data.elastic import FARTHEST, STIFF, deformed, sampling_positions
 from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
 SHAPE = (9, 26, 31)
@@ -28,7 +28,7 @@ def telling(axis, shape=SHAPE, around=0):
 
 
 def made(sample, seed, shift=SHIFT, spacing=SPACING):
-    return bent(sample, shift, spacing, np.random.default_rng(seed))
+    return deformed(sample, shift, spacing, np.random.default_rng(seed))
 
 
 @given(st.integers(0, 10_000), st.integers(0, 2), st.sampled_from([0, 3]))
@@ -46,7 +46,7 @@ def test_image_truth_and_marks_are_taken_from_the_same_places(seed, axis, around
 @given(st.integers(0, 10_000))
 def test_unknown_is_exactly_what_comes_from_beyond_the_crop(seed):
     sample = telling(2)
-    where = np.rint(places(SHAPE, SHIFT, SPACING, np.random.default_rng(seed)))
+    where = np.rint(sampling_positions(SHAPE, SHIFT, SPACING, np.random.default_rng(seed)))
     beyond = ((where < 0) | (where >= np.reshape(SHAPE, (3, 1, 1, 1)))).any(axis=0)
     np.testing.assert_array_equal(made(sample, seed).truth == UNKNOWN, beyond)
 
@@ -57,7 +57,7 @@ def test_truth_around_moves_on_with_the_face(seed):
     around = 6
     sample = telling(1, around=around)
     truth = made(sample, seed).truth
-    assert made(sample, seed).around == (around,) * 3
+    assert made(sample, seed).margin == (around,) * 3
     face = truth[:, :, around + 4 : -around - 4]
     inside = face[around], face[around - 1]
     both = (inside[0] != UNKNOWN) & (inside[1] != UNKNOWN)
@@ -81,7 +81,7 @@ class Worst(np.random.Generator):
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_folded_over_by_the_worst_that_is_allowed(shape, seed):
     spacing = np.array([4.0, 6.0, 9.0])
-    found = places(shape, spacing / STIFF, spacing, Worst(seed))
+    found = sampling_positions(shape, spacing / STIFF, spacing, Worst(seed))
     assert found.shape == (3, *shape)
     for axis in range(3):
         assert (np.diff(found[axis], axis=axis) > 0).all()
@@ -89,7 +89,7 @@ def test_nothing_is_folded_over_by_the_worst_that_is_allowed(shape, seed):
 
 def test_a_point_is_moved_by_as_much_as_was_told():
     spacing = (1.0, 1.0, 1.0)  # every voxel is a control point
-    found = places((20, 30, 40), (0.5, 2.0, 0.0), spacing, np.random.default_rng(0))
+    found = sampling_positions((20, 30, 40), (0.5, 2.0, 0.0), spacing, np.random.default_rng(0))
     moved = found - np.indices((20, 30, 40))
     cut = 0.9598  # of the standard deviation, where a normal is clipped at two of them
     np.testing.assert_allclose(moved.std(axis=(1, 2, 3)), [0.5 * cut, 2 * cut, 0], rtol=0.01)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.feature import hog
 
-from volflow.train.data.masking import cells_hidden, edge_picture, noise_filled
+from volflow.train.data.masking import edge_picture, fill_with_noise, hidden_cells
 
 
 def cell_of(hidden):
@@ -23,7 +23,7 @@ def cell_of(hidden):
 
 @given(st.integers(0, 300))
 def test_whole_cells_are_hidden_as_many_as_the_share_says(seed):
-    hidden = cells_hidden((20, 64, 64), np.random.default_rng(seed))
+    hidden = hidden_cells((20, 64, 64), np.random.default_rng(seed))
     assert hidden.shape == (20, 64, 64)
     depth, side, cells = cell_of(hidden)
     again = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def test_whole_cells_are_hidden_as_many_as_the_share_says(seed):
 
 def test_all_sizes_of_cells_and_shares_are_drawn():
     rng = np.random.default_rng(0)
-    masks = [cells_hidden((20, 64, 64), rng) for _ in range(150)]
+    masks = [hidden_cells((20, 64, 64), rng) for _ in range(150)]
     assert len({cell_of(mask)[:2] for mask in masks}) == 9
     shares = np.array([mask.mean() for mask in masks])
     assert 0.49 < shares.min() < 0.52
@@ -43,13 +43,13 @@ def test_all_sizes_of_cells_and_shares_are_drawn():
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (4, 18, 16), (4, 16, 10)])
 def test_a_crop_that_holds_no_whole_cells_is_refused(shape):
-    with pytest.raises(ValueError, match="whole cells: z a multiple of one of"):
-        cells_hidden(shape, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="whole cells; expected z a multiple of one of"):
+        hidden_cells(shape, np.random.default_rng(0))
 
 
 def test_cells_that_do_not_divide_a_crop_are_not_drawn():
     rng = np.random.default_rng(1)
-    found = {cell_of(cells_hidden((4, 24, 8), rng))[:2] for _ in range(60)}
+    found = {cell_of(hidden_cells((4, 24, 8), rng))[:2] for _ in range(60)}
     assert found == {(2, 4), (2, 8), (4, 4), (4, 8)}
 
 
@@ -57,8 +57,8 @@ def test_cells_that_do_not_divide_a_crop_are_not_drawn():
 def test_noise_is_as_bright_and_uneven_as_the_crop_and_the_rest_stays(mean, spread, seed):
     rng = np.random.default_rng(seed)
     image = (mean + spread * rng.uniform(-1, 1, (8, 32, 32))).astype(np.float32)
-    hidden = cells_hidden(image.shape, rng)
-    filled = noise_filled(image, hidden, rng)
+    hidden = hidden_cells(image.shape, rng)
+    filled = fill_with_noise(image, hidden, rng)
     assert filled.dtype == np.float32
     np.testing.assert_array_equal(filled[~hidden], image[~hidden])
     assert abs(filled[hidden].mean() - image.mean()) < 0.1 * image.std()
@@ -70,9 +70,9 @@ def test_noise_is_as_bright_and_uneven_as_the_crop_and_the_rest_stays(mean, spre
 def test_edges_are_the_picture_that_skimage_draws(shape):
     image = np.random.default_rng(2).normal(size=shape).astype(np.float32)
     image[0, :4] = np.round(image[0, :4])  # gradients along the axes, and none
-    drawn = [hog(section, 9, (4, 4), (1, 1), visualize=True)[1] for section in image]
-    assert np.max(drawn) > 0.5
-    np.testing.assert_allclose(edge_picture(image), drawn, atol=1e-5)
+    values = [hog(section, 9, (4, 4), (1, 1), visualize=True)[1] for section in image]
+    assert np.max(values) > 0.5
+    np.testing.assert_allclose(edge_picture(image), values, atol=1e-5)
 
 
 def test_edges_of_a_section_of_broken_cells_are_refused():

@@ -97,9 +97,9 @@ def test_a_window_lies_anywhere_alike_often():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((some(0), some(1, (3, 20, 20)), 0.1, 0, 1), "one shape; got"),
-        ((some(0), some(1), 0.5, 0, 1), "beta must be at least 0 and below 0.5; got 0.5"),
-        ((some(0), some(1), 0.1, 1, 1), "low must be below high; got 1 and 1"),
+        ((some(0), some(1, (3, 20, 20)), 0.1, 0, 1), "same shape in both images; got"),
+        ((some(0), some(1), 0.5, 0, 1), "expected beta at least 0 and below 0.5; got 0.5"),
+        ((some(0), some(1), 0.1, 1, 1), "expected low below high; got 1 and 1"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused(arguments, words):

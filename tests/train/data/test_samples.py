@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from volflow.train.data.samples import UNKNOWN, Source, as_truth, draw
+from volflow.train.data.samples import UNKNOWN, Source, as_truth, draw_sample
 
 
 def coordinates(shape=(20, 24, 28)):
@@ -16,7 +16,7 @@ def test_a_crop_is_a_part_of_the_volume():
     source = coordinates()
     starts = set()
     for seed in range(30):
-        sample = draw([source], (8, 8, 8), np.random.default_rng(seed))
+        sample = draw_sample([source], (8, 8, 8), np.random.default_rng(seed))
         np.testing.assert_array_equal(sample.image + 1, sample.truth)
         start = np.unravel_index(int(sample.image[0, 0, 0]), source.image.shape)
         where = tuple(slice(a, a + 8) for a in start)
@@ -28,7 +28,7 @@ def test_a_crop_is_a_part_of_the_volume():
 def test_the_same_seed_is_the_same_crop():
     source = coordinates()
     one, other = (
-        draw([source], (8, 8, 8), np.random.default_rng([3, 1]), rotation=20, scaling=0.1)
+        draw_sample([source], (8, 8, 8), np.random.default_rng([3, 1]), rotation=20, scaling=0.1)
         for _ in range(2)
     )
     np.testing.assert_array_equal(one.image, other.image)
@@ -42,7 +42,7 @@ def test_turned_and_magnified_crops_keep_truth_on_the_image():
     source = Source(image, image.astype(np.int32))
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        sample = draw([source], (24, 24, 24), rng, rotation=45, scaling=0.3)
+        sample = draw_sample([source], (24, 24, 24), rng, rotation=45, scaling=0.3)
         known = sample.truth != UNKNOWN
         certain = known & ((sample.image < 0.01) | (sample.image > 0.99))
         assert certain.mean() > 0.5
@@ -52,7 +52,7 @@ def test_turned_and_magnified_crops_keep_truth_on_the_image():
 def test_what_lies_outside_the_volume_is_unknown():
     source = coordinates((16, 16, 16))
     found = [
-        draw([source], (16, 16, 16), np.random.default_rng(seed), known=0, rotation=45)
+        draw_sample([source], (16, 16, 16), np.random.default_rng(seed), known=0, rotation=45)
         for seed in range(5)
     ]
     assert all((sample.truth == UNKNOWN).any() for sample in found)
@@ -63,8 +63,8 @@ def test_sources_are_drawn_by_weight():
     dark, bright = (Source(np.full((4, 4, 4), v), np.ones((4, 4, 4), np.int32), w) for v, w in
                     ((0.0, 1.0), (1.0, 3.0)))  # fmt: skip
     rng = np.random.default_rng(0)
-    drawn = [draw([dark, bright], (2, 2, 2), rng).image.mean() for _ in range(400)]
-    assert 0.68 < np.mean(drawn) < 0.82
+    values = [draw_sample([dark, bright], (2, 2, 2), rng).image.mean() for _ in range(400)]
+    assert 0.68 < np.mean(values) < 0.82
 
 
 def test_crops_without_truth_are_drawn_again():
@@ -72,7 +72,7 @@ def test_crops_without_truth_are_drawn_again():
     truth[..., 40:] = 1
     source = Source(np.zeros(truth.shape, np.float32), truth)
     for seed in range(20):
-        sample = draw([source], (8, 8, 8), np.random.default_rng(seed))
+        sample = draw_sample([source], (8, 8, 8), np.random.default_rng(seed))
         assert np.mean(sample.truth == 1) >= 0.5
 
 
@@ -86,12 +86,15 @@ def test_labels_become_small_numbers(background):
 
 
 def test_shapes_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match=r"labels of shape \(2, 2, 2\) for an image"):
+    with pytest.raises(
+        ValueError,
+        match=r"labels do not cover the image; expected shape \(2, 2, 3\), got \(2, 2, 2\)",
+    ):
         Source(np.zeros((2, 2, 3), np.float32), np.zeros((2, 2, 2), np.int32))
     with pytest.raises(
         ValueError, match=r"\(30, 8, 8\) does not fit in a volume of \(20, 24, 28\)"
     ):
-        draw([coordinates()], (30, 8, 8), np.random.default_rng(0))
+        draw_sample([coordinates()], (30, 8, 8), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("turned", [{}, {"rotation": 30, "scaling": 0.2}])
@@ -99,11 +102,11 @@ def test_truth_around_a_crop_changes_nothing_in_it(turned):
     source, around = coordinates((30, 34, 38)), (4, 0, 7)
     for seed in range(5):
         plain, more = (
-            draw([source], (12, 12, 12), np.random.default_rng(seed), around=a, **turned)
+            draw_sample([source], (12, 12, 12), np.random.default_rng(seed), margin=a, **turned)
             for a in ((0, 0, 0), around)
         )
         assert more.truth.shape == (20, 12, 26)
-        assert more.around == around
+        assert more.margin == around
         np.testing.assert_array_equal(more.image, plain.image)
         # Turned, a place that lies between two voxels may fall to the other one.
         assert (more.known == plain.truth).mean() > (0.999 if turned else 0.99999)

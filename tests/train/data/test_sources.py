@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as arrays
 
 from volflow.checkpoints.header import Normalisation
 from volflow.train.config.sources import MaskSpec, SourceSpec
-from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, draw
-from volflow.train.data.sources import Wanted, contours, opened
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, draw_sample
+from volflow.train.data.sources import SourceRequirements, contours, open_source
 
 RULE = Normalisation()
 
@@ -52,7 +52,7 @@ def test_masks_are_told_from_classes_and_are_unknown_elsewhere(volume):
         }
     )
     channels = [("cleft", (1, 1, 1)), ("pre", (1, 1, 1)), ("cell.contour", (0, 1, 1))]
-    source = opened(spec, RULE, Wanted(None, True, tuple(channels)))
+    source = open_source(spec, RULE, SourceRequirements(None, True, tuple(channels)))
     known = held["known"]
     edge = contours(held["labels"], (0, 1, 1))
     np.testing.assert_array_equal(source.marks[0], np.where(known, held["classes"] == 223, 255))
@@ -66,8 +66,8 @@ def test_foreground_is_known_where_background_is(volume, zero):
     held, at = volume
     spec = SourceSpec.model_validate({"image": at("raw"), "labels": at("labels"), "zero": zero})
     masked = spec.model_copy(update={"masks": {"foreground": MaskSpec(**at("known"))}})
-    wanted = Wanted(None, True, (("foreground", (0, 0, 0)),), foreground=True)
-    found, mask = opened(masked, RULE, wanted).marks
+    wanted = SourceRequirements(None, True, (("foreground", (0, 0, 0)),), foreground=True)
+    found, mask = open_source(masked, RULE, wanted).marks
     np.testing.assert_array_equal(mask, held["known"])  # though it has the same name
     there = held["labels"] != 0 if zero == "background" else np.full(found.shape, UNKNOWN_MARK)
     np.testing.assert_array_equal(found, there)
@@ -76,7 +76,7 @@ def test_foreground_is_known_where_background_is(volume, zero):
 def test_eroded_objects_lose_their_rims_within_sections(volume):
     held, at = volume
     said = {"image": at("raw"), "labels": at("labels"), "zero": "background"}
-    whole, eroded = (opened(SourceSpec(**said, eroded=n), RULE).truth for n in (0, 1))
+    whole, eroded = (open_source(SourceSpec(**said, eroded=n), RULE).truth for n in (0, 1))
     rim = contours(held["labels"], (0, 1, 1))
     assert 0 < rim.mean() < 1
     np.testing.assert_array_equal(eroded > 0, (whole > 0) & ~rim)
@@ -95,7 +95,7 @@ def test_a_source_comes_in_the_trainings_voxels(volume):
             "resample": "yx",
         }
     )
-    source = opened(spec, RULE, Wanted((30, 8, 8), True, (("cell", (0, 0, 0)),)))
+    source = open_source(spec, RULE, SourceRequirements((30, 8, 8), True, (("cell", (0, 0, 0)),)))
     assert source.image.shape == source.truth.shape == source.marks.shape[1:] == (3, 6, 8)
     known = source.marks[0] != UNKNOWN_MARK
     np.testing.assert_array_equal(known, np.broadcast_to(np.arange(8) < 5, (3, 6, 8)))
@@ -108,12 +108,12 @@ def test_a_synthetic_volume_knows_its_organelles():
         {"synthetic": {"bounds": "0:40,0:48,0:48", "seed": 1, "synapses": True}, "rare": 1}
     )
     names = ("mitochondria", "cleft", "pre", "post")
-    wanted = Wanted(None, True, tuple((name, (1, 1, 1)) for name in names))
-    source = opened(spec, RULE, wanted)
+    wanted = SourceRequirements(None, True, tuple((name, (1, 1, 1)) for name in names))
+    source = open_source(spec, RULE, wanted)
     assert set(np.unique(source.marks)) == {0, 1}
     assert (source.marks.sum(0) <= 2).all()  # the parts of a synapse lie apart
     shares = source.marks.mean(axis=(1, 2, 3))
     assert (shares > 0).all()
     assert (shares < 0.4).all()
     rng = np.random.default_rng(0)
-    assert all((draw([source], (8, 8, 8), rng).marks == 1).any() for _ in range(20))
+    assert all((draw_sample([source], (8, 8, 8), rng).marks == 1).any() for _ in range(20))

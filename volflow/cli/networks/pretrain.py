@@ -34,11 +34,11 @@ def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
     except ImportError as error:
         raise PlanError(f"pretraining needs torch, which cannot be imported: {error}") from error
     from volflow.train.config.pretraining import load_pretraining
-    from volflow.train.data.images import image_refusals
+    from volflow.train.data.images import image_problems
 
     path = find_bundled(config, "pipelines/pretrain", "pretraining file")
     pretraining = load_pretraining(path, overrides)
-    problems = image_refusals(pretraining)
+    problems = image_problems(pretraining)
     if problems:
         raise PlanError(*(f"{path}: {text}" for text in problems))
     if check:

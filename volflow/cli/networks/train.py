@@ -40,18 +40,20 @@ def train(config: str, overrides: tuple[str, ...], check: bool, export: str | No
         import torch  # noqa: F401  # for a message of its own; a module's is less clear
     except ImportError as error:
         raise PlanError(f"training needs torch, which cannot be imported: {error}") from error
-    from volflow.train.data.sources import refusals
+    from volflow.train.data.sources import source_problems
 
     path = find_bundled(config, "pipelines/train", "training file")
     training = load(path, overrides)
-    problems = refusals(training)
+    problems = source_problems(training)
     if problems:
         raise PlanError(*(f"{path}: {text}" for text in problems))
     from volflow.train.heads import header_of
-    from volflow.train.supervised import started
+    from volflow.train.supervised import initial_network
     from volflow.train.supervised import train as run
 
-    started(training, header_of(training), "cpu")  # initial weights that do not fit are an error
+    initial_network(
+        training, header_of(training), "cpu"
+    )  # initial weights that do not fit are an error
     if check:
         click.echo(f"{path}: {training.steps} steps, no problems")
         return

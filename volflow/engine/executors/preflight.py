@@ -7,7 +7,8 @@ import shutil
 import socket
 from pathlib import Path
 
-from volflow.config.problems import KeyPath, Problems, closest
+from volflow.config.keys import KeyPath
+from volflow.config.problems import Problems, closest
 from volflow.engine.executors.ports import interfaces, is_free
 from volflow.engine.executors.profile import Pool, Profile
 from volflow.engine.executors.slurm.jobs import Place, job_script, require_jobqueue

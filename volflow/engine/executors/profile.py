@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr
 
 from volflow.config.bundled import find_bundled
-from volflow.config.file import read_yaml
-from volflow.config.pipeline import Name, Spec
-from volflow.config.problems import KeyPath, Problems, Where, closest, keys_of
+from volflow.config.checked_file import check, read_data
+from volflow.config.keys import KeyPath
+from volflow.config.overrides import Overridden
+from volflow.config.problems import Problems, Where, closest
+from volflow.config.spec import Name, Spec
 from volflow.engine.executors.units import Duration, Memory
 from volflow.errors import PlanError
 
@@ -178,57 +179,46 @@ def find_profile(
         If there is no such profile, or it is not a right one; all mistakes are told.
     """
     if text == "none" or "://" in text:
-        profile = checked({"cluster": text}, Where("--cluster"))
+        profile = from_data({"cluster": text}, Where("--cluster"))
     else:
         path = find_bundled(text, "deploy", "cluster profile")
-        profile = _read(str(path), path)
+        profile = checked(*read_data(path, Profile))
     if workers is not None and "workers" not in OF_KIND[profile.kind] and profile.kind != "none":
         raise PlanError(f"--workers {workers}: expected for local and cuda only; got {text}")
     given = {"timeout": timeout, "stall": stall, "on_stall": on_stall}
     given = {name: value for name, value in given.items() if value is not None}
-    checked({"cluster": "none", **given}, Where("asked for"))  # a script can ask for anything
+    from_data({"cluster": "none", **given}, Where("asked for"))  # a script can ask for anything
     more = {} if workers is None else {"workers": workers}
     return profile.model_copy(update=given | more)
 
 
-def _read(file: str, path: Path) -> Profile:
-    try:
-        text = path.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"{file}: cannot be read: {error}") from error
-    found = read_yaml(text)
-    problems = Problems(Where(file, found.lines))
-    for place, line, problem in found.problems:
-        problems.add(place, problem, line)
-    if not isinstance(found.data, dict) and not problems:
-        problems.add((), "expected keys and values (cluster, workers, timeout)", 1)
-    problems.check()
-    return checked(found.data, problems.where)
-
-
-def checked(data: Mapping[str, Any], where: Where) -> Profile:
-    """The profile that data of a file describe.
+def from_data(data: Mapping[str, Any], where: Where) -> Profile:
+    """The profile of plain data, such as options of the command line.
 
     Raises
     ------
     PlanError
-        With all mistakes, each with its place.
+        With all problems, each with its place.
     """
-    problems = Problems(where)
-    try:
-        profile = Profile.model_validate(data)
-    except ValidationError as error:
-        problems.add_validation(error, data, _keys_at)
-        raise PlanError(*problems.found) from error
-    _check(profile, problems)
+    target = Overridden(dict(data), dict(where.lines), dict(where.options))
+    return checked(target, Problems(where))
+
+
+def checked(target: Overridden, problems: Problems) -> Profile:
+    """The profile that the data of a file describe.
+
+    Raises
+    ------
+    PlanError
+        With all problems, each with its place.
+    """
+    profile = check(target, Profile, problems).value
+    if profile is not None:
+        _check(profile, problems)
     problems.check()
-    profile._where = where
+    assert profile is not None
+    profile._where = problems.where
     return profile
-
-
-def _keys_at(path: KeyPath) -> list[str]:
-    models: dict[str, type[BaseModel]] = {"pools": Pool, "tls": Tls}
-    return keys_of(models.get(str(path[0]), Profile) if path else Profile)
 
 
 def _check(profile: Profile, problems: Problems) -> None:

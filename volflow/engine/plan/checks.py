@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from volflow.config.keys import KeyPath
 from volflow.config.pipeline import Pipeline, VolumeSpec
-from volflow.config.problems import KeyPath, Problem
+from volflow.config.problems import Problem
 from volflow.config.wiring import WiredStep
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer

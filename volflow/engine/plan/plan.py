@@ -68,7 +68,7 @@ def plan_draft(
         raise PlanError(*draft.problems)
     problems = Problems(pipeline.where)
     problems.found += draft.problems
-    wiring = wire(pipeline, problems)
+    wiring = problems.collect(wire(pipeline))
     selected = problems.collect(_selected(wiring, only, from_, until))
     plan_inputs = problems.collect(open_inputs(pipeline, wiring, offline))
     if plan_inputs is None:
@@ -96,6 +96,8 @@ def _selected(
 ) -> Checked[tuple[str, ...]]:
     """Names of the steps to run; all of them if no option is given."""
     names = [step.name for step in wiring.steps]
+    if not names:  # none could be built, which is a problem already
+        return ()
     listed = ", ".join(names)
     for option, name in (("--only", only), ("--from", from_), ("--until", until)):
         if name is not None and name not in names:

@@ -41,8 +41,10 @@ def plan_step(
     layers = {name: state.input_layer(volume) for name, volume in step.inputs.items()}
     misfits = step.stage.check(grid)
     yield from _parameter_problems(step, misfits)
-    yield from _parameter_problems(step, step.stage.check_inputs(layers, state.inputs.resolution))
-    yield from _parameter_problems(step, step.stage.check_tables(state.input_tables(step)))
+    if not step.incomplete:
+        unfit = step.stage.check_inputs(layers, state.inputs.resolution)
+        yield from _parameter_problems(step, unfit)
+        yield from _parameter_problems(step, step.stage.check_tables(state.input_tables(step)))
     yield from _check_inputs(state, step)
     phases = () if misfits else step.stage.phases(grid)
     targets = yield from step_targets(state, step, phases, offline)

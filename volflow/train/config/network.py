@@ -1,4 +1,4 @@
-"""What a training file says of its network: which one, of which shape."""
+"""The network of a training file: its kind and its shape."""
 
 from __future__ import annotations
 
@@ -8,55 +8,62 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from volflow.checkpoints.header import Sides
+from volflow.config.spec import Spec
 from volflow.core.geometry import Triple
-from volflow.train.config.sources import Count, Part
+from volflow.train.config.sources import Count
 
 WIDTHS = {"resunet3d": (16, 32, 64, 96), "mnet": (32, 64, 96, 128, 256)}
-OWN = {
+KEYS = {
     "resunet3d": ("widths", "pools", "depth", "first_kernel", "kernels", "activation"),
     "mnet": ("widths", "normalisation", "sections"),
 }
-"""Keys that each kind has."""
+"""The keys of each kind of network."""
 
 
-class NetworkSpec(Part):
+class NetworkSpec(Spec):
     """The shape of the network; see `models.resunet3d` and `models.mnet`."""
 
     kind: Literal["resunet3d", "mnet"] = "resunet3d"
-    """A residual U-Net, or a mesh of streams in two and three dimensions."""
+    """`resunet3d`, a residual U-Net, or `mnet`, a mesh of 2D and 3D convolutions."""
     widths: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
-    """Channels of each level, finest first; of mnet five."""
+    """Channels of each level, finest first; mnet has five. Default: 16 32 64 96 for resunet3d,
+    32 64 96 128 256 for mnet."""
     pools: tuple[Sides, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
-    """resunet3d: pooling from level to level."""
+    """resunet3d: pooling z y x from each level to the next."""
     depth: Count = 1
     """resunet3d: convolutions inside a residual connection."""
     first_kernel: Sides = (3, 3, 3)
-    """resunet3d: (1, 5, 5) for thick sections."""
+    """resunet3d: kernel z y x of the first convolution, odd; [1, 5, 5] for thick sections."""
     kernels: tuple[Sides, ...] | None = None
-    """resunet3d: of each level, odd, z y x; default: (3, 3, 3) everywhere."""
+    """resunet3d: kernel z y x of each level, odd; default: [3, 3, 3] on all."""
     activation: Literal["relu", "elu"] = "relu"
-    """resunet3d."""
+    """resunet3d: activation function."""
     normalisation: Literal["instance", "batch"] = "instance"
-    """mnet: by the tile, as published, or by constants, so that tiles do not matter."""
+    """mnet: normalisation by the statistics of the tile (instance), as published, or by constants
+    (batch), so that predictions do not depend on tiles."""
     sections: Count = 20
-    """mnet: how deep tiles are; z is halved while 8 sections or more are left, of the tile where
-    that has fewer."""
+    """mnet: depth of tiles, sections; z is pooled while at least 8 sections are left, of the tile
+    where that is thinner."""
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> NetworkSpec:
-        strange = sorted(self.model_fields_set - {"kind", *OWN[self.kind]})
-        if strange:
+        foreign = sorted(self.model_fields_set - {"kind", *KEYS[self.kind]})
+        if foreign:
             raise ValueError(
-                f"a network of kind {self.kind} has no {' and no '.join(strange)}; it has "
-                f"{', '.join(OWN[self.kind])}"
+                f"a network of kind {self.kind} has no {' and no '.join(foreign)}; expected "
+                f"{', '.join(KEYS[self.kind])}"
             )
         levels = len(self.shape)
         if self.kind == "mnet" and levels != 5:
             raise ValueError(f"mnet has 5 levels; got {levels} widths")
         if self.kind == "resunet3d" and len(self.pools) != levels - 1:
-            raise ValueError(f"{levels} widths need one pool fewer; got {len(self.pools)}")
+            raise ValueError(
+                f"expected one pool fewer than widths, {levels - 1}; got {len(self.pools)}"
+            )
         if self.kernels is not None and len(self.kernels) != levels:
-            raise ValueError(f"{levels} widths need as many kernels; got {len(self.kernels)}")
+            raise ValueError(
+                f"expected as many kernels as widths, {levels}; got {len(self.kernels)}"
+            )
         if any(side % 2 == 0 for kernel in self.kernels or () for side in kernel):
             raise ValueError(f"kernels must be odd; got {[list(k) for k in self.kernels or ()]}")
         return self
@@ -68,7 +75,7 @@ class NetworkSpec(Part):
 
     @property
     def stride(self) -> Triple:
-        """How much it pools along each axis."""
+        """The product of all poolings along z, y and x."""
         if self.kind == "mnet":
             left, along_z = self.sections, 1
             while along_z < 16 and left >= 8:
@@ -78,12 +85,12 @@ class NetworkSpec(Part):
         return z, y, x
 
     def arguments(self, affinities: int, others: int) -> dict[str, Any]:
-        """What the network's class is made with, for so many channels."""
-        own = {name: getattr(self, name) for name in OWN[self.kind]} | {"widths": self.shape}
-        shown = type(self).model_construct(**own).model_dump(mode="json", include=set(own))
-        if shown.get("kernels", 0) is None:  # as before there were any
-            del shown["kernels"]
+        """The keyword arguments of the network's class, for these numbers of channels."""
+        own = {name: getattr(self, name) for name in KEYS[self.kind]} | {"widths": self.shape}
+        dumped = type(self).model_construct(**own).model_dump(mode="json", include=set(own))
+        if dumped.get("kernels", 0) is None:  # keeps the bytes of older checkpoints
+            del dumped["kernels"]
         channels: int | list[int] = affinities + others
         if self.kind == "mnet":
-            channels = [n for n in (affinities, others) if n]  # a decoder each
-        return {"in_channels": 1, "out_channels": channels, **shown}
+            channels = [n for n in (affinities, others) if n]  # one decoder each
+        return {"in_channels": 1, "out_channels": channels, **dumped}

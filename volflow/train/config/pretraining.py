@@ -1,137 +1,112 @@
-"""The pretraining file: images without labels, how they are hidden, how long it takes."""
+"""The pretraining file: images without labels, their masking, and the length of the training."""
 
 from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from volflow.checkpoints.header import Nanometres, Normalisation, Sides
-from volflow.config.file import read_yaml
-from volflow.config.overrides import Overridden, apply
-from volflow.config.pipeline import VolumeSpec, absolute
-from volflow.config.problems import KeyPath, Problems, Where, keys_of
-from volflow.core.geometry import Box, Triple
-from volflow.errors import PlanError
-from volflow.train.config.sources import Count, Part, Positive, Synthetic
+from volflow.config.checked_file import load_file
+from volflow.config.pipeline import absolute
+from volflow.config.spec import Spec
+from volflow.core.geometry import Triple, zyx
+from volflow.train.config.sources import Axes, Count, ImageSource, Positive, not_empty
 from volflow.train.data.masking import CELL, DEPTHS, SIDES
 
 
-class ImageSpec(Part):
-    """A volume that is only looked at: stored, or synthetic."""
+class ImageSpec(ImageSource):
+    """An image without labels: stored, or synthetic."""
 
-    image: VolumeSpec | None = None
-    """uint8 or uint16."""
-    synthetic: Synthetic | None = None
-    """Instead of image."""
-    bounds: str | None = None
-    """z0:z1,y0:y1,x0:x1 of the part that is used, in voxels as stored; default: all."""
-    voxel_size_nm: Nanometres | None = None
-    """As stored, z y x, where the image does not say it or says it wrongly; of a synthetic volume,
-    default: the pretraining's."""
-    resample: Annotated[str, Field(pattern=r"^z?y?x?$")] = "yx"
-    """Axes along which it is brought to the pretraining's voxel size, if it differs by more than a
-    tenth."""
-    sections: tuple[Count, Count] = (1, 1)
-    """Of each crop every n-th section is shown, n drawn from this range, as far as the volume is
-    deep enough: for thin sections."""
-    weight: Positive = 1.0
-    """How often crops come from here, relative to the other sources."""
+    resample: Axes = "yx"
+    """Axes along which the source is resampled to the pretraining's voxel size, if the two differ
+    by more than a tenth."""
 
     @model_validator(mode="after")
-    def _is_one_of_both(self) -> ImageSpec:
+    def _has_one_image(self) -> ImageSpec:
         if (self.image is None) == (self.synthetic is None):
             raise ValueError("expected either image or synthetic")
-        if self.sections[0] > self.sections[1]:
-            raise ValueError(f"sections ascend, as [1, 3]; got {list(self.sections)}")
-        made = None if self.synthetic is None else self.synthetic.bounds
-        for bounds in (self.bounds, made):
-            if bounds is not None:
-                Box.parse(bounds)
         return self
 
-    def placed(self) -> ImageSpec:
-        """The same, with its path made absolute."""
-        if self.image is None:
-            return self
-        image = self.image.model_copy(update={"path": absolute(self.image.path)})
-        return self.model_copy(update={"image": image})
 
-
-class EncoderSpec(Part):
-    """The network whose encoder is expected; see `models.mnet`."""
+class EncoderSpec(Spec):
+    """The network whose encoder is pretrained; see `models.mnet`."""
 
     kind: Literal["mnet"] = "mnet"
+    """Name of the network: mnet."""
     widths: tuple[Count, Count, Count, Count, Count] = (32, 64, 96, 128, 256)
-    """Channels of each level, finest first."""
+    """Channels of each of the five levels, finest first."""
     normalisation: Literal["instance", "batch"] = "instance"
-    """By the tile, as published, or by constants; as in the training that follows."""
+    """Normalisation of activations: `instance`, by the statistics of the tile, as published, or
+    `batch`, by constants; as in the training that follows."""
 
 
-class HeldOut(Part):
-    """Voxels that are not learnt from, on which the best encoder is chosen."""
+class HeldOut(Spec):
+    """Voxels that are not trained on, by which the best encoder is chosen."""
 
     source: ImageSpec
+    """The held-out image."""
     every: Count = 500
-    """Steps."""
+    """Steps between two validations."""
     crops: Count = 4
-    """How many are looked at, the same ones each time."""
+    """Number of crops to validate on, the same ones each time."""
 
 
-def _some(given: tuple[ImageSpec, ...]) -> tuple[ImageSpec, ...]:
-    if not given:
-        raise ValueError("expected at least one")
-    return given
-
-
-class Pretraining(Part):
-    """A whole pretraining file; numbers as of SegNeuron where they can be."""
+class Pretraining(Spec):
+    """A whole pretraining file; defaults follow SegNeuron where possible."""
 
     out: Annotated[str, Field(min_length=1)]
-    """Folder for the encoder, log and pictures; a pretraining that lies there is gone on with."""
-    sources: Annotated[tuple[ImageSpec, ...], AfterValidator(_some)]
-    """What is looked at."""
+    """Folder for the encoder, log and pictures; pretraining resumes from a state found there."""
+    sources: Annotated[tuple[ImageSpec, ...], AfterValidator(not_empty)]
+    """The images to train on."""
     validation: HeldOut
+    """The held-out image, and how often it is looked at."""
     voxel_size_nm: Nanometres
-    """That sources are brought to, z y x."""
+    """Voxel size z y x that sources are resampled to, nanometres."""
     network: EncoderSpec = EncoderSpec()
+    """The network whose encoder is pretrained."""
     normalisation: Normalisation = Normalisation()
-    """As in the training that follows."""
+    """Normalisation of intensities, as in the training that follows."""
     crop: Sides = (20, 128, 128)
-    """Voxels of a crop; a source that is smaller is continued by its mirror image."""
+    """Shape of a crop z y x, voxels; a source that is smaller is padded by reflection."""
     batch: Count = 8
-    """Crops of a step."""
+    """Crops per step."""
     steps: Count = 400_000
+    """Number of steps."""
     learning_rate: Positive = 1e-2
-    """At the first step."""
+    """Learning rate of the first step, above 0."""
     least_learning_rate: Positive = 1e-4
-    """After `falling` steps."""
+    """Learning rate after the fraction `falling` of the steps, above 0."""
     falling: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Part of the steps over which the learning rate falls."""
+    """Fraction of the steps over which the learning rate falls, above 0, at most 1."""
     image_weight: Annotated[float, Field(ge=0)] = 0.2
-    """Of the image's squared error in the loss, beside 1 of its edges'."""
+    """Weight of the squared error of the image in the loss, at least 0; that of the edges is 1."""
     seed: int = 0
+    """Seed of weights and crops."""
     precision: Literal["bf16", "fp32"] = "bf16"
+    """Precision of the forward pass: `bf16` (mixed) or `fp32`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device to train on; `auto`: cuda where there is one."""
     threads: Count = 1
-    """Of torch."""
+    """Threads of torch on a CPU."""
     save_every: Count = 100
-    """Steps between states that it can be resumed from."""
+    """Steps between two states from which training can be resumed."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Pretraining:
         stride = 2 ** (len(self.network.widths) - 1)
         if any(side % stride for side in self.crop[1:]):
             raise ValueError(
-                f"crop must be a multiple of {stride} along y and x, which is how much the network "
-                f"pools there; got {list(self.crop)}"
+                f"crop must be a multiple of {stride} along y and x, the stride of the network; "
+                f"got {list(self.crop)}"
             )
         if all(self.crop[0] % depth for depth in DEPTHS):
             raise ValueError(
-                f"crop must hold whole cells along z, of {DEPTHS} sections; got {self.crop[0]}"
+                f"crop must be a multiple of the depth of a masked cell along z, one of {DEPTHS} "
+                f"sections; got {self.crop[0]}"
             )
         assert stride % CELL == 0
         assert stride % min(SIDES) == 0
@@ -149,60 +124,28 @@ class Pretraining(Part):
         return self.least_learning_rate + span * math.pow(left, 1.5)
 
 
-def smallest(crop: Triple) -> Triple:
-    """The least sides of a volume that its mirror image continues to a crop."""
-    z, y, x = (side // 2 + 1 for side in crop)
-    return z, y, x
+def smallest_source(crop: Triple) -> Triple:
+    """The smallest shape of a source that can be padded to a crop by reflection."""
+    return zyx(crop) // 2 + 1
 
 
-def load_pretraining(path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) -> Pretraining:
-    """Read a pretraining file, with `dotted.key=value` overrides put in place of what it says.
+def load_pretraining(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Pretraining:
+    """Read a pretraining file, with `dotted.key=value` overrides in place of the file's values.
 
     Relative paths start at the current working directory.
 
     Raises
     ------
     PlanError
-        With all mistakes, each with its line.
+        With all problems, each with its line.
     """
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path}: cannot be read: {error}") from error
-    found = read_yaml(text)
-    problems = Problems(Where(os.fspath(path), found.lines))
-    for place, line, problem in found.problems:
-        problems.add(place, problem, line)
-    if not isinstance(found.data, dict):
-        problems.add((), "expected keys and values (out, sources, validation)", 1)
-        raise PlanError(*problems.found)
-    target = Overridden(found.data, found.lines)
-    apply(target, overrides, {"": keys_of(Pretraining)}, problems)
-    problems.where = Where(os.fspath(path), target.lines, target.options)
-    try:
-        made = Pretraining.model_validate(target.data)
-    except ValidationError as error:
-        problems.add_validation(error, target.data, _keys_at)
-    if problems:
-        raise PlanError(*problems.found)
-    held_out = made.validation.model_copy(update={"source": made.validation.source.placed()})
-    return made.model_copy(
+    pretraining, _ = load_file(path, Pretraining, overrides)
+    validation = pretraining.validation
+    held_out = validation.model_copy(update={"source": validation.source.with_absolute_paths()})
+    return pretraining.model_copy(
         update={
-            "out": absolute(made.out),
-            "sources": tuple(source.placed() for source in made.sources),
+            "out": absolute(pretraining.out),
+            "sources": tuple(source.with_absolute_paths() for source in pretraining.sources),
             "validation": held_out,
         }
     )
-
-
-def _keys_at(path: KeyPath) -> list[str]:
-    """The keys that a mapping at this path may have."""
-    names: dict[str, type[BaseModel]] = {
-        "sources": ImageSpec, "source": ImageSpec, "validation": HeldOut, "image": VolumeSpec,
-        "network": EncoderSpec, "normalisation": Normalisation, "synthetic": Synthetic,
-    }  # fmt: skip
-    model: type[BaseModel] = Pretraining
-    for part in path:
-        if isinstance(part, str):
-            model = names.get(part, model)
-    return keys_of(model)

@@ -1,81 +1,86 @@
-"""What a microscope, a knife and an aligner do to sections, done to training crops.
+"""Augmentation of training crops: defects of imaging, cutting and alignment, and symmetries.
 
-Every function takes a crop and a random generator and returns new arrays. Those that move voxels
-move image and truth alike; those that spoil the image leave the truth, which shall still be found.
+Every function takes a crop and a random generator and returns new arrays. Functions that move
+voxels move image and truth alike; those that degrade the image leave the truth unchanged, because
+the network must still predict it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from scipy import ndimage
 
 from volflow.checkpoints.header import Padding
+from volflow.config.spec import Spec
 from volflow.predict.tiling import mirrored
-from volflow.train.data.elastic import STIFF, bent
+from volflow.train.data.elastic import STIFF, deformed
 from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 Spacing = Annotated[float, Field(ge=1)]
 NEUTRAL = 0.0  # the middle of normalised intensities
-MIRRORED = 16  # voxels: the usual halo of a tile
-BOXES = 4  # blanked in one crop, at most
+MIRRORED = 16  # voxels beyond the end of a volume: the usual halo of a tile
+BOXES = 4  # maximum number of blanked boxes in one crop
 
 
-class Augmentation(BaseModel):
-    """How often and how strongly crops are changed; intensities span about -1 to 1."""
+class Augmentation(Spec):
+    """Frequencies and strengths of augmentation; intensities span about -1 to 1."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    RENAMED: ClassVar[dict[str, str]] = {"ended": "volume_end_fraction"}
 
     flips: bool = True
-    """Along every axis."""
+    """Whether crops are flipped at random along each axis."""
     transposed_axes: tuple[int, ...] = (0, 1, 2)
-    """Axes exchanged at random; (1, 2) for thick sections, () for none."""
+    """Axes exchanged at random (0 is z): [1, 2] for thick sections, [] for none."""
     rotation: Amount = 0.0
-    """Degrees, about a random axis."""
+    """Maximum rotation about a random axis, degrees."""
     planar: bool = False
-    """Turned and magnified within sections only: for thick sections."""
+    """Whether crops are rotated and scaled within sections only: for thick sections."""
     scaling: Amount = 0.0
-    """0.1: up to 10 % larger or smaller."""
+    """Maximum relative change of size: 0.1 is up to 10 % larger or smaller."""
     contrast: Amount = 0.3
-    """Factor between 1 / (1 + contrast) and 1 + contrast."""
+    """Intensities are multiplied by a factor from 1 / (1 + contrast) to 1 + contrast."""
     brightness: Amount = 0.2
-    """Added to the whole crop, at most."""
+    """Maximum intensity added to or subtracted from the whole crop."""
     gamma: Amount = 0.3
-    """Exponent between 1 / (1 + gamma) and 1 + gamma."""
+    """Gamma correction with an exponent from 1 / (1 + gamma) to 1 + gamma."""
     section_contrast: Amount = 0.05
-    """Standard deviation of each section's own contrast and brightness."""
+    """Standard deviation of contrast and brightness from section to section."""
     noise: Amount = 0.15
-    """Standard deviation of Gaussian noise, at most."""
+    """Maximum standard deviation of Gaussian noise, in intensity."""
     blur: Amount = 1.0
-    """Standard deviation in voxels of a Gaussian, at most."""
+    """Maximum standard deviation of the Gaussian blur, voxels."""
     blurred: Chance = 0.2
-    """Chance of a blurred crop."""
+    """Probability that a crop is blurred, 0 to 1."""
     missing: Chance = 0.0
-    """Chance that a section is missing: blank."""
+    """Probability that a section is missing (blank), 0 to 1."""
     shifted: Chance = 0.0
-    """Chance that a section lies elsewhere, by up to `shift` voxels."""
+    """Probability that the image of a single section is shifted by up to `shift` voxels, 0 to 1."""
     misaligned: Chance = 0.0
-    """Chance of a crop in which all sections from one on lie elsewhere, truth included."""
+    """Probability that all sections from a random one on are shifted, truth included, 0 to 1."""
     shift: Annotated[int, Field(ge=0)] = 3
-    """Voxels, at most."""
+    """Maximum shift of sections along y and x, voxels."""
     defects: Chance = 0.0
-    """Chance of a crop with a dark or bright blot, a few sections thick."""
+    """Probability of a dark or bright blot through one to three sections, 0 to 1."""
     cutout: Chance = 0.0
-    """Chance of a crop in which a few boxes are blank, each up to a quarter of its sides long."""
+    """Probability that a few boxes of the crop are blank, each side at most a quarter of the
+    crop's, 0 to 1."""
     elastic: Chance = 0.0
-    """Chance of a crop that is bent, truth included; of planar ones, within sections only."""
+    """Probability of an elastic deformation, truth included, 0 to 1; within sections only where
+    `planar` is set."""
     elastic_shift: tuple[Amount, Amount, Amount] = (0.0, 2.0, 2.0)
-    """Voxels z y x that control points are moved by, standard deviation."""
+    """Standard deviation of the displacement of control points, voxels z y x."""
     elastic_spacing: tuple[Spacing, Spacing, Spacing] = (4.0, 40.0, 40.0)
-    """Voxels z y x from one control point to the next."""
-    ended: Chance = 0.0
-    """Chance that the volume ends within the crop: beyond, it is mirrored as `predict` does."""
+    """Distance between control points, voxels z y x."""
+    volume_end_fraction: Chance = 0.0
+    """Fraction of crops in which the volume ends, 0 to 1; beyond its end it is mirrored as the
+    stage `predict` does."""
 
     @model_validator(mode="after")
     def _unfolded(self) -> Augmentation:
@@ -87,57 +92,58 @@ class Augmentation(BaseModel):
                 )
         return self
 
-    def sharp(self) -> Augmentation:
-        """Without what spoils how a border lies among single voxels, or moves it off its image."""
-        return self.model_copy(update=dict.fromkeys(UNSHARP, 0.0))
+    def undistorted(self) -> Augmentation:
+        """The same without distortions, so that every voxel is shown as it was imaged."""
+        return self.model_copy(update=dict.fromkeys(DISTORTIONS, 0.0))
 
 
-UNSHARP = ("rotation", "scaling", "elastic", "noise", "blurred", "shifted")
+DISTORTIONS = ("rotation", "scaling", "elastic", "noise", "blurred", "shifted")
+"""Augmentations that blur borders between voxels, or move the image relative to its truth."""
 
 
 def augmented(
     sample: Sample, how: Augmentation, rng: np.random.Generator, padding: Padding = "reflect"
 ) -> Sample:
-    """The crop, changed in all ways at random; its axes may be exchanged, but keep their names."""
+    """A crop with all augmentations applied at random."""
     if rng.random() < how.misaligned:
         sample = misaligned(sample, how.shift, rng)
-    # Nothing is drawn for what is off, so that trainings without it see what they always saw.
+    # No random number is drawn for what is switched off: older trainings see the same crops.
     if how.elastic and rng.random() < how.elastic:
         z, y, x = how.elastic_shift
         shift = (0.0 if how.planar or sample.planar else z, y, x)
-        sample = bent(sample, shift, how.elastic_spacing, rng)
+        sample = deformed(sample, shift, how.elastic_spacing, rng)
     image = sample.image
     image = shifted_sections(image, how.shifted, how.shift, rng)
     image = uneven_sections(image, how.section_contrast, rng)
     if rng.random() < how.defects:
-        image = stained(image, rng)
+        image = with_defect(image, rng)
     image = missing_sections(image, how.missing, rng)
     if how.cutout and rng.random() < how.cutout:
-        image = cut_out(image, rng)
+        image = cutout(image, rng)
     if rng.random() < how.blurred:
         image = ndimage.gaussian_filter(image, rng.uniform(0, how.blur))
     image = recoloured(image, how, rng)
     image = image + rng.uniform(0, how.noise) * rng.standard_normal(image.shape, np.float32)
-    sample = sample.showing(image.astype(np.float32))
-    if rng.random() < how.ended:
-        sample = ended(sample, rng, padding)
+    sample = sample.with_image(image.astype(np.float32))
+    if rng.random() < how.volume_end_fraction:
+        sample = end_of_volume(sample, rng, padding)
     return symmetric(sample, how.flips, how.transposed_axes, rng)
 
 
-def ended(sample: Sample, rng: np.random.Generator, padding: Padding = "reflect") -> Sample:
-    """The crop as if the volume ended in it, above, below or on both sides along one axis.
+def end_of_volume(sample: Sample, rng: np.random.Generator, padding: Padding = "reflect") -> Sample:
+    """The crop as if the volume ended in it, on one side or both sides of a random axis.
 
-    What lies beyond is mirrored, and farther out than `MIRRORED` repeated, as `predict` shows
-    the surroundings of a volume to a network; its truth is unknown.
+    Beyond the end, the image is mirrored for `MIRRORED` voxels and repeated farther out, as the
+    stage `predict` pads a volume; the truth is unknown there.
     """
     axis = int(rng.integers(0, 3))
     side = sample.image.shape[axis]
-    kept = int(rng.integers(max(1, side // 4), side + 1))
-    first = int(rng.integers(-kept // 2, side - kept // 2 + 1))
-    low, high = max(0, first), min(side, first + kept)
+    length = int(rng.integers(max(1, side // 4), side + 1))
+    first = int(rng.integers(-length // 2, side - length // 2 + 1))
+    low, high = max(0, first), min(side, first + length)
     place = (np.arange(side) - low).clip(-MIRRORED, high - low - 1 + MIRRORED)
     place = mirrored(place, high - low, padding) + low
-    truth, before = sample.truth.copy(), sample.around[axis]
+    truth, before = sample.truth.copy(), sample.margin[axis]
     np.moveaxis(truth, axis, 0)[: before + low] = UNKNOWN
     np.moveaxis(truth, axis, 0)[before + high :] = UNKNOWN
     marks = sample.marks.copy()
@@ -149,9 +155,9 @@ def ended(sample: Sample, rng: np.random.Generator, padding: Padding = "reflect"
 def symmetric(
     sample: Sample, flips: bool, transposed_axes: Sequence[int], rng: np.random.Generator
 ) -> Sample:
-    """The crop, flipped and with axes exchanged; axes of different length stay as they are.
+    """The crop, flipped and with axes of equal length exchanged at random.
 
-    Of a planar crop the sections stay sections.
+    Sections of a planar crop remain sections.
     """
     shape = sample.image.shape
     order = list(range(3))
@@ -170,26 +176,26 @@ def symmetric(
 
 
 def recoloured(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Contrast, brightness and gamma of the whole crop."""
+    """The image with random contrast, brightness and gamma."""
     contrast, brightness, gamma = rng.uniform(-1, 1, 3)
     image = image * np.float32((1 + how.contrast) ** contrast)
     image = image + np.float32(how.brightness * brightness)
-    # Gamma bends the scale between its ends, -1 and 1, and leaves what lies beyond as it is.
+    # Gamma applies between -1 and 1; intensities outside are unchanged.
     inside = np.clip(image, -1, 1)
-    bent = 2 * ((inside + 1) / 2) ** np.float32((1 + how.gamma) ** gamma) - 1
-    result: np.ndarray = image + (bent - inside)
+    corrected = 2 * ((inside + 1) / 2) ** np.float32((1 + how.gamma) ** gamma) - 1
+    result: np.ndarray = image + (corrected - inside)
     return result
 
 
 def uneven_sections(image: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
-    """Each section with a contrast and brightness of its own."""
+    """The image with random contrast and brightness for each section."""
     factor, offset = rng.normal(0, spread, (2, len(image), 1, 1)).astype(np.float32)
     changed: np.ndarray = image * (1 + factor) + offset
     return changed
 
 
 def missing_sections(image: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:
-    """Sections blanked, each crop at most one in four; truth goes on through them."""
+    """The image with random sections blanked, at most one in four; the truth is unchanged."""
     image = image.copy()
     for section in rng.permutation(len(image))[: max(1, len(image) // 4)]:
         if rng.random() < chance:
@@ -200,7 +206,7 @@ def missing_sections(image: np.ndarray, chance: float, rng: np.random.Generator)
 def shifted_sections(
     image: np.ndarray, chance: float, most: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Single sections moved in their plane, in the image only; edges are repeated."""
+    """The image with single sections shifted in their plane; edges are repeated."""
     image = image.copy()
     for section in range(len(image)):
         if rng.random() < chance:
@@ -210,20 +216,20 @@ def shifted_sections(
 
 
 def misaligned(sample: Sample, most: int, rng: np.random.Generator) -> Sample:
-    """All sections from a random one on moved in their plane, image and truth alike."""
+    """The crop with all sections from a random one on shifted in their plane, truth included."""
     depth = len(sample.image)
     cut = int(rng.integers(1, depth)) if depth > 1 else 0
     y, x = (int(by) for by in rng.integers(-most, most + 1, 2))
     image, truth, marks = sample.image.copy(), sample.truth.copy(), sample.marks.copy()
     image[cut:] = _moved(sample.image[cut:], y, x)
-    low = cut + sample.around[0]
+    low = cut + sample.margin[0]
     truth[low:] = _moved(sample.truth[low:], y, x, UNKNOWN)
     marks[:, cut:] = _moved(sample.marks[:, cut:], y, x, UNKNOWN_MARK)
     return replace(sample, image=image, truth=truth, marks=marks)
 
 
 def _moved(array: np.ndarray, by_y: int, by_x: int, beyond: int | None = None) -> np.ndarray:
-    """Sections moved in their plane; what comes in is `beyond`, or the edge repeated."""
+    """Sections shifted in their plane; voxels that come in are `beyond`, or repeat the edge."""
     height, width = array.shape[-2:]
     y, x = np.arange(height) - by_y, np.arange(width) - by_x
     moved: np.ndarray = array[..., y.clip(0, height - 1), :][..., x.clip(0, width - 1)]
@@ -233,8 +239,8 @@ def _moved(array: np.ndarray, by_y: int, by_x: int, beyond: int | None = None) -
     return moved
 
 
-def stained(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A round blot, darker or brighter, through one to three sections."""
+def with_defect(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image with a round blot, darker or brighter, through one to three sections."""
     depth, height, width = image.shape
     first = int(rng.integers(0, depth))
     radius = rng.uniform(0.05, 0.2) * min(height, width)
@@ -247,10 +253,12 @@ def stained(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image
 
 
-def cut_out(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One to `BOXES` boxes of the crop blanked; its truth goes on through them.
+def cutout(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image with one to `BOXES` boxes blanked; the truth is unchanged.
 
-    After DeVries and Taylor, Cutout, arXiv:1708.04552, who blank one square of a fixed size.
+    References
+    ----------
+    DeVries and Taylor, Cutout, arXiv:1708.04552, who blank one square of a fixed size.
     """
     image, shape = image.copy(), np.array(image.shape)
     for _ in range(rng.integers(1, BOXES + 1)):

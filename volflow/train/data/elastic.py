@@ -1,4 +1,4 @@
-"""Crops bent a little, as sections are when they are cut, dried and aligned."""
+"""Elastic deformation of crops, as in sections that were cut, dried and aligned."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from scipy import interpolate, ndimage
 from volflow.core.geometry import Triple
 from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
-FARTHEST = 2.0  # standard deviations that a control point is moved by, at most
-STIFF = 20  # of these a control point lies apart from the next at least: less could fold the crop
+FARTHEST = 2.0  # maximum displacement of a control point, standard deviations
+STIFF = 20  # minimum distance of control points, standard deviations: less could fold the crop
 
 
-def bent(
+def deformed(
     sample: Sample, shift: Sequence[float], spacing: Sequence[float], rng: np.random.Generator
 ) -> Sample:
-    """The crop with its voxels taken from places that a smooth field of shifts tells.
+    """The crop with its voxels sampled at positions displaced by a smooth random field.
 
-    Image, truth and marks are taken from the same places, the image linearly between voxels, the
-    others from the nearest one. Where such a voxel lies beyond the crop the image repeats its
-    edge, and nothing is known.
+    Image, truth and marks are sampled at the same positions, the image with linear interpolation,
+    the others from the nearest voxel. Positions outside the crop repeat the image's edge; truth and
+    marks are unknown there.
 
     Parameters
     ----------
     sample : Sample
     shift : three float
-        Standard deviation, in voxels z y x, of how far a control point is moved.
+        Standard deviation of the displacement of control points, voxels z y x.
     spacing : three float
-        Voxels from one control point to the next, z y x.
+        Distance between control points, voxels z y x.
     rng : Generator
 
     References
     ----------
     SegNeuron (MICCAI 2024) trains with control points 4, 40 and 40 voxels apart and shifts of 0, 2
-    and 2. Here shifts beyond twice that are cut off, so that nothing is folded over.
+    and 2. Here shifts beyond twice that are clipped, so that the crop cannot fold.
     """
     shape = sample.image.shape
-    near = places(shape, shift, spacing, rng)
-    image = ndimage.map_coordinates(sample.image, near, order=1, mode="nearest")
-    nearest = np.rint(near).astype(np.int64)
+    positions = sampling_positions(shape, shift, spacing, rng)
+    image = ndimage.map_coordinates(sample.image, positions, order=1, mode="nearest")
+    nearest = np.rint(positions).astype(np.int64)
     sides = np.reshape(shape, (3, 1, 1, 1))
-    there = ((nearest >= 0) & (nearest < sides)).all(axis=0)
+    inside = ((nearest >= 0) & (nearest < sides)).all(axis=0)
     z, y, x = nearest.clip(0, sides - 1)
-    marks = np.where(there, sample.marks[:, z, y, x], np.uint8(UNKNOWN_MARK))
-    truth = _pulled(sample, nearest)
-    own = tuple(slice(a, a + n) for a, n in zip(sample.around, shape, strict=True))
-    truth[own][~there] = UNKNOWN
+    marks = np.where(inside, sample.marks[:, z, y, x], np.uint8(UNKNOWN_MARK))
+    truth = _displaced_truth(sample, nearest)
+    own = tuple(slice(a, a + n) for a, n in zip(sample.margin, shape, strict=True))
+    truth[own][~inside] = UNKNOWN
     return replace(sample, image=image, truth=truth, marks=marks)
 
 
-def places(
+def sampling_positions(
     shape: Triple, shift: Sequence[float], spacing: Sequence[float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Where each voxel is taken from: a cubic spline through control points moved at random.
+    """The position that each voxel is sampled at: a cubic spline through displaced control points.
 
     Returns
     -------
@@ -66,27 +66,27 @@ def places(
     moved = moved.clip(-FARTHEST, FARTHEST) * np.reshape(shift, (3, 1, 1, 1))
     for axis, matrix in enumerate(along):
         moved = np.moveaxis(np.tensordot(matrix, moved, (1, axis + 1)), 0, axis + 1)
-    found: np.ndarray = moved + np.indices(shape)
-    return found
+    positions: np.ndarray = moved + np.indices(shape)
+    return positions
 
 
 def _spline(side: int, step: float) -> np.ndarray:
-    """Weights of control points at the voxels of an axis, (side, points); the first is at 0."""
+    """Weights of control points at the voxels of an axis, (side, points); point 0 is at 0."""
     count = int(np.ceil((side - 1) / step)) + 1
     if count == 1:
         return np.ones((side, 1))
-    # Natural ends: with others a spline through few points swings far beyond them.
+    # Natural ends: with other conditions a spline through few points overshoots.
     spline = interpolate.CubicSpline(np.arange(count) * step, np.eye(count), bc_type="natural")
     weights: np.ndarray = spline(np.arange(side))
     return weights
 
 
-def _pulled(sample: Sample, nearest: np.ndarray) -> np.ndarray:
-    """The truth in and around the crop; around it, it moves as the nearest voxel of the crop."""
+def _displaced_truth(sample: Sample, nearest: np.ndarray) -> np.ndarray:
+    """The truth of the crop and its margin, which moves with the nearest voxel of the crop."""
     moved = nearest - np.indices(sample.image.shape)
-    moved = np.pad(moved, [(0, 0), *((a, a) for a in sample.around)], mode="edge")
-    where = moved + np.indices(sample.truth.shape)
+    moved = np.pad(moved, [(0, 0), *((a, a) for a in sample.margin)], mode="edge")
+    positions = moved + np.indices(sample.truth.shape)
     sides = np.reshape(sample.truth.shape, (3, 1, 1, 1))
-    there = ((where >= 0) & (where < sides)).all(axis=0)
-    z, y, x = where.clip(0, sides - 1)
-    return np.where(there, sample.truth[z, y, x], np.int32(UNKNOWN))
+    inside = ((positions >= 0) & (positions < sides)).all(axis=0)
+    z, y, x = positions.clip(0, sides - 1)
+    return np.where(inside, sample.truth[z, y, x], np.int32(UNKNOWN))

@@ -1,8 +1,8 @@
-"""Crops with cells hidden, and what a network is asked about them: pretraining without labels.
+"""Masked crops and their edges, for pretraining without labels.
 
-Hidden cells are filled with noise as bright and as uneven as the crop, so that nothing but what
-is missing tells where they are. Beside the image itself its edges are asked for, as a picture of
-the directions in which brightness changes, which noise matters less to.
+Masked cells are filled with noise of the mean and standard deviation of the crop, so that only
+the missing structure gives them away. Besides the image, the network predicts its edges: a picture
+of histograms of oriented gradients, which is less sensitive to noise.
 
 References
 ----------
@@ -18,51 +18,51 @@ import numpy as np
 
 from volflow.core.geometry import Triple
 
-DEPTHS = (2, 4, 5)  # sections of a cell
-SIDES = (4, 8, 16)  # voxels of a cell along y and x
-LEAST, MOST = 0.5, 0.7  # share of hidden cells
+DEPTHS = (2, 4, 5)  # sections of a masked cell
+SIDES = (4, 8, 16)  # voxels of a masked cell along y and x
+LEAST, MOST = 0.5, 0.7  # fraction of cells that are masked
 ORIENTATIONS = 9
 CELL = 4  # pixels of a cell of the histograms, along y and x
 
 
-def cells_hidden(shape: Triple, rng: np.random.Generator) -> np.ndarray:
-    """Where a crop is hidden: whole cells, of a size and a share drawn for this crop.
+def hidden_cells(shape: Triple, rng: np.random.Generator) -> np.ndarray:
+    """A random mask of a crop: whole cells, whose size and fraction are drawn for this crop.
 
     Parameters
     ----------
     shape : Triple
-        Of the crop, voxels z y x.
+        Shape of the crop, voxels z y x.
     rng : Generator
 
     Returns
     -------
     bool array, (Z, Y, X)
-        True in hidden cells: of all cells, a share drawn from 0.5 to 0.7, rounded to whole cells.
+        True in masked cells, a fraction of all cells drawn from 0.5 to 0.7.
 
     Raises
     ------
     ValueError
-        If no size of a cell divides the crop.
+        If no cell size divides the crop.
     """
     depths = [depth for depth in DEPTHS if shape[0] % depth == 0]
     sides = [side for side in SIDES if shape[1] % side == 0 and shape[2] % side == 0]
     if not depths or not sides:
         raise ValueError(
-            f"a crop must hold whole cells: z a multiple of one of {DEPTHS}, y and x of one of "
-            f"{SIDES}; got {shape}"
+            f"the crop is not made of whole cells; expected z a multiple of one of {DEPTHS}, "
+            f"y and x of one of {SIDES}, got {shape}"
         )
     depth, side = int(rng.choice(depths)), int(rng.choice(sides))
     grid = shape[0] // depth, shape[1] // side, shape[2] // side
-    share = rng.uniform(LEAST, MOST)
+    fraction = rng.uniform(LEAST, MOST)
     chosen = np.zeros(prod(grid), bool)
-    chosen[rng.permutation(chosen.size)[: round(share * chosen.size)]] = True
+    chosen[rng.permutation(chosen.size)[: round(fraction * chosen.size)]] = True
     cells = chosen.reshape(grid)
     hidden: np.ndarray = cells.repeat(depth, 0).repeat(side, 1).repeat(side, 2)
     return hidden
 
 
-def noise_filled(image: np.ndarray, hidden: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The image with noise of its own mean and standard deviation where it is hidden.
+def fill_with_noise(image: np.ndarray, hidden: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image with noise of its own mean and standard deviation in masked cells.
 
     Parameters
     ----------
@@ -80,11 +80,11 @@ def noise_filled(image: np.ndarray, hidden: np.ndarray, rng: np.random.Generator
 
 
 def edge_picture(image: np.ndarray) -> np.ndarray:
-    """Every section's histograms of oriented gradients, drawn: what `skimage.feature.hog` shows.
+    """A picture of each section's histograms of oriented gradients, as `skimage.feature.hog` draws.
 
-    In cells of 4x4 pixels a line is drawn for each of 9 directions, as bright as the gradient
-    across it is on average. skimage draws line by line, 65 ms for a section of 128x128 pixels;
-    here a cell is one row of a product, 1 ms. Tests hold both to be equal.
+    In cells of 4x4 pixels a line is drawn for each of 9 directions, as bright as the mean gradient
+    across it. scikit-image draws line by line, 65 ms for a section of 128x128 pixels; here each
+    cell is one row of a matrix product, 1 ms. A test compares the two.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def edge_picture(image: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a section is not whole cells.
+        If y or x is not a multiple of 4.
     """
     depth, height, width = image.shape
     if height % CELL or width % CELL:
@@ -124,7 +124,7 @@ def edge_picture(image: np.ndarray) -> np.ndarray:
 
 
 def _lines() -> np.ndarray:
-    """Where in a cell the line of each direction runs, float64 (9, 4, 4) of 0 and 1."""
+    """The pixels of a cell on the line of each direction, float64 (9, 4, 4) of 0 and 1."""
     lines = np.zeros((ORIENTATIONS, CELL, CELL))
     radius, middle = CELL // 2 - 1, CELL // 2
     for number, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Volumes brought to another voxel size, so that one network learns from all of them."""
+"""Volumes resampled to another voxel size, so that one network can be trained on all of them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from volflow.core.geometry import Triple, zyx
 
-ALIKE = 0.1  # relative difference of voxel sizes that is left alone: augmentation does as much
+ALIKE = 0.1  # relative difference of voxel sizes that is tolerated: augmentation covers as much
 
 Nanometres = tuple[float, float, float]
 
 
 def resampled_shape(shape: Triple, have: Nanometres, want: Nanometres, axes: str) -> Triple:
-    """How many voxels a volume has once it is resampled.
+    """The shape of a volume after resampling.
 
     Parameters
     ----------
@@ -20,8 +20,8 @@ def resampled_shape(shape: Triple, have: Nanometres, want: Nanometres, axes: str
     have, want : three floats
         Nanometres per voxel, z y x.
     axes : str
-        Of `zyx`, those that are resampled. Along the others, and where the sizes differ by no
-        more than `ALIKE`, the side stays.
+        The axes to resample, a part of `zyx`. Along the others, and where the sizes differ by at
+        most `ALIKE`, the side is unchanged.
     """
     factors = [a / b if name in axes else 1.0 for a, b, name in zip(have, want, "zyx", strict=True)]
     return zyx(
@@ -33,9 +33,9 @@ def resampled_shape(shape: Triple, have: Nanometres, want: Nanometres, axes: str
 
 
 def resampled_image(image: np.ndarray, shape: Triple) -> np.ndarray:
-    """An image of the same extent in other voxels, each the mean of what it covers.
+    """An image resampled to a shape: area averages where voxels become larger.
 
-    Where voxels become smaller, values between their middles are interpolated linearly.
+    Where voxels become smaller, intensities are interpolated linearly.
 
     Parameters
     ----------
@@ -45,23 +45,22 @@ def resampled_image(image: np.ndarray, shape: Triple) -> np.ndarray:
     Returns
     -------
     the same dtype, of that shape
-        Where a side stays, nothing is done along it.
     """
     if image.shape == tuple(shape):
         return image
-    found = image.astype(np.float32)
+    resampled = image.astype(np.float32)
     for axis, side in enumerate(shape):
         if side != image.shape[axis]:
-            lines = np.moveaxis(found, axis, -1)
-            found = np.moveaxis(lines @ _shares(image.shape[axis], side), -1, axis)
-    rounded: np.ndarray = np.ascontiguousarray(np.rint(found).astype(image.dtype))
+            lines = np.moveaxis(resampled, axis, -1)
+            resampled = np.moveaxis(lines @ _shares(image.shape[axis], side), -1, axis)
+    rounded: np.ndarray = np.ascontiguousarray(np.rint(resampled).astype(image.dtype))
     return rounded
 
 
 def resampled_labels(labels: np.ndarray, shape: Triple) -> np.ndarray:
-    """Labels of the same extent in other voxels, each what lies at its middle.
+    """Labels resampled to a shape: each new voxel has the label at its centre.
 
-    Not the most frequent of what it covers: membranes and clefts, a voxel thin, would be lost.
+    A majority vote would lose membranes and clefts, which are one voxel thin.
 
     Parameters
     ----------
@@ -79,7 +78,7 @@ def resampled_labels(labels: np.ndarray, shape: Triple) -> np.ndarray:
 
 
 def _shares(count: int, side: int) -> np.ndarray:
-    """What each old voxel gives to each new one, float32 (count, side); columns sum to 1."""
+    """The weight of each old voxel in each new one, float32 (count, side); columns sum to 1."""
     size = count / side  # of a new voxel, in old ones
     starts = np.arange(side) * size
     old = np.arange(count)[:, None]

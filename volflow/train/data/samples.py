@@ -1,7 +1,7 @@
-"""Crops of volumes with truth, drawn at random: the same crop for the same seed and number.
+"""Random crops of volumes with truth: the same crop for the same random generator.
 
-Truth here is int32: above 0 an object, 0 background, -1 a voxel about which nothing is known.
-Marks are what else is known of a voxel, uint8: 1 yes, 0 no, 255 unknown.
+Truth is int32: above 0 an object, 0 background, -1 unknown. Marks are further binary labels of a
+voxel (foreground, masks), uint8: 1 yes, 0 no, 255 unknown.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import ndimage
 
-from volflow.core.geometry import Box, Triple, zyx
+from volflow.core.geometry import Box, Triple, Zyx, zyx
 
 UNKNOWN = -1
 UNKNOWN_MARK = 255
-TRIES = 50  # crops looked at before the last one is taken whatever it holds
+TRIES = 50  # crops drawn before one is accepted however little of it is known
 
 
 def _no_marks() -> np.ndarray:
@@ -25,26 +25,27 @@ def _no_marks() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Source:
-    """A volume with what is known of it, in memory.
+    """A volume with its truth, in memory.
 
     Parameters
     ----------
     image : float32, (Z, Y, X)
-        Normalised.
+        Normalised intensities.
     truth : int32, (Z, Y, X)
     weight : float
-        How often crops come from here, relative to other sources.
+        Relative frequency of crops from this source.
     marks : uint8, (K, Z, Y, X)
-        1 yes, 0 no, 255 unknown; default: there are none.
+        1 yes, 0 no, 255 unknown; default: no channels.
     flat : bool
-        Objects are of each section alone; whether neighbours along z belong together is unknown.
+        Whether labels hold within each section only, so that affinities along z are unknown.
     sections : two int
-        Of a crop every n-th section is shown, n drawn from this range.
+        A crop has every n-th section, n drawn from this range.
     rare : float
-        Share of crops that are laid around one of `places`.
+        Fraction of crops that contain one of `places`.
     places : int array, (N, 3)
-        Voxels, z y x, that crops are laid around; default: there are none.
+        Voxels z y x of masks; default: none.
     name : str
+        Name in the validation log.
     """
 
     image: np.ndarray
@@ -60,62 +61,60 @@ class Source:
     def __post_init__(self) -> None:
         if self.image.shape != self.truth.shape:
             raise ValueError(
-                f"labels must cover the image; got labels of shape {self.truth.shape} for an "
-                f"image of shape {self.image.shape}"
+                f"labels do not cover the image; expected shape {self.image.shape}, got "
+                f"{self.truth.shape}"
             )
         object.__setattr__(self, "marks", _covering(self.marks, self.image))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A crop: image float32 (Z, Y, X), truth int32 (Z, Y, X), or larger by the same at all sides.
+    """A crop: image float32 (Z, Y, X), truth int32, marks uint8 (K, Z, Y, X).
 
-    What of the truth lies around the image is looked at for what its objects are, and is not
-    itself to be learnt. Marks, uint8 (K, Z, Y, X), cover the image.
+    The truth covers the image and an equal margin on both sides of each axis. The margin shows how
+    objects continue outside the crop; it is no target itself.
     """
 
     image: np.ndarray
     truth: np.ndarray
     marks: np.ndarray = field(default_factory=_no_marks)
     flat: bool = False
-    every: int = 1
-    """Sections of the source from one of the crop's to the next."""
+    section_step: int = 1
+    """Sections of the source from one section of the crop to the next."""
     number: int = 0
-    """Of the source among those that were drawn from."""
+    """Index of the source."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "marks", _covering(self.marks, self.image))
 
-    def showing(self, image: np.ndarray) -> Sample:
-        """The same, with another image of its voxels."""
+    def with_image(self, image: np.ndarray) -> Sample:
+        """The same crop with another image."""
         return replace(self, image=image)
 
     @property
     def planar(self) -> bool:
-        """Whether the crop cannot be turned out of its sections: z is not as y and x are."""
-        return self.flat or self.every > 1
+        """Whether z differs from y and x, so that crops may be rotated within sections only."""
+        return self.flat or self.section_step > 1
 
     @property
-    def around(self) -> Triple:
-        """Voxels of truth at each side of the image."""
-        sides = zip(self.truth.shape, self.image.shape, strict=True)
-        return zyx([(outer - inner) // 2 for outer, inner in sides])
+    def margin(self) -> Zyx:
+        """Voxels of truth on each side of the image."""
+        return (zyx(self.truth.shape) - zyx(self.image.shape)) // 2
 
     @property
     def known(self) -> np.ndarray:
         """The truth of the image's own voxels."""
-        sides = zip(self.around, self.truth.shape, strict=True)
+        sides = zip(self.margin, self.truth.shape, strict=True)
         return self.truth[tuple(slice(a, n - a) for a, n in sides)]
 
 
 def _covering(marks: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Marks, none of them over the image where none are given."""
+    """Marks of the shape of the image: those given, or none of that shape."""
     if marks.shape[1:] == image.shape:
         return marks
     if len(marks):
         raise ValueError(
-            f"marks must cover the image; got marks of shape {marks.shape[1:]} for an image of "
-            f"shape {image.shape}"
+            f"marks do not cover the image; expected shape {image.shape}, got {marks.shape[1:]}"
         )
     return np.zeros((0, *image.shape), np.uint8)
 
@@ -127,7 +126,7 @@ def as_truth(labels: np.ndarray, zero_is_background: bool) -> np.ndarray:
     ----------
     labels : integers, (Z, Y, X)
     zero_is_background : bool
-        Label 0 is background, which has affinity to nothing; otherwise it is unknown.
+        Whether label 0 is background, which has no affinity to any voxel, or unknown.
 
     Returns
     -------
@@ -142,7 +141,7 @@ def as_truth(labels: np.ndarray, zero_is_background: bool) -> np.ndarray:
     return truth + np.int32(1)
 
 
-def draw(
+def draw_sample(
     sources: Sequence[Source],
     shape: Triple,
     rng: np.random.Generator,
@@ -151,30 +150,30 @@ def draw(
     rotation: float = 0.0,
     scaling: float = 0.0,
     planar: bool = False,
-    around: Triple = (0, 0, 0),
+    margin: Triple = (0, 0, 0),
 ) -> Sample:
-    """A random crop in which of at least the fraction `known` of voxels something is known.
+    """A random crop in which at least the fraction `known` of voxels have truth or marks.
 
-    The source is drawn once, by its weight, however little of it is known.
+    The source is drawn first, by its weight, however little of it is known.
 
     Parameters
     ----------
     sources : sequence of Source
         Each at least as large as `shape`.
     shape : Triple
-        Of the crop, voxels.
+        Shape of the crop, voxels.
     rng : Generator
     known : float
-        After `TRIES` crops with less, the last one is taken.
+        Minimum fraction; the last of `TRIES` crops is accepted with any.
     rotation : float
-        Crops are turned about a random axis by up to this many degrees.
+        Maximum rotation about a random axis, degrees.
     scaling : float
-        Crops are magnified by a factor between 1 / (1 + scaling) and 1 + scaling.
+        Crops are magnified by a factor from 1 / (1 + scaling) to 1 + scaling.
     planar : bool
-        They are turned and magnified within their sections only.
-    around : Triple
-        Voxels of truth that are expected at each side of the crop; unknown beyond the source. They
-        change nothing about which crop is drawn.
+        Whether crops are rotated and magnified within sections only.
+    margin : Triple
+        Voxels of truth on each side of the crop, unknown outside the source. The margin does not
+        change which crop is drawn.
 
     Raises
     ------
@@ -186,39 +185,53 @@ def draw(
     for _ in range(TRIES):
         drawn = int(rng.choice(len(sources), p=weights / weights.sum()))
         number = drawn if number < 0 else number
-        source, every = _thinned(sources[number], shape[0], rng)
+        source, section_step = _every_nth_section(sources[number], shape[0], rng)
         if any(n < side for n, side in zip(source.image.shape, shape, strict=True)):
-            raise ValueError(f"a crop of {shape} does not fit in a volume of {source.image.shape}")
+            raise ValueError(
+                f"the crop is larger than the volume; expected at most {source.image.shape}, got "
+                f"{shape}"
+            )
         start = _start(source, shape, rng)
         box = Box(start, zyx(start) + shape)
-        level = planar or source.flat or every > 1
-        matrix = _transform(rng, rotation, scaling, level)
-        sample = replace(_cut(source, box, matrix), flat=source.flat, every=every, number=number)
-        something = (sample.truth != UNKNOWN) | (sample.marks != UNKNOWN_MARK).any(axis=0)
-        if np.mean(something) >= known:
+        matrix = _transform(
+            rng, rotation, scaling, planar=planar or source.flat or section_step > 1
+        )
+        sample = replace(
+            _cut(source, box, matrix),
+            flat=source.flat,
+            section_step=section_step,
+            number=number,
+        )
+        informative = (sample.truth != UNKNOWN) | (sample.marks != UNKNOWN_MARK).any(axis=0)
+        if np.mean(informative) >= known:
             break
-    if any(around):
-        return replace(sample, truth=_truth(source, box.grow(around), matrix))
+    if any(margin):
+        return replace(sample, truth=_truth(source, box.grow(margin), matrix))
     return sample
 
 
-def _thinned(source: Source, depth: int, rng: np.random.Generator) -> tuple[Source, int]:
-    """Every n-th section of a source, as far as enough of them are left for a crop; and n."""
+def _every_nth_section(source: Source, depth: int, rng: np.random.Generator) -> tuple[Source, int]:
+    """Every n-th section of a source, and n, limited so that a crop still fits."""
     low, high = source.sections
     if high == 1:
         return source, 1
-    every = int(rng.integers(low, high + 1))
-    every = max(1, min(every, (len(source.image) - 1) // max(1, depth - 1)))
-    room = len(source.image) - (depth - 1) * every
-    first = int(rng.integers(0, min(every, room)))
-    kept = slice(first, None, every)
-    places = source.places[source.places[:, 0] % every == first] // (every, 1, 1)
-    parts = source.image[kept], source.truth[kept], source.marks[:, kept]
-    return replace(source, image=parts[0], truth=parts[1], marks=parts[2], places=places), every
+    n = int(rng.integers(low, high + 1))
+    n = max(1, min(n, (len(source.image) - 1) // max(1, depth - 1)))
+    room = len(source.image) - (depth - 1) * n
+    first = int(rng.integers(0, min(n, room)))
+    sections = slice(first, None, n)
+    thinned = replace(
+        source,
+        image=source.image[sections],
+        truth=source.truth[sections],
+        marks=source.marks[:, sections],
+        places=source.places[source.places[:, 0] % n == first] // (n, 1, 1),
+    )
+    return thinned, n
 
 
 def _start(source: Source, shape: Triple, rng: np.random.Generator) -> Triple:
-    """The first voxel of a crop: anywhere, or so that a place that is sought lies in it."""
+    """The first voxel of a crop: anywhere, or such that the crop contains one of the places."""
     room = [n - side for n, side in zip(source.image.shape, shape, strict=True)]
     if source.rare and len(source.places) and rng.random() < source.rare:
         place = source.places[rng.integers(len(source.places))]
@@ -230,7 +243,7 @@ def _start(source: Source, shape: Triple, rng: np.random.Generator) -> Triple:
 def _transform(
     rng: np.random.Generator, rotation: float, scaling: float, planar: bool = False
 ) -> np.ndarray | None:
-    """A matrix from places in the crop to places in the volume; None if there is nothing to do."""
+    """A matrix from positions in the crop to positions in the volume; None: the identity."""
     axis, turn, size = rng.normal(size=3), rng.uniform(-1, 1), rng.uniform(-1, 1)
     if rotation == 0 and scaling == 0:
         return None
@@ -262,7 +275,7 @@ def _cut(source: Source, box: Box, matrix: np.ndarray | None) -> Sample:
 
 
 def _truth(source: Source, box: Box, matrix: np.ndarray | None) -> np.ndarray:
-    """The truth over a box that may leave the source: unknown there."""
+    """The truth in a box, unknown outside the source."""
     if matrix is None:
         inside = box.clip(Box((0, 0, 0), zyx(source.truth.shape)))
         truth = np.full(box.shape, UNKNOWN, np.int32)
@@ -278,7 +291,7 @@ def _truth(source: Source, box: Box, matrix: np.ndarray | None) -> np.ndarray:
 def _source_of(
     source: Source, box: Box, matrix: np.ndarray
 ) -> tuple[tuple[slice, slice, slice], np.ndarray]:
-    """The part of a source that a turned box shows, and where in it the box's first voxel lies."""
+    """The part of a source covered by a rotated box, and the position of its first voxel there."""
     half = (np.array(box.shape) - 1) / 2
     centre = np.array(box.start) + half
     corners = np.array(np.meshgrid(*[(-h, h) for h in half], indexing="ij")).reshape(3, -1)

@@ -1,6 +1,6 @@
-"""How good a network is on voxels it never saw: loss, affinities, and the segmentation they give.
+"""Predictions of a network over a volume in memory, and the segmentation of its affinities.
 
-The segmentation is the exact road in memory: one block that is the whole volume.
+The segmentation is that of the exact pipeline with a single block, the whole volume.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ JOIN_SCORE, MIN_SIZE_SCORE = 0.5, 0.02  # the defaults of the stage `agglomerate
 
 @dataclass(frozen=True)
 class Score:
-    """The best of several segmentations of one volume."""
+    """The scores of a segmentation against the truth: VI in bits, adapted Rand error in [0, 1]."""
 
     threshold: float
     vi_split: float
@@ -44,46 +44,46 @@ def predicted(
     ----------
     network : Inference
     image : float32, (Z, Y, X)
-        Normalised.
+        Normalised intensities.
     flips : str
-        Axes, of `zyx`, over whose flips predictions are averaged.
+        Axes, a part of `zyx`, over whose flips predictions are averaged.
     tile : Triple, optional
-        Voxels the network is shown at once; default: as its header says.
+        Shape of an input tile, voxels; default: the header's.
 
     Returns
     -------
     uint8, (C, Z, Y, X)
-        C the channels that the network was asked for.
+        C is the number of channels of the inference.
     """
     header = network.header
     bounds = Box((0, 0, 0), zyx(image.shape))
     tile = fitted(tile or header.input_tile, header.halo, header.total_stride, bounds)
-    kept = zyx([a - 2 * b for a, b in zip(tile, header.halo, strict=True)])
+    output_tile = zyx(tile) - zyx(header.halo) * 2
     channels = network.channels
     pairs, odd = [header.pairs[c] for c in channels], [header.odd[c] for c in channels]
     total = [sum(header.ranges[c]) for c in channels]
-    found = tiled(
+    probabilities = tiled(
         image,
         bounds,
         bounds,
-        Tiling(bounds, tile, header.halo, kept, header.padding),
+        Tiling(bounds, tile, header.halo, output_tile, header.padding),
         averaged(network, flips, pairs, odd, total),
         len(pairs),
         header.batch,
     )
-    quantised: np.ndarray = np.rint(found * 255).astype(np.uint8)
+    quantised: np.ndarray = np.rint(probabilities * 255).astype(np.uint8)
     return quantised
 
 
 class InMemoryPipeline:
-    """The exact road over one volume in memory, as far as it does not depend on thresholds.
+    """The exact pipeline over one volume in memory, up to where thresholds matter.
 
     Parameters
     ----------
     affinity : uint8, (3, Z, Y, X)
         `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
     join_rounds : int
-        As of the stage `agglomerate`.
+        As in the stage `agglomerate`.
     """
 
     def __init__(self, affinity: np.ndarray, join_rounds: int = 1) -> None:
@@ -91,7 +91,7 @@ class InMemoryPipeline:
         z, y, x = self.pieces.shape
         none = np.zeros((y, x), bool), np.zeros((z, x), bool), np.zeros((z, y), bool)
         graph = block_graph(np.pad(self.pieces, [(1, 1)] * 3), affinity, none, 0)
-        # No block beyond asks for pieces.
+        # There is no neighbouring block that needs pieces.
         graph = graph.with_pieces(np.zeros(len(graph.piece), bool))
         self.names = graph.id
         self.graph, self.component = graph, graph.id
@@ -122,20 +122,20 @@ def best_score(
     ----------
     affinity : uint8, (3, Z, Y, X)
     truth : int32, (Z, Y, X)
-        Voxels that are not above 0 are not counted.
+        Only voxels above 0 count.
     """
-    road = InMemoryPipeline(affinity)
+    pipeline = InMemoryPipeline(affinity)
     return min(
-        (score(road.segmentation(at, min_size), truth, at) for at in thresholds),
-        key=lambda found: found.vi,
+        (score(pipeline.segmentation(at, min_size), truth, at) for at in thresholds),
+        key=lambda candidate: candidate.vi,
     )
 
 
 def score(segmentation: np.ndarray, truth: np.ndarray, threshold: float) -> Score:
-    """How far a segmentation is from the truth; `threshold` is noted with it."""
-    found = scores(contingency(np.maximum(truth, 0).astype(np.uint64), segmentation))
+    """The scores of a segmentation made with a threshold."""
+    values = scores(contingency(np.maximum(truth, 0).astype(np.uint64), segmentation))
     split, merge, vi, arand = (
-        float(found[name] or 0) for name in ("vi_split", "vi_merge", "vi", "arand")
+        float(values[name] or 0) for name in ("vi_split", "vi_merge", "vi", "arand")
     )
     return Score(threshold, split, merge, vi, arand)
 

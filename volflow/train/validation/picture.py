@@ -1,4 +1,4 @@
-"""A picture of predictions beside the truth: one section of each source, a row of panels each."""
+"""Pictures of predictions next to the truth, as PNG files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ GAP = 4  # pixels of white between panels
 def draw_picture(
     path: Path, sources: Sequence[Source], predictions: Sequence[dict[str, np.ndarray]]
 ) -> None:
-    """Write a PNG of middle sections: image, each head as red green blue, labels, marks.
+    """Write a PNG of middle sections, one row per source: image, each head, labels, masks.
 
-    Of a head the first three channels are shown (affinities z y x), one or two in grey.
+    A head with three or more channels shows the first three as red, green and blue (affinities
+    z, y, x); one with fewer shows its first channel in grey.
 
     Parameters
     ----------
     path : Path
     sources : sequence of Source
     predictions : sequence of dict of str to uint8 array, (C, Z, Y, X)
-        Of each source, by head.
+        The predictions of each source, by head.
     """
-    rows = [_row(*pair) for pair in zip(sources, predictions, strict=True)]
+    rows = [_row(source, heads) for source, heads in zip(sources, predictions, strict=True)]
     width = max(row.shape[1] for row in rows)
     parts = []
     for row in rows:
@@ -36,18 +37,51 @@ def draw_picture(
     path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(np.concatenate(parts[:-1]))))
 
 
+def draw_reconstruction(
+    path: Path,
+    *,
+    image: np.ndarray,
+    masked: np.ndarray,
+    edges: np.ndarray,
+    prediction: np.ndarray,
+) -> None:
+    """Write a grey PNG of a crop's middle section, as pretraining sees it.
+
+    From left to right: the image, its masked version, the predicted image, its edges, the
+    predicted edges.
+
+    Parameters
+    ----------
+    path : Path
+    image, masked, edges : float32 array, (Z, Y, X)
+        Intensities of `image` and `masked` are in [-1, 1]; edges are at least 0.
+    prediction : float32 array, (2, Z, Y, X)
+        Image and edges.
+    """
+    middle = len(image) // 2
+    brightest = max(float(edges[middle].max()), 1e-6)
+    panels = [(volume[middle] + 1) * 127.5 for volume in (image, masked, prediction[0])]
+    panels += [volume[middle] / brightest * 255 for volume in (edges, prediction[1])]
+    joined = _side_by_side(panels, np.full((image.shape[1], GAP), 255.0))
+    path.write_bytes(imagecodecs.png_encode(np.clip(joined, 0, 255).astype(np.uint8)))
+
+
+def _side_by_side(panels: Sequence[np.ndarray], gap: np.ndarray) -> np.ndarray:
+    """Panels joined along x with a gap between them."""
+    return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
+
+
 def _row(source: Source, heads: dict[str, np.ndarray]) -> np.ndarray:
     """The panels of one source, uint8 (Y, X', 3)."""
     middle = source.image.shape[0] // 2
     grey = np.clip((source.image[middle] + 1) * 127.5, 0, 255).astype(np.uint8)
-    panels = [_coloured(grey[None]), *(_coloured(made[:, middle]) for made in heads.values())]
+    panels = [_coloured(grey[None]), *(_coloured(head[:, middle]) for head in heads.values())]
     if (source.truth > 0).any():
         panels.append(_labels(source.truth[middle]))
     if len(source.marks):
         known = np.where(source.marks[:, middle] == 1, 255, 0) * (source.marks[:, middle] <= 1)
         panels.append(_coloured(known.astype(np.uint8)))
-    gap = np.full((grey.shape[0], GAP, 3), 255, np.uint8)
-    return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
+    return _side_by_side(panels, np.full((grey.shape[0], GAP, 3), 255, np.uint8))
 
 
 def _coloured(channels: np.ndarray) -> np.ndarray:
@@ -57,7 +91,7 @@ def _coloured(channels: np.ndarray) -> np.ndarray:
 
 
 def _labels(labels: np.ndarray) -> np.ndarray:
-    """A colour for each label, the same in every picture; what is no object is black."""
+    """A colour for each label, the same in every picture; background and unknown are black."""
     mixed = labels.astype(np.uint32) * np.uint32(2654435761)
     channels = [(mixed >> np.uint32(shift)) & np.uint32(0xFF) for shift in (8, 16, 24)]
     coloured = np.stack(channels, axis=-1).astype(np.uint8) // 2 + 96

@@ -1,7 +1,7 @@
-"""How good a network is on the held-out sources of a training: one number for each head of each.
+"""Scores of a network on the held-out sources of a training: one for each head of each source.
 
-Affinities are judged by the segmentation that they give, masks by the voxels that they find. All
-numbers are errors: 0 is right.
+Affinities are scored by the segmentation made of them, masks by their voxels. All scores are
+errors: 0 is perfect.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ import numpy as np
 
 from volflow.models.inference import Inference
 from volflow.segment.descriptors import descriptors
-from volflow.train.config.training import NEAREST, Training
+from volflow.train.config.training import CONTOUR, NEAREST, Training
 from volflow.train.data.samples import UNKNOWN, Source
 from volflow.train.heads import channels_of
 from volflow.train.validation.evaluate import InMemoryPipeline, Score, best_score, predicted, score
 
 
 @dataclass
-class Judged:
-    """What was found of one source.
+class Evaluation:
+    """Scores and pictures of a network on one source.
 
     Parameters
     ----------
     scores : dict of str to float
-        Of each head that something is known of, by name, an error; what is compared.
+        The error of each head that the source has truth for, by name; the best checkpoint has the
+        lowest mean.
     more : dict of str to float
-        What else is worth a line: threshold, parts of VI, F1 of each channel, ...
+        Further numbers for the log: threshold, parts of VI, F1 of each channel, ...
     pictures : dict of str to uint8 array, (C, Z, Y, X)
-        Of each head the channels worth a look.
+        The predictions of each head.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
@@ -38,108 +39,111 @@ class Judged:
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def judged(network: Inference, source: Source, training: Training) -> Judged:
-    """The scores of a network on a source; the network gives the channels of `asked`."""
-    channels, found = asked(training), Judged()
-    made = predicted(network, source.image)
+def evaluate(network: Inference, source: Source, training: Training) -> Evaluation:
+    """Score a network with the channels of `validation_channels` on a source."""
+    evaluation = Evaluation()
+    prediction = predicted(network, source.image)
     first, mark = 0, 0
-    for name, wanted in channels.items():
-        part = made[first : first + len(wanted)]
-        first += len(wanted)
-        found.pictures[name] = part
+    for name, channels in validation_channels(training).items():
+        head = prediction[first : first + len(channels)]
+        first += len(channels)
+        evaluation.pictures[name] = head
         if name == "affinity":
-            _judge_affinity(found, part, source, training)
+            _evaluate_affinity(evaluation, head, source, training)
         elif name == "lsd":
             if not source.flat and (source.truth != UNKNOWN).any():
-                found.more["lsd_rms"] = shape_error(part, source.truth, training)
+                evaluation.more["lsd_rms"] = descriptor_error(head, source.truth, training)
         else:
-            _judge_masks(found, name, part, source.marks[mark : mark + len(wanted)], training)
-            mark += len(wanted)
-    return found
+            marks = source.marks[mark : mark + len(channels)]
+            _evaluate_masks(evaluation, name, head, marks, training)
+            mark += len(channels)
+    return evaluation
 
 
-def asked(training: Training) -> dict[str, list[int]]:
-    """The network's channels that a validation looks at, by head: of affinities the nearest."""
-    found = {name: list(place) for name, place in channels_of(training).items()}
-    if "affinity" in found:
+def validation_channels(training: Training) -> dict[str, list[int]]:
+    """The network's channels that are validated, by head; only the nearest affinities."""
+    channels = {name: list(place) for name, place in channels_of(training).items()}
+    if "affinity" in channels:
         near = [training.offsets.index(step) for step in NEAREST if step in training.offsets]
-        found["affinity"] = [found["affinity"][place] for place in near]
-    return {name: channels for name, channels in found.items() if channels}
+        channels["affinity"] = [channels["affinity"][place] for place in near]
+    return {name: numbers for name, numbers in channels.items() if numbers}
 
 
-def judgeable(source: Source, training: Training) -> bool:
-    """Whether a source will have a score."""
+def can_evaluate(source: Source, training: Training) -> bool:
+    """Whether a source has truth for a head of a training."""
     needed = NEAREST[1:] if source.flat else NEAREST
     segmented = set(needed) <= set(training.offsets) and bool((source.truth > 0).any())
     return segmented or bool((source.marks == 1).any())
 
 
 def mean_score(scores: dict[str, float]) -> float:
-    """What the best checkpoint has least of: the mean of all scores."""
+    """The mean of all scores, which is lowest for the best checkpoint."""
     return sum(scores.values()) / len(scores)
 
 
 def best_flat_score(
     affinity: np.ndarray, truth: np.ndarray, thresholds: Sequence[float], min_size: int
 ) -> Score:
-    """The best threshold's mean over sections that are segmented one by one.
+    """The mean score over sections that are segmented one by one, of the best threshold.
 
     Parameters
     ----------
     affinity : uint8, (3, Z, Y, X)
     truth : int32, (Z, Y, X)
-        Sections of which nothing is known are passed over.
+        Sections without truth do not count.
     """
     sections = [z for z in range(len(truth)) if (truth[z] > 0).any()]
-    roads = [InMemoryPipeline(np.ascontiguousarray(affinity[:, z : z + 1])) for z in sections]
+    pipelines = [InMemoryPipeline(np.ascontiguousarray(affinity[:, z : z + 1])) for z in sections]
     means = []
     for at in thresholds:
         each = [
-            score(road.segmentation(at, min_size), truth[z : z + 1], at)
-            for z, road in zip(sections, roads, strict=True)
+            score(pipeline.segmentation(at, min_size), truth[z : z + 1], at)
+            for z, pipeline in zip(sections, pipelines, strict=True)
         ]
         parts = np.mean([(s.vi_split, s.vi_merge, s.vi, s.arand) for s in each], axis=0)
         means.append(Score(at, *(float(part) for part in parts)))
-    return min(means, key=lambda found: found.vi)
+    return min(means, key=lambda mean: mean.vi)
 
 
-def best_f1(made: np.ndarray, mark: np.ndarray, thresholds: Sequence[float]) -> float | None:
-    """The best harmonic mean of precision and recall over thresholds.
+def best_f1(prediction: np.ndarray, mark: np.ndarray, thresholds: Sequence[float]) -> float | None:
+    """The best F1 score, the harmonic mean of precision and recall, over thresholds.
 
     Parameters
     ----------
-    made : uint8, (Z, Y, X)
+    prediction : uint8, (Z, Y, X)
+        Probabilities; 255 is 1.
     mark : uint8, (Z, Y, X)
-        1 yes, 0 no; other voxels are not counted.
+        1 yes, 0 no; other voxels do not count.
 
     Returns
     -------
     float or None
-        None where no voxel is known to be a yes.
+        None where no voxel is marked yes.
     """
-    values, there = made[mark <= 1], mark[mark <= 1] == 1
-    if not there.any():
+    values, truth = prediction[mark <= 1], mark[mark <= 1] == 1
+    if not truth.any():
         return None
     best = 0.0
     for threshold in thresholds:
-        found = values > threshold * 255
-        shared, said = (int(np.count_nonzero(part)) for part in (found & there, found))
-        best = max(best, 2 * shared / (said + int(np.count_nonzero(there))))
+        positive = values > threshold * 255
+        shared, count = (int(np.count_nonzero(part)) for part in (positive & truth, positive))
+        best = max(best, 2 * shared / (count + int(np.count_nonzero(truth))))
     return best
 
 
-def shape_error(made: np.ndarray, truth: np.ndarray, training: Training) -> float:
-    """Root of the mean squared error of descriptors, uint8 (10, Z, Y, X), where truth is known."""
-    learnt = training.descriptors
-    assert learnt is not None
-    wanted = descriptors(truth, learnt.sigma_nm, training.voxel_size_nm, step=learnt.step)
-    apart = (made / np.float32(255) - wanted)[:, truth != UNKNOWN]
-    return float(np.sqrt(np.mean(apart**2))) if apart.size else 0.0
+def descriptor_error(prediction: np.ndarray, truth: np.ndarray, training: Training) -> float:
+    """Root mean squared error of descriptors, uint8 (10, Z, Y, X), where the truth is known."""
+    shape = training.descriptors
+    assert shape is not None
+    expected = descriptors(truth, shape.sigma_nm, training.voxel_size_nm, step=shape.step)
+    error = (prediction / np.float32(255) - expected)[:, truth != UNKNOWN]
+    return float(np.sqrt(np.mean(error**2))) if error.size else 0.0
 
 
-def _judge_affinity(
-    found: Judged, affinity: np.ndarray, source: Source, training: Training
+def _evaluate_affinity(
+    evaluation: Evaluation, affinity: np.ndarray, source: Source, training: Training
 ) -> None:
+    """Score affinities by the variation of information of the best threshold."""
     rules = training.validation
     if not (source.truth > 0).any():
         return
@@ -150,23 +154,30 @@ def _judge_affinity(
         best = best_score(affinity, source.truth, rules.thresholds, rules.min_size)
     else:
         return
-    found.scores["vi"] = best.vi
-    found.more |= asdict(best)
+    evaluation.scores["vi"] = best.vi
+    evaluation.more |= asdict(best)
 
 
-def _judge_masks(
-    found: Judged, name: str, made: np.ndarray, marks: np.ndarray, training: Training
+def _evaluate_masks(
+    evaluation: Evaluation,
+    name: str,
+    prediction: np.ndarray,
+    marks: np.ndarray,
+    training: Training,
 ) -> None:
-    """The score of a head is its channels' mean, borders left out unless there is nothing else."""
+    """Score a head of masks by 1 - F1, averaged over its channels.
+
+    Contours count only where there is no other channel.
+    """
     names = training.masks[name].channels if name in training.masks else (name,)
-    rules = training.validation
+    thresholds = training.validation.mask_thresholds
     each = {
-        channel: best_f1(values, mark, rules.mask_thresholds)
-        for channel, values, mark in zip(names, made, marks, strict=True)
+        channel: best_f1(values, mark, thresholds)
+        for channel, values, mark in zip(names, prediction, marks, strict=True)
     }
     known = {channel: f1 for channel, f1 in each.items() if f1 is not None}
-    found.more |= {f"f1_{channel}": f1 for channel, f1 in known.items()}
-    counted = [f1 for channel, f1 in known.items() if not channel.endswith(".contour")]
+    evaluation.more |= {f"f1_{channel}": f1 for channel, f1 in known.items()}
+    counted = [f1 for channel, f1 in known.items() if not channel.endswith(CONTOUR)]
     counted = counted or list(known.values())
     if counted:
-        found.scores[name] = 1 - sum(counted) / len(counted)
+        evaluation.scores[name] = 1 - sum(counted) / len(counted)
