@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from volflow.core.geometry import Triple
+from volflow.engine.html_tables import Table, html_tables
+from volflow.errors import VolflowError
 
 if TYPE_CHECKING:
     from volflow.engine.run_volumes import RunVolumes
@@ -46,6 +48,12 @@ class StepResult:
         return self.total - self.done - len(self.failures)
 
     @property
+    def cells(self) -> tuple[str, ...]:
+        """Name, blocks in total, done and failed, and seconds, as text."""
+        counts = (self.total, self.done, len(self.failures))
+        return (self.name, *(f"{number:,}" for number in counts), f"{self.seconds:.1f}")
+
+    @property
     def ok(self) -> bool:
         """Whether every block is done."""
         return self.done == self.total
@@ -83,7 +91,29 @@ class RunResult:
         return RunVolumes(self.run)
 
     def _repr_html_(self) -> str:
-        """The outcome as a short table; notebooks show it."""
-        from volflow.engine.result_html import result_html
+        """Outcome, steps, scores and volumes as short tables; notebooks show them."""
+        outcome = "done" if self.ok else "interrupted" if self.interrupted else "not finished"
+        heads = ("step", "blocks", "done", "failed", "seconds")
+        tables: list[Table] = [(heads, [step.cells for step in self.steps])]
+        numbers = self._numbers()
+        if numbers:
+            tables.append((("result of", "name", "value"), numbers))
+        try:
+            volumes = [
+                (name, " x ".join(map(str, volume.shape)), str(volume.dtype))
+                for name, volume in self.volumes.items()
+            ]
+        except VolflowError:  # a run whose folder is gone still has an outcome
+            volumes = []
+        if volumes:
+            tables.append((("volume", "shape", "dtype"), volumes))
+        return html_tables(f"run {self.run}: {outcome}", tables)
 
-        return result_html(self)
+    def _numbers(self) -> list[tuple[str, str, str]]:
+        """Step, name and value of the numbers among the results, without lists and tables."""
+        return [
+            (step, name, f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
+            for step, values in self.results.items()
+            for name, value in values.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
