@@ -119,7 +119,7 @@ def test_a_part_is_made_of_whole_chunks_of_what_is_read() -> None:
     first = Pyramid(factors=((1, 2, 2),)).phases(grid)[0]
     assert first.part_of((128, 128, 128)) == (128, 64, 64)
     assert first.part_of((20, 20, 400)) == (60, 60, 200)
-    with pytest.raises(ValueError, match="'map' is not made in parts"):
+    with pytest.raises(ValueError, match="'map' does not compute its blocks in parts"):
         Phase("map", "map", grid).part_of((1, 1, 1))
 
 

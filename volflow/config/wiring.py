@@ -14,7 +14,7 @@ from volflow.config.pipeline import Pipeline, StepSpec
 from volflow.config.problems import Checked, Problem, closest, validation_problems
 from volflow.config.stage_class import stage_class
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.stage import Columns, Layer, Reduction, Stage
+from volflow.core.stage import Columns, Layer, Stage
 from volflow.errors import PlanError
 
 # Bounds for which a stage is asked which scales it writes, before the real bounds are known.
@@ -133,9 +133,7 @@ def _stage(number: int, spec: StepSpec, folders: Sequence[str]) -> Checked[Stage
 
 def _writes_coarser(stage: Stage, block: Triple) -> bool:
     """Whether a stage writes only coarser scales of the volume it reads."""
-    if isinstance(stage, Reduction):
-        return False
-    scales = [phase.scales[1] for phase in stage.phases(BlockGrid(LARGE, block))]
+    scales = stage.written_scales(BlockGrid(LARGE, block))
     return bool(scales) and min(scales) > 0
 
 

@@ -357,6 +357,12 @@ def test_a_stage_that_does_not_exist_is_the_only_problem(folder, stage):
     assert "'tests.engine.plan.plan_stages' has no Stage called 'Missing'" in problem
 
 
+def test_an_input_that_is_not_connected_is_the_only_problem(folder):
+    text = "run: out\nvolumes: {em: {path: em.zarr}}\nsteps: [{use: convert}]\n"
+    (problem,) = problems(text)
+    assert "reads 'volume', which is not declared" in problem
+
+
 def test_planning_writes_nothing(folder):
     before = sorted(folder.rglob("*"))
     planned()

@@ -91,6 +91,9 @@ class Reduction(Stage):
     def phases(self, grid: BlockGrid) -> tuple[Phase, ...]:
         return tuple(self._phases(grid))
 
+    def written_scales(self, grid: BlockGrid) -> set[int]:
+        return {0}
+
     def _phases(self, grid: BlockGrid) -> Iterator[Phase]:
         previous = ""
         for name in self.rounds:

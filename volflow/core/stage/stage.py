@@ -114,6 +114,10 @@ class Stage(BaseModel):
         """The phases that make up the step, in order."""
         return (Phase("map", "map", grid),)
 
+    def written_scales(self, grid: BlockGrid) -> set[int]:
+        """The scales that the stage writes."""
+        return {phase.scales[1] for phase in self.phases(grid)}
+
     def unmet(self, result: Mapping[str, Any]) -> list[str]:
         """The user's requirements that the step's result does not meet, one sentence each."""
         return []

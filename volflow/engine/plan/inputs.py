@@ -64,7 +64,7 @@ def open_inputs(
     coarse = yield from _mask_volume(pipeline, wiring, offline)
     yield from _check_unused(pipeline, wiring)
     complete = len(volumes) == len(foreign)
-    certain = complete and _all_steps(pipeline, wiring)  # not a consequence of another problem
+    certain = complete and _is_complete(pipeline, wiring)  # not a consequence of another problem
     bounds = yield from _bounds(pipeline, volumes if complete else {}, certain)
     resolution = yield from _resolution(pipeline, volumes, certain)
     if bounds is None or resolution is None:
@@ -91,9 +91,13 @@ def open_inputs(
     )
 
 
-def _all_steps(pipeline: Pipeline, wiring: Wiring) -> bool:
-    """Whether every stage was built; without one, missing volumes may be its outputs."""
-    return len(wiring.steps) == len(pipeline.steps)
+def _is_complete(pipeline: Pipeline, wiring: Wiring) -> bool:
+    """Whether every stage was built and has its inputs; else missing volumes follow from that."""
+    return len(wiring.steps) == len(pipeline.steps) and not any(
+        required and name not in step.inputs
+        for step in wiring.steps
+        for name, required in step.stage.inputs().items()
+    )
 
 
 def _open_volume(
@@ -103,7 +107,7 @@ def _open_volume(
         return (yield from declared_volume(pipeline, wiring, name))
     spec = pipeline.volumes[name]
     if not spec.path:
-        if _all_steps(pipeline, wiring):
+        if _is_complete(pipeline, wiring):
             yield Problem(("volumes", name), f"no step writes '{name}', so it needs a path")
         return None
     try:
@@ -260,7 +264,7 @@ def _check_unused(pipeline: Pipeline, wiring: Wiring) -> Iterator[Problem]:
     """Check that no volume is named by an option alone: that is a typing error."""
     used = {name for step in wiring.steps for name in step.inputs.values()}
     used |= {*wiring.writers, pipeline.mask or ""}
-    if not _all_steps(pipeline, wiring):
+    if not _is_complete(pipeline, wiring):
         return
     for path in pipeline.where.options:
         name = str(path[1]) if path[0] == "volumes" else ""
