@@ -87,12 +87,9 @@ def require_labels(request: Request) -> None:
 
 def _root_record(plan: Plan) -> dict[str, np.ndarray]:
     """The record that the root of the step passed up: all labels."""
-    from volflow.io.run.records import Records
+    from volflow.engine.phases.reduce import root_records
 
-    step = plan.step("renumber")
-    root = next(job for job in step.jobs if job.phase.root and job.phase.kind in ("leaf", "join"))
-    name = f"{root.phase.round_name}.up.{root.phase.level}"
-    return Records(root.run, f"records/{root.step}/{root.digest}/{name}").read((0, 0, 0))
+    return root_records(plan.step("renumber").jobs)[0]
 
 
 def narrowest_dtype(request: Request, scan: LabelScan) -> str:

@@ -23,10 +23,15 @@ class ReductionKind(PhaseKind):
         stage = _reduction(jobs[0])
         if type(stage).result is Reduction.result:
             return {}
-        roots = [job for job in jobs if job.phase.kind in ("leaf", "join") and job.phase.root]
-        job = roots[-1]
-        records = step_records(job, f"{job.phase.round_name}.up.{job.phase.level}")
-        return stage.result([records.read(block.index) for block in job.phase.grid])
+        return stage.result(root_records(jobs))
+
+
+def root_records(jobs: Sequence[Job]) -> list[Record]:
+    """The records that the roots of a finished reduction's last round passed."""
+    roots = [job for job in jobs if job.phase.kind in ("leaf", "join") and job.phase.root]
+    phase = roots[-1].phase
+    records = step_records(roots[-1], f"{phase.round_name}.up.{phase.level}")
+    return [records.read(block.index) for block in phase.grid]
 
 
 class NodeKind(ReductionKind):
