@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +114,16 @@ def test_the_log_is_on_stderr(volflow, toy, monkeypatch):
     monkeypatch.setattr("volflow.cli.terminal.execution.run_with_progress", report)
     assert volflow("run", toy(), "-v").stderr == "INFO volflow.test: seventeen\n"
     assert volflow("run", toy()).stderr == ""
+
+
+def test_every_key_of_the_documents_is_on_the_page(volflow, toy):
+    page = (Path(__file__).parents[2] / "docs/json.md").read_text()
+    plan, run, doctor, models, pipelines = (
+        json.loads(volflow(*verb, "--json").stdout)
+        for verb in (("plan", toy()), ("run", toy()), ("doctor",), ("models",), ("pipelines",))
+    )
+    documents = [plan, run, doctor, models[0], pipelines[0]]
+    lists = [plan["steps"][0], run["steps"][0], doctor["findings"][0]]
+    for document in documents + lists:
+        missing = [key for key in document if f"`{key}`" not in page]
+        assert not missing

@@ -16,7 +16,9 @@ from volflow.errors import PlanError, RunHeld
 @click.argument("source", metavar="PIPELINE_OR_RUN", shell_complete=completers.pipelines)
 @click.argument("step", shell_complete=completers.step_names)
 @click.argument("index", metavar="Z Y X", nargs=3, type=click.IntRange(0))
-@click.option("--phase", default="", help="Phase of the step. [default: its first]")
+@click.option(
+    "--phase", default="", metavar="NAME", help="Phase of the step.", show_default="its first"
+)
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="As for run.")
 @click.option("--bounds", metavar=options.BOUNDS, help="As for run.")
 @click.option("--pdb", "debugger", is_flag=True, help="Open a debugger where the block raises.")

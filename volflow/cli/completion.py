@@ -7,17 +7,21 @@ import click
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command()
+EPILOG = """\b
+Start-up file of the shell:
+  bash  ~/.bashrc                   eval "$(volflow completion bash)"
+  zsh   ~/.zshrc                    eval "$(volflow completion zsh)"
+  fish  ~/.config/fish/config.fish  volflow completion fish | source
+"""
+
+
+@click.command(epilog=EPILOG)
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    r"""Print the tab completion script of a SHELL.
+    """Print the tab completion script of a SHELL.
 
     It completes verbs, options, bundled pipelines, profiles and networks, and the steps of a run.
-
-    \b
-    bash, zsh:  eval "$(volflow completion bash)"        in ~/.bashrc or ~/.zshrc
-    fish:       volflow completion fish | source         in ~/.config/fish/config.fish
     """
     from click.shell_completion import get_completion_class
 

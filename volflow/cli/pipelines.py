@@ -16,9 +16,9 @@ from volflow.cli.terminal import options
 def pipelines(as_json: bool) -> None:
     """List the bundled pipelines, what each reads and writes.
 
-    Every volume of the column `reads` needs an address: volflow run NAME --set
-    volumes.VOLUME.path=ADDRESS. Copy a file of `volflow pipelines --json` (its `path`) to change
-    more than a few values.
+    A pipeline runs by its name; each volume that it reads needs an address: `volflow run NAME --set
+    volumes.VOLUME.path=ADDRESS`. To change more than a few values, copy its file (`path` in the
+    output of --json).
     """
     from volflow.cli.terminal.formatting import output
     from volflow.config.bundled import bundled

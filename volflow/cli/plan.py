@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     "--workers",
     metavar="N",
     type=click.IntRange(1),
-    help="For --trial: estimate the hours with N workers. [default: one per core]",
+    help="For --trial: estimate the hours with N workers.",
+    show_default="one per core",
 )
 @options.json_output
 @options.selection

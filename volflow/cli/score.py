@@ -61,7 +61,8 @@ if TYPE_CHECKING:
 @click.option(
     "--bounds",
     metavar=options.BOUNDS,
-    help="Part to score, in voxels, half-open. [default: where both volumes overlap]",
+    help="Part to score, in voxels, half-open.",
+    show_default="where both volumes overlap",
 )
 @click.option("--out", metavar="DIR", help="Folder for the report; `volflow view DIR` shows it.")
 @options.json_output

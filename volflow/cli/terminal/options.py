@@ -22,12 +22,14 @@ LEVELS = {1: logging.INFO, 2: logging.DEBUG}
 def selection(function: Function) -> Function:
     """Add the options that change a pipeline or select its steps."""
     for option in (
-        _step_option("--until", "until", "Name of the last step to run. [default: the last]"),
-        _step_option("--from", "from_", "Name of the first step to run. [default: the first]"),
+        _step_option("--until", "until", "Name of the last step to run."),
+        _step_option("--from", "from_", "Name of the first step to run."),
         _step_option("--only", "only", "Name of the only step to run."),
         click.option(
-            "--bounds", metavar=BOUNDS, help="Part of the volume, in voxels, half-open."
-            " [default: the pipeline's, or the whole volume]",
+            "--bounds",
+            metavar=BOUNDS,
+            help="Part of the volume, in voxels, half-open.",
+            show_default="the pipeline's, or the whole volume",
         ),
         click.option(
             "--set",
@@ -37,7 +39,7 @@ def selection(function: Function) -> Function:
             help="Replaces a value of the file: steps.agglomerate.threshold=0.4, "
             "volumes.em.path=em.zarr, block=[64,64,64], run=DIR. May be repeated.",
         ),
-    ):  # fmt: skip
+    ):
         function = option(function)
     return function
 
@@ -55,13 +57,15 @@ def workers(function: Function, cluster: str = "none") -> Function:
             "--timeout",
             metavar="SECONDS",
             type=click.FloatRange(0),
-            help="Time limit per block in seconds (0: none). [default: the profile's, or none]",
+            help="Time limit per block in seconds (0: none).",
+            show_default="the profile's, or none",
         ),
         click.option(
             "--workers",
             metavar="N",
             type=click.IntRange(1),
-            help="Number of local workers. [default: as many as cores and memory allow]",
+            help="Number of local workers.",
+            show_default="as many as cores and memory allow",
         ),
         click.option(
             "--cluster",
@@ -89,14 +93,15 @@ def watchdog(function: Function) -> Function:
             "--on-stall",
             type=click.Choice(["say", "restart", "end"]),
             help="Action at the stall timeout: report it, restart the busy workers, or end the "
-            "run with exit code 6. [default: the profile's, or `say`]",
+            "run with exit code 6.",
+            show_default="the profile's, or `say`",
         ),
         click.option(
             "--stall",
             metavar="SECONDS",
             type=click.FloatRange(0),
-            help="Stall timeout: seconds without a finished block (0: never). [default: the "
-            "profile's, or 600]",
+            help="Stall timeout: seconds without a finished block (0: never).",
+            show_default="the profile's, or 600",
         ),
     ):
         function = option(function)
