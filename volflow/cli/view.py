@@ -127,7 +127,7 @@ def view(
     screenshot: Path | None,
     size: tuple[int, int],
 ) -> None:
-    """Show a RUN, or VOLUMEs such as em.zarr seg.zarr, in Neuroglancer.
+    """Show a RUN, or VOLUMEs by their addresses, in Neuroglancer.
 
     The layers are served on 127.0.0.1, for this machine only, until Ctrl-C. Formats that
     Neuroglancer does not read (HDF5, TIFF, PNG sections, ...) are translated on the fly. The
