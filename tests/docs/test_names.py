@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -15,26 +16,33 @@ from volflow.config.pipeline import Pipeline, Spec, StepSpec, VolumeSpec
 from volflow.core.stage import installed_stages
 from volflow.engine.job import PlannedStep
 
-DOTTED = re.compile(r"(volflow(?:\.\w+)+)(?:\(.*\))?")
+DOTTED = re.compile(r"(volflow(?:\.\w+)+)(?:\((.*)\))?")
 MEMBER = re.compile(r"([A-Z]\w+)\.(\w+)(?:\(.*\))?")
 CLASSES = {name: getattr(volflow, name) for name in volflow.__all__ if name[0].isupper()}
 CLASSES["PlannedStep"] = PlannedStep
 FILES = (".yaml", ".md", ".json", ".csv", ".py", ".safetensors", ".html", ".png")
 
 
-def exists(name: str) -> bool:
-    """Whether a dotted name leads to a module or to something in one."""
+def resolved(name: str) -> object:
+    """The module, or the value in one, that a dotted name leads to; None if there is none."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
             value: object = importlib.import_module(".".join(parts[:length]))
         except ModuleNotFoundError:
             continue
-        return all(
-            hasattr(value, part) and ((value := getattr(value, part)) or True)
-            for part in parts[length:]
-        )
-    return False
+        for part in parts[length:]:
+            value = getattr(value, part, None)
+        return value
+    return None
+
+
+def takes(function: object, arguments: str | None) -> bool:
+    """Whether a function has parameters of the names in `a, b=3, key="x"`."""
+    if not arguments:
+        return True
+    names = {argument.partition("=")[0].strip() for argument in arguments.split(",")}
+    return callable(function) and names <= inspect.signature(function).parameters.keys()
 
 
 def unknown_names(page: Path) -> list[str]:
@@ -42,7 +50,8 @@ def unknown_names(page: Path) -> list[str]:
     unknown = []
     for line, span in spans:
         if (match := DOTTED.fullmatch(span)) and not span.endswith(FILES):
-            known = exists(match.group(1))
+            value = resolved(match.group(1))
+            known = value is not None and takes(value, match.group(2))
         elif (match := MEMBER.fullmatch(span)) and match.group(1) in CLASSES:
             cls, member = CLASSES[match.group(1)], match.group(2)
             known = hasattr(cls, member) or member in getattr(cls, "__annotations__", {})
@@ -62,12 +71,13 @@ def test_unknown_names_are_detected(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "`volflow.run` `volflow.rum` `volflow.metrics.voxels.none` `Stage.halo` `Stage.hola`\n"
-        "`Plan.steps` `volflow.lock.json` `volflow.open_volume(path)`\n"
+        "`Plan.steps` `volflow.lock.json` `volflow.open_volume(address)` `volflow.run(pipe)`\n"
     )
     assert [name.partition(": ")[2] for name in unknown_names(page)] == [
         "volflow.rum",
         "volflow.metrics.voxels.none",
         "Stage.hola",
+        "volflow.run(pipe)",
     ]
 
 
