@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.filesize import decimal
-
 
 def bytes_text(number: float) -> str:
     """Bytes in the decimal unit that fits: 1.2 GB."""
+    from rich.filesize import decimal  # a process that runs blocks need not import rich
+
     return decimal(int(number))
 
 

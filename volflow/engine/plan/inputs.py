@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
-from volflow.core.geometry import Box, Triple, zyx
+from volflow.core.geometry import Box
 from volflow.engine.job import Mask, Resolution
 from volflow.engine.phases.sources import SkeletonSource
-from volflow.engine.plan.checks import check_bounds, check_resolution, same_resolution
-from volflow.engine.plan.declared_volume import DeclaredVolume, declared_volume
-from volflow.engine.plan.digest import digest, foreign_content
-from volflow.engine.plan.formatting import triple_text
+from volflow.engine.plan.checks import check_bounds, check_resolution
+from volflow.engine.plan.declared_volume import DeclaredVolume
+from volflow.engine.plan.foreign_volumes import is_complete, open_volume, volume_content
+from volflow.engine.plan.mask import mask_content, mask_volume, plan_mask
 from volflow.errors import StorageError
-from volflow.io.address import CHUNKED, SKELETONS, Address
-from volflow.io.run.ledger import owner
 from volflow.io.skeletons.placed_nodes import Nodes
 from volflow.io.skeletons.sets import SkeletonSet
 from volflow.io.skeletons.units import misplaced
@@ -58,13 +56,13 @@ def open_inputs(
     foreign = [n for n in inputs if n not in wiring.writers and n not in wiring.skeletons]
     volumes: dict[str, Volume | DeclaredVolume] = {}
     for name in foreign:
-        volume = yield from _open_volume(pipeline, wiring, name, offline)
+        volume = yield from open_volume(pipeline, wiring, name, offline)
         if volume is not None:
             volumes[name] = volume
-    coarse = yield from _mask_volume(pipeline, wiring, offline)
+    coarse = yield from mask_volume(pipeline, wiring, offline)
     yield from _check_unused(pipeline, wiring)
     complete = len(volumes) == len(foreign)
-    certain = complete and _is_complete(pipeline, wiring)  # not a consequence of another problem
+    certain = complete and is_complete(pipeline, wiring)  # not a consequence of another problem
     bounds = yield from _bounds(pipeline, volumes if complete else {}, certain)
     resolution = yield from _resolution(pipeline, volumes, certain)
     if bounds is None or resolution is None:
@@ -72,13 +70,13 @@ def open_inputs(
     for name, volume in volumes.items():
         yield from check_bounds(pipeline, name, volume.bounds, bounds)
         yield from check_resolution(name, volume.resolution, resolution)
-    mask = yield from _mask(pipeline, coarse, bounds, resolution)
+    mask = yield from plan_mask(pipeline, coarse, bounds, resolution)
     skeletons: dict[str, SkeletonSource] = {}
     for name in wiring.skeletons:
         source = yield from _skeletons(pipeline, wiring, name, bounds, resolution)
         if source is not None:
             skeletons[name] = source
-    contents = {name: _content(volume) for name, volume in volumes.items()}
+    contents = {name: volume_content(volume) for name, volume in volumes.items()}
     contents |= {name: source.content for name, source in skeletons.items()}
     return PlanInputs(
         bounds=bounds,
@@ -86,41 +84,9 @@ def open_inputs(
         volumes=volumes,
         contents=contents,
         mask=mask,
-        mask_content=_mask_content(mask, coarse),
+        mask_content=mask_content(mask, coarse),
         skeletons=skeletons,
     )
-
-
-def _is_complete(pipeline: Pipeline, wiring: Wiring) -> bool:
-    """Whether every stage was built and has its inputs; else missing volumes follow from that."""
-    return len(wiring.steps) == len(pipeline.steps) and not any(
-        required and name not in step.inputs
-        for step in wiring.steps
-        for name, required in step.stage.inputs().items()
-    )
-
-
-def _open_volume(
-    pipeline: Pipeline, wiring: Wiring, name: str, offline: bool
-) -> Checked[Volume | DeclaredVolume | None]:
-    if offline:
-        return (yield from declared_volume(pipeline, wiring, name))
-    spec = pipeline.volumes[name]
-    if not spec.path:
-        if _is_complete(pipeline, wiring):
-            yield Problem(("volumes", name), f"no step writes '{name}', so it needs a path")
-        return None
-    try:
-        if Address.parse(spec.path).format in SKELETONS:
-            text = f"'{name}' is read as a volume, and these are skeletons: {spec.path}"
-            yield Problem(("volumes", name, "path"), text)
-            return None
-        volume = Volume.open(spec)
-        volume.verify()
-    except (StorageError, ValueError, OSError) as error:
-        yield Problem(("volumes", name, "path"), f"cannot be opened: {error}")
-        return None
-    return volume
 
 
 def _skeletons(
@@ -147,13 +113,6 @@ def _skeletons(
     if text:
         yield Problem(("volumes", name, "path"), text)
     return SkeletonSource(spec.path, content, bounds, resolution, len(nodes))
-
-
-def _content(volume: Volume | DeclaredVolume) -> str:
-    """Digest of a foreign volume; if another run wrote it, the digest of its writer counts."""
-    chunked = volume.format in CHUNKED
-    made_by = owner(volume.address, volume.spec.level) if chunked else None
-    return foreign_content({**volume.identity(), "made_by": made_by})
 
 
 def _bounds(
@@ -194,77 +153,11 @@ def _resolution(
     return None
 
 
-def _mask_volume(
-    pipeline: Pipeline, wiring: Wiring, offline: bool
-) -> Checked[Volume | DeclaredVolume | None]:
-    name = pipeline.mask
-    if name is None:
-        return None
-    if name in wiring.writers:
-        writer = wiring.writers[name][0].name
-        yield Problem(("mask",), f"step '{writer}' writes '{name}'; the mask has to exist before")
-    elif name not in pipeline.volumes:
-        known = ", ".join(pipeline.volumes) or "none"
-        yield Problem(("mask",), f"'{name}' is not declared under volumes (declared: {known})")
-    else:
-        return (yield from _open_volume(pipeline, wiring, name, offline))
-    return None
-
-
-def _mask(
-    pipeline: Pipeline,
-    coarse: Volume | DeclaredVolume | None,
-    bounds: Box,
-    resolution: Resolution,
-) -> Checked[Mask | None]:
-    sections = tuple(sorted(set(pipeline.bad_sections)))
-    for number, section in enumerate(pipeline.bad_sections):
-        if not bounds.start[0] <= section < bounds.stop[0]:
-            yield Problem(
-                ("bad_sections", number),
-                f"section {section} is outside the bounds, whose z goes from {bounds.start[0]} "
-                f"to {bounds.stop[0] - 1}",
-            )
-    if coarse is None or pipeline.mask is None:
-        return Mask(bad_sections=sections) if sections else None
-    zoom = _zoom(coarse.resolution, resolution)
-    if zoom is None:
-        yield Problem(
-            ("mask",),
-            f"'{pipeline.mask}' has {triple_text(coarse.resolution or ())} nm, which is not a "
-            f"whole multiple of the run's {triple_text(resolution)} nm",
-        )
-    elif not coarse.bounds.zoom_in(zoom).clip(bounds).size:
-        yield Problem(
-            ("mask",),
-            f"'{pipeline.mask}' covers {coarse.bounds.zoom_in(zoom)}, no part of {bounds}",
-        )
-    return Mask(pipeline.volumes[pipeline.mask], zoom or (1, 1, 1), sections)
-
-
-def _zoom(coarse: Resolution | None, fine: Resolution) -> Triple | None:
-    """Voxels of the run per voxel of the mask; None if they are not whole numbers."""
-    if coarse is None:
-        return (1, 1, 1)
-    zoom = zyx([max(1, round(c / f)) for c, f in zip(coarse, fine, strict=True)])
-    exact = [f * n for f, n in zip(fine, zoom, strict=True)]
-    return zoom if same_resolution(coarse, exact) else None
-
-
-def _mask_content(mask: Mask | None, coarse: Volume | DeclaredVolume | None) -> str:
-    if mask is None:
-        return ""
-    volume = ""
-    if mask.spec is not None and coarse is not None:
-        volume = _content(coarse)
-    return digest("mask", volume, list(mask.zoom), list(mask.bad_sections))
-
-
 def _check_unused(pipeline: Pipeline, wiring: Wiring) -> Iterator[Problem]:
     """Check that no volume is named by an option alone: that is a typing error."""
     used = {name for step in wiring.steps for name in step.inputs.values()}
     used |= {*wiring.writers, pipeline.mask or ""}
-    if not _is_complete(pipeline, wiring):
+    if not is_complete(pipeline, wiring):
         return
     for path in pipeline.where.options:
         name = str(path[1]) if path[0] == "volumes" else ""

@@ -1,4 +1,4 @@
-"""Boxes, blocks and grids of blocks: zyx, half-open, in voxels.
+"""Blocks, and grids of blocks laid over bounds.
 
 |--------------------------------|   bounds
 |hhh[wwwwww]hhh|                     block 0: reads h + w, writes w
@@ -9,159 +9,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-Triple: TypeAlias = tuple[int, int, int]
-"""z, y, x as parameters take them; computed coordinates are `Zyx`."""
+from volflow.core.geometry.box import Box
+from volflow.core.geometry.coordinates import Triple, Zyx, zyx
 
 Array = TypeVar("Array", bound=np.ndarray)
-
-
-class Zyx(NamedTuple):
-    """Integers along z, y, x, with arithmetic axis by axis.
-
-    Equal to the plain tuple of the same numbers, with the same repr. The other operand is three
-    integers, or one for all axes; division rounds down, `-(-a // b)` rounds up.
-    """
-
-    z: int
-    y: int
-    x: int
-
-    def __add__(self, other: Triple | int) -> Zyx:  # type: ignore[override]
-        z, y, x = _three(other)
-        return Zyx(self[0] + z, self[1] + y, self[2] + x)
-
-    def __sub__(self, other: Triple | int) -> Zyx:
-        z, y, x = _three(other)
-        return Zyx(self[0] - z, self[1] - y, self[2] - x)
-
-    def __mul__(self, other: Triple | int) -> Zyx:  # type: ignore[override]
-        z, y, x = _three(other)
-        return Zyx(self[0] * z, self[1] * y, self[2] * x)
-
-    def __floordiv__(self, other: Triple | int) -> Zyx:
-        z, y, x = _three(other)
-        return Zyx(self[0] // z, self[1] // y, self[2] // x)
-
-    def __mod__(self, other: Triple | int) -> Zyx:
-        z, y, x = _three(other)
-        return Zyx(self[0] % z, self[1] % y, self[2] % x)
-
-    def __neg__(self) -> Zyx:
-        return Zyx(-self[0], -self[1], -self[2])
-
-    def __repr__(self) -> str:
-        return f"({self[0]}, {self[1]}, {self[2]})"
-
-    def minimum(self, other: Triple | int) -> Zyx:
-        """The smaller number on each axis."""
-        z, y, x = _three(other)
-        return Zyx(min(self[0], z), min(self[1], y), min(self[2], x))
-
-    def maximum(self, other: Triple | int) -> Zyx:
-        """The larger number on each axis."""
-        z, y, x = _three(other)
-        return Zyx(max(self[0], z), max(self[1], y), max(self[2], x))
-
-
-def _three(values: Triple | int) -> Triple:
-    return (values, values, values) if isinstance(values, int) else values
-
-
-def zyx(values: Iterable[int] | int) -> Zyx:
-    """Coordinates from three integers z, y, x, or from one for all axes.
-
-    Raises
-    ------
-    ValueError
-        If there are not exactly three integers.
-    """
-    if isinstance(values, int):
-        return Zyx(values, values, values)
-    z, y, x = values
-    return Zyx(int(z), int(y), int(x))
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class Box:
-    """A half-open box of voxels: `start` is included, `stop` is not."""
-
-    start: Zyx
-    stop: Zyx
-
-    def __init__(self, start: Iterable[int], stop: Iterable[int]) -> None:
-        object.__setattr__(self, "start", start if isinstance(start, Zyx) else Zyx(*start))
-        object.__setattr__(self, "stop", stop if isinstance(stop, Zyx) else Zyx(*stop))
-
-    @classmethod
-    def parse(cls, text: str) -> Box:
-        """The box written as `z0:z1,y0:y1,x0:x1`.
-
-        Raises
-        ------
-        ValueError
-            If the text has another form.
-        """
-        match = re.fullmatch(r"\s*" + r"\s*,\s*".join([r"(-?\d+):(-?\d+)"] * 3) + r"\s*", text)
-        if not match:
-            raise ValueError(f"expected a box z0:z1,y0:y1,x0:x1 in voxels, got {text!r}")
-        numbers = [int(number) for number in match.groups()]
-        return cls(numbers[0::2], numbers[1::2])
-
-    @property
-    def shape(self) -> Zyx:
-        """Number of voxels along z, y, x; never negative."""
-        return (self.stop - self.start).maximum(0)
-
-    @property
-    def size(self) -> int:
-        """Number of voxels."""
-        return math.prod(self.shape)
-
-    @property
-    def slices(self) -> tuple[slice, slice, slice]:
-        """Slices of this box in an array that starts at voxel (0, 0, 0)."""
-        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
-        return (z, y, x)
-
-    def within(self, other: Box) -> tuple[slice, slice, slice]:
-        """Slices of this box in an array that covers `other`."""
-        return self.shift(-other.start).slices
-
-    def shift(self, offset: Triple) -> Box:
-        """The box moved by `offset` voxels."""
-        return Box(self.start + offset, self.stop + offset)
-
-    def grow(self, halo: Triple) -> Box:
-        """The box with `halo` more voxels on both sides."""
-        return Box(self.start - halo, self.stop + halo)
-
-    def clip(self, other: Box) -> Box:
-        """The intersection of both boxes; empty if they do not overlap."""
-        start = self.start.maximum(other.start)
-        return Box(start, self.stop.minimum(other.stop).maximum(start))
-
-    def covers(self, other: Box) -> bool:
-        """Whether all of `other` is inside this box."""
-        return other.size == 0 or self.clip(other) == other
-
-    def zoom_in(self, factor: Triple) -> Box:
-        """The same region in voxels `factor` times smaller."""
-        return Box(self.start * factor, self.stop * factor)
-
-    def zoom_out(self, factor: Triple) -> Box:
-        """The smallest box of voxels `factor` times larger that covers this one."""
-        return Box(self.start // factor, -(-self.stop // factor))
-
-    def __str__(self) -> str:
-        return ",".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

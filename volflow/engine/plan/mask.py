@@ -1,0 +1,84 @@
+"""The mask of a plan: a volume, perhaps a coarser one, and bad sections."""
+
+from __future__ import annotations
+
+from volflow.config.pipeline import Pipeline
+from volflow.config.problems import Checked, Problem
+from volflow.config.wiring import Wiring
+from volflow.core.geometry import Box, Triple, zyx
+from volflow.engine.job import Mask, Resolution
+from volflow.engine.plan.checks import same_resolution
+from volflow.engine.plan.declared_volume import DeclaredVolume
+from volflow.engine.plan.digest import digest
+from volflow.engine.plan.foreign_volumes import open_volume, volume_content
+from volflow.engine.plan.formatting import triple_text
+from volflow.io.volume import Volume
+
+
+def mask_volume(
+    pipeline: Pipeline, wiring: Wiring, offline: bool
+) -> Checked[Volume | DeclaredVolume | None]:
+    """The volume that the pipeline names as its mask; None without one."""
+    name = pipeline.mask
+    if name is None:
+        return None
+    if name in wiring.writers:
+        writer = wiring.writers[name][0].name
+        yield Problem(("mask",), f"step '{writer}' writes '{name}'; the mask has to exist before")
+    elif name not in pipeline.volumes:
+        known = ", ".join(pipeline.volumes) or "none"
+        yield Problem(("mask",), f"'{name}' is not declared under volumes (declared: {known})")
+    else:
+        return (yield from open_volume(pipeline, wiring, name, offline))
+    return None
+
+
+def plan_mask(
+    pipeline: Pipeline,
+    coarse: Volume | DeclaredVolume | None,
+    bounds: Box,
+    resolution: Resolution,
+) -> Checked[Mask | None]:
+    """The mask of a run: `coarse`, the volume of the mask, and bad sections; None without both."""
+    sections = tuple(sorted(set(pipeline.bad_sections)))
+    for number, section in enumerate(pipeline.bad_sections):
+        if not bounds.start[0] <= section < bounds.stop[0]:
+            yield Problem(
+                ("bad_sections", number),
+                f"section {section} is outside the bounds, whose z goes from {bounds.start[0]} "
+                f"to {bounds.stop[0] - 1}",
+            )
+    if coarse is None or pipeline.mask is None:
+        return Mask(bad_sections=sections) if sections else None
+    zoom = _zoom(coarse.resolution, resolution)
+    if zoom is None:
+        yield Problem(
+            ("mask",),
+            f"'{pipeline.mask}' has {triple_text(coarse.resolution or ())} nm, which is not a "
+            f"whole multiple of the run's {triple_text(resolution)} nm",
+        )
+    elif not coarse.bounds.zoom_in(zoom).clip(bounds).size:
+        yield Problem(
+            ("mask",),
+            f"'{pipeline.mask}' covers {coarse.bounds.zoom_in(zoom)}, no part of {bounds}",
+        )
+    return Mask(pipeline.volumes[pipeline.mask], zoom or (1, 1, 1), sections)
+
+
+def _zoom(coarse: Resolution | None, fine: Resolution) -> Triple | None:
+    """Voxels of the run per voxel of the mask; None if they are not whole numbers."""
+    if coarse is None:
+        return (1, 1, 1)
+    zoom = zyx([max(1, round(c / f)) for c, f in zip(coarse, fine, strict=True)])
+    exact = [f * n for f, n in zip(fine, zoom, strict=True)]
+    return zoom if same_resolution(coarse, exact) else None
+
+
+def mask_content(mask: Mask | None, coarse: Volume | DeclaredVolume | None) -> str:
+    """Digest of a mask; empty without one."""
+    if mask is None:
+        return ""
+    volume = ""
+    if mask.spec is not None and coarse is not None:
+        volume = volume_content(coarse)
+    return digest("mask", volume, list(mask.zoom), list(mask.bad_sections))
