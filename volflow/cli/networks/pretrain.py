@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from volflow.cli.networks.training_file import load_config, require_torch
 from volflow.cli.networks.training_progress import TrainingProgress
 from volflow.cli.terminal import completers, options
-from volflow.errors import PlanError
 
 
 @click.command()
@@ -29,23 +29,16 @@ def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
     """
     from volflow.config.bundled import find_bundled
 
-    try:
-        import torch  # noqa: F401  # for a message of its own; a module's is less clear
-    except ImportError as error:
-        raise PlanError(f"pretraining needs torch, which cannot be imported: {error}") from error
+    require_torch("pretraining")
     from volflow.train.config.pretraining import load_pretraining
     from volflow.train.data.images import image_problems
+    from volflow.train.pretrain import pretrain as run
 
     path = find_bundled(config, "pipelines/pretrain", "pretraining file")
-    pretraining = load_pretraining(path, overrides)
-    problems = image_problems(pretraining)
-    if problems:
-        raise PlanError(*(f"{path}: {text}" for text in problems))
+    pretraining = load_config(path, overrides, load_pretraining, image_problems)
     if check:
         click.echo(f"{path}: {pretraining.steps} steps, no problems")
         return
-    from volflow.train.pretrain import pretrain as run
-
     if not options.quiet():
         folder = pretraining.out
         click.echo(f"pretraining in {folder}; after an interruption, start it again to resume")

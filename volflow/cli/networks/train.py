@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from volflow.cli.networks.training_file import load_config, require_torch
 from volflow.cli.networks.training_progress import TrainingProgress
 from volflow.cli.terminal import completers, options
-from volflow.errors import PlanError
 
 
 @click.command()
@@ -34,26 +34,17 @@ def train(config: str, overrides: tuple[str, ...], check: bool, export: str | No
     validation, best.safetensors, and a picture that compares it with the truth.
     """
     from volflow.config.bundled import find_bundled
+
+    require_torch("training")
     from volflow.train.config.training import load
-
-    try:
-        import torch  # noqa: F401  # for a message of its own; a module's is less clear
-    except ImportError as error:
-        raise PlanError(f"training needs torch, which cannot be imported: {error}") from error
     from volflow.train.data.sources import source_problems
-
-    path = find_bundled(config, "pipelines/train", "training file")
-    training = load(path, overrides)
-    problems = source_problems(training)
-    if problems:
-        raise PlanError(*(f"{path}: {text}" for text in problems))
     from volflow.train.heads import header_of
     from volflow.train.supervised import initial_network
     from volflow.train.supervised import train as run
 
-    initial_network(
-        training, header_of(training), "cpu"
-    )  # initial weights that do not fit are an error
+    path = find_bundled(config, "pipelines/train", "training file")
+    training = load_config(path, overrides, load, source_problems)
+    initial_network(training, header_of(training), "cpu")  # raises if initial weights do not fit
     if check:
         click.echo(f"{path}: {training.steps} steps, no problems")
         return
