@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from tests.cli.label_volumes import BOX, written
 from volflow.cli import main
 
 TOYS = "tests.engine.toys"
@@ -46,3 +48,16 @@ def toy(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Addresses of a segmentation and its truth, and both arrays."""
+    random = np.random.default_rng(3)
+    truth = random.integers(0, 5, BOX.shape).astype("uint64")
+    found = truth + random.integers(0, 2, BOX.shape).astype("uint64") + 2**60
+    addresses = [
+        written(f"precomputed://{tmp_path}/found", found),
+        written(f"zarr://{tmp_path}/truth.zarr", truth),
+    ]
+    return addresses, found, truth

@@ -17,7 +17,8 @@ import pytest
 import tifffile
 import zarr
 
-from tests.cli.test_convert import BOX, read, written
+from tests.cli.label_volumes import BOX, written
+from tests.cli.test_convert import read
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.io.export import tiff
