@@ -51,7 +51,7 @@ class Bare(Inference):
         if not hasattr(self, "tile"):
             made = torch.from_numpy(batch)[:, None].to(self.device, self.dtype)
             self.tile = made.contiguous(memory_format=torch.channels_last_3d)
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, not self.whole):
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, not self.whole_bf16):
             self.network(self.tile)
         torch.cuda.synchronize()
         return np.zeros((len(batch), len(CHANNELS), *batch.shape[-3:]), "float32")
@@ -121,7 +121,7 @@ def main() -> None:
     tile = (chosen.tile,) * 3 if chosen.tile else None
     made = predicted(turns, source.image, tile=tile)
     total = {name: sum(found) for name, found in turns.seconds.items()}
-    print(f"{len(turns.seconds['ours'])} tiles, {chosen.rounds} rounds, bf16: {ours.bfloat}")
+    print(f"{len(turns.seconds['ours'])} tiles, {chosen.rounds} rounds, bf16: {ours.bf16}")
     for place, (name, seconds) in enumerate(total.items()):
         pairs = zip(turns.seconds[name], turns.seconds["ours"], strict=True)
         ratios = [theirs / mine for theirs, mine in pairs]

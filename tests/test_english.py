@@ -74,8 +74,17 @@ def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def names_bound(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Variables and parameters, with their lines."""
+    """Variables and parameters, with their lines; a field of a class shadows nothing outside it."""
+    fields = {
+        id(field.target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for field in node.body
+        if isinstance(field, ast.AnnAssign)
+    }
     for node in ast.walk(tree):
+        if id(node) in fields:
+            continue
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.lineno, node.id
         elif isinstance(node, ast.arg):

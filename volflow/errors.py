@@ -1,11 +1,11 @@
-"""Every error volflow raises on purpose.
+"""Every error that volflow raises on purpose.
 
 VolflowError
 ├── PlanError (also ValueError)   the pipeline cannot run as written; nothing was started
 ├── BlockError                    one block failed; carries the block and the reason
 ├── ClusterError                  the cluster gives no workers, or not the right ones
-└── StorageError                  a store answered wrongly, a chunk is missing, a file is broken
-    ├── StorageFull               there is no room left where the run is written
+└── StorageError                  a store failed, a chunk is missing, a file is damaged
+    ├── StorageFull               no space is left where the run is written
     └── RunHeld                   another driver holds the run
 """
 
@@ -17,7 +17,7 @@ class VolflowError(Exception):
 
 
 class PlanError(VolflowError, ValueError):
-    """The pipeline cannot run as written; `mistakes` holds one message each."""
+    """The pipeline cannot run as written; `problems` has one sentence for each problem."""
 
     def __init__(self, *problems: str) -> None:
         self.problems = list(problems)
@@ -36,11 +36,11 @@ class ClusterError(VolflowError):
 
 
 class StorageError(VolflowError):
-    """A store answered wrongly, a chunk is missing or a file is broken."""
+    """A store failed, a chunk is missing or a file is damaged."""
 
 
 class StorageFull(StorageError):
-    """There is no room left where the run is written, or a quota is used up."""
+    """No space is left where the run is written, or a quota is used up."""
 
 
 class RunHeld(StorageError):

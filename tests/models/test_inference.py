@@ -35,7 +35,7 @@ class Short(nn.Module):
 def at_work(model: nn.Module, batch: int) -> Inference:
     """As on a GPU, where a batch is computed at once."""
     made = Inference(model, header(batch=batch), (0, 2), "cpu", "fp32")
-    made.at_once = batch
+    made.tiles_per_batch = batch
     return made
 
 
@@ -48,7 +48,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved_and_gives_the_same_bytes(ba
     assert len({tile.tobytes() for tile in expected}) == 5
     short = at_work(Short(room), batch)
     assert short(TILES).tobytes() == expected.tobytes()
-    assert short.at_once == left
+    assert short.tiles_per_batch == left
 
 
 def test_how_many_tiles_fit_is_remembered_and_told_once(caplog):
@@ -59,7 +59,7 @@ def test_how_many_tiles_fit_is_remembered_and_told_once(caplog):
         made(TILES)
     assert [shape[0] for shape in short.seen] == [4, *[2] * 6]  # the last of five is filled up
     assert [record.getMessage() for record in caplog.records] == [
-        "a batch of tiles does not fit into the memory of cpu; from now on 2 at once"
+        "a batch of tiles does not fit into the memory of cpu; from now on 2 per batch"
     ]
 
 

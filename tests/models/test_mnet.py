@@ -302,8 +302,8 @@ def test_a_layout_in_memory_and_bfloat16_change_the_answer_by_rounding_only(norm
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"widths": (4,)}, "two widths and one of out_channels at least"),
-        ({"out_channels": ()}, "two widths and one of out_channels at least"),
+        ({"widths": (4,)}, "at least two widths and one of out_channels"),
+        ({"out_channels": ()}, "at least two widths and one of out_channels"),
         ({"widths": (4, 0)}, "must be positive"),
         ({"sections": 0}, "must be positive"),
         ({"normalisation": "group"}, "one of instance, batch; got 'group'"),

@@ -101,7 +101,7 @@ def test_voxels_are_repeated_along_each_axis():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"widths": (4, 4), "pools": ()}, "2 widths need 1 pools; got 0"),
+        ({"widths": (4, 4), "pools": ()}, "expected one pool fewer than widths, 1; got 0"),
         ({"widths": ()}, "must be positive"),
         ({"depth": 0}, "must be positive"),
         ({"first_kernel": (1, 4, 4)}, "first_kernel must be odd"),

@@ -135,10 +135,13 @@ def test_weights_that_change_are_other_content_and_never_those_of_before(folder:
     [
         ({"arguments": {"width": 9}}, "not the weights of my_networks:Small"),
         ({"arguments": {"depth": 9}}, "unexpected keyword argument 'depth'"),
-        ({"offsets": [[1, 0, 0], [0, 1, 0]]}, "makes (1, 3, 32, 32, 32) of a tile of shape"),
+        (
+            {"offsets": [[1, 0, 0], [0, 1, 0]]},
+            "returns shape (1, 3, 32, 32, 32) for a tile of shape",
+        ),
         ({"offsets": None}, "give offsets, or out_channels if it predicts no affinities"),
         ({"offsets": None, "out_channels": 3}, "has no affinities with the three neighbours"),
-        ({"in_channels": 2}, "does not take a tile of shape (1, 2, 32, 32, 32)"),
+        ({"in_channels": 2}, "does not accept a tile of shape (1, 2, 32, 32, 32)"),
         ({"halo": None}, "network.halo"),
         ({"halo": [16, 4, 4]}, "halo (16, 4, 4) on both sides leaves nothing of tile"),
         ({"total_stride": [3, 1, 1]}, "must be multiples of total_stride 3 along z"),
@@ -163,9 +166,9 @@ def test_what_is_missing_is_told_before_the_first_block(folder: Path) -> None:
     )
     assert "network 'my_networks:Smal' cannot be imported" in without(model="my_networks:Smal")
     assert "'my_networks:Tensor' is not a torch.nn.Module" in without(model="my_networks:Tensor")
-    assert "has parameters, so weights have to be given" in without(weights=None)
-    assert "has to be told: offsets" in without(network=None)
+    assert "has parameters; expected weights" in without(weights=None)
+    assert "declare its offsets" in without(network=None)
     whole = (folder / "small.safetensors").read_bytes()
     (folder / "small.safetensors").write_bytes(whole[:-8])
-    assert "it was cut off" in without()
+    assert "cut off" in without()
     assert "small.pt: cut off, or not a safetensors file" in without(weights="small.pt")

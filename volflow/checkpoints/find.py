@@ -1,6 +1,6 @@
-"""Which network a step means: one that is shipped, a checkpoint, or a class of the user's own.
+"""The network of a step: bundled, a checkpoint, or a class of the user's own.
 
-Found without torch, so that planning knows halo and channels, and which bytes the weights are.
+Found without torch, so that planning knows its halo, its channels and the hash of its weights.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from volflow.checkpoints.header import (
     Padding,
     Reach,
     Sides,
-    read_entries,
     read_header,
-    sha256,
 )
 from volflow.checkpoints.heads import Head
+from volflow.checkpoints.safetensors_file import read_metadata, sha256
 from volflow.core.geometry import Triple, zyx
 from volflow.errors import StorageError
 
@@ -33,62 +32,62 @@ ENDING = ".safetensors"
 
 
 class DeclaredNetwork(BaseModel):
-    """What must be known of a network that is not ours; a checkpoint of ours says it itself."""
+    """The declaration of a network of the user's own, which has no volflow header."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments the class is made with."""
+    """Keyword arguments of the class."""
     in_channels: Annotated[int, Field(ge=1)] = 1
-    """Channels of the image it takes."""
+    """Channels of the input image."""
     out_channels: Annotated[int, Field(ge=1)] | None = None
-    """Channels it returns; default: as many as offsets, or as its heads have in all."""
+    """Channels of the output; default: as many as offsets, or as all heads have together."""
     offsets: tuple[Triple, ...] = ()
-    """Affinities: channel c joins voxel v with v + offsets[c], z y x. Empty: not affinities."""
+    """For affinities: channel c joins voxel v with v + offsets[c], z y x. Empty: not affinities."""
     heads: dict[str, Head] = Field(default_factory=dict)
-    """Instead of offsets, where it returns several things: the channels of each, in order."""
+    """Heads by name, in the order of their channels, instead of offsets where there are several."""
     voxel_size_nm: tuple[float, float, float]
-    """Of the volumes it was trained on, z y x."""
+    """Voxel size z y x of the training volumes, nanometres."""
     input_tile: Sides
-    """Voxels z y x that it is shown at once."""
+    """Shape of an input tile z y x, voxels."""
     halo: Reach
-    """Voxels at each side of a tile whose output is not kept."""
+    """Voxels z y x at each face of a tile whose outputs are discarded."""
     total_stride: Sides = (1, 1, 1)
-    """Tile and halo are multiples of it: the product of its poolings, z y x."""
+    """The product of all poolings z y x; tile and halo are multiples of it."""
     batch: Annotated[int, Field(ge=1)] = 1
-    """Tiles it is shown at once on a GPU."""
+    """Tiles per batch on a GPU."""
     padding: Padding = "reflect"
-    """What it is shown beyond the faces of the volume `a b c`: reflect `c b | a b c | b a`,
-    symmetric `b a | a b c | c b`."""
+    """Padding beyond the faces of a volume `a b c`: reflect `c b | a b c | b a`, symmetric
+    `b a | a b c | c b`."""
     normalisation: Normalisation = Normalisation()
-    """How intensities become its input."""
+    """Normalisation of intensities."""
     sigmoid: bool = True
-    """It returns logits; False: probabilities."""
+    """Whether the network returns logits (true) or probabilities (false)."""
 
     def header(self, network: str) -> Header:
-        """The same, as a checkpoint would say it.
+        """The header that a checkpoint of this network would have.
 
         Raises
         ------
         ValueError
-            If it does not fit together.
+            If the declared values do not fit together.
         """
-        told = len(self.offsets) or sum(head.channels for head in self.heads.values())
-        if self.out_channels is None and not told:
+        channels = len(self.offsets) or sum(head.channels for head in self.heads.values())
+        if self.out_channels is None and not channels:
             raise ValueError("network: give offsets, or out_channels if it predicts no affinities")
-        kept = zyx([t - 2 * h for t, h in zip(self.input_tile, self.halo, strict=True)])
-        if min(kept) < 1:
+        output_tile = zyx(self.input_tile) - zyx(self.halo) * 2
+        if min(output_tile) < 1:
             raise ValueError(
                 f"network: halo {self.halo} on both sides leaves nothing of tile {self.input_tile}"
             )
-        said = {name: getattr(self, name) for name in type(self).model_fields}
-        said |= {"out_channels": self.out_channels or told, "network": network}
-        return Header(**said, receptive_field=self.halo, output_tile=kept)
+        declared = {name: getattr(self, name) for name in type(self).model_fields}
+        declared |= {"out_channels": self.out_channels or channels, "network": network}
+        return Header(**declared, receptive_field=self.halo, output_tile=output_tile)
 
 
 @dataclass(frozen=True)
 class FoundNetwork:
-    """A network and where its weights are; `content` tells all that its output depends on."""
+    """A network and the path of its weights; its output depends on nothing but `content`."""
 
     header: Header
     path: str | None
@@ -97,34 +96,34 @@ class FoundNetwork:
 
 
 def bundled_networks() -> dict[str, Path]:
-    """The networks that travel with volflow, by name."""
+    """The bundled networks by name."""
     return {path.stem: path for path in sorted(WEIGHTS.glob(f"*{ENDING}"))}
 
 
 def find_network(model: str, weights: str | None, declared: DeclaredNetwork | None) -> FoundNetwork:
-    """The network that a step means.
+    """The network of a step.
 
     Parameters
     ----------
     model : str
-        Name of a shipped network, path of a checkpoint, or `module:Class`.
+        Name of a bundled network, path of a checkpoint, or `module:Class`.
     weights : str, optional
-        Of a `module:Class`: a safetensors file.
-    declared : Foreign, optional
-        Of a `module:Class`: what a checkpoint would say.
+        Safetensors file with the weights of a `module:Class`.
+    declared : DeclaredNetwork, optional
+        Declaration of a `module:Class`.
 
     Raises
     ------
     ValueError
-        If there is none, it is damaged, or what is declared does not fit together.
+        If there is no such network, it is damaged, or its declaration does not fit together.
     """
     try:
         if ":" in model:
             return _foreign(model, weights, declared)
         if weights is not None or declared is not None:
             raise ValueError(
-                f"weights and network belong to a model of your own, module:Class; checkpoint "
-                f"'{model}' says itself what it is"
+                f"weights and network belong to a model of your own, module:Class; expected "
+                f"neither for checkpoint '{model}', which has a header"
             )
         path = _checkpoint(model)
         header = read_header(path)
@@ -136,12 +135,12 @@ def find_network(model: str, weights: str | None, declared: DeclaredNetwork | No
 
 
 def _dumped(header: Header) -> dict[str, Any]:
-    """What of a header the output depends on."""
+    """The part of a header that the output depends on."""
     return header.model_dump(mode="json", exclude={"card"})
 
 
 def _checkpoint(model: str) -> Path:
-    """The file of a checkpoint, or of the shipped one of that name."""
+    """The file of a checkpoint, or of the bundled one of that name."""
     path = Path(model).expanduser().absolute()
     known = bundled_networks()
     if path.is_file():
@@ -152,18 +151,18 @@ def _checkpoint(model: str) -> Path:
     hint = f"; did you mean '{close[0]}'?" if close else ""
     listed = ", ".join(known) or "none"
     raise ValueError(
-        f"there is no network '{model}'{hint} (shipped: {listed}; or the path of a checkpoint, "
+        f"there is no network '{model}'{hint} (bundled: {listed}; or the path of a checkpoint, "
         "or module:Class of your own)"
     )
 
 
 def _foreign(model: str, weights: str | None, declared: DeclaredNetwork | None) -> FoundNetwork:
-    """A network of the user's own; its module is found and not yet imported."""
+    """A network of the user's own; its module is located and not imported."""
     module = model.partition(":")[0]
     if declared is None:
         raise ValueError(
-            f"network: of a model of your own, '{model}', it has to be told: offsets, "
-            "voxel_size_nm, input_tile, halo"
+            f"network: '{model}' is your own class; declare its offsets, voxel_size_nm, input_tile "
+            "and halo"
         )
     try:
         spec = importlib.util.find_spec(module)
@@ -171,13 +170,13 @@ def _foreign(model: str, weights: str | None, declared: DeclaredNetwork | None) 
         spec = None
     if spec is None:
         raise ValueError(
-            f"model '{model}': there is no module '{module}'; put {module}.py beside the pipeline "
+            f"model '{model}': there is no module '{module}'; put {module}.py next to the pipeline "
             "file, or install it"
         )
     header, path = declared.header(model), None
     if weights is not None:
         path = str(Path(weights).expanduser().absolute())
-        read_entries(path)
+        read_metadata(path)
         header = header.model_copy(update={"weights_sha256": sha256(path)})
     source = ""
     if spec.origin and spec.origin.endswith(".py"):

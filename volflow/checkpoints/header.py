@@ -1,22 +1,13 @@
-"""What a checkpoint says of itself, read without torch.
+"""The header of a checkpoint, read without torch.
 
-A checkpoint is a safetensors file. Its first eight bytes give the length of a JSON object that
-names every tensor with its place in the file; under `__metadata__` that object holds, as text,
-the header described here:
-
-    | length N | JSON of N bytes: tensors, __metadata__.volflow = header | tensors |
-
-So planning learns halo, channels and voxel size in a millisecond, and nothing in the file can
-run code.
+A checkpoint is a safetensors file whose metadata contain, under `volflow`, the header described
+here. Planning reads halo, channels and voxel size from it in a millisecond, and nothing in the
+file can run code.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -31,15 +22,11 @@ from pydantic import (
 )
 
 from volflow.checkpoints.heads import Head
+from volflow.checkpoints.safetensors_file import read_metadata
 from volflow.core.geometry import Triple
 from volflow.errors import StorageError
 
-KEY = "volflow"  # of the metadata of a safetensors file
-LONGEST_JSON = 100_000_000  # bytes; safetensors' own limit
-DTYPE_BYTES = {
-    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
-    "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
-}  # fmt: skip
+KEY = "volflow"  # of the header in the metadata of a safetensors file
 
 Count = Annotated[int, Field(ge=1)]
 Sides = tuple[Count, Count, Count]
@@ -49,7 +36,7 @@ Nanometres = tuple[
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Padding = Literal["reflect", "symmetric"]
-"""What stands beyond the faces of a volume `a b c`: reflect `c b | a b c | b a`, symmetric
+"""Padding beyond the faces of a volume `a b c`: reflect `c b | a b c | b a`, symmetric
 `b a | a b c | c b` (the words are numpy's)."""
 
 
@@ -57,7 +44,7 @@ FORMER_NETWORKS = {
     "volflow.models.resunet3d:ResUNet3D": "resunet3d",
     "volflow.models.mnet:MNet": "mnet",
 }
-"""Networks as checkpoints named them before networks had names of their own."""
+"""Names of networks in older checkpoints, with their registered names."""
 
 
 def _registered_network(name: object) -> object:
@@ -69,26 +56,26 @@ class _Part(BaseModel):
 
 
 class Normalisation(_Part):
-    """How stored intensities become what the network sees; see `segment.intensity`."""
+    """The linear map from stored intensities to the network's input; see `predict.intensity`."""
 
     kind: Literal["percentiles", "fixed"] = "percentiles"
-    """percentiles: `low` and `high` are fractions of the volume's voxels, whose intensities are
-    found once per volume; fixed: they are intensities themselves."""
+    """`percentiles`: `low` and `high` are fractions of the volume's voxels, 0 to 1, whose
+    intensities are measured once per volume; `fixed`: they are intensities."""
     low: float = 0.01
-    """What becomes `onto[0]`."""
+    """Percentile or intensity that is mapped to `onto[0]`."""
     high: float = 0.99
-    """What becomes `onto[1]`."""
+    """Percentile or intensity that is mapped to `onto[1]`."""
     onto: tuple[float, float] = (-1.0, 1.0)
-    """Where `low` and `high` are mapped, linearly."""
+    """Inputs of the network to which `low` and `high` are mapped linearly."""
     clip: tuple[float, float] | None = (-2.0, 2.0)
-    """Where mapped values are cut off; None: nowhere."""
+    """Range to which the inputs are clipped; null: not clipped."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Normalisation:
         if not self.low < self.high:
             raise ValueError(f"low must be below high; got {self.low} and {self.high}")
         if self.kind == "percentiles" and not (self.low >= 0 and self.high <= 1):
-            raise ValueError(f"percentiles lie in 0 to 1; got {self.low} and {self.high}")
+            raise ValueError(f"percentiles must be in 0 to 1; got {self.low} and {self.high}")
         if not self.onto[0] < self.onto[1]:
             raise ValueError(f"onto must ascend; got {self.onto}")
         if self.clip is not None and not self.clip[0] < self.clip[1]:
@@ -97,7 +84,7 @@ class Normalisation(_Part):
 
 
 class Header(_Part):
-    """Everything that must be known of a network to lay it over a volume."""
+    """Everything that must be known of a network to apply it to a volume."""
 
     format: Literal["volflow-network-1"] = "volflow-network-1"
     """Version of this header."""
@@ -107,84 +94,85 @@ class Header(_Part):
     """Registered name of the network (`resunet3d`, `mnet`), or `module:Class` of the user's own
     `torch.nn.Module`."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments the class is made with."""
+    """Keyword arguments of the network's class."""
     in_channels: Count = 1
-    """Channels of the image it takes."""
+    """Channels of the input image."""
     out_channels: Count
-    """Channels it returns."""
+    """Channels of the output."""
     offsets: tuple[Triple, ...] = ()
-    """Affinities: channel c joins voxel v with v + offsets[c], z y x. Empty: not affinities, or
-    `heads` say it."""
+    """For affinities: channel c joins voxel v with v + offsets[c], z y x. Empty: not affinities, or
+    the offsets are those of `heads`."""
     heads: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], Head] = Field(
         default_factory=dict
     )
-    """What the channels are, by name, in their order; empty: one head, see `head`."""
+    """Heads by name, in the order of their channels; empty: a single head, see `named`."""
     voxel_size_nm: Nanometres
-    """Of the volumes it was trained on, z y x."""
+    """Voxel size z y x of the training volumes, nanometres."""
     receptive_field: Reach
-    """How far an output voxel sees, at most, z y x."""
+    """Maximum distance z y x at which a voxel influences an output, voxels."""
     halo: Reach
-    """Voxels on each side of a tile that are read but whose outputs are not kept; where it is
-    smaller than the receptive field an output depends, slightly, on the grid of tiles (which is
-    anchored to the volume), and never on blocks."""
+    """Voxels z y x at each face of a tile that are read but whose outputs are discarded. Where the
+    halo is smaller than the receptive field, an output depends slightly on the grid of tiles,
+    which is anchored to the volume, and never on blocks."""
     total_stride: Sides
-    """Input tiles are multiples of it, and tiles start at multiples of it."""
+    """The network's stride z y x: tiles start at multiples of it and have multiples of it as
+    sides."""
     input_tile: Sides
-    """Voxels given to the network at once, z y x: output_tile + 2 halo."""
+    """Shape of an input tile z y x, voxels: output_tile + 2 halo."""
     output_tile: Sides
-    """Voxels of the answer that are kept."""
+    """Shape z y x of the part of a tile whose outputs are used, voxels."""
     batch: Count = 1
-    """Tiles given at once; a smaller last batch is padded."""
+    """Tiles per batch; a smaller last batch is padded."""
     padding: Padding = "reflect"
-    """What it is shown beyond the faces of the volume."""
+    """Padding beyond the faces of the volume."""
     normalisation: Normalisation = Normalisation()
-    """How intensities become input."""
+    """Normalisation of intensities."""
     sigmoid: bool = True
-    """The network returns logits; probabilities are their sigmoid. `heads` say it each."""
+    """Whether the network returns logits, to which a sigmoid is applied; `heads` have their own."""
     card: str = ""
-    """File name of the model card beside the checkpoint: data, licence, how it was trained."""
+    """File name of the model card, next to the checkpoint: data, licence, training."""
     weights_sha256: str = ""
-    """Of the tensors as stored; filled in when the checkpoint is written."""
+    """SHA-256 of the tensors as stored; filled in when the checkpoint is written."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Header:
         if self.heads and (self.offsets or not self.sigmoid):
             raise ValueError(
-                "offsets and sigmoid are said by each of the heads where there are some"
+                "where there are heads, each has its own offsets and sigmoid; expected neither here"
             )
-        if self.heads and sum(head.channels for head in self.heads.values()) != self.out_channels:
+        channels = sum(head.channels for head in self.heads.values())
+        if self.heads and channels != self.out_channels:
             raise ValueError(
-                f"heads have {sum(head.channels for head in self.heads.values())} channels in all; "
-                f"out_channels says {self.out_channels}"
+                f"heads have {channels} channels in all; expected out_channels, {self.out_channels}"
             )
         if self.offsets and len(self.offsets) != self.out_channels:
             raise ValueError(
                 f"{self.out_channels} output channels need as many offsets; got {len(self.offsets)}"
             )
         for axis, name in enumerate("zyx"):
-            tile, kept, halo = self.input_tile[axis], self.output_tile[axis], self.halo[axis]
+            tile, output, halo = self.input_tile[axis], self.output_tile[axis], self.halo[axis]
             stride = self.total_stride[axis]
-            if tile != kept + 2 * halo:
+            if tile != output + 2 * halo:
                 raise ValueError(
-                    f"input_tile must be output_tile + 2 halo; along {name} got {tile}, {kept}, "
+                    f"input_tile must be output_tile + 2 halo; along {name} got {tile}, {output}, "
                     f"{halo}"
                 )
-            if tile % stride or kept % stride or halo % stride:
+            if tile % stride or output % stride or halo % stride:
                 raise ValueError(
                     f"tiles and halo must be multiples of total_stride {stride} along {name}; "
-                    f"got {tile}, {kept}, {halo}"
+                    f"got {tile}, {output}, {halo}"
                 )
         return self
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # As before there was the choice, so that such a checkpoint keeps its bytes and its digest.
-        found: dict[str, Any] = dump(self)
+        # Older headers lack these keys: a checkpoint without them keeps its bytes and its digest.
+        content: dict[str, Any] = dump(self)
         if not self.heads:
-            found.pop("heads", None)
+            content.pop("heads", None)
         if self.padding == "reflect":
-            found.pop("padding", None)
-        return found
+            content.pop("padding", None)
+        return content
 
     @property
     def registered(self) -> bool:
@@ -193,39 +181,39 @@ class Header(_Part):
 
     @property
     def named(self) -> dict[str, tuple[Head, range]]:
-        """Every head with the channels that are its own.
+        """Every head by name, with its channels.
 
-        A network that names none has one: `affinity` if it says offsets, else `output`.
+        A network without heads has a single one: `affinity` if it has offsets, else `output`.
         """
         heads = self.heads or {
             "affinity" if self.offsets else "output": Head(
                 channels=self.out_channels, offsets=self.offsets, sigmoid=self.sigmoid
             )
         }
-        found, first = {}, 0
+        first, named = 0, {}
         for name, head in heads.items():
-            found[name] = head, range(first, first + head.channels)
+            named[name] = head, range(first, first + head.channels)
             first += head.channels
-        return found
+        return named
 
     @property
     def pairs(self) -> tuple[Triple, ...]:
-        """The offset of every channel, (0, 0, 0) of one that is no affinity."""
+        """The offset of each channel; (0, 0, 0) for channels that are not affinities."""
         return tuple(o for h in self._heads() for o in h.offsets or ((0, 0, 0),) * h.channels)
 
     @property
     def odd(self) -> tuple[str, ...]:
-        """Of every channel the axes in which it is odd, see `Head`."""
+        """The axes in which each channel is odd, see `Head`."""
         return tuple(axes for h in self._heads() for axes in h.odd or ("",) * h.channels)
 
     @property
     def ranges(self) -> tuple[tuple[float, float], ...]:
-        """What of every channel is stored as 0 and as 255."""
+        """The values of each channel that are stored as 0 and as 255."""
         return tuple(h.range for h in self._heads() for _ in range(h.channels))
 
     @property
     def logits(self) -> tuple[bool, ...]:
-        """Whether the network returns logits of every channel."""
+        """For each channel, whether the network returns logits."""
         return tuple(h.sigmoid for h in self._heads() for _ in range(h.channels))
 
     def _heads(self) -> list[Head]:
@@ -233,17 +221,15 @@ class Header(_Part):
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """The header of a checkpoint; tensors are not read, but it is checked that they are there.
+    """The header of a checkpoint; tensors are not read, but their places are checked.
 
     Raises
     ------
     StorageError
-        If there is no such file, it is not whole, or it is not a checkpoint of volflow.
+        If there is no such file, it is cut off, or it is not a checkpoint of volflow.
     """
-    entries = read_entries(path)
-    metadata = entries.get("__metadata__")
-    text = metadata.get(KEY) if isinstance(metadata, Mapping) else None
-    if not isinstance(text, str):
+    text = read_metadata(path).get(KEY)
+    if text is None:
         raise StorageError(
             f"checkpoint {path}: a safetensors file without a volflow header; declare its network, "
             "offsets, tiles and normalisation in the pipeline"
@@ -252,62 +238,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         return Header.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, found['loc'])) or 'header'}: {found['msg']}"
-            for found in error.errors(include_url=False)
+            f"{'.'.join(map(str, item['loc'])) or 'header'}: {item['msg']}"
+            for item in error.errors(include_url=False)
         )
-        raise StorageError(f"checkpoint {path}: its header is wrong: {problems}") from error
-
-
-def read_entries(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The JSON at the head of a safetensors file: its tensors and metadata, places checked.
-
-    Raises
-    ------
-    StorageError
-        If there is no such file, it is cut off, or it is no safetensors file.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 10 or length > min(LONGEST_JSON, size - 8):
-                raise StorageError(f"checkpoint {path}: cut off, or not a safetensors file")
-            entries = json.loads(file.read(length))
-    except OSError as error:
-        raise StorageError(f"checkpoint {path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise StorageError(f"checkpoint {path}: not a safetensors file: {error}") from error
-    if not isinstance(entries, dict):
-        raise StorageError(f"checkpoint {path}: not a safetensors file")
-    ends = [_end(path, name, at) for name, at in entries.items() if name != "__metadata__"]
-    wanted = 8 + length + max(ends, default=0)
-    if wanted != size:
-        raise StorageError(
-            f"checkpoint {path}: {size} bytes where its header promises {wanted}"
-            + ("; it was cut off" if size < wanted else "")
-        )
-    return entries
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of the tensors of a safetensors file, as stored, as hexadecimal text."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        file.seek(8 + int.from_bytes(file.read(8), "little"))
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _end(path: str | os.PathLike[str], name: str, entry: object) -> int:
-    try:
-        assert isinstance(entry, Mapping)
-        start, stop = entry["data_offsets"]
-        count = DTYPE_BYTES[entry["dtype"]]
-        for side in entry["shape"]:
-            count *= int(side)
-        assert 0 <= start <= stop
-        assert stop - start == count
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"checkpoint {path}: tensor '{name}' is described wrongly") from error
-    return int(stop)
+        raise StorageError(f"checkpoint {path}: invalid header: {problems}") from error

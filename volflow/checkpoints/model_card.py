@@ -1,6 +1,6 @@
-"""The card beside a checkpoint: what it was made of, who may use it, how good it is.
+"""The model card next to a checkpoint: training data, licence and scores.
 
-A card is a Markdown page. Its first table, of two columns, holds what is asked of every network:
+A card is a Markdown page. Its first table, of two columns, has these rows for every network:
 
     | data | FIB-25, sections 0-120 |
     | licence of the data | CC BY-NC 4.0 |
@@ -18,7 +18,7 @@ from volflow.checkpoints.header import Header
 from volflow.errors import StorageError
 
 LICENCES = ("licence of the data", "licence")
-NOT_FOR_TRADE = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
+NON_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
 ROW = re.compile(r"\|(?P<key>[^|]*)\|(?P<value>.*)\|\s*")
 
 
@@ -31,45 +31,47 @@ class Card:
 
     @property
     def licence(self) -> str:
-        """The licence of the data that the weights are derived from; '' if it is not told."""
+        """The licence of the data that the weights are derived from; '' if the card has none."""
         return next((self.rows[name] for name in LICENCES if self.rows.get(name)), "")
 
     @property
     def score(self) -> str:
-        """How good the network was on what it did not see; '' if it is not told."""
+        """The score of the network on held-out data; '' if the card has none."""
         return self.rows.get("validation", "")
 
     @property
     def non_commercial(self) -> bool | None:
-        """Whether a licence on the card forbids commercial use; None if it tells of no licence."""
-        told = [value for name, value in self.rows.items() if name.startswith("licence")]
-        return any(NOT_FOR_TRADE.search(value) for value in told) if any(told) else None
+        """Whether a licence on the card forbids commercial use; None if the card has no licence."""
+        licences = [value for name, value in self.rows.items() if name.startswith("licence")]
+        if not any(licences):
+            return None
+        return any(NON_COMMERCIAL.search(licence) for licence in licences)
 
 
 def read_card(checkpoint: str | os.PathLike[str], header: Header) -> Card | None:
-    """The card beside a checkpoint, None if it has none.
+    """The card of a checkpoint, None if it has none.
 
-    Its name is what the header says, else that of the checkpoint.
+    Its file name is that in the header, else that of the checkpoint.
 
     Raises
     ------
     StorageError
-        If it is there and is not text.
+        If it exists and cannot be read as text.
     """
     place = Path(checkpoint)
-    named = Path(header.card).name  # beside the checkpoint, wherever the header points
+    named = Path(header.card).name  # next to the checkpoint, whatever folder the header names
     for path in ([place.with_name(named)] if named else []) + [place.with_suffix(".md")]:
         if not path.is_file():
             continue
         try:
-            return parsed(path.read_text(encoding="utf-8"))
+            return parse_card(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise StorageError(f"card {path}: cannot be read: {error}") from error
     return None
 
 
-def parsed(text: str) -> Card:
-    """A card of this text."""
+def parse_card(text: str) -> Card:
+    """The card with this text."""
     rows: dict[str, str] = {}
     for line in text.splitlines():
         row = ROW.fullmatch(line)

@@ -1,1 +1,1 @@
-"""Networks: tensors in, tensors out; they know nothing of blocks, files or devices."""
+"""Networks: tensors in, tensors out, without blocks, files or devices."""

@@ -1,7 +1,7 @@
-"""Checkpoints: safetensors files whose metadata say what the network is; loading runs no code.
+"""Checkpoints: safetensors files whose metadata describe the network; loading runs no code.
 
-A file may name only networks of this package. One of the user's own is built when the user, not
-the file, names it.
+A file may name only networks of this package. A network of the user's own is built where the
+pipeline, not the file, names it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from volflow.checkpoints.header import KEY, Header, read_entries, read_header, sha256
+from volflow.checkpoints.header import KEY, Header, read_header
+from volflow.checkpoints.safetensors_file import read_metadata, sha256
 from volflow.errors import PlanError, StorageError
 from volflow.models.mnet import MNet
 from volflow.models.resunet3d import ResUNet3D
@@ -30,7 +31,7 @@ def save_checkpoint(
     header: Header,
     dtype: torch.dtype | None = None,
 ) -> Header:
-    """Write a checkpoint, in one piece or not at all.
+    """Write a checkpoint atomically.
 
     Parameters
     ----------
@@ -40,60 +41,60 @@ def save_checkpoint(
     header : Header
         Its `weights_sha256` is filled in.
     dtype : torch.dtype, optional
-        What floating tensors are stored as; default: as they are. Counters stay integers.
+        Stored dtype of floating-point tensors; default: their own. Integers are unchanged.
 
     Returns
     -------
     Header
-        As written.
+        The header as written.
     """
     stored = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in tensors.items()
     }
     place = Path(path)
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    temporary = place.with_name(f".{place.name}.{os.getpid()}")
     try:
-        beside.write_bytes(save(stored))
-        written = header.model_copy(update={"weights_sha256": sha256(beside)})
-        beside.write_bytes(save(stored, {KEY: written.model_dump_json()}))
-        beside.replace(place)
+        temporary.write_bytes(save(stored))
+        written = header.model_copy(update={"weights_sha256": sha256(temporary)})
+        temporary.write_bytes(save(stored, {KEY: written.model_dump_json()}))
+        temporary.replace(place)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return written
 
 
 def load_checkpoint(
     path: str | os.PathLike[str], declared: Header | None = None
 ) -> tuple[nn.Module, Header]:
-    """A network, ready to predict: float32, eval mode, BatchNorm folded into convolutions.
+    """A network ready to predict: float32, eval mode, BatchNorm folded into convolutions.
 
     Parameters
     ----------
     path : path
         A safetensors file.
     declared : Header, optional
-        What the user says of a foreign network; the file's own header, if any, is not read.
+        Header of a network of the user's own; the file's header, if any, is ignored.
 
     Raises
     ------
     StorageError
-        If the file is missing, cut off or damaged, or its tensors are not the network's.
+        If the file is missing, cut off or damaged, or has the tensors of another network.
     PlanError
-        If the network cannot be made.
+        If the network cannot be built.
     """
     if declared is None:
         header = read_header(path)
         if not header.registered:
             raise PlanError(
                 f"checkpoint {path} names the network '{header.network}', which is not volflow's; "
-                "a file may not choose what is run: declare it in the pipeline"
+                "a file may not choose the code to run: declare the network in the pipeline"
             )
         if sha256(path) != header.weights_sha256:
             raise StorageError(f"checkpoint {path}: damaged: its tensors have another hash")
     else:
         header = declared
-        read_entries(path)
+        read_metadata(path)
     network = build(header)
     try:
         tensors = load_file(path)
@@ -111,25 +112,25 @@ def load_checkpoint(
 def export_checkpoint(
     source: str | os.PathLike[str], target: str | os.PathLike[str], dtype: torch.dtype
 ) -> Header:
-    """Copy a checkpoint with its floating tensors stored as another dtype."""
+    """Copy a checkpoint with its floating-point tensors stored as another dtype."""
     return save_checkpoint(target, load_file(source), read_header(source), dtype)
 
 
 def build(header: Header) -> nn.Module:
-    """The network a header names, with fresh weights.
+    """The network that a header names, with random weights.
 
     Raises
     ------
     PlanError
-        If there is none of that name, it cannot be imported, is no network, or does not take these
-        arguments.
+        If there is no such network, it cannot be imported, is not a network, or does not accept
+        the arguments.
     """
     module, _, name = header.network.partition(":")
     try:
         if header.registered:
-            found = NETWORKS[header.network]
+            network = NETWORKS[header.network]
         else:
-            found = getattr(importlib.import_module(module), name)
+            network = getattr(importlib.import_module(module), name)
     except KeyError:
         raise PlanError(
             f"there is no network '{header.network}' (known: {', '.join(NETWORKS)}; your own: "
@@ -137,10 +138,10 @@ def build(header: Header) -> nn.Module:
         ) from None
     except (ImportError, AttributeError) as error:
         raise PlanError(f"network '{header.network}' cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(network, type) and issubclass(network, nn.Module)):
         raise PlanError(f"'{header.network}' is not a torch.nn.Module")
     try:
-        return found(**header.arguments)
+        return network(**header.arguments)
     except (TypeError, ValueError) as error:
         raise PlanError(f"network '{header.network}' with {header.arguments}: {error}") from error
 
@@ -148,16 +149,16 @@ def build(header: Header) -> nn.Module:
 def fold_batchnorm(network: nn.Module) -> nn.Module:
     """The same network with every BatchNorm that follows a convolution folded into it, in place.
 
-    Folding holds for `nn.Sequential`s only, where it is certain what follows what. The result
-    equals the network in eval mode up to rounding.
+    Only within `nn.Sequential`, where the order of layers is certain. The result equals the network
+    in eval mode up to rounding.
 
     Raises
     ------
     ValueError
-        If the network is in training mode: its BatchNorm does not yet normalise by constants.
+        If the network is in training mode, in which BatchNorm does not normalise by constants.
     """
     if network.training:
-        raise ValueError("fold a network in eval mode; this one is in training mode")
+        raise ValueError("expected a network in eval mode; got one in training mode")
     for module in list(network.modules()):
         if not isinstance(module, nn.Sequential):
             continue

@@ -1,12 +1,13 @@
-"""A network at work: numpy in, numpy out, on the device and in the precision that gain most.
+"""A network applied to tiles: numpy in, numpy out, on the device and in the precision chosen.
 
-One tile at a time on a processor: what a tile makes then cannot depend on its neighbours in a
-batch, nor on its place there. Threads are as many as told, because sums are cut at threads.
+On a CPU tiles are computed one at a time, so that a result cannot depend on the other tiles of a
+batch or the position in it. The number of threads is fixed, because it determines how sums are
+split.
 
-On a GPU as many tiles are computed at once as the header says. A batch that does not fit into its
-memory is halved, down to one tile: what is made of a tile is the same, as far as the device's
-library does not choose its way of multiplying by the batch. Where one tile does not fit nothing is
-chosen, because another tile gives another result: the error tells which one would fit.
+On a GPU a batch has as many tiles as the header specifies. A batch that does not fit into memory
+is halved, down to one tile: the result of a tile is the same, as far as the device's library does
+not choose its algorithm by the batch. Where a single tile does not fit, the error names a tile
+that would; it is not chosen automatically, because another tile gives another result.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from volflow.checkpoints.header import Header, sha256
+from volflow.checkpoints.header import Header
+from volflow.checkpoints.safetensors_file import sha256
 from volflow.core.geometry import Triple, zyx
 from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import build, load_checkpoint
@@ -33,8 +35,8 @@ log = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-PARTS = 8  # of what a tile keeps: how finely a tile is sought that fits into memory
-GAINS = ("amx_bf16", "avx512_bf16")  # processors that multiply bfloat16 faster than float32
+PARTS = 8  # steps in which a tile that fits into memory is searched
+FAST_BF16 = ("amx_bf16", "avx512_bf16")  # CPU features that multiply bfloat16 faster than float32
 
 
 class Inference:
@@ -43,18 +45,18 @@ class Inference:
     Parameters
     ----------
     network : nn.Module
-        In eval mode, float32; of one of ours, only the channels that are expected are left.
+        In eval mode, float32; one of ours keeps only the requested channels.
     header : Header
     channels : sequence of int
-        Which of the network's channels are expected, in this order.
+        The network's channels to return, in this order.
     device : {'auto', 'cpu', 'cuda'}
         auto: cuda where there is one.
     precision : {'auto', 'fp32', 'bf16'}
-        auto: bf16 where the device gains by it.
+        auto: bf16 where the device is faster with it.
     threads : int
-        Threads of a processor that one tile is computed with.
+        Threads of a CPU for one tile.
     compiled : bool
-        Have torch compile the network for the shape of its tiles, at the first of them.
+        Whether torch compiles the network for the shape of its tiles, at the first of them.
     """
 
     def __init__(
@@ -69,25 +71,25 @@ class Inference:
     ) -> None:
         self.header, self.channels, self.threads = header, list(channels), threads
         self.logits = [header.logits[channel] for channel in self.channels]
-        self.picked: list[int] | None = self.channels
+        self.selected: list[int] | None = self.channels
         if isinstance(network, ResUNet3D | MNet):
             network.keep(self.channels)
-            self.picked = None
+            self.selected = None
         self.device = torch.device(device_of(device))
-        self.bfloat = precision == "bf16" or (precision == "auto" and gains(self.device))
-        # Our own networks hold nothing but convolutions and bear it whole, which saves a pass
-        # over every layer; of a foreign one torch is left to choose what it may do in bfloat16.
-        self.whole = self.bfloat and header.registered
-        self.dtype = torch.bfloat16 if self.whole else torch.float32
+        self.bf16 = precision == "bf16" or (precision == "auto" and is_faster_in_bf16(self.device))
+        # Our own networks consist of convolutions and run in bfloat16 as a whole, which saves
+        # conversions at every layer; for others torch chooses the operations (autocast).
+        self.whole_bf16 = self.bf16 and header.registered
+        self.dtype = torch.bfloat16 if self.whole_bf16 else torch.float32
         self.network = network.to(self.device, self.dtype)
-        if all(tensor.dim() != 4 for tensor in network.parameters()):  # no layers of two axes
+        if all(tensor.dim() != 4 for tensor in network.parameters()):  # no 2D layers
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         if compiled:
             self.network.compile(dynamic=False)
-        self.at_once = header.batch if self.device.type == "cuda" else 1
+        self.tiles_per_batch = header.batch if self.device.type == "cuda" else 1
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """What the network says of a batch of tiles.
+        """The predictions of a batch of tiles.
 
         Parameters
         ----------
@@ -95,57 +97,54 @@ class Inference:
 
         Returns
         -------
-        float32 array, (B, C, Z', Y', X'), C the channels that are expected
+        float32 array, (B, C, Z', Y', X'), C the requested channels
         """
         if batch.ndim == 4:
             batch = batch[:, None]
-        made: list[np.ndarray] = []
+        predictions: list[np.ndarray] = []
         done = 0
         while done < len(batch):
-            shown = batch[done : done + self.at_once]
-            answer = self._answer(shown, of=min(self.at_once, len(batch)))
-            if answer is None:
-                self._take_fewer(zyx(batch.shape[-3:]))
+            tiles = batch[done : done + self.tiles_per_batch]
+            prediction = self._predict(tiles, size=min(self.tiles_per_batch, len(batch)))
+            if prediction is None:
+                self._halve_batch(zyx(batch.shape[-3:]))
                 continue
-            made.append(answer)
-            done += len(shown)
-        return made[0] if len(made) == 1 else np.concatenate(made)
+            predictions.append(prediction)
+            done += len(tiles)
+        return predictions[0] if len(predictions) == 1 else np.concatenate(predictions)
 
-    def _answer(self, shown: np.ndarray, of: int) -> np.ndarray | None:
-        """The answer to tiles that are computed at once; None if memory does not suffice.
-
-        A last batch is filled up to as many as there are `of` in the others.
-        """
-        lacking = of - len(shown)
-        if lacking:
-            shown = np.pad(shown, [(0, lacking)] + [(0, 0)] * (shown.ndim - 1))
+    def _predict(self, tiles: np.ndarray, size: int) -> np.ndarray | None:
+        """The predictions of one batch, padded to `size` tiles; None if memory does not suffice."""
+        missing = size - len(tiles)
+        if missing:
+            tiles = np.pad(tiles, [(0, missing)] + [(0, 0)] * (tiles.ndim - 1))
         try:
             with torch.inference_mode(), reproducible(self.threads):
-                return self._forward(shown)[: of - lacking]
-        except torch.OutOfMemoryError:  # what failed holds its tensors until this is left
+                return self._forward(tiles)[: size - missing]
+        except torch.OutOfMemoryError:  # its tensors are freed after this block
             return None
 
-    def _take_fewer(self, tile: Triple) -> None:
-        """Halve the batch, from now on.
+    def _halve_batch(self, tile: Triple) -> None:
+        """Halve the number of tiles per batch, from now on.
 
         Raises
         ------
         MemoryError
-            If one tile is already too many; it says which tile would fit.
+            If a single tile does not fit; it names a tile that would.
         """
         torch.cuda.empty_cache()
-        if self.at_once > 1:
-            self.at_once //= 2
+        if self.tiles_per_batch > 1:
+            self.tiles_per_batch //= 2
             log.warning(
-                "a batch of tiles does not fit into the memory of %s; from now on %d at once",
+                "a batch of tiles does not fit into the memory of %s; from now on %d per batch",
                 self.device,
-                self.at_once,
+                self.tiles_per_batch,
             )
             return
         fits = self._fitting(tile)
         advice = (
-            f"a tile of {list(fits)} would: set input_tile: {list(fits)} of the step `predict`. It "
-            "is not chosen for you, because with another tile the result is another"
+            f"a tile of {list(fits)} would: set input_tile: {list(fits)} of the step `predict` "
+            "(not chosen automatically, because another tile gives another result)"
             if fits
             else "no smaller one would: free the device, or set device: cpu"
         )
@@ -154,35 +153,35 @@ class Inference:
         )
 
     def _fitting(self, tile: Triple) -> Triple | None:
-        """The largest of some smaller tiles that the device has memory for, found by trying."""
+        """The largest of some smaller tiles that fits into the device's memory, found by trying."""
         halo, stride = self.header.halo, self.header.total_stride
         for part in range(PARTS - 1, 0, -1):
-            sides = zip(tile, halo, stride, strict=True)
-            found = zyx([2 * h + max(s, (t - 2 * h) * part // PARTS // s * s) for t, h, s in sides])
-            if found == tile:
+            output = (zyx(tile) - zyx(halo) * 2) * part // PARTS // stride * stride
+            candidate = output.maximum(stride) + zyx(halo) * 2
+            if candidate == tile:
                 continue
-            shown = np.zeros((1, self.header.in_channels, *found), "float32")
-            if self._answer(shown, of=1) is not None:
-                return found
+            empty = np.zeros((1, self.header.in_channels, *candidate), "float32")
+            if self._predict(empty, size=1) is not None:
+                return candidate
             torch.cuda.empty_cache()
         return None
 
     def _forward(self, batch: np.ndarray) -> np.ndarray:
-        """The answer to tiles that are computed at once; the sigmoid is taken tile by tile."""
-        shown = torch.from_numpy(batch).to(self.device, self.dtype)
-        shown = shown.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(self.device.type, torch.bfloat16, self.bfloat and not self.whole):
-            logits = self.network(shown)
-        found = []
+        """The predictions of one batch; the sigmoid is computed tile by tile."""
+        tiles = torch.from_numpy(batch).to(self.device, self.dtype)
+        tiles = tiles.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(self.device.type, torch.bfloat16, self.bf16 and not self.whole_bf16):
+            logits = self.network(tiles)
+        predictions = []
         for tile in logits:
-            wanted = tile if self.picked is None else tile[self.picked]
-            values = wanted.to(torch.float32, memory_format=torch.contiguous_format)
+            channels = tile if self.selected is None else tile[self.selected]
+            values = channels.to(torch.float32, memory_format=torch.contiguous_format)
             if all(self.logits):
                 values = values.sigmoid()
             elif any(self.logits):
                 values[self.logits] = values[self.logits].sigmoid()
-            found.append(values)
-        return torch.stack(found).cpu().numpy()
+            predictions.append(values)
+        return torch.stack(predictions).cpu().numpy()
 
 
 def loaded(header: Header, path: str | None, foreign: bool) -> nn.Module:
@@ -191,41 +190,41 @@ def loaded(header: Header, path: str | None, foreign: bool) -> nn.Module:
     Raises
     ------
     StorageError
-        If the weights are missing, damaged, or others than the header says.
+        If the weights are missing, damaged, or not those of the header.
     """
-    if path is None:  # nothing is learnt in it, see `rehearse`
+    if path is None:  # a network without parameters, see `network_problem`
         return build(header).float().eval()
-    network, found = load_checkpoint(path, header if foreign else None)
-    if found != header or sha256(path) != header.weights_sha256:
+    network, stored = load_checkpoint(path, header if foreign else None)
+    if stored != header or sha256(path) != header.weights_sha256:
         raise StorageError(f"checkpoint {path} has changed since the run was planned")
     return network
 
 
 def device_of(device: Device) -> str:
-    """The device that is meant.
+    """The device, `cpu` or `cuda`.
 
     Raises
     ------
     PlanError
-        If cuda is asked for and there is none.
+        If cuda is requested and not available.
     """
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise PlanError("device: cuda is asked for, and torch finds no such device here")
-    return "cuda" if device == "cuda" or (device == "auto" and there) else "cpu"
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise PlanError("device: torch has no cuda device here; expected cpu or auto, got cuda")
+    return "cuda" if device == "cuda" or (device == "auto" and available) else "cpu"
 
 
-def gains(device: torch.device) -> bool:
+def is_faster_in_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 on a device."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    tell = getattr(torch.cpu, "get_capabilities", None)  # newer than some torch that we allow
-    return tell is not None and any(tell().get(name) for name in GAINS)
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # missing in older torch
+    return capabilities is not None and any(capabilities().get(name) for name in FAST_BF16)
 
 
 @contextlib.contextmanager
 def reproducible(threads: int) -> Iterator[None]:
-    """The same bytes for the same tile: algorithms and threads are fixed, and put back after."""
+    """Fix algorithms and threads, so that a tile always gives the same bytes; restored after."""
     before = torch.get_num_threads()
     exact = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
@@ -243,10 +242,11 @@ def reproducible(threads: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def rehearse(header: Header, path: str | None) -> str:
-    """What is wrong with a network that the user declared, '' if nothing: nothing is computed.
+def network_problem(header: Header, path: str | None) -> str:
+    """The problem of a network that the user declared, '' if there is none.
 
-    It is made, its weights are loaded, and the shape of its answer is worked out.
+    The network is built, its weights are loaded, and the shape of its output is derived; nothing
+    is computed.
     """
     try:
         if path is not None:
@@ -257,22 +257,23 @@ def rehearse(header: Header, path: str | None) -> str:
     except (PlanError, StorageError) as error:
         return str(error)
     if path is None and network.state_dict():
-        return f"network '{header.network}' has parameters, so weights have to be given"
+        return f"network '{header.network}' has parameters; expected weights: FILE"
     try:
         with torch.inference_mode():
-            made = network(tile)
-    except NotImplementedError:  # an operation that torch cannot work out the shape of
+            output = network(tile)
+    except NotImplementedError:  # an operation whose shape torch cannot derive
         return ""
     except (RuntimeError, TypeError, ValueError) as error:
         return (
-            f"network '{header.network}' does not take a tile of shape {tuple(tile.shape)}: {error}"
+            f"network '{header.network}' does not accept a tile of shape {tuple(tile.shape)}: "
+            f"{error}"
         )
-    if not isinstance(made, torch.Tensor):
-        return f"network '{header.network}' returns {type(made).__name__}; expected one tensor"
-    wanted = [(1, header.out_channels, *side) for side in (header.input_tile, header.output_tile)]
-    if tuple(made.shape) not in wanted:
+    if not isinstance(output, torch.Tensor):
+        return f"network '{header.network}' returns {type(output).__name__}; expected one tensor"
+    shapes = [(1, header.out_channels, *side) for side in (header.input_tile, header.output_tile)]
+    if tuple(output.shape) not in shapes:
         return (
-            f"network '{header.network}' makes {tuple(made.shape)} of a tile of shape "
-            f"{tuple(tile.shape)}; expected {wanted[0]}, or {wanted[1]} if it pads nothing"
+            f"network '{header.network}' returns shape {tuple(output.shape)} for a tile of shape "
+            f"{tuple(tile.shape)}; expected {shapes[0]}, or {shapes[1]} if it does not pad"
         )
     return ""

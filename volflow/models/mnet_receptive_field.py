@@ -1,4 +1,4 @@
-"""How far the voxels of an MNet see, followed through its mesh from the answer to the image."""
+"""The receptive field of an MNet, traced through its mesh from the output to the image."""
 
 from __future__ import annotations
 
@@ -9,35 +9,34 @@ Span = tuple[int, int]
 Place = tuple[int, int]
 """Row and level of a node, from 1."""
 
-
-BLOCK = 2  # voxels that the two convolutions of a block reach to each side
+BLOCK = 2  # receptive field of the two convolutions of a block to each side, voxels
 
 
 class ReceptiveField:
-    """What of the input, along one axis, the parts of the mesh depend on.
+    """The span of the input, along one axis, that parts of the mesh depend on.
 
-    `halvings` of z, None along y and x, which every node pools alike. Along z 2D convolutions reach
-    nowhere, but beside every way through them there is one through 3D convolutions: it is enough
-    to follow the mesh as if all of them reached as far.
+    `halvings` is the number of poolings of z, None along y and x, which every node pools. 2D
+    convolutions do not extend along z, but every path through them has a parallel one through 3D
+    convolutions: the mesh can be traced as if all convolutions were 3D.
     """
 
     def __init__(self, levels: int, halvings: int | None, skips: bool) -> None:
         self.levels, self.halvings, self.skips = levels, halvings, skips
-        self.found: dict[tuple[str, Place, Span], Span] = {}
+        self.spans: dict[tuple[str, Place, Span], Span] = {}
 
-    def of_answer(self, span: Span) -> Span:
-        """What the voxels of the answer from the span's first to its last depend on."""
+    def of_output(self, span: Span) -> Span:
+        """The span of the input that a span of the output depends on."""
         return self._through("decoded", (1, 1), span)
 
     def _through(self, part: str, at: Place, span: Span) -> Span:
-        """What the answer of a node of the encoder or decoder depends on."""
+        """The span of the input that a span of a node's output depends on."""
         key = part, at, (span[0] - BLOCK, span[1] + BLOCK)
-        if key not in self.found:
-            self.found[key] = self._met(*key)
-        return self.found[key]
+        if key not in self.spans:
+            self.spans[key] = self._of_input(*key)
+        return self.spans[key]
 
-    def _met(self, part: str, at: Place, span: Span) -> Span:
-        """What that depends on which meets in a node."""
+    def _of_input(self, part: str, at: Place, span: Span) -> Span:
+        """The span of the image that a span of a node's input depends on."""
         row, level = at
         spans = []
         if part == "encoded":
@@ -62,7 +61,7 @@ class ReceptiveField:
         return (2 * span[0], 2 * span[1] + 1) if self._pooled(row) else span
 
     def _coarse(self, span: Span, row: int | None) -> Span:
-        # Between the two nearest: half a fine voxel beside the middle of the coarse one.
+        # Interpolated between the two nearest: a fine voxel is off the centre of the coarse one.
         return ((span[0] - 1) // 2, (span[1] - 1) // 2 + 1) if self._pooled(row) else span
 
 

@@ -1,9 +1,9 @@
-"""A residual 3D U-Net whose output does not depend on how the volume was tiled.
+"""A residual 3D U-Net whose output does not depend on the tiling of the volume.
 
-It normalises with BatchNorm, whose statistics are constants once the network is trained, so a
-voxel sees its receptive field and nothing else. Skips are added, not concatenated, and the
-coarse side is brought up by repeating voxels: both cost little at full resolution, where nearly
-all of the time goes.
+It normalises with BatchNorm, whose statistics are constants once the network is trained, so an
+output depends on its receptive field only. Skip connections are added, not concatenated, and the
+coarse level is upsampled by repeating voxels: both are cheap at full resolution, where nearly all
+of the time is spent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 class Unit(nn.Sequential):
-    """Convolution, normalisation and, if there is one, activation; the shape stays."""
+    """Convolution, normalisation and an optional activation; the shape is unchanged."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: Triple, activation: Activation | None = None
@@ -45,7 +45,7 @@ class Unit(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """One unit that sets the width, then `depth` more around which the first's answer is led."""
+    """A unit that sets the width, followed by `depth` units with a residual connection."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, Z, Y, X) to (B, outputs, Z, Y, X)."""
         x = self.enter(x)
-        answer: Tensor = self.activation(self.inner(x) + x)
-        return answer
+        output: Tensor = self.activation(self.inner(x) + x)
+        return output
 
 
 class ResUNet3D(nn.Module):
@@ -88,15 +88,15 @@ class ResUNet3D(nn.Module):
     first_kernel : 3 int
         Kernel of the very first convolution, odd; (1, 5, 5) for thick sections.
     activation : "relu" or "elu"
-        elu is what the field's U-Nets use; relu costs an eighth less time on a CPU.
+        elu is common in U-Nets of this field; relu takes an eighth less time on a CPU.
     kernels : sequence of 3 int, optional
         Kernel of each level, odd, z y x; (1, 3, 3) on the finest for thick sections. Default:
-        (3, 3, 3) on all. It leaves `first_kernel` as it is.
+        (3, 3, 3) on all. `first_kernel` is independent of it.
 
     Raises
     ------
     ValueError
-        If these do not describe a network.
+        If the arguments do not describe a network.
     """
 
     def __init__(
@@ -140,57 +140,57 @@ class ResUNet3D(nn.Module):
 
         Z, Y and X are multiples of `total_stride`.
         """
-        kept = []
+        skips = []
         for block, pool in zip(self.down, [*self.pools, None], strict=True):
             x = block(x)
             if pool is not None:
-                kept.append(x)
+                skips.append(x)
                 x = nn.functional.max_pool3d(x, pool)
         for level in reversed(range(len(self.pools))):
             x = repeated(self.lift[level](x), self.pools[level])
-            x = self.up[level](x + kept[level])
+            x = self.up[level](x + skips[level])
         logits: Tensor = self.head(x)
         return logits
 
     def keep(self, channels: Sequence[int]) -> None:
-        """Leave only these channels of the head, in this order; the others are not computed."""
+        """Keep only these channels of the head, in this order; the others are not computed."""
         for name, tensor in list(self.head.named_parameters()):
             setattr(self.head, name, nn.Parameter(tensor.detach()[list(channels)], False))
         self.head.out_channels = len(channels)
 
     @property
     def total_stride(self) -> Triple:
-        """Voxels by which the input can be shifted so that the output is shifted likewise."""
+        """The product of all poolings z y x: shifting the input by it shifts the output equally."""
         z, y, x = (prod(pool[axis] for pool in self.pools) for axis in range(3))
         return z, y, x
 
     def receptive_field(self) -> tuple[Triple, Triple]:
-        """How far before and after itself an output voxel sees, at most, exactly.
+        """The exact maximum distances z y x before and after an output voxel that influence it.
 
-        The pooling grid is coarse, so how far depends on where in a stride the voxel lies; each
-        axis is followed from all of them down the network.
+        The distance depends on the voxel's position within a stride, so each axis is traced from
+        all positions down the network.
         """
         before, after = [], []
         for axis, stride in enumerate(self.total_stride):
-            spans = [(at, self._seen((at, at), 0, axis)) for at in range(stride)]
+            spans = [(at, self._input_span((at, at), 0, axis)) for at in range(stride)]
             before.append(max(at - span[0] for at, span in spans))
             after.append(max(span[1] - at for at, span in spans))
         return (before[0], before[1], before[2]), (after[0], after[1], after[2])
 
-    def _seen(self, span: Span, level: int, axis: int) -> Span:
-        """What of the network's input the output of the decoder at this level depends on."""
+    def _input_span(self, span: Span, level: int, axis: int) -> Span:
+        """The span of the network's input that a span of this level's decoder depends on."""
         reach = self.kernels[level][axis] // 2
         entered = (self.first_kernel[axis] // 2 if level == 0 else reach) + reach * self.depth
         if level == len(self.pools):
-            return self._entered(_grown(span, entered), level, axis)
+            return self._encoder_span(_grown(span, entered), level, axis)
         span = _grown(span, reach * (1 + self.depth))
         pool = self.pools[level][axis]
-        skipped = self._entered(_grown(span, entered), level, axis)
-        deeper = self._seen((span[0] // pool, span[1] // pool), level + 1, axis)
+        skipped = self._encoder_span(_grown(span, entered), level, axis)
+        deeper = self._input_span((span[0] // pool, span[1] // pool), level + 1, axis)
         return min(skipped[0], deeper[0]), max(skipped[1], deeper[1])
 
-    def _entered(self, span: Span, level: int, axis: int) -> Span:
-        """The same for what enters this level's encoder."""
+    def _encoder_span(self, span: Span, level: int, axis: int) -> Span:
+        """The span of the network's input that a span of this level's encoder input depends on."""
         for above in reversed(range(level)):
             pool = self.pools[above][axis]
             span = (span[0] * pool, span[1] * pool + pool - 1)
@@ -201,7 +201,7 @@ class ResUNet3D(nn.Module):
 
 
 def repeated(x: Tensor, times: Triple) -> Tensor:
-    """Every voxel repeated along z, y and x: (B, C, Z, Y, X) to (B, C, kZ, kY, kX)."""
+    """Each voxel repeated along z, y and x: (B, C, Z, Y, X) to (B, C, kZ, kY, kX)."""
     factors = [float(k) for k in times]
     return nn.functional.interpolate(x, scale_factor=factors, mode="nearest")
 
@@ -228,12 +228,14 @@ def _check(
             f"channels, widths and depth must be positive; got {channels}, {list(widths)}, {depth}"
         )
     if len(pools) != len(widths) - 1:
-        raise ValueError(f"{len(widths)} widths need {len(widths) - 1} pools; got {len(pools)}")
+        raise ValueError(
+            f"expected one pool fewer than widths, {len(widths) - 1}; got {len(pools)}"
+        )
 
 
 def _check_kernels(levels: int, kernels: Sequence[Triple], first_kernel: Triple) -> None:
     if len(kernels) != levels:
-        raise ValueError(f"{levels} widths need as many kernels; got {len(kernels)}")
+        raise ValueError(f"expected as many kernels as widths, {levels}; got {len(kernels)}")
     for name, kernel in [("first_kernel", first_kernel), *(("kernels", k) for k in kernels)]:
         if any(side % 2 == 0 for side in kernel):
             raise ValueError(f"{name} must be odd; got {kernel}")

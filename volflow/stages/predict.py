@@ -170,9 +170,9 @@ class Predict(Stage):
         except ValueError as error:
             wrong.append(f"{'input_tile' if self.input_tile else 'overlap'}: {error}")
         if self._found.foreign:
-            from volflow.models.inference import rehearse
+            from volflow.models.inference import network_problem
 
-            told = rehearse(self.header, self._found.path)
+            told = network_problem(self.header, self._found.path)
             wrong += [f"model: {told}"] if told else []
         return wrong + (check_compiler() if self.compile else [])
 
@@ -209,7 +209,7 @@ class Predict(Stage):
         )
         mean = averaged(loaded, self.flips, pairs, odd, [sum(ends) for ends in ranges])
         network = moving(mean, [move for _, move in picks])
-        tiling, count, batch = self.tiling(block.bounds), len(picks), loaded.at_once
+        tiling, count, batch = self.tiling(block.bounds), len(picks), loaded.tiles_per_batch
         made = tiled(image, block.read, block.write, tiling, network, count, batch)
         if not np.isfinite(made).all():
             raise ValueError(f"network '{self.model}' made numbers that are not finite")

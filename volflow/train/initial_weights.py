@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from volflow.checkpoints.find import find_network
-from volflow.checkpoints.header import Header, read_entries
+from volflow.checkpoints.header import Header
+from volflow.checkpoints.safetensors_file import read_metadata
 from volflow.core.geometry import Triple
 from volflow.errors import PlanError, StorageError
 
@@ -89,9 +90,7 @@ def load_encoder(path: str | None, network: nn.Module) -> nn.Module:
     if path is None:
         return network
     try:
-        read_entries(path)
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+        metadata = read_metadata(path)
         stored = load_file(path)
     except (StorageError, SafetensorError, OSError) as error:
         raise PlanError(f"start_encoder: {error}") from error

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from volflow.checkpoints.header import read_entries
+from volflow.checkpoints.safetensors_file import read_metadata
 from volflow.errors import StorageError
 
 SMOOTHING = 0.98  # of the reported loss
@@ -75,7 +75,7 @@ def load_state(path: Path, state: State) -> None:
     StorageError
         If the file is damaged or belongs to another training.
     """
-    read_entries(path)
+    read_metadata(path)
     moments: dict[int, dict[str, Tensor]] = {}
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}}
     try:

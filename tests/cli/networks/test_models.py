@@ -11,7 +11,7 @@ import pytest
 
 from tests.networks import checkpoint
 from volflow.checkpoints.find import bundled_networks
-from volflow.checkpoints.model_card import parsed
+from volflow.checkpoints.model_card import parse_card
 
 CARD = """# small
 
@@ -103,11 +103,11 @@ def test_a_non_commercial_licence_is_marked(volflow, weights):
     ],
 )
 def test_which_licences_are_non_commercial(licence: str, forbidden: bool | None):
-    assert parsed(f"| | |\n|---|---|\n| licence | {licence} |\n").non_commercial is forbidden
+    assert parse_card(f"| | |\n|---|---|\n| licence | {licence} |\n").non_commercial is forbidden
 
 
 def test_only_the_first_table_counts():
-    assert set(parsed(CARD).rows) == {
+    assert set(parse_card(CARD).rows) == {
         "data", "licence of the data", "licence of the weights", "validation"
     }  # fmt: skip
 
