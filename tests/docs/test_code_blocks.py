@@ -102,12 +102,14 @@ def test_yaml_fits_its_schema(block: CodeBlock) -> None:
 
 
 def check_document(document: Any) -> None:
-    """Validate a pipeline, profile or Kubernetes object, or a fragment of a file."""
+    """Validate a pipeline, profile, training or Kubernetes object, or a fragment of a file."""
     if isinstance(document, list):
         for step in document:
             check_step(StepSpec.model_validate(step))
     elif "apiVersion" in document:
         assert {"kind", "metadata", "spec"} <= document.keys()
+    elif {"out", "sources"} <= document.keys():
+        Training.model_validate(document)
     elif "cluster" in document:
         Profile.model_validate(document)
     elif "steps" in document:
