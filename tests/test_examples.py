@@ -45,7 +45,7 @@ def test_the_pipeline_of_the_readme_is_a_pipeline():
     bundled = yaml.safe_load((ROOT / "pipelines/segment.yaml").read_text())
     assert steps == [step["use"] for step in bundled["steps"]]
     (more,) = from_dict({**document, "steps": yaml.safe_load(step)}).steps
-    assert find_stage(more.use).model_validate(more.with_).require["vi"].max == 1.0
+    assert find_stage(more.use).model_validate(more.with_).require["vi"].maximum == 1.0
 
 
 def test_first_run(tmp_path):

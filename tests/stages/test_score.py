@@ -14,7 +14,7 @@ from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Record, find_stage
 from volflow.engine.phases.group import partition
 from volflow.metrics.detections.objects import score_objects
-from volflow.metrics.voxels.border_mask import inside
+from volflow.metrics.voxels.border_mask import interior_mask
 from volflow.metrics.voxels.contingency import contingency, scores
 from volflow.stages.score import Score
 
@@ -71,7 +71,7 @@ def test_the_same_json_whatever_the_blocks(shape: Triple, parts: int) -> None:
 @given(triples(1, 12), st.sampled_from([1.0, 1.5, 2.0]), st.sampled_from([(1, 1, 1), (3, 1, 1)]))
 def test_a_border_is_the_same_whatever_the_blocks(shape, border, spacing) -> None:
     found = run(shape, border=border, border_spacing=spacing)
-    kept = inside(TRUTH, border, spacing) & MASK
+    kept = interior_mask(TRUTH, border, spacing) & MASK
     expected = scores(contingency(TRUTH, FOUND, kept))
     assert {name: found[name] for name in expected} == expected
 
@@ -126,7 +126,7 @@ def test_a_limit_that_is_not_met_is_told() -> None:
         "recall is 0.5, and at least 0.9 is required",
     ]
     assert stage.unmet({"vi": None, "recall": 1.0}) == [
-        "vi could not be computed, and a limit is set for it"
+        "vi could not be computed, but a limit is set for it"
     ]
     assert stage.identity() == Score.model_validate({}).identity()
 

@@ -21,9 +21,9 @@ from volflow.errors import PlanError
 from volflow.io.skeletons.placed_nodes import NODE_BYTES
 from volflow.io.skeletons.sets import write_skeletons
 from volflow.io.volume import Volume
-from volflow.metrics.skeletons.edge_index import mito_nodes
 from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.nerl import Nuclei
+from volflow.metrics.skeletons.nodes_at_mitochondria import mito_nodes
 from volflow.metrics.skeletons.nodes_at_synapses import synapse_nodes
 from volflow.metrics.skeletons.scores import SkeletonOptions, skeleton_scores
 from volflow.stages.score_skeletons import ScoreSkeletons

@@ -117,7 +117,7 @@ def test_what_is_required_is_asked_of_the_best():
     stage = Sweep.model_validate({"require": {"vi": {"max": 1.0}}})
     assert stage.unmet({"best": {"vi": 0.5}, "thresholds": [{"vi": 2.0}]}) == []
     assert stage.unmet({"best": {"vi": 1.5}}) == ["vi is 1.5, and at most 1 is required"]
-    told = "vi could not be computed, and a limit is set for it"
+    told = "vi could not be computed, but a limit is set for it"
     assert stage.unmet({"best": None}) == [told]
 
 

@@ -1,4 +1,4 @@
-"""Limits on the scores of a stage: what a user requires before a run may be called good."""
+"""Limits on the scores of a stage, which a run has to meet."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from volflow.core.stage import Stage
 
 
 class Limit(BaseModel):
-    """What a score must be."""
+    """The range that a score must be in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    min: float | None = None
-    max: float | None = None
+    minimum: Annotated[float | None, Field(alias="min")] = None
+    """The smallest value that is accepted."""
+    maximum: Annotated[float | None, Field(alias="max")] = None
+    """The largest value that is accepted."""
 
     def unmet(self, name: str, value: float | None) -> list[str]:
-        """What a value lacks, one sentence each."""
+        """The requirements that a value does not meet, one sentence each."""
         if value is None:
-            return [f"{name} could not be computed, and a limit is set for it"]
-        found = []
-        if self.min is not None and value < self.min:
-            found.append(f"{name} is {value:.4g}, and at least {self.min:g} is required")
-        if self.max is not None and value > self.max:
-            found.append(f"{name} is {value:.4g}, and at most {self.max:g} is required")
-        return found
+            return [f"{name} could not be computed, but a limit is set for it"]
+        sentences = []
+        if self.minimum is not None and value < self.minimum:
+            sentences.append(f"{name} is {value:.4g}, and at least {self.minimum:g} is required")
+        if self.maximum is not None and value > self.maximum:
+            sentences.append(f"{name} is {value:.4g}, and at most {self.maximum:g} is required")
+        return sentences
 
 
 class Limited(Stage):
-    """A stage whose scores, those of `metrics`, may be required to lie within limits."""
+    """A stage whose scores, listed in `metrics`, may be given limits."""
 
     metrics: ClassVar[tuple[str, ...]] = ()
 
@@ -42,7 +44,7 @@ class Limited(Stage):
 
     @field_validator("require")
     @classmethod
-    def _of_scores_there_are(cls, given: dict[str, Limit]) -> dict[str, Limit]:
+    def _check_names(cls, given: dict[str, Limit]) -> dict[str, Limit]:
         for name in given:
             if name not in cls.metrics:
                 close = difflib.get_close_matches(name, cls.metrics, n=1)
@@ -52,12 +54,12 @@ class Limited(Stage):
         return given
 
     def identity(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"require"})  # a verdict, not a result
+        return self.model_dump(mode="json", exclude={"require"})  # limits do not change a result
 
     def value(self, result: Mapping[str, Any], name: str) -> float | None:
         """The score of that name in a result; None if it could not be computed."""
-        found: float | None = result[name]
-        return found
+        value: float | None = result[name]
+        return value
 
     def unmet(self, result: Mapping[str, Any]) -> list[str]:
         return [

@@ -10,19 +10,24 @@ from pydantic import Field, field_validator
 
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Group, Grouping, Layer, Record
-from volflow.metrics.detections.objects import Matches, matches, object_scores, total
+from volflow.metrics.detections.objects import (
+    MatchCounts,
+    count_matches,
+    object_scores,
+    sum_matches,
+)
 from volflow.metrics.limits import Limited
-from volflow.metrics.voxels.border_mask import inside, reach
-from volflow.metrics.voxels.contingency import Groups, scores
-from volflow.metrics.voxels.overlaps import combined, tally
+from volflow.metrics.voxels.border_mask import border_halo, interior_mask
+from volflow.metrics.voxels.contingency import GroupSizes, scores
+from volflow.metrics.voxels.overlaps import count_overlaps, sum_overlaps
 from volflow.metrics.voxels.partial_scores import (
-    by_segment,
-    by_truth,
-    groups,
+    join_group_sizes,
+    join_sizes,
     object_sizes,
-    sizes,
-    with_sizes,
-    worst,
+    partial_scores_by_segment,
+    partial_scores_by_truth,
+    with_label_sizes,
+    worst_errors,
 )
 
 MOST_PARTITIONS = 1024
@@ -76,7 +81,7 @@ class Score(Limited, Grouping):
 
     @property
     def halo(self) -> Triple:
-        return reach(self.border, self.border_spacing)
+        return border_halo(self.border, self.border_spacing)
 
     @property
     def rounds(self) -> tuple[str, ...]:
@@ -109,14 +114,16 @@ class Score(Limited, Grouping):
         counted = None if mask is None else block.crop(mask)
         if self.border:
             there = block.read.clip(block.bounds)  # beyond the volume nothing is known
-            kept = inside(truth[there.within(block.read)], self.border, self.border_spacing)
+            kept = interior_mask(truth[there.within(block.read)], self.border, self.border_spacing)
             kept = kept[block.write.within(there)]
             counted = kept if counted is None else counted & kept
-        return tally(*own, counted, block.write.start, unlabelled=bool(self.objects)).record()
+        return count_overlaps(
+            *own, counted, block.write.start, unlabelled=bool(self.objects)
+        ).record()
 
     def combine(self, round_name: str, rows: Record) -> Record:
         if round_name == "truth":
-            return combined(rows).record()
+            return sum_overlaps(rows).record()
         order = np.lexsort((rows["truth"], rows["segment"]))  # pairs are whole by now
         return {name: column[order] for name, column in rows.items()}
 
@@ -124,35 +131,39 @@ class Score(Limited, Grouping):
         if not rows:
             return Group({}, {})
         if round_name == "truth":
-            found = by_truth(rows, self.worst)
-            return Group(found, rows if not self.objects else with_sizes(rows, "truth"))
-        found = by_segment(rows, self.worst)
+            found = partial_scores_by_truth(rows, self.worst)
+            return Group(found, rows if not self.objects else with_label_sizes(rows, "truth"))
+        found = partial_scores_by_segment(rows, self.worst)
         if self.objects:
-            whole = with_sizes(rows, "segment")
-            pairs = matches(whole, self.objects, self.min_object, self.min_object)
+            whole = with_label_sizes(rows, "segment")
+            pairs = count_matches(whole, self.objects, self.min_object, self.min_object)
             found |= {f"match.{name}": column for name, column in pairs.record().items()}
             found |= object_sizes(whole)
         return Group(found, {})
 
     def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
         truths, segments = ([part for part in found[name] if part] for name in self.rounds)
-        totals = groups(truths, segments)
+        totals = join_group_sizes(truths, segments)
         voxels = max(1, totals.joint.voxels)
         return {
             **scores(totals),
             **self._objects(totals, segments),
             "worst": {
-                "splits": worst(truths, self.worst, voxels, ("truth", "segment", "split_bits")),
-                "mergers": worst(segments, self.worst, voxels, ("segment", "truth", "merge_bits")),
+                "splits": worst_errors(
+                    truths, self.worst, voxels, ("truth", "segment", "split_bits")
+                ),
+                "mergers": worst_errors(
+                    segments, self.worst, voxels, ("segment", "truth", "merge_bits")
+                ),
             },
         }
 
-    def _objects(self, totals: Groups, segments: Sequence[Record]) -> dict[str, Any]:
+    def _objects(self, totals: GroupSizes, segments: Sequence[Record]) -> dict[str, Any]:
         if not self.objects:
             return {}
         names = ("threshold", "matched", "high", "low")
-        parts = [Matches(*(part[f"match.{name}"] for name in names)) for part in segments]
-        none = matches({}, self.objects)
+        parts = [MatchCounts(*(part[f"match.{name}"] for name in names)) for part in segments]
+        none = count_matches({}, self.objects)
         truths = totals.truth.at_least(self.min_object)
-        found = sizes(segments, "object").at_least(self.min_object)
-        return {"objects": object_scores(total([none, *parts]), truths, found)}
+        found = join_sizes(segments, "object").at_least(self.min_object)
+        return {"objects": object_scores(sum_matches([none, *parts]), truths, found)}

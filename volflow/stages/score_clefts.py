@@ -18,7 +18,7 @@ from volflow.metrics.detections.clefts import (
     match_by_overlap,
 )
 from volflow.metrics.limits import Limited
-from volflow.metrics.voxels.overlaps import combined, tally
+from volflow.metrics.voxels.overlaps import count_overlaps, sum_overlaps
 
 VIEWS = ("distance", "overlap")
 METRICS = tuple(f"{view}_{rate}" for view in VIEWS for rate in ("precision", "recall", "f1"))
@@ -77,7 +77,9 @@ class ScoreClefts(Limited, Reduction):
         true_clefts: np.ndarray,
         mask: np.ndarray | None = None,
     ) -> NodeOutput:
-        met = tally(true_clefts, found_clefts, mask, block.write.start, unlabelled=True).record()
+        met = count_overlaps(
+            true_clefts, found_clefts, mask, block.write.start, unlabelled=True
+        ).record()
         some = (met["truth"] != 0) | (met["segment"] != 0)
         return NodeOutput({name: column[some] for name, column in met.items()}, {})
 
@@ -110,4 +112,4 @@ class ScoreClefts(Limited, Reduction):
 def _together(parts: Sequence[Record]) -> Record:
     """Rows of several boxes, those of one pair of labels added up."""
     names = parts[0]
-    return combined({n: np.concatenate([part[n] for part in parts]) for n in names}).record()
+    return sum_overlaps({n: np.concatenate([part[n] for part in parts]) for n in names}).record()

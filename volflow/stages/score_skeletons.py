@@ -14,13 +14,13 @@ from volflow.metrics.limits import Limited
 from volflow.metrics.skeletons.berl import Charge, Veto
 from volflow.metrics.skeletons.node_tables import (
     NodeTable,
-    at_mitochondria,
-    hashed_share,
-    joined,
-    nuclei_of,
+    find_nuclei,
+    join_tables,
+    lattice_voxels,
+    mito_node_numbers,
     nuclei_sums,
-    place_nm,
-    thinned,
+    sampled_voxels,
+    voxel_centres_nm,
 )
 from volflow.metrics.skeletons.nodes_at_synapses import GAP_NM, Fit, synapse_nodes
 from volflow.metrics.skeletons.run_length import MergeRule
@@ -115,10 +115,10 @@ class ScoreSkeletons(Limited, Reduction):
         resolution = _nm(skeletons)
         if mito is not None:
             stride = zyx([max(1, int(self.mito_spacing_nm // side)) for side in resolution])
-            points = place_nm(thinned(mito, block.write, stride), resolution)
-            found["mito_node"] = at_mitochondria(skeletons, points)
+            points = voxel_centres_nm(lattice_voxels(mito, block.write, stride), resolution)
+            found["mito_node"] = mito_node_numbers(skeletons, points)
         if clefts is not None:
-            voxel, cleft = hashed_share(clefts, block.write, self.cleft_thinning)
+            voxel, cleft = sampled_voxels(clefts, block.write, self.cleft_thinning)
             found |= {"cleft_voxel": voxel, "cleft": cleft}
         if nuclei is not None:
             found["node_nucleus"] = np.where(seen, nuclei[at], 0).astype("uint64")
@@ -126,28 +126,28 @@ class ScoreSkeletons(Limited, Reduction):
         return NodeOutput(found, {})
 
     def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
-        return NodeOutput(joined(children), {})
+        return NodeOutput(join_tables(children), {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
-        table = NodeTable.of(joined(roots))
-        record, traced = table.record, table.traced
+        table = NodeTable.of(join_tables(roots))
+        record, forest = table.record, table.forest
         resolution = _nm(record)
         mito = synapse = None
-        radii = bool((traced.radius > 0).any())
+        radii = bool((forest.radius > 0).any())
         if radii and "mito_node" in record:
-            mito = np.zeros(len(traced), bool)
+            mito = np.zeros(len(forest), bool)
             mito[record["mito_node"]] = True
         if radii and "cleft" in record:
-            points = place_nm(record["cleft_voxel"], resolution)
+            points = voxel_centres_nm(record["cleft_voxel"], resolution)
             synapse = synapse_nodes(
-                traced, points, record["cleft"], fit=self.fit, gap_nm=self.gap_nm
+                forest, points, record["cleft"], fit=self.fit, gap_nm=self.gap_nm
             )
-        nuclei = nuclei_of(table, resolution) if "nucleus" in record else None
+        nuclei = find_nuclei(table, resolution) if "nucleus" in record else None
         options = SkeletonOptions(
             self.rule, self.tau, self.epsilon, self.charge, self.veto, self.d0, self.worst
         )
         found = skeleton_scores(
-            traced, table.label, options, mito=mito, synapse=synapse, nuclei=nuclei
+            forest, table.label, options, mito=mito, synapse=synapse, nuclei=nuclei
         )
         if not radii and {"mito_node", "cleft"} & record.keys():
             found["not_computed"]["berl"] = NO_RADII

@@ -9,7 +9,7 @@ import numpy as np
 
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Columns, Group, Layer, Record
-from volflow.metrics.voxels.overlaps import combined
+from volflow.metrics.voxels.overlaps import sum_overlaps
 from volflow.segment.agglomeration.thresholds import not_many, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
 from volflow.stages.score import Score
@@ -55,7 +55,7 @@ class Sweep(Score):
         found = {}
         for threshold in thresholds_of(table):
             segment = relabel(shared["segment"], table["piece"], table[segment_column(threshold)])
-            found[threshold] = combined({**shared, "segment": segment}).record()
+            found[threshold] = sum_overlaps({**shared, "segment": segment}).record()
         return _together(found)
 
     def combine(self, round_name: str, rows: Record) -> Record:

@@ -19,7 +19,7 @@ from volflow.metrics.detections.clefts import (
     match_by_overlap,
     voxel_scores,
 )
-from volflow.metrics.voxels.overlaps import tally
+from volflow.metrics.voxels.overlaps import count_overlaps
 
 RESOLUTION = (40.0, 4.0, 4.0)
 
@@ -35,7 +35,7 @@ def volumes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rows(labels: np.ndarray, origin: tuple[int, int, int] = (0, 0, 0)) -> dict[str, np.ndarray]:
-    found = tally(labels, np.zeros_like(labels), origin=origin).record()
+    found = count_overlaps(labels, np.zeros_like(labels), origin=origin).record()
     return found | {"label": found["truth"]}
 
 
@@ -97,8 +97,8 @@ def test_clefts_of_blocks_are_those_of_the_whole(
         rows(labels[block.write.slices], block.write.start)
         for block in BlockGrid(Box((0, 0, 0), labels.shape), shape)
     ]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    found = Clefts.of(joined, RESOLUTION)
+    join_tables = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    found = Clefts.of(join_tables, RESOLUTION)
     for name in ("label", "position", "size"):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
     assert whole.label.tolist() == np.unique(labels[labels > 0]).tolist()
@@ -131,7 +131,7 @@ def test_a_copy_by_other_names_is_perfect_and_swapping_swaps(
 def test_near_centres_are_matched_once() -> None:
     detection = match_by_distance(at(0, 300, 1000), at(200, 350, 1201))
     assert detection.truth.tolist() == [0, 1]  # 200 nm is near enough, 201 is not
-    assert detection.found.tolist() == [0, 1]
+    assert detection.detected.tolist() == [0, 1]
     assert detection.value.tolist() == [200, 50]
     assert match_by_distance(at(0), at(1, 2, 3)).scores()["false_positives"] == 2
     more = match_by_distance(at(0, 300, 1000), at(200, 350, 1201, 5000))
@@ -147,9 +147,9 @@ def test_as_many_as_possible_share_voxels() -> None:
         "count": np.array([9, 2, 3, 50, 50]),
     }
     detection = match_by_overlap(at(0, 1), at(0, 1), shared)
-    assert detection.found.tolist() == [1, 0]
+    assert detection.detected.tolist() == [1, 0]
     assert detection.value.tolist() == [2, 3]
-    assert match_by_overlap(at(0, 1), at(0, 1), shared, least=3).found.tolist() == [0]
+    assert match_by_overlap(at(0, 1), at(0, 1), shared, min_overlap=3).detected.tolist() == [0]
 
 
 def test_errors_are_told_largest_first() -> None:
@@ -163,17 +163,19 @@ def test_errors_are_told_largest_first() -> None:
 
 def test_what_is_refused() -> None:
     some = np.zeros((2, 3, 3), np.uint8)
-    with pytest.raises(ValueError, match="resolution must be three numbers of nm above 0"):
+    with pytest.raises(ValueError, match="resolution: expected three numbers above 0, zyx in nm"):
         cleft_scores(some, some, (0, 4, 4))
-    with pytest.raises(ValueError, match="distance of a match must be above 0 nm"):
+    with pytest.raises(ValueError, match="distance: expected a finite number of nm above 0"):
         voxel_scores(np.zeros((1, 3)), np.zeros((1, 3)), -5)
-    with pytest.raises(ValueError, match=r"found: 1 of 1 positions are not finite"):
+    with pytest.raises(ValueError, match=r"detected: 1 of 1 positions are not finite"):
         voxel_scores(np.zeros((1, 3)), np.full((1, 3), np.nan))
     with pytest.raises(ValueError, match=r"one shape; got truth \(2, 3, 3\), segmentation \(1"):
         cleft_scores(some, some[:1], RESOLUTION)
     with pytest.raises(ValueError, match=r"three axes zyx; got shape \(3, 3\)"):
         cleft_scores(some[0], some[0], RESOLUTION)
-    with pytest.raises(ValueError, match="ascending order of their labels"):
+    with pytest.raises(ValueError, match="expected labels in ascending order"):
         Clefts(np.array([2, 1]), np.zeros((2, 3)), np.ones(2, int))
-    with pytest.raises(ValueError, match="all different, a position and a size; got 2, 2 and 2"):
+    with pytest.raises(
+        ValueError, match=r"expected different labels.* got 2 labels, 2 positions and 2 sizes"
+    ):
         Clefts(np.array([1, 1]), np.zeros((2, 3)), np.ones(2, int))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from volflow.metrics.detections import matching
-from volflow.metrics.detections.matching import Detection, best_pairs, rates
+from volflow.metrics.detections.matching import Matching, best_pairs, rates
 
 
 @st.composite
@@ -52,7 +52,7 @@ def test_worked_example() -> None:
     assert best_pairs(truth, found, np.array([1.0, 2.0, 9.0, 1.0, 3.0])).tolist() == [2]
     assert best_pairs(truth, found, np.array([1.0, 2.0, 4.0, 1.0, 3.0])).tolist() == [1, 4]
     assert best_pairs(truth[:0], found[:0], gain[:0]).tolist() == []
-    with pytest.raises(ValueError, match=r"above 0; the least is 0\.0"):
+    with pytest.raises(ValueError, match=r"above 0; got a smallest gain of 0\.0"):
         best_pairs(truth, found, np.array([1.0, 0.0, 1.0, 1.0, 1.0]))
 
 
@@ -71,7 +71,7 @@ def test_a_large_group_needs_no_matrix() -> None:
 
 def test_what_a_detection_says() -> None:
     none = np.zeros(0, np.int64)
-    found = Detection(np.array([0, 2]), np.array([3, 1]), np.array([10.0, 20.0]), 3, 5)
+    found = Matching(np.array([0, 2]), np.array([3, 1]), np.array([10.0, 20.0]), 3, 5)
     assert found.missed.tolist() == [1]
     assert found.spurious.tolist() == [0, 2, 4]
     assert found.scores() == {
@@ -83,8 +83,10 @@ def test_what_a_detection_says() -> None:
         "f1": 4 / 8,
         "mean": 15.0,
     }
-    assert set(Detection(none, none, none.astype(float), 0, 0).scores().values()) == {0, None}
+    assert set(Matching(none, none, none.astype(float), 0, 0).scores().values()) == {0, None}
     assert rates(0, 3, 0)["precision"] is None
     assert rates(0, 3, 0)["f1"] == 0
-    with pytest.raises(ValueError, match="3 of 2 and 5 cannot be matched one to one"):
+    with pytest.raises(
+        ValueError, match="at most 2 one-to-one matches of 2 objects and 5 detections; got 3"
+    ):
         rates(3, 2, 5)

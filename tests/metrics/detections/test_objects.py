@@ -15,13 +15,13 @@ from tests.strategies import triples
 from volflow.metrics.detections.objects import (
     COLUMNS,
     THRESHOLDS,
-    Matches,
+    MatchCounts,
     assigned,
-    matches,
+    count_matches,
     object_scores,
     score_objects,
-    sized,
-    total,
+    sum_matches,
+    with_sizes,
 )
 
 # one row of twelve voxels: truth 1 of four, 2 of four, 3 of two; two of background
@@ -44,14 +44,14 @@ def table(truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
     """The rows of two arrays, by scikit-image."""
     counts = contingency_table(truth.astype(np.int64), found.astype(np.int64)).tocoo()
     names = counts.row.astype(np.uint64), counts.col.astype(np.uint64)
-    return sized(*names, counts.data.astype(np.int64))
+    return with_sizes(*names, counts.data.astype(np.int64))
 
 
 def by_hungarian(truth: np.ndarray, found: np.ndarray, at: float) -> tuple[int, float]:
     """Matched objects and the sum of their IoUs, from one matrix of masks, slowly."""
     truths = [truth == name for name in np.unique(truth[truth > 0])]
-    founds = [found == name for name in np.unique(found[found > 0])]
-    iou = np.array([[(a & b).sum() / (a | b).sum() for b in founds] for a in truths])
+    detections = [found == name for name in np.unique(found[found > 0])]
+    iou = np.array([[(a & b).sum() / (a | b).sum() for b in detections] for a in truths])
     if not iou.size:
         return 0, 0.0
     weight = np.where(iou >= at, 1 + iou / (2 * max(iou.shape)), 0)
@@ -83,7 +83,7 @@ def test_worked_example() -> None:
 
 def test_two_equal_halves_are_no_match_and_either_may_be_assigned() -> None:
     truth, found = np.array([1, 1, 1, 1]), np.array([1, 1, 2, 2])
-    assert matches(table(truth, found), (0.5,)).matched.tolist() == [0]
+    assert count_matches(table(truth, found), (0.5,)).matched.tolist() == [0]
     assert assigned(table(truth, found), (0.5,)).matched.tolist() == [1]
     assert assigned(table(found, truth), (0.5,)).matched.tolist() == [1]
 
@@ -129,14 +129,14 @@ def test_parts_of_the_table_add_up_to_the_same_bytes(
     labels: tuple[np.ndarray, np.ndarray], parts: int
 ) -> None:
     rows = table(*labels)
-    whole = matches(rows)
+    whole = count_matches(rows)
     home = (rows["segment"] * np.uint64(0x9E3779B97F4A7C15)) % np.uint64(parts)
     pieces = [
-        matches({name: column[home == part] for name, column in rows.items()})
+        count_matches({name: column[home == part] for name, column in rows.items()})
         for part in reversed(range(parts))
     ]
-    pieces.append(matches({}))
-    found = total(Matches(**piece.record()) for piece in pieces)
+    pieces.append(count_matches({}))
+    found = sum_matches(MatchCounts(**piece.record()) for piece in pieces)
     for name, column in whole.record().items():
         np.testing.assert_array_equal(found.record()[name], column)
     assert json.dumps(object_scores(found, 9, 9)) == json.dumps(object_scores(whole, 9, 9))
@@ -181,11 +181,13 @@ def test_blobs_cut_off_and_grown() -> None:
     scores = score_objects(truth, found)
     assert scores["truths"] > 500
     assert 0 < scores["true_positives"][0] < scores["truths"]
-    assert matches(rows).matched.tolist() == scores["true_positives"]
+    assert count_matches(rows).matched.tolist() == scores["true_positives"]
     assert assigned(rows, (0.55,)).matched[0] == scores["true_positives"][1]
     # the sum of IoUs does not depend on the order of the rows, to the last bit
     order = random.permutation(len(rows["count"]))
-    assert matches({name: rows[name][order] for name in COLUMNS}).iou == matches(rows).iou
+    assert (
+        count_matches({name: rows[name][order] for name in COLUMNS}).iou == count_matches(rows).iou
+    )
 
 
 def test_small_objects_do_not_exist_and_masked_voxels_do_not_count() -> None:
@@ -209,7 +211,7 @@ def test_nothing_to_find_or_nothing_found() -> None:
 
 
 def test_sums_of_many_objects_stay_exact() -> None:
-    once = matches(table(TRUTH, FOUND), (0.5,))
+    once = count_matches(table(TRUTH, FOUND), (0.5,))
     many = once
     for _ in range(30):  # 2^31 pairs
         many = many + many
@@ -220,23 +222,29 @@ def test_sums_of_many_objects_stay_exact() -> None:
 def test_what_is_refused() -> None:
     rows = table(TRUTH, FOUND)
     with pytest.raises(
-        ValueError, match=r"below 0\.5 let an object match twice, and 0\.3 is asked"
+        ValueError, match=r"expected 0\.5 or more, got 0\.3; below 0\.5 an object may match"
     ):
-        matches(rows, (0.3, 0.5))
+        count_matches(rows, (0.3, 0.5))
     with pytest.raises(ValueError, match=r"numbers above 0 and up to 1; got \(0\.5, 1\.5\)"):
-        matches(rows, (0.5, 1.5))
+        count_matches(rows, (0.5, 1.5))
     for wrong in ((), (float("nan"),), (0.0,)):
         with pytest.raises(ValueError, match="numbers above 0 and up to 1"):
             assigned(rows, wrong)
-    with pytest.raises(ValueError, match="thresholds must be ascending"):
-        matches(rows, (0.6, 0.5))
-    with pytest.raises(ValueError, match="overlaps need columns truth, segment, count, truth_size"):
-        matches({"truth": rows["truth"]})
-    with pytest.raises(ValueError, match="truth 1 of 4 voxels and segment 5 of 3 cannot share 9"):
-        matches({**rows, "count": np.where(rows["count"] == 3, 9, rows["count"])})
-    with pytest.raises(ValueError, match="cannot be added"):
-        matches(rows, (0.5,)) + matches(rows, (0.6,))
+    with pytest.raises(ValueError, match="thresholds: expected ascending"):
+        count_matches(rows, (0.6, 0.5))
+    with pytest.raises(
+        ValueError, match="overlaps: expected the columns truth, segment, count, truth_size"
+    ):
+        count_matches({"truth": rows["truth"]})
+    with pytest.raises(
+        ValueError, match="truth 1 of 4 voxels and segment 5 of 3 voxels cannot share 9"
+    ):
+        count_matches({**rows, "count": np.where(rows["count"] == 3, 9, rows["count"])})
+    with pytest.raises(ValueError, match="expected matches at the thresholds"):
+        count_matches(rows, (0.5,)) + count_matches(rows, (0.6,))
     with pytest.raises(ValueError, match=r"one shape; got truth \(12,\), segmentation \(11,\)"):
         score_objects(TRUTH, FOUND[1:])
-    with pytest.raises(ValueError, match="2 of 1 and 4 cannot be matched one to one"):
-        object_scores(matches(rows, (0.5,)), 1, 4)
+    with pytest.raises(
+        ValueError, match="at most 1 one-to-one matches of 1 objects and 4 detections; got 2"
+    ):
+        object_scores(count_matches(rows, (0.5,)), 1, 4)

@@ -61,7 +61,7 @@ def test_worked_example() -> None:
     truth, found = line(0, 1000, 5000), line(300, 1401, 1400, 9000)
     detection = match_partners(truth, found)
     assert detection.truth.tolist() == [0, 1]
-    assert detection.found.tolist() == [0, 2]  # 400 nm is near enough, 401 is not
+    assert detection.detected.tolist() == [0, 2]  # 400 nm is near enough, 401 is not
     assert detection.value.tolist() == [300, 400]
     scores = detection.scores()
     assert (scores["precision"], scores["recall"], scores["f1"]) == (2 / 4, 2 / 3, 4 / 7)
@@ -77,7 +77,7 @@ def test_each_is_matched_once_and_the_sum_decides() -> None:
     # found 0 is nearest to truth 1, but only it can be truth 0's: 390 + 110 beats 10 and a miss
     truth, found = line(0, 400), line(390, 510)
     detection = match_partners(truth, found)
-    assert detection.found.tolist() == [0, 1]
+    assert detection.detected.tolist() == [0, 1]
     assert detection.value.tolist() == [390, 110]
     # ten found pairs at one place are one right and nine wrong
     assert match_partners(line(0), line(*[5.0] * 10)).scores()["false_positives"] == 9
@@ -90,7 +90,7 @@ def test_neurons_and_direction_must_be_the_same() -> None:
     other = Partners(pre, post, np.array([1, 3]), np.array([2, 1]))
     assert match_partners(truth, other).truth.tolist() == [0]
     back = Partners(post, pre, truth.post_neuron, truth.pre_neuron)
-    assert match_partners(truth, back).found.tolist() == [1, 0]
+    assert match_partners(truth, back).detected.tolist() == [1, 0]
     far = Partners(np.array([[0, 0, 0]]), np.array([[0, 0, 900]]))
     assert len(match_partners(far, Partners(far.post, far.pre)).truth) == 0
 
@@ -100,9 +100,9 @@ def test_equal_to_one_matrix_of_everything(
     both: tuple[Partners, Partners], distance: float, ends: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synapses, "AT_ONCE", 5)
+        patch.setattr(synapses, "BATCH", 5)
         detection = match_partners(*both, distance, ends)  # type: ignore[arg-type]
-    assert len(set(detection.truth)) == len(set(detection.found)) == len(detection.truth)
+    assert len(set(detection.truth)) == len(set(detection.detected)) == len(detection.truth)
     assert (len(detection.truth), detection.value.sum()) == pytest.approx(
         by_matrix(*both, distance, ends), abs=1e-6
     )
@@ -162,7 +162,7 @@ def test_a_hundred_thousand_synapses_are_matched() -> None:
     detection = match_partners(truth, found)
     assert detection.scores()["precision"] == 1
     assert detection.scores()["recall"] == pytest.approx(0.9, abs=1e-4)
-    np.testing.assert_array_equal(order[detection.found], detection.truth)
+    np.testing.assert_array_equal(order[detection.detected], detection.truth)
 
 
 def test_what_is_refused() -> None:
@@ -174,23 +174,23 @@ def test_what_is_refused() -> None:
         ValueError, match=r"pre: 2 of 4 positions are not finite, the first in row 2"
     ):
         Partners(bad, some)
-    with pytest.raises(ValueError, match=r"post: positions must be an array \(N, 3\).*\(4, 2\)"):
+    with pytest.raises(ValueError, match=r"post: expected positions \(N, 3\).*\(4, 2\)"):
         Partners(some, some[:, :2])
-    with pytest.raises(ValueError, match="4 presynaptic ends need as many others; got 3"):
+    with pytest.raises(ValueError, match="partners: expected 4 postsynaptic sites; got 3"):
         Partners(some, some[:3])
-    with pytest.raises(ValueError, match="for both ends of the partners, or for none"):
+    with pytest.raises(ValueError, match="expected neurons at both ends, or at neither"):
         Partners(some, some, np.ones(4, int))
     with pytest.raises(
-        ValueError, match=r"post_neuron must be 4 integers.*float64 of shape \(4,\)"
+        ValueError, match=r"post_neuron: expected 4 integers.*float64 of shape \(4,\)"
     ):
         Partners(some, some, np.ones(4, int), np.ones(4))
     named = Partners(some, some, np.ones(4, int), np.ones(4, int))
-    with pytest.raises(ValueError, match="for truth and found partners, or for neither"):
+    with pytest.raises(ValueError, match="on both sides, truth and detected, or on none"):
         match_partners(named, Partners(some, some))
     for wrong in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="distance of a match must be above 0 nm"):
+        with pytest.raises(ValueError, match="distance: expected a finite number of nm above 0"):
             match_partners(named, named, wrong)
-    with pytest.raises(ValueError, match="ends is 'each' or 'sum'; got 'max'"):
+    with pytest.raises(ValueError, match="ends: expected 'each' or 'sum'; got 'max'"):
         match_partners(named, named, ends="max")  # type: ignore[arg-type]
 
 

@@ -27,23 +27,23 @@ def forests(draw: st.DrawFn, labels: int = 4) -> tuple[SkeletonForest, np.ndarra
         # a coarse grid: ties in length and in place happen
         place = random.integers(0, 4, (nodes, 3)) * 130.7
         skeletons.append(Skeleton(name, place, parent, random.random(nodes) * 90))
-    traced = SkeletonForest.of(skeletons)
-    return traced, random.integers(0, labels + 1, len(traced)).astype(np.uint64)
+    forest = SkeletonForest.of(skeletons)
+    return forest, random.integers(0, labels + 1, len(forest)).astype(np.uint64)
 
 
 def told_differently(
-    traced: SkeletonForest, random: np.random.Generator
+    forest: SkeletonForest, random: np.random.Generator
 ) -> tuple[SkeletonForest, np.ndarray]:
     """The same skeletons with skeletons, nodes and roots in another order, and that of nodes."""
     skeletons, order = [], []
-    for number in random.permutation(len(traced.names)):
-        own = random.permutation(np.flatnonzero(traced.skeleton == number))
-        place = np.zeros(len(traced), np.int64)
+    for number in random.permutation(len(forest.names)):
+        own = random.permutation(np.flatnonzero(forest.skeleton == number))
+        place = np.zeros(len(forest), np.int64)
         place[own] = np.arange(len(own))
-        inside = traced.edges[traced.skeleton[traced.edges[:, 0]] == number]
+        inside = forest.edges[forest.skeleton[forest.edges[:, 0]] == number]
         skeletons.append(
             from_edges(
-                traced.position[own], place[inside], traced.radius[own], traced.names[number]
+                forest.position[own], place[inside], forest.radius[own], forest.names[number]
             )
         )
         order.append(own)

@@ -8,12 +8,23 @@ from hypothesis import strategies as st
 from tests.metrics.skeletons.forests import forests, path
 from tests.metrics.skeletons.test_run_length import LABELS, ONE, PAIR
 from volflow.core.skeleton import Skeleton
-from volflow.metrics.skeletons.berl import Charge, Veto, charged, default_epsilon, vetoed_labels
-from volflow.metrics.skeletons.edge_index import mito_nodes
+from volflow.metrics.skeletons.berl import (
+    Charge,
+    Veto,
+    charge_splits,
+    default_epsilon,
+    vetoed_labels,
+)
 from volflow.metrics.skeletons.forest import SkeletonForest
-from volflow.metrics.skeletons.nerl import Nuclei, edge_weights, normalised
-from volflow.metrics.skeletons.nodes_at_synapses import Fit, disks, synapse_nodes
-from volflow.metrics.skeletons.run_length import erl, merged_labels, run_lengths, score
+from volflow.metrics.skeletons.nerl import Nuclei, edge_weights, normalise_weights
+from volflow.metrics.skeletons.nodes_at_mitochondria import mito_nodes
+from volflow.metrics.skeletons.nodes_at_synapses import Fit, fit_disks, synapse_nodes
+from volflow.metrics.skeletons.run_length import (
+    erl,
+    expected_run_length,
+    merged_labels,
+    run_lengths,
+)
 
 MITO = np.arange(17) == 7  # the last node of A in segment 1
 
@@ -36,8 +47,8 @@ MITO = np.arange(17) == 7  # the last node of A in segment 1
 )
 def test_a_split_at_a_mitochondrion(charge: Charge, epsilon: float, value: float) -> None:
     runs = run_lengths(PAIR, LABELS)
-    dear = charged(runs, PAIR, LABELS, MITO, epsilon=epsilon, charge=charge)
-    found = score(dear, merged_labels(runs, "length", 2000)).overall
+    dear = charge_splits(runs, PAIR, LABELS, MITO, epsilon=epsilon, charge=charge)
+    found = expected_run_length(dear, merged_labels(runs, "length", 2000)).overall
     assert found == pytest.approx(value, abs=1e-9)
 
 
@@ -45,24 +56,24 @@ def test_where_a_mitochondrion_costs_nothing() -> None:
     runs = run_lengths(PAIR, LABELS)
     # inside a run, beside background, or in another skeleton
     inside = np.isin(np.arange(17), [3, 12])
-    assert charged(runs, PAIR, LABELS, inside, epsilon=50).length.tolist() == [700, 200, 500]
+    assert charge_splits(runs, PAIR, LABELS, inside, epsilon=50).length.tolist() == [700, 200, 500]
     gap = np.where(np.arange(17) == 8, 0, LABELS)
-    short = charged(run_lengths(PAIR, gap), PAIR, gap, MITO, epsilon=50)
+    short = charge_splits(run_lengths(PAIR, gap), PAIR, gap, MITO, epsilon=50)
     assert short.length.tolist() == [700, 100, 500]
     # both ends of the split at one: each pays once
     for charge in ("literal", "both"):
         both = np.isin(np.arange(17), [7, 8])
-        paid = charged(runs, PAIR, LABELS, both, epsilon=50, charge=charge)  # type: ignore[arg-type]
+        paid = charge_splits(runs, PAIR, LABELS, both, epsilon=50, charge=charge)  # type: ignore[arg-type]
         assert paid.length.tolist() == [650, 150, 500]
 
 
 def test_a_synapse_among_the_merged_nodes_is_not_tolerated() -> None:
     runs = run_lengths(PAIR, ONE)
     tolerated = merged_labels(runs, "length", 0)
-    assert score(runs, tolerated).overall == pytest.approx(460, abs=1e-9)
+    assert expected_run_length(runs, tolerated).overall == pytest.approx(460, abs=1e-9)
     stray = vetoed_labels(runs, PAIR, ONE, np.arange(17) == 11)
     assert stray.tolist() == [1]
-    assert score(runs, stray).overall == pytest.approx(400 / 3, abs=1e-9)
+    assert expected_run_length(runs, stray).overall == pytest.approx(400 / 3, abs=1e-9)
 
 
 @pytest.mark.parametrize(("veto", "found"), [("minority", []), ("any", [1])])
@@ -84,18 +95,20 @@ def test_nobody_is_the_majority_of_equals() -> None:
 def test_without_price_and_synapse_it_is_terl(
     drawn: tuple[SkeletonForest, np.ndarray], seed: int
 ) -> None:
-    traced, labels = drawn
-    mito = np.random.default_rng(seed).random(len(traced)) < 0.5
-    runs = run_lengths(traced, labels)
+    forest, labels = drawn
+    mito = np.random.default_rng(seed).random(len(forest)) < 0.5
+    runs = run_lengths(forest, labels)
     merged = merged_labels(runs, "length", 150)
-    free = score(charged(runs, traced, labels, mito, epsilon=0), merged).overall
-    terl = erl(traced, labels, rule="length", tau=150).overall
+    free = expected_run_length(charge_splits(runs, forest, labels, mito, epsilon=0), merged).overall
+    terl = erl(forest, labels, rule="length", tau=150).overall
     np.testing.assert_array_equal(free, terl)
-    dear = score(charged(runs, traced, labels, mito, epsilon=60), merged).overall
-    both = charged(runs, traced, labels, mito, epsilon=60, charge="both")
-    assert np.isnan(terl) or score(both, merged).overall <= dear <= terl
-    few = vetoed_labels(runs, traced, labels, mito)
-    assert set(few) <= set(vetoed_labels(runs, traced, labels, mito, veto="any"))
+    dear = expected_run_length(
+        charge_splits(runs, forest, labels, mito, epsilon=60), merged
+    ).overall
+    both = charge_splits(runs, forest, labels, mito, epsilon=60, charge="both")
+    assert np.isnan(terl) or expected_run_length(both, merged).overall <= dear <= terl
+    few = vetoed_labels(runs, forest, labels, mito)
+    assert set(few) <= set(vetoed_labels(runs, forest, labels, mito, veto="any"))
 
 
 def test_default_price_is_two_edges() -> None:
@@ -105,19 +118,19 @@ def test_default_price_is_two_edges() -> None:
 
 def test_what_does_not_fit() -> None:
     runs = run_lengths(PAIR, LABELS)
-    with pytest.raises(ValueError, match="17 nodes need a bool each for mitochondria"):
-        charged(runs, PAIR, LABELS, MITO[:5], epsilon=1)
-    with pytest.raises(ValueError, match="a bool each for synapses; got int64"):
+    with pytest.raises(ValueError, match="mitochondria: expected 17 booleans, one per node"):
+        charge_splits(runs, PAIR, LABELS, MITO[:5], epsilon=1)
+    with pytest.raises(ValueError, match="synapses: expected 17 booleans, one per node; got int64"):
         vetoed_labels(runs, PAIR, LABELS, LABELS)
-    with pytest.raises(ValueError, match="epsilon must be nanometres, not negative; got -1"):
-        charged(runs, PAIR, LABELS, MITO, epsilon=-1)
+    with pytest.raises(ValueError, match="epsilon: expected 0 nm or more; got -1"):
+        charge_splits(runs, PAIR, LABELS, MITO, epsilon=-1)
     with pytest.raises(ValueError, match="one of literal, both; got 'none'"):
-        charged(runs, PAIR, LABELS, MITO, epsilon=1, charge="none")  # type: ignore[arg-type]
+        charge_splits(runs, PAIR, LABELS, MITO, epsilon=1, charge="none")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="one of minority, any; got 'all'"):
         vetoed_labels(runs, PAIR, LABELS, MITO, veto="all")  # type: ignore[arg-type]
     pieces = run_lengths(PAIR, LABELS, connected=True)
-    with pytest.raises(ValueError, match="must not be connected"):
-        charged(pieces, PAIR, LABELS, MITO, epsilon=1)
+    with pytest.raises(ValueError, match="expected runs per segment, got connected runs"):
+        charge_splits(pieces, PAIR, LABELS, MITO, epsilon=1)
 
 
 # --- nodes at mitochondria and synapses ----------------------------------------------------------
@@ -151,17 +164,17 @@ def test_an_edge_without_length_is_a_ball() -> None:
 def test_mito_nodes_as_the_formula(
     drawn: tuple[SkeletonForest, np.ndarray], count: int, seed: int
 ) -> None:
-    traced, _ = drawn
+    forest, _ = drawn
     points = np.random.default_rng(seed).random((count, 3)) * 520 - 60
-    wanted = np.zeros(len(traced), bool)
-    for edge, length in zip(traced.edges, traced.lengths, strict=True):
+    wanted = np.zeros(len(forest), bool)
+    for edge, length in zip(forest.edges, forest.lengths, strict=True):
         for v, other in (edge, edge[::-1]):
-            r = traced.radius[v]
-            for u in points - traced.position[v]:
-                way = (traced.position[other] - traced.position[v]) / length if length else u * 0
+            r = forest.radius[v]
+            for u in points - forest.position[v]:
+                way = (forest.position[other] - forest.position[v]) / length if length else u * 0
                 beside = np.linalg.norm(u - (u @ way) * way)
                 wanted[v] |= abs(u @ way) <= length + r and beside <= r
-    np.testing.assert_array_equal(mito_nodes(traced, points), wanted)
+    np.testing.assert_array_equal(mito_nodes(forest, points), wanted)
 
 
 def square(tilt: float = 0.0) -> np.ndarray:
@@ -172,7 +185,7 @@ def square(tilt: float = 0.0) -> np.ndarray:
 
 @pytest.mark.parametrize("tilt", [0.0, 0.7])
 def test_a_disk_fits_a_flat_cleft(tilt: float) -> None:
-    found = disks(square(tilt), np.zeros(121, int))
+    found = fit_disks(square(tilt), np.zeros(121, int))
     assert found.centre[0] == pytest.approx([500, 0, 0], abs=1e-9)
     assert found.radius[0] == pytest.approx(100 * np.sqrt(2), abs=1e-9)
     normal = np.array([np.cos(tilt), -np.sin(tilt), 0])
@@ -215,17 +228,17 @@ def test_a_cleft_on_a_line_is_a_ball() -> None:
 def test_synapse_nodes_as_the_formula(
     drawn: tuple[SkeletonForest, np.ndarray], fit: Fit, seed: int
 ) -> None:
-    traced, _ = drawn
+    forest, _ = drawn
     random = np.random.default_rng(seed)
     cleft = np.repeat(random.permutation(50)[:3], random.integers(3, 7, 3))
     points = random.random((len(cleft), 3)) * [20, 150, 150] + random.random(3) * 300
-    wanted = np.zeros(len(traced), bool)
+    wanted = np.zeros(len(forest), bool)
     for name in np.unique(cleft):
         own = points[cleft == name]
         centre = own.mean(axis=0)
         wide = np.linalg.norm(own - centre, axis=1).max()
         normal = np.linalg.svd(own - centre)[2][2]
-        for v, (place, r) in enumerate(zip(traced.position, traced.radius, strict=True)):
+        for v, (place, r) in enumerate(zip(forest.position, forest.radius, strict=True)):
             off = (place - centre) @ normal
             foot = place - off * normal
             if fit == "geometric":
@@ -234,20 +247,22 @@ def test_synapse_nodes_as_the_formula(
                 near = abs(off) <= wide + r and np.linalg.norm(foot - own, axis=1).min() <= r
             wanted[v] |= near
     order = random.permutation(len(cleft))
-    found = synapse_nodes(traced, points[order], cleft[order], fit=fit)
+    found = synapse_nodes(forest, points[order], cleft[order], fit=fit)
     np.testing.assert_array_equal(found, wanted)
 
 
 def test_points_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"points of mitochondria must be an array \(M, 3\)"):
+    with pytest.raises(ValueError, match=r"mitochondria: expected points \(M, 3\)"):
         mito_nodes(PAIR, np.zeros((3, 2)))
-    with pytest.raises(ValueError, match="1 of 2 points of mitochondria are not finite"):
+    with pytest.raises(ValueError, match="mitochondria: 1 of 2 points are not finite"):
         mito_nodes(PAIR, np.array([[0, 0, 0], [0, np.nan, 0]]))
-    with pytest.raises(ValueError, match=r"2 points of clefts need as many ids; got shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"clefts: expected 2 ids, one per point; got shape \(3,\)"
+    ):
         synapse_nodes(PAIR, np.zeros((2, 3)), np.zeros(3, int))
-    with pytest.raises(ValueError, match="fit is one of geometric, literal; got 'svd'"):
+    with pytest.raises(ValueError, match="fit: expected one of geometric, literal; got 'svd'"):
         synapse_nodes(PAIR, np.zeros((2, 3)), np.zeros(2, int), fit="svd")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="the gap must be nanometres"):
+    with pytest.raises(ValueError, match="gap_nm: expected 0 nm or more"):
         synapse_nodes(PAIR, np.zeros((2, 3)), np.zeros(2, int), gap_nm=-1)
     assert not mito_nodes(PAIR, np.zeros((0, 3))).any()
     assert not synapse_nodes(PAIR, np.zeros((0, 3)), np.zeros(0, int)).any()
@@ -291,26 +306,26 @@ def test_worked_example(labels: list[int], literal: float, scaled: float, plain:
     weight = edge_weights(SPINE, NUCLEUS)
     none = np.zeros(0, np.uint64)
     runs = run_lengths(SPINE, np.array(labels), weight=weight)
-    assert score(runs, none).overall == pytest.approx(literal, abs=5e-4)
-    runs = run_lengths(SPINE, np.array(labels), weight=normalised(SPINE, weight))
-    assert score(runs, none).overall == pytest.approx(scaled, abs=5e-4)
-    assert score(runs, none).maximum == pytest.approx(2500, abs=1e-9)
+    assert expected_run_length(runs, none).overall == pytest.approx(literal, abs=5e-4)
+    runs = run_lengths(SPINE, np.array(labels), weight=normalise_weights(SPINE, weight))
+    assert expected_run_length(runs, none).overall == pytest.approx(scaled, abs=5e-4)
+    assert expected_run_length(runs, none).maximum == pytest.approx(2500, abs=1e-9)
     assert erl(SPINE, np.array(labels)).overall == pytest.approx(plain, abs=1e-9)
 
 
 @settings(max_examples=60, deadline=None)
 @given(forests())
 def test_of_one_thickness_and_distance_it_is_terl(drawn: tuple[SkeletonForest, np.ndarray]) -> None:
-    traced, labels = drawn
+    forest, labels = drawn
     same = SkeletonForest(
-        traced.names, traced.skeleton, traced.position, traced.parent, np.full(len(traced), 70.0)
+        forest.names, forest.skeleton, forest.position, forest.parent, np.full(len(forest), 70.0)
     )
-    many = len(traced.names)
+    many = len(forest.names)
     # every node lies within the nucleus, so d is the same for all
     inside = Nuclei(np.full((many, 3), 200.0), np.full(many, 1e4))
-    weight = normalised(same, edge_weights(same, inside))
+    weight = normalise_weights(same, edge_weights(same, inside))
     merged = merged_labels(run_lengths(same, labels), "length", 150)
-    found = score(run_lengths(same, labels, weight=weight), merged)
+    found = expected_run_length(run_lengths(same, labels, weight=weight), merged)
     terl = erl(same, labels, rule="length", tau=150)
     assert found.overall == pytest.approx(terl.overall, rel=1e-9, nan_ok=True)
     np.testing.assert_allclose(found.skeletons, terl.skeletons, rtol=1e-9)
@@ -321,17 +336,17 @@ def test_a_skeleton_without_nucleus_weighs_nothing() -> None:
     weight = edge_weights(PAIR, nuclei)
     assert (weight[:10] > 0).all()
     assert (weight[10:] == 0).all()
-    scaled = normalised(PAIR, weight)
+    scaled = normalise_weights(PAIR, weight)
     assert scaled[:10].sum() == pytest.approx(1000, abs=1e-9)
     assert (scaled[10:] == 0).all()
 
 
 def test_nuclei_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="2 skeletons need as many nuclei; got 1"):
+    with pytest.raises(ValueError, match="nuclei: expected 2, one per skeleton; got 1"):
         edge_weights(PAIR, NUCLEUS)
-    with pytest.raises(ValueError, match="1 of 2 radii of nuclei are not positive numbers"):
+    with pytest.raises(ValueError, match="nuclei: expected positive radii; 1 of 2 are not"):
         Nuclei(np.zeros((2, 3)), np.array([1.0, 0.0]))
     with pytest.raises(ValueError, match=r"centres \(S, 3\) and radii \(S,\)"):
         Nuclei(np.zeros((2, 2)), np.ones(2))
-    with pytest.raises(ValueError, match="d0 must be a positive number"):
+    with pytest.raises(ValueError, match="d0_nm: expected a positive number of nm"):
         edge_weights(SPINE, NUCLEUS, d0_nm=0)

@@ -15,10 +15,15 @@ from scipy.spatial import cKDTree
 
 from volflow.core.skeleton import Skeleton, from_edges, resampled
 from volflow.io.skeletons.sets import SkeletonSet
-from volflow.metrics.skeletons.errors import merges, split_edges
+from volflow.metrics.skeletons.errors import merged_segments, split_edges
 from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.nodes_at_synapses import synapse_nodes
-from volflow.metrics.skeletons.run_length import erl, merged_labels, run_lengths, score
+from volflow.metrics.skeletons.run_length import (
+    erl,
+    expected_run_length,
+    merged_labels,
+    run_lengths,
+)
 
 DATA = Path(os.environ.get("VOLFLOW_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
@@ -46,7 +51,7 @@ class Tubes:
             own = np.flatnonzero(self.nodes[:, 0] == number)
             pairs = edges[:, :2].astype(np.int64) - own[0]
             skeletons.append(from_edges(self.nodes[own, 1:].astype(float), pairs, name=number + 1))
-        self.traced = SkeletonForest.of(skeletons)
+        self.forest = SkeletonForest.of(skeletons)
         voxel = tuple(self.nodes[:, 1:].T // 30)
         with h5py.File(place / "vol_pred.h5") as file:
             segmentation = file["main"][()]
@@ -83,7 +88,7 @@ def tubes() -> Tubes:
 
 
 def test_em_erl_lengths(tubes: Tubes) -> None:
-    runs = run_lengths(tubes.traced, tubes.label)
+    runs = run_lengths(tubes.forest, tubes.label)
     assert runs.scale == pytest.approx(tubes.lengths, abs=1e-9)
     assert [len(s) for s in tubes.edges] == [103, 99]
     assert sorted(zip(runs.label.tolist(), runs.skeleton.tolist(), strict=True)) == [
@@ -94,14 +99,14 @@ def test_em_erl_lengths(tubes: Tubes) -> None:
 
 
 def test_em_erl_with_and_without_its_mask(tubes: Tubes) -> None:
-    plain = erl(tubes.traced, tubes.label)
+    plain = erl(tubes.forest, tubes.label)
     assert plain.skeletons == pytest.approx(tubes.theirs(tubes.label, 0, []), abs=1e-9)
     # both halves of the first tube by themselves, the second whole: 2.95 of 4.17 micrometres
     assert plain.overall == pytest.approx(2952.016120, abs=1e-6)
     assert plain.maximum == pytest.approx(4166.812678, abs=1e-6)
     beyond = np.unique(tubes.elsewhere[tubes.elsewhere > 0])
     assert 2 in beyond
-    masked = erl(tubes.traced, tubes.label, forbidden=beyond)
+    masked = erl(tubes.forest, tubes.label, forbidden=beyond)
     theirs = tubes.theirs(tubes.label, 0, beyond.tolist())
     assert masked.skeletons == pytest.approx(theirs, abs=1e-9)
     assert masked.skeletons[1] == 0
@@ -119,13 +124,13 @@ def test_em_erl_on_its_graph_with_any_labels(tubes: Tubes, seed: int, threshold:
     label = np.sort(random.integers(1, 9, len(tubes.label)))
     stray = random.integers(0, len(label), random.integers(0, 12))
     label[stray] = label[random.permutation(stray)]
-    ours = erl(tubes.traced, label, rule="nodes", tau=threshold).skeletons
+    ours = erl(tubes.forest, label, rule="nodes", tau=threshold).skeletons
     theirs = tubes.theirs(label, threshold, [])
-    runs = run_lengths(tubes.traced, label)
+    runs = run_lengths(tubes.forest, label)
     merged = merged_labels(runs, "nodes", threshold)
     for number in range(2):
-        touched = np.isin(merged, label[tubes.nodes[:, 0] == number]).any()
-        if touched:  # they drop the whole skeleton, we the merged run
+        cube_range = np.isin(merged, label[tubes.nodes[:, 0] == number]).any()
+        if cube_range:  # they drop the whole skeleton, we the merged run
             assert theirs[number] == 0 <= ours[number]
         else:
             assert ours[number] == pytest.approx(theirs[number], abs=1e-9)
@@ -154,8 +159,8 @@ def test_exaspim_lengths_and_the_weight_of_each_neuron(
     targets, rows = published
     assert sorted(targets) == sorted(rows)
     assert len(rows) == 14
-    traced = SkeletonForest.of(list(targets.values()))
-    runs = run_lengths(traced, traced.skeleton + 1)
+    forest = SkeletonForest.of(list(targets.values()))
+    runs = run_lengths(forest, forest.skeleton + 1)
     lengths = [float(rows[name]["SWC Run Length"]) for name in targets]
     assert runs.scale == pytest.approx(lengths, abs=1e-9)
     # their overall value is that of their neurons, each weighted by its length, as ours is
@@ -168,7 +173,7 @@ def test_exaspim_lengths_and_the_weight_of_each_neuron(
         if float(rows[name]["# Splits"]) == float(rows[name]["% Omit Edges"]) == 0
     ]
     assert len(whole) == 4
-    assert erl(traced, traced.skeleton + 1).skeletons[whole] == pytest.approx(
+    assert erl(forest, forest.skeleton + 1).skeletons[whole] == pytest.approx(
         theirs[whole], abs=5e-3
     )
 
@@ -182,13 +187,13 @@ def test_exaspim_nodes_labelled_by_the_nearest_predicted_skeleton(
     dense = {name: resampled(skeleton, 1.0) for name, skeleton in found.items()}
     places = np.concatenate([skeleton.position for skeleton in dense.values()])
     names = np.repeat([int(name) for name in dense], [len(s) for s in dense.values()])
-    traced = SkeletonForest.of(list(targets.values()))
-    far, nearest = cKDTree(places).query(traced.position)
-    ours = erl(traced, np.where(far <= 8, names[nearest], 0))
+    forest = SkeletonForest.of(list(targets.values()))
+    far, nearest = cKDTree(places).query(forest.position)
+    ours = erl(forest, np.where(far <= 8, names[nearest], 0))
     each = dict(zip(targets, ours.skeletons.tolist(), strict=True))
     theirs = {name: float(row["ERL"]) for name, row in rows.items()}
     # no merger, as published
-    assert merged_labels(run_lengths(traced, np.where(far <= 8, names[nearest], 0))).size == 0
+    assert merged_labels(run_lengths(forest, np.where(far <= 8, names[nearest], 0))).size == 0
     assert each["SNT_Data-035"] == pytest.approx(theirs["SNT_Data-035"], abs=5e-3)
     for name in ("SNT_Data-037", "SNT_Data-038", "SNT_Data-053", "SNT_Data-062"):
         assert each[name] == pytest.approx(theirs[name], rel=0.2), name
@@ -206,12 +211,12 @@ def neurons() -> SkeletonForest:
     return SkeletonForest.of(list(read_swc(place, "axis_order=xyz&unit_nm=8").values()))
 
 
-def below(traced: SkeletonForest, node: int) -> np.ndarray:
+def below(forest: SkeletonForest, node: int) -> np.ndarray:
     """The nodes of a subtree, by walking down."""
     children: dict[int, list[int]] = {}
-    for child, parent in enumerate(traced.parent.tolist()):
+    for child, parent in enumerate(forest.parent.tolist()):
         children.setdefault(parent, []).append(child)
-    found, todo = np.zeros(len(traced), bool), [node]
+    found, todo = np.zeros(len(forest), bool), [node]
     while todo:
         found[todo[-1]] = True
         todo += children.get(todo.pop(), [])
@@ -232,18 +237,18 @@ def test_hemibrain_perfect_and_worthless(neurons: SkeletonForest) -> None:
     assert again.overall == pytest.approx(perfect.overall, rel=1e-9)
 
 
-def pieces(traced: SkeletonForest) -> list[Skeleton]:
+def pieces(forest: SkeletonForest) -> list[Skeleton]:
     """The skeletons of a forest."""
     found = []
-    for number, name in enumerate(traced.names):
-        own = np.flatnonzero(traced.skeleton == number)
-        parent = traced.parent[own]
+    for number, name in enumerate(forest.names):
+        own = np.flatnonzero(forest.skeleton == number)
+        parent = forest.parent[own]
         found.append(
             Skeleton(
                 name,
-                traced.position[own],
+                forest.position[own],
                 np.where(parent < 0, -1, parent - own[0]),
-                traced.radius[own],
+                forest.radius[own],
             )
         )
     return found
@@ -275,11 +280,11 @@ def test_hemibrain_split_and_merger(neurons: SkeletonForest) -> None:
     runs = run_lengths(neurons, merged)
     classic = merged_labels(runs)
     assert classic.tolist() == [2]
-    found = score(runs, classic)
+    found = expected_run_length(runs, classic)
     assert found.skeletons[:2] == pytest.approx([rest**2 / whole[0], 0], rel=1e-9)
     assert merged_labels(runs, "length", part * 1.001).size == 0
     assert merged_labels(runs, "length", part * 0.999).tolist() == [2]
-    (merger,) = merges(neurons, merged, runs, classic)
+    (merger,) = merged_segments(neurons, merged, runs, classic)
     assert [shared.skeleton for shared in merger.parts] == [neurons.names[1], neurons.names[0]]
     assert merger.length == pytest.approx(part, rel=1e-9)
     # the two nodes that are shown are the nearest two
@@ -295,8 +300,8 @@ def test_hemibrain_nodes_at_synapses(neurons: SkeletonForest) -> None:
         with (place / f"{one.name}_synapses.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         point = np.array([[float(row[axis]) * 8 for axis in "zyx"] for row in rows])
-        traced = SkeletonForest.of([one])
-        found = synapse_nodes(traced, point, np.arange(len(point)))
+        forest = SkeletonForest.of([one])
+        found = synapse_nodes(forest, point, np.arange(len(point)))
         # a point alone is a ball: its nearest node belongs to it iff the ball reaches it
         wanted = cKDTree(point).query(one.position)[0] - one.radius <= 60
         assert 0.2 < wanted.mean() < 0.4

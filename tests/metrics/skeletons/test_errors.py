@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.metrics.skeletons.forests import forests, path, told_differently
 from tests.metrics.skeletons.test_biology import MITO, NUCLEUS, SPINE
 from tests.metrics.skeletons.test_run_length import LABELS, PAIR, THREE
-from volflow.metrics.skeletons.errors import merges, omitted_edges, split_edges
+from volflow.metrics.skeletons.errors import merged_segments, omitted_edges, split_edges
 from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.nerl import Nuclei
 from volflow.metrics.skeletons.run_length import merged_labels, run_lengths
@@ -43,11 +43,11 @@ def test_merges_by_hand() -> None:
         path([[0, y, 100 * n] for n in range(m)], name)
         for y, m, name in [(0, 4, 30), (1000, 3, 20), (2000, 2, 10)]
     ]
-    traced = SkeletonForest.of([*lines, path([[5, 0, 200], [5, 0, 300]], 40)])
+    forest = SkeletonForest.of([*lines, path([[5, 0, 200], [5, 0, 300]], 40)])
     labels = np.array([1] * 9 + [2, 2])
     labels[3] = 2  # the last node of 30 with 40
-    runs = run_lengths(traced, labels)
-    found = merges(traced, labels, runs, merged_labels(runs, "length", 150))
+    runs = run_lengths(forest, labels)
+    found = merged_segments(forest, labels, runs, merged_labels(runs, "length", 150))
     assert [(m.label, m.length, m.counted) for m in found] == [(1, 300, True), (2, 0, False)]
     first, second = found
     # 30 and 20 run 200 nm each with 3 nodes each: the smaller name leads
@@ -61,8 +61,8 @@ def test_merges_by_hand() -> None:
         (40, 100, (5, 0, 300)),
         (30, 0, (0, 0, 300)),
     ]
-    assert merges(traced, labels, runs, merged_labels(runs), worst=1) == [first]
-    by_nodes = merges(traced, labels, runs, merged_labels(runs, "nodes", 0))
+    assert merged_segments(forest, labels, runs, merged_labels(runs), worst=1) == [first]
+    by_nodes = merged_segments(forest, labels, runs, merged_labels(runs, "nodes", 0))
     assert [m.counted for m in by_nodes] == [True, True]
 
 
@@ -122,9 +122,9 @@ def test_a_synapse_vetoes_what_terl_tolerates() -> None:
 
 
 def test_nothing_to_score_is_told_as_none() -> None:
-    for traced in (SkeletonForest.of([]), SkeletonForest.of([path([[0, 0, 0]], 3)])):
+    for forest in (SkeletonForest.of([]), SkeletonForest.of([path([[0, 0, 0]], 3)])):
         found = skeleton_scores(
-            traced, np.zeros(len(traced), int), mito=np.zeros(len(traced), bool)
+            forest, np.zeros(len(forest), int), mito=np.zeros(len(forest), bool)
         )
         assert found["erl"] is found["terl_max"] is found["berl_ratio"] is None
         assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -135,14 +135,14 @@ def test_nothing_to_score_is_told_as_none() -> None:
 def test_order_changes_no_byte_of_the_json(
     drawn: tuple[SkeletonForest, np.ndarray], seed: int
 ) -> None:
-    traced, labels = drawn
+    forest, labels = drawn
     random = np.random.default_rng(seed)
-    flags = random.random((2, len(traced))) < 0.3
-    nuclei = Nuclei(random.random((len(traced.names), 3)) * 500, np.full(len(traced.names), 90.0))
+    flags = random.random((2, len(forest))) < 0.3
+    nuclei = Nuclei(random.random((len(forest.names), 3)) * 500, np.full(len(forest.names), 90.0))
     options = SkeletonOptions(tau=150, charge="both", epsilon=70)
-    found = skeleton_scores(traced, labels, options, mito=flags[0], synapse=flags[1], nuclei=nuclei)
-    other, order = told_differently(traced, random)
-    where = [traced.names.index(name) for name in other.names]
+    found = skeleton_scores(forest, labels, options, mito=flags[0], synapse=flags[1], nuclei=nuclei)
+    other, order = told_differently(forest, random)
+    where = [forest.names.index(name) for name in other.names]
     again = skeleton_scores(
         other,
         labels[order],
@@ -159,31 +159,31 @@ def test_order_changes_no_byte_of_the_json(
 @settings(max_examples=60, deadline=None)
 @given(forests())
 def test_every_split_and_merger_is_told(drawn: tuple[SkeletonForest, np.ndarray]) -> None:
-    traced, labels = drawn
-    runs = run_lengths(traced, labels)
-    ends = labels[traced.edges]
+    forest, labels = drawn
+    runs = run_lengths(forest, labels)
+    ends = labels[forest.edges]
     wanted = [
-        (traced.names[traced.skeleton[a]], *sorted(pair))
-        for (a, _), pair in zip(traced.edges, ends.tolist(), strict=True)
+        (forest.names[forest.skeleton[a]], *sorted(pair))
+        for (a, _), pair in zip(forest.edges, ends.tolist(), strict=True)
         if 0 not in pair and pair[0] != pair[1]
     ]
-    found = split_edges(traced, labels, runs)
+    found = split_edges(forest, labels, runs)
     told = [
-        (traced.names[s], *pair)
+        (forest.names[s], *pair)
         for s, pair in zip(found.skeleton, found.labels.tolist(), strict=True)
     ]
     assert sorted(told) == sorted(wanted)
     assert (np.diff(found.length) <= 0).all()
     owners = {
-        label: {traced.names[s] for s in traced.skeleton[labels == label]}
+        label: {forest.names[s] for s in forest.skeleton[labels == label]}
         for label in np.unique(labels[labels > 0]).tolist()
     }
-    told_merges = merges(traced, labels, runs, merged_labels(runs))
+    told_merges = merged_segments(forest, labels, runs, merged_labels(runs))
     assert {m.label: {p.skeleton for p in m.parts} for m in told_merges} == {
         label: names for label, names in owners.items() if len(names) > 1
     }
     for merge in told_merges:
         for part in merge.parts:
-            own = (labels == merge.label) & (traced.skeleton == traced.names.index(part.skeleton))
-            assert list(part.position) in traced.position[own].tolist()
+            own = (labels == merge.label) & (forest.skeleton == forest.names.index(part.skeleton))
+            assert list(part.position) in forest.position[own].tolist()
             assert own.sum() == part.nodes

@@ -139,10 +139,14 @@ def test_pieces_of_a_label_are_trees_of_one_skeleton() -> None:
 @pytest.mark.parametrize(
     ("labels", "rest", "told"),
     [
-        (np.zeros((3, 3), np.uint8), {}, r"unsigned integers \(Z, Y, X\); got uint8 of \(3, 3\)"),
+        (
+            np.zeros((3, 3), np.uint8),
+            {},
+            r"expected unsigned integers \(Z, Y, X\); got uint8 \(3, 3\)",
+        ),
         (np.zeros((3, 3, 3), np.int32), {}, "got int32"),
         (np.zeros((3, 3, 3), np.uint8), {"resolution": (0, 8, 8)}, "three positive numbers"),
-        (np.zeros((3, 3, 3), np.uint8), {"scale": math.nan}, "scale must not be negative"),
+        (np.zeros((3, 3, 3), np.uint8), {"scale": math.nan}, "scale: expected 0 or more"),
     ],
 )
 def test_what_cannot_be_is_told(labels, rest, told) -> None:

@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt
 
 from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box
-from volflow.metrics.voxels.border_mask import Spacing, inside, reach
+from volflow.metrics.voxels.border_mask import Spacing, border_halo, interior_mask
 
 SPACINGS = [(1.0, 1.0, 1.0), (40.0, 4.0, 4.0), (8.0, 8.0, 8.0), (3.0, 1.0, 2.0), (0.3, 0.1, 0.7)]
 
@@ -36,31 +36,35 @@ def test_worked_example() -> None:
     # columns 0-3 are label 1, 4-9 label 2: column 3 and 4 are one voxel from the other label
     truth = np.ones((1, 1, 10), np.uint32)
     truth[..., 4:] = 2
-    assert inside(truth, 0).all()
-    assert np.flatnonzero(~inside(truth, 1)[0, 0]).tolist() == [3, 4]
-    assert np.flatnonzero(~inside(truth, 2.9)[0, 0]).tolist() == [2, 3, 4, 5]
+    assert interior_mask(truth, 0).all()
+    assert np.flatnonzero(~interior_mask(truth, 1)[0, 0]).tolist() == [3, 4]
+    assert np.flatnonzero(~interior_mask(truth, 2.9)[0, 0]).tolist() == [2, 3, 4, 5]
     # one voxel of label 2 in a plane of label 1: sqrt(2) reaches the diagonal, 1 does not
     truth = np.ones((1, 3, 3), np.uint32)
     truth[0, 1, 1] = 2
-    assert inside(truth, 1)[0].tolist() == [[True, False, True], [False] * 3, [True, False, True]]
-    assert not inside(truth, 1.5).any()
+    assert interior_mask(truth, 1)[0].tolist() == [
+        [True, False, True],
+        [False] * 3,
+        [True, False, True],
+    ]
+    assert not interior_mask(truth, 1.5).any()
 
 
 def test_unlabelled_space_makes_borders_and_the_end_of_the_array_makes_none() -> None:
     truth = np.full((5, 5, 5), 7, np.uint64)
-    assert inside(truth, 3).all()
+    assert interior_mask(truth, 3).all()
     truth[:, :, 0] = 0
-    assert inside(truth, 1).any(axis=(0, 1)).tolist() == [False, False, True, True, True]
+    assert interior_mask(truth, 1).any(axis=(0, 1)).tolist() == [False, False, True, True, True]
 
 
 def test_sections_further_apart_than_the_tolerance_do_not_see_one_another() -> None:
     truth = np.ones((2, 9, 9), np.uint8)
     truth[1] = 2
-    assert inside(truth, 25, (40, 4, 4)).all()
-    assert not inside(truth, 40, (40, 4, 4)).any()
-    assert reach(25, (40, 4, 4)) == (0, 6, 6)
-    assert reach(0.3, (0.1, 0.1, 0.1)) == (2, 2, 2)  # 3 * 0.1 is more than 0.3, in floats
-    assert reach(40, (40, 4, 4)) == (1, 10, 10)
+    assert interior_mask(truth, 25, (40, 4, 4)).all()
+    assert not interior_mask(truth, 40, (40, 4, 4)).any()
+    assert border_halo(25, (40, 4, 4)) == (0, 6, 6)
+    assert border_halo(0.3, (0.1, 0.1, 0.1)) == (2, 2, 2)  # 3 * 0.1 is more than 0.3, in floats
+    assert border_halo(40, (40, 4, 4)) == (1, 10, 10)
 
 
 @given(labelled(), st.sampled_from([0, 0.5, 1, 1.5, 2, 3, 5]), st.sampled_from(SPACINGS))
@@ -70,7 +74,7 @@ def test_equal_to_a_distance_transform_per_label(
 ) -> None:
     tolerance = steps * min(spacing) * 1.001  # off the lattice: no ties in floats
     np.testing.assert_array_equal(
-        inside(truth, tolerance, spacing), by_scipy(truth, tolerance, spacing)
+        interior_mask(truth, tolerance, spacing), by_scipy(truth, tolerance, spacing)
     )
 
 
@@ -80,11 +84,11 @@ def test_blocks_with_a_halo_of_its_reach_give_the_bytes_of_the_whole(
 ) -> None:
     tolerance = steps * min(spacing)
     bounds = Box((0, 0, 0), truth.shape)
-    whole = inside(truth, tolerance, spacing)
+    whole = interior_mask(truth, tolerance, spacing)
     found = np.zeros_like(whole)
-    for block in BlockGrid(bounds, shape, reach(tolerance, spacing)):
+    for block in BlockGrid(bounds, shape, border_halo(tolerance, spacing)):
         read = block.read.clip(bounds)
-        part = inside(truth[read.slices], tolerance, spacing)
+        part = interior_mask(truth[read.slices], tolerance, spacing)
         found[block.write.slices] = part[block.write.within(read)]
     np.testing.assert_array_equal(found, whole)
 
@@ -93,23 +97,27 @@ def test_blocks_with_a_halo_of_its_reach_give_the_bytes_of_the_whole(
 def test_names_and_directions_do_not_matter(
     truth: np.ndarray, names: list[int], tolerance: int
 ) -> None:
-    found = inside(truth, tolerance)
+    found = interior_mask(truth, tolerance)
     renamed = np.array(names, np.uint64)[truth] + np.uint64(2**60)
-    np.testing.assert_array_equal(inside(renamed, tolerance), found)
+    np.testing.assert_array_equal(interior_mask(renamed, tolerance), found)
     np.testing.assert_array_equal(
-        inside(truth[::-1, ::-1, ::-1], tolerance)[::-1, ::-1, ::-1], found
+        interior_mask(truth[::-1, ::-1, ::-1], tolerance)[::-1, ::-1, ::-1], found
     )
-    np.testing.assert_array_equal(inside(truth.T, tolerance).T, found)
+    np.testing.assert_array_equal(interior_mask(truth.T, tolerance).T, found)
 
 
 def test_what_is_refused() -> None:
     truth = np.ones((2, 2, 2), np.uint8)
     for wrong in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="tolerance must be 0 or more and finite; got"):
-            inside(truth, wrong)
-    with pytest.raises(ValueError, match=r"spacing must be three numbers above 0, zyx; got \(0, 4"):
-        inside(truth, 1, (0, 4, 4))
+        with pytest.raises(
+            ValueError, match="tolerance: expected a finite number of 0 or more; got"
+        ):
+            interior_mask(truth, wrong)
+    with pytest.raises(
+        ValueError, match=r"spacing: expected three numbers above 0, zyx; got \(0, 4"
+    ):
+        interior_mask(truth, 1, (0, 4, 4))
     with pytest.raises(ValueError, match=r"three axes zyx; got shape \(2, 2\)"):
-        inside(truth[0], 1)
-    with pytest.raises(ValueError, match="truth must hold integer labels; got float64"):
-        inside(truth / 2, 1)
+        interior_mask(truth[0], 1)
+    with pytest.raises(ValueError, match="truth: expected integer labels; got float64"):
+        interior_mask(truth / 2, 1)

@@ -14,7 +14,7 @@ from tests.strategies import triples
 from volflow.core.geometry import BlockGrid, Box
 from volflow.metrics.voxels.contingency import (
     adapted_rand,
-    add,
+    add_tables,
     contingency,
     scores,
     variation_of_information,
@@ -75,7 +75,7 @@ def test_blocks_add_up_to_the_same_bytes(
         for b in grid
     ]
     whole = contingency(truth * mask.astype(truth.dtype), found)
-    total = add([add(parts[::2]), add(parts[1::2])])
+    total = add_tables([add_tables(parts[::2]), add_tables(parts[1::2])])
     for name in ("truth", "segment", "count"):
         np.testing.assert_array_equal(getattr(total, name), getattr(whole, name))
     assert json.dumps(scores(total)) == json.dumps(scores(whole))
@@ -109,7 +109,7 @@ def test_a_renamed_copy_is_perfect_and_huge_counts_stay_exact() -> None:
     assert adapted_rand(table) == adapted_rand(table, "all") == (0.0, 1.0, 1.0)
     doubled = table
     for _ in range(50):  # 27 * 2^50 voxels: squares far beyond 64 bits
-        doubled = add([doubled, doubled])
+        doubled = add_tables([doubled, doubled])
     assert doubled.voxels == 27 * 2**50
     assert adapted_rand(doubled, "all") == (0.0, 1.0, 1.0)
 
@@ -122,9 +122,9 @@ def test_what_cannot_be_scored() -> None:
     assert scores(nothing)["voxels"] == 0
     with pytest.raises(ValueError, match=r"one shape; got truth \(2,\), segmentation \(3,\)"):
         contingency(np.ones(2, int), np.ones(3, int))
-    with pytest.raises(ValueError, match="negative label -1"):
+    with pytest.raises(ValueError, match="expected labels of 0 or more; got -1"):
         contingency(np.ones(2, int), np.array([1, -1]))
-    with pytest.raises(ValueError, match="truth must hold integer labels; got float64"):
+    with pytest.raises(ValueError, match="truth: expected integer labels; got float64"):
         contingency(np.ones(2), np.ones(2, int))
-    with pytest.raises(ValueError, match="pairs is 'distinct' or 'all'"):
+    with pytest.raises(ValueError, match="pairs: expected 'distinct' or 'all'"):
         adapted_rand(contingency(TRUTH, FOUND), "some")  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volflow.metrics.voxels.overlaps import combined, tally
+from volflow.metrics.voxels.overlaps import count_overlaps, sum_overlaps
 
 
 def volumes(seed: int, shape: tuple[int, int, int], labels: int) -> tuple[np.ndarray, ...]:
@@ -25,7 +25,7 @@ def volumes(seed: int, shape: tuple[int, int, int], labels: int) -> tuple[np.nda
 )  # fmt: skip
 def test_equals_counting_voxel_by_voxel(seed, shape, labels, masked, unlabelled):
     truth, segments, mask = volumes(seed, shape, labels)
-    found = tally(truth, segments, mask if masked else None, (10, -20, 30), unlabelled)
+    found = count_overlaps(truth, segments, mask if masked else None, (10, -20, 30), unlabelled)
     expected: dict[tuple[int, int], list[int]] = {}
     for z, y, x in np.ndindex(shape):
         if (mask[z, y, x] or not masked) and (truth[z, y, x] or unlabelled):
@@ -42,22 +42,22 @@ def test_equals_counting_voxel_by_voxel(seed, shape, labels, masked, unlabelled)
 def test_rows_of_two_halves_are_those_of_the_whole(seed, cut):
     truth, segments, mask = volumes(seed, (8, 5, 6), 5)
     parts = [
-        tally(truth[part], segments[part], mask[part], (first, 0, 0)).record()
+        count_overlaps(truth[part], segments[part], mask[part], (first, 0, 0)).record()
         for part, first in ((slice(0, cut), 0), (slice(cut, None), cut))
     ]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    whole = tally(truth, segments, mask)
-    for name, column in combined(joined).record().items():
+    join_tables = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    whole = count_overlaps(truth, segments, mask)
+    for name, column in sum_overlaps(join_tables).record().items():
         np.testing.assert_array_equal(column, getattr(whole, name))
 
 
 def test_labels_above_32_bits_are_kept_apart():
     truth = np.array([[[1, 1, 2**63 + 1, 1]]], np.uint64)
-    found = tally(truth, truth)
+    found = count_overlaps(truth, truth)
     assert found.truth.tolist() == [1, 2**63 + 1]
     assert found.x.tolist() == [4, 2]
 
 
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match=r"truth \(1, 2, 3\), segmentation \(1, 2, 4\)"):
-        tally(np.zeros((1, 2, 3), int), np.zeros((1, 2, 4), int))
+        count_overlaps(np.zeros((1, 2, 3), int), np.zeros((1, 2, 4), int))

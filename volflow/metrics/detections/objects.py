@@ -1,8 +1,8 @@
-"""Objects found: precision, recall, F1, average precision and panoptic quality by overlap.
+"""Scores of detected objects: precision, recall, F1, average precision, panoptic quality.
 
-A truth object is found by a segment if their intersection over union (IoU) reaches a threshold.
-Above one half no object can have two such partners, so pairs are judged one by one, wherever they
-are, and counts of disjoint parts of the table of overlaps add up to those of the whole.
+A segment matches a true object if their intersection over union (IoU) reaches a threshold. Above
+one half no object can have two matches, so every pair is independent of the others, and counts of
+disjoint parts of the table of overlaps add up to those of the whole.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import Any
 import numpy as np
 
 from volflow.metrics.detections.matching import best_pairs, rates
-from volflow.metrics.voxels.overlaps import tally
+from volflow.metrics.voxels.overlaps import count_overlaps
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 COLUMNS = ("truth", "segment", "count", "truth_size", "segment_size")
-LOW_BITS = 26  # an IoU in units of 2**-53 is told in two parts, so that sums fit int64
+LOW_BITS = 26  # an IoU in units of 2**-53 is stored in two parts, so that sums fit int64
 
 Rows = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Matches:
-    """Pairs of truth object and segment that reach each threshold; add parts with `+`.
+class MatchCounts:
+    """Number and IoUs of the matches at each threshold; `+` adds those of two parts.
 
-    IoUs are summed as integers, in units of 2**-53: exact for every double of at least one half,
-    so that no order of addition changes the sum.
+    IoUs are summed as integers, in units of 2**-53. That is exact for every double of one half or
+    more, so the sum does not depend on the order of addition.
 
     Attributes
     ----------
     threshold : float64 array, (T,)
     matched : int64 array, (T,)
-        How many pairs there are.
+        Number of matches.
     high, low : int64 array, (T,)
         Sum of their IoUs: (high * 2**26 + low) / 2**53.
     """
@@ -44,13 +44,13 @@ class Matches:
     high: np.ndarray
     low: np.ndarray
 
-    def __add__(self, other: Matches) -> Matches:
+    def __add__(self, other: MatchCounts) -> MatchCounts:
         if not np.array_equal(self.threshold, other.threshold):
             raise ValueError(
-                f"matches of thresholds {self.threshold.tolist()} and {other.threshold.tolist()} "
-                "cannot be added"
+                f"expected matches at the thresholds {self.threshold.tolist()}; got those at "
+                f"{other.threshold.tolist()}"
             )
-        return Matches(
+        return MatchCounts(
             self.threshold,
             self.matched + other.matched,
             self.high + other.high,
@@ -59,7 +59,7 @@ class Matches:
 
     @property
     def iou(self) -> list[float]:
-        """The sum of the pairs' IoUs at each threshold, rounded once."""
+        """The sum of the IoUs of the matches at each threshold, rounded once."""
         parts = zip(self.high.tolist(), self.low.tolist(), strict=True)
         return [((high << LOW_BITS) + low) / 2**53 for high, low in parts]
 
@@ -68,14 +68,14 @@ class Matches:
         return {name: getattr(self, name) for name in ("threshold", "matched", "high", "low")}
 
 
-def sized(truth: np.ndarray, segment: np.ndarray, count: np.ndarray) -> dict[str, np.ndarray]:
+def with_sizes(truth: np.ndarray, segment: np.ndarray, count: np.ndarray) -> dict[str, np.ndarray]:
     """Rows of overlaps with the sizes of both labels, from all rows of a volume.
 
     Parameters
     ----------
     truth, segment : uint64 array, (N,)
-        Labels of a pair, each pair once. Rows with label 0 on one side are needed for the size
-        of the other.
+        Labels of a pair, each pair once, with the rows in which one of them is 0, because they
+        contribute to the size of the other.
     count : int64 array, (N,)
         Voxels of the pair.
 
@@ -93,31 +93,32 @@ def sized(truth: np.ndarray, segment: np.ndarray, count: np.ndarray) -> dict[str
     return dict(zip(COLUMNS, (truth, segment, count, *sizes), strict=True))
 
 
-def matches(
+def count_matches(
     rows: Rows,
     thresholds: Sequence[float] = THRESHOLDS,
     min_truth: int = 1,
     min_segment: int = 1,
-) -> Matches:
-    """How many pairs of a table of overlaps reach each threshold of at least one half.
+) -> MatchCounts:
+    """Count the matches in a table of overlaps at each threshold of one half or more.
 
-    A pair is a match at threshold t if its IoU is at least t and more than one half: an object
-    cut into two equal halves is found by neither of them.
+    A pair is a match at threshold t if its IoU is at least t and greater than one half: an object
+    that is cut into two equal halves matches neither of them.
 
     Parameters
     ----------
     rows : columns truth, segment (uint64), count, truth_size, segment_size (int64), each (N,)
-        Pairs of labels that share voxels, each pair once, with the sizes in voxels of both in
-        the whole volume. Rows of label 0 are nobody's and not looked at. No columns: no rows.
+        Pairs of labels that share voxels, each pair once, with the sizes of both in the whole
+        volume, in voxels. Rows with label 0 are ignored. No columns mean no rows.
     thresholds : sequence of float in [0.5, 1], ascending
         Rounded to nine digits, so that 0.6000000000000001 is 0.6.
     min_truth, min_segment : int
-        Objects of fewer voxels do not exist, neither as something to find nor as something found.
+        Smaller objects are ignored, in voxels.
 
     Raises
     ------
     ValueError
-        If thresholds are none, not ascending or outside of [0.5, 1], or the columns do not fit.
+        If thresholds are missing, not ascending or outside of [0.5, 1], or columns differ in
+        length.
 
     References
     ----------
@@ -126,12 +127,12 @@ def matches(
     at = _ascending(thresholds)
     if at[0] < 0.5:
         raise ValueError(
-            f"thresholds below 0.5 let an object match twice, and {at[0]:g} is asked for: "
-            "`assigned` chooses among such matches, on the table of the whole volume"
+            f"thresholds: expected 0.5 or more, got {at[0]:g}; below 0.5 an object may match "
+            "twice: `assigned` chooses among such matches, on the table of the whole volume"
         )
     iou = _candidates(rows, min_truth, min_segment)[2]
     iou = iou[iou > 0.5]
-    return _matches(at, [iou[iou >= threshold] for threshold in at])
+    return _match_counts(at, [iou[iou >= threshold] for threshold in at])
 
 
 def assigned(
@@ -139,37 +140,37 @@ def assigned(
     thresholds: Sequence[float] = THRESHOLDS,
     min_truth: int = 1,
     min_segment: int = 1,
-) -> Matches:
-    """As `matches`, but for any threshold above 0, each object given to one partner at most.
+) -> MatchCounts:
+    """Like `count_matches`, for any threshold above 0, with a one-to-one assignment.
 
-    At each threshold as many objects as possible are matched, and among such choices the one of
-    the largest sum of IoUs is taken. That depends on all pairs at once: the rows must be those of
-    the whole volume, and what comes out of parts must not be added. Below one half IoUs are
-    summed to within 2**-54 each.
+    At each threshold as many objects as possible are matched, and of such assignments the one with
+    the largest sum of IoUs is chosen. It depends on all pairs at once: the rows must be those of
+    the whole volume, and results of parts must not be added. IoUs below one half are summed to
+    within 2**-54 each.
 
     References
     ----------
-    The choice that StarDist makes (Weigert et al., WACV 2020; Schmidt et al., MICCAI 2018).
+    The assignment of StarDist (Weigert et al., WACV 2020; Schmidt et al., MICCAI 2018).
     """
     at = _ascending(thresholds)
     truth, segment, iou = _candidates(rows, min_truth, min_segment)
     most = min(len(np.unique(truth)), len(np.unique(segment)))
-    found = []
+    chosen = []
     for threshold in at:
         enough = np.flatnonzero(iou >= threshold)
         gain = 1 + iou[enough] / (2 * max(1, most))  # all IoUs together weigh less than one match
-        found.append(iou[enough][best_pairs(truth[enough], segment[enough], gain)])
-    return _matches(at, found)
+        chosen.append(iou[enough][best_pairs(truth[enough], segment[enough], gain)])
+    return _match_counts(at, chosen)
 
 
-def object_scores(found: Matches, truths: int, segments: int) -> dict[str, Any]:
-    """Every score by name, ready for JSON: lists with one entry per threshold, None for 0 / 0.
+def object_scores(matches: MatchCounts, truths: int, segments: int) -> dict[str, Any]:
+    """All scores by name, as JSON: lists with one entry per threshold, None for 0 / 0.
 
     Parameters
     ----------
-    found : Matches
+    matches : MatchCounts
     truths, segments : int
-        How many objects there are on either side.
+        Numbers of true objects and of segments.
 
     Returns
     -------
@@ -182,10 +183,10 @@ def object_scores(found: Matches, truths: int, segments: int) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If more are matched than there are.
+        If there are more matches than objects.
     """
     columns: dict[str, list[float | int | None]] = {}
-    for matched, iou in zip(found.matched.tolist(), found.iou, strict=True):
+    for matched, iou in zip(matches.matched.tolist(), matches.iou, strict=True):
         either = truths + segments - matched
         both = truths + segments
         entry = rates(matched, truths, segments)
@@ -198,7 +199,7 @@ def object_scores(found: Matches, truths: int, segments: int) -> dict[str, Any]:
     return {
         "truths": truths,
         "segments": segments,
-        "thresholds": found.threshold.tolist(),
+        "thresholds": matches.threshold.tolist(),
         **columns,
         "mean_ap": sum(ap) / len(ap) if ap else None,
     }
@@ -212,7 +213,7 @@ def score_objects(
     min_truth: int = 1,
     min_segment: int = 1,
 ) -> dict[str, Any]:
-    """`object_scores` of two arrays of labels; label 0 is background in both.
+    """Scores of the objects in two arrays of labels; label 0 is background in both.
 
     Parameters
     ----------
@@ -220,44 +221,56 @@ def score_objects(
         Labels, none of them negative.
     thresholds : sequence of float in [0.5, 1], ascending
     mask : bool array, same shape, optional
-        False where voxels count for nothing: where nobody looked for objects, say.
+        False where voxels do not count, for example outside the annotated region.
     min_truth, min_segment : int
-        Objects of fewer voxels do not exist.
+        Smaller objects are ignored, in voxels.
+
+    Returns
+    -------
+    dict
+        See `object_scores`.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, labels are not integers or negative, or thresholds are out of range.
     """
     if truth.shape != segmentation.shape or (mask is not None and mask.shape != truth.shape):
         given = {"truth": truth, "segmentation": segmentation, "mask": mask}
         shapes = ", ".join(f"{n} {array.shape}" for n, array in given.items() if array is not None)
-        raise ValueError(f"arrays to compare must have one shape; got {shapes}")
-    flat = (1, 1, truth.size)  # places do not matter here
+        raise ValueError(f"expected arrays of one shape; got {shapes}")
+    flat = (1, 1, truth.size)  # positions do not matter here
     where = None if mask is None else mask.reshape(flat)
-    met = tally(truth.reshape(flat), segmentation.reshape(flat), where, unlabelled=True)
-    rows = sized(met.truth, met.segment, met.count)
+    overlaps = count_overlaps(
+        truth.reshape(flat), segmentation.reshape(flat), where, unlabelled=True
+    )
+    rows = with_sizes(overlaps.truth, overlaps.segment, overlaps.count)
     return object_scores(
-        matches(rows, thresholds, min_truth, min_segment),
-        _objects(rows["truth"], rows["truth_size"], min_truth),
-        _objects(rows["segment"], rows["segment_size"], min_segment),
+        count_matches(rows, thresholds, min_truth, min_segment),
+        _count_objects(rows["truth"], rows["truth_size"], min_truth),
+        _count_objects(rows["segment"], rows["segment_size"], min_segment),
     )
 
 
-def total(parts: Iterable[Matches]) -> Matches:
-    """The sum of at least one part."""
+def sum_matches(parts: Iterable[MatchCounts]) -> MatchCounts:
+    """The sum of one part or more."""
     first, *others = parts
     for part in others:
         first = first + part
     return first
 
 
-def _objects(labels: np.ndarray, sizes: np.ndarray, least: int) -> int:
-    return len(np.unique(labels[(labels != 0) & (sizes >= least)]))
+def _count_objects(labels: np.ndarray, sizes: np.ndarray, min_size: int) -> int:
+    return len(np.unique(labels[(labels != 0) & (sizes >= min_size)]))
 
 
 def _ascending(thresholds: Sequence[float]) -> np.ndarray:
-    """Thresholds as an array without the dust of decimal fractions."""
+    """Thresholds as an array, without the rounding errors of decimal fractions."""
     at = np.round(np.asarray(thresholds, np.float64), 9)
     if at.ndim != 1 or not len(at) or not (at > 0).all() or not (at <= 1).all():
-        raise ValueError(f"thresholds must be numbers above 0 and up to 1; got {thresholds}")
+        raise ValueError(f"thresholds: expected numbers above 0 and up to 1; got {thresholds}")
     if (np.diff(at) <= 0).any():
-        raise ValueError(f"thresholds must be ascending; got {thresholds}")
+        raise ValueError(f"thresholds: expected ascending numbers; got {thresholds}")
     return at
 
 
@@ -269,7 +282,9 @@ def _candidates(
         return np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0)
     lengths = {name: len(rows[name]) for name in COLUMNS if name in rows}
     if len(lengths) < len(COLUMNS) or len(set(lengths.values())) > 1:
-        raise ValueError(f"overlaps need columns {', '.join(COLUMNS)} of one length; got {lengths}")
+        raise ValueError(
+            f"overlaps: expected the columns {', '.join(COLUMNS)} of one length; got {lengths}"
+        )
     truth, segment, count, truth_size, segment_size = (rows[name] for name in COLUMNS)
     known = (truth != 0) & (segment != 0)
     known &= (truth_size >= min_truth) & (segment_size >= min_segment)
@@ -279,17 +294,17 @@ def _candidates(
         row = np.flatnonzero(known)[np.argmax(wrong)]
         raise ValueError(
             f"truth {truth[row]} of {rows['truth_size'][row]} voxels and segment {segment[row]} of "
-            f"{rows['segment_size'][row]} cannot share {rows['count'][row]}"
+            f"{rows['segment_size'][row]} voxels cannot share {rows['count'][row]}"
         )
     return truth[known], segment[known], count / (truth_size + segment_size - count)
 
 
-def _matches(thresholds: np.ndarray, found: Sequence[np.ndarray]) -> Matches:
-    """The counts and sums of the IoUs matched at each threshold."""
-    units = [np.rint(np.ldexp(iou, 53)).astype(np.int64) for iou in found]
-    return Matches(
+def _match_counts(thresholds: np.ndarray, matched: Sequence[np.ndarray]) -> MatchCounts:
+    """Counts and sums of the matched IoUs at each threshold."""
+    units = [np.rint(np.ldexp(iou, 53)).astype(np.int64) for iou in matched]
+    return MatchCounts(
         thresholds,
-        np.array([len(iou) for iou in found], np.int64),
+        np.array([len(iou) for iou in matched], np.int64),
         np.array([(unit >> LOW_BITS).sum() for unit in units], np.int64),
         np.array([(unit & ((1 << LOW_BITS) - 1)).sum() for unit in units], np.int64),
     )

@@ -1,8 +1,8 @@
-"""Synaptic partners found: pairs of a pre- and a postsynaptic site, matched one to one.
+"""Detected synaptic partners, pairs of a pre- and a postsynaptic site, matched one to one.
 
-truth    pre o---------> post        a pair is found where both of its ends are near to
-           ·               ·         those of the truth, and (if neurons are given) it
-found     pre o-------> post         joins the same two neurons
+truth       pre o---------> post     two pairs match if both ends are close to each other
+              ·               ·      and, if neurons are given, join the same two neurons
+detected     pre o-------> post
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from scipy.spatial import KDTree
 
-from volflow.metrics.detections.matching import Detection, best_pairs
+from volflow.metrics.detections.matching import Matching, best_pairs
 
 PARTNER_DISTANCE = 400.0  # nm, CREMI's
-AT_ONCE = 4096  # truth rows whose candidates are held in memory together
+BATCH = 4096  # truth rows whose candidates are in memory at the same time
 
 Ends = Literal["each", "sum"]
 
@@ -30,12 +30,13 @@ class Partners:
     pre, post : float64 array, (N, 3)
         z, y, x of the two ends in nanometres, finite.
     pre_neuron, post_neuron : uint64 array, (N,), or None
-        The *truth's* neuron at each end, for what is found as for the truth; both or none.
+        The neuron of the *ground truth* at each end, for detections as for the truth; both or
+        none.
 
     Raises
     ------
     ValueError
-        If the arrays do not fit together or positions are not finite.
+        If lengths differ or positions are not finite.
     """
 
     pre: np.ndarray
@@ -48,9 +49,9 @@ class Partners:
         object.__setattr__(self, "pre", pre)
         object.__setattr__(self, "post", post)
         if len(pre) != len(post):
-            raise ValueError(f"{len(pre)} presynaptic ends need as many others; got {len(post)}")
+            raise ValueError(f"partners: expected {len(pre)} postsynaptic sites; got {len(post)}")
         if (self.pre_neuron is None) != (self.post_neuron is None):
-            raise ValueError("neurons must be given for both ends of the partners, or for none")
+            raise ValueError("partners: expected neurons at both ends, or at neither")
         for name in ("pre_neuron", "post_neuron"):
             given = getattr(self, name)
             if given is None:
@@ -58,7 +59,7 @@ class Partners:
             neurons = np.asarray(given)
             if neurons.shape != (len(pre),) or (neurons.dtype.kind not in "iu" and len(neurons)):
                 raise ValueError(
-                    f"{name} must be {len(pre)} integers, one for each pair of partners; got "
+                    f"{name}: expected {len(pre)} integers, one per pair of partners; got "
                     f"{neurons.dtype} of shape {neurons.shape}"
                 )
             object.__setattr__(self, name, neurons.astype(np.uint64))
@@ -73,32 +74,32 @@ def positions(name: str, given: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shape is another, or some are not finite: how many, and the first.
+        If the shape is another, or a position is not finite.
     """
-    found = np.asarray(given, np.float64)
-    if not found.size:
+    places = np.asarray(given, np.float64)
+    if not places.size:
         return np.zeros((0, 3))
-    if found.ndim != 2 or found.shape[1] != 3:
+    if places.ndim != 2 or places.shape[1] != 3:
         raise ValueError(
-            f"{name}: positions must be an array (N, 3) of z, y, x in nm; got shape {found.shape}"
+            f"{name}: expected positions (N, 3), z, y, x in nm; got shape {places.shape}"
         )
-    wrong = ~np.isfinite(found).all(axis=1)
+    wrong = ~np.isfinite(places).all(axis=1)
     if wrong.any():
         first = int(np.argmax(wrong))
         raise ValueError(
-            f"{name}: {wrong.sum()} of {len(found)} positions are not finite, the first in row "
-            f"{first}: {found[first].tolist()}"
+            f"{name}: {wrong.sum()} of {len(places)} positions are not finite, the first in row "
+            f"{first}: {places[first].tolist()}"
         )
-    return found
+    return places
 
 
 def require_inside(name: str, given: np.ndarray, start_nm: np.ndarray, stop_nm: np.ndarray) -> None:
-    """Refuse positions outside of a box, with a guess at what they might be instead.
+    """Raise if positions are outside a box, with a guess at the cause.
 
     Parameters
     ----------
     name : str
-        What the positions are called in the message.
+        Name of the positions in the message.
     given : float array, (N, 3)
         z, y, x in nanometres.
     start_nm, stop_nm : float array, (3,)
@@ -107,78 +108,79 @@ def require_inside(name: str, given: np.ndarray, start_nm: np.ndarray, stop_nm: 
     Raises
     ------
     ValueError
-        If any is outside: how many, the first of them, and whether all would fit as x y z or in
-        micrometres. (Voxel coordinates lie inside of most boxes and cannot be told.)
+        If any is outside. The message reports whether all would be inside as x, y, z or in
+        micrometres. (Voxel coordinates cannot be detected: they are inside most boxes.)
     """
-    found = positions(name, given)
+    places = positions(name, given)
     start, stop = np.asarray(start_nm, np.float64), np.asarray(stop_nm, np.float64)
-    outside = _outside(found, start, stop)
+    outside = _outside(places, start, stop)
     if not outside.any():
         return
     guess = ""
-    if not _outside(found[:, ::-1], start, stop).any():
+    if not _outside(places[:, ::-1], start, stop).any():
         guess = "; read as x, y, z all would be inside"
-    elif not _outside(found * 1000, start, stop).any():
+    elif not _outside(places * 1000, start, stop).any():
         guess = "; read as micrometres all would be inside"
     raise ValueError(
-        f"{name}: {outside.sum()} of {len(found)} positions are outside of the box from "
+        f"{name}: {outside.sum()} of {len(places)} positions are outside of the box from "
         f"{start.tolist()} to {stop.tolist()} nm (z, y, x), the first is "
-        f"{found[np.argmax(outside)].tolist()}{guess}"
+        f"{places[np.argmax(outside)].tolist()}{guess}"
     )
 
 
 def match_partners(
-    truth: Partners, found: Partners, distance: float = PARTNER_DISTANCE, ends: Ends = "each"
-) -> Detection:
-    """Which partners of the truth are found, each by one pair at most.
+    truth: Partners, detected: Partners, distance: float = PARTNER_DISTANCE, ends: Ends = "each"
+) -> Matching:
+    """Match synaptic partners one to one.
 
-    Two pairs may match if they are near to one another and, where neurons are given, join the
-    same neurons in the same direction. Of all ways to match, that is taken which minimises the
-    mean distance of the two ends, summed over matches, with 2 x `distance` for every truth or
-    found pair (whichever are more) left without a match.
+    Two pairs may match if they are close to each other and, where neurons are given, join the
+    same neurons in the same direction. The matching minimises the mean distance of the two ends,
+    summed over matches, plus 2 x `distance` for every pair without a match on the side that has
+    more pairs.
 
     Parameters
     ----------
-    truth, found : Partners
+    truth, detected : Partners
         Both with neurons, or both without.
     distance : float
-        How near, in nanometres, above 0.
+        Greatest distance of a match in nanometres, above 0.
     ends : {"each", "sum"}
-        Whether each end must be within `distance` of its counterpart, or both distances together.
+        Whether `distance` limits that of each end, or the sum of both.
 
     Returns
     -------
-    Detection
+    Matching
         Its values are mean distances of the two ends in nanometres.
 
     References
     ----------
-    The CREMI challenge's synaptic partner F-score, with `ends` "each": the same candidates and
-    the same sum, so the same counts, without a matrix of all truths by all found.
+    The synaptic partner F-score of the CREMI challenge (cremi.org/metrics), with `ends` "each":
+    the same candidates and the same sum, so the same counts, but without a matrix of all truths
+    by all detections.
     """
     check_distance(distance)
     if ends not in ("each", "sum"):
-        raise ValueError(f"ends is 'each' or 'sum'; got {ends!r}")
-    if (truth.pre_neuron is None) != (found.pre_neuron is None):
-        raise ValueError("neurons must be given for truth and found partners, or for neither")
-    first, second, cost = _candidates(truth, found, distance, ends)
-    # a hair in favour of more matches, should two sums be equal
+        raise ValueError(f"ends: expected 'each' or 'sum'; got {ends!r}")
+    if (truth.pre_neuron is None) != (detected.pre_neuron is None):
+        raise ValueError("partners: expected neurons on both sides, truth and detected, or on none")
+    first, second, cost = _candidates(truth, detected, distance, ends)
+    # slightly in favour of more matches, in case two sums are equal
     chosen = best_pairs(first, second, 2 * distance * (1 + 1e-9) - cost)
-    return Detection(first[chosen], second[chosen], cost[chosen], len(truth), len(found))
+    return Matching(first[chosen], second[chosen], cost[chosen], len(truth), len(detected))
 
 
 def partner_errors(
-    truth: Partners, found: Partners, detection: Detection, most: int = 20
+    truth: Partners, detected: Partners, matching: Matching, most: int = 20
 ) -> dict[str, list[dict[str, Any]]]:
-    """The first missed and spurious partners with their places, ready for JSON.
+    """The first missed and false partners with their positions, as JSON.
 
     Parameters
     ----------
-    truth, found : Partners
-    detection : Detection
-        What `match_partners` made of them.
+    truth, detected : Partners
+    matching : Matching
+        Of these partners.
     most : int
-        How many of each kind.
+        Number of pairs of each kind.
 
     Returns
     -------
@@ -187,22 +189,22 @@ def partner_errors(
         neurons where they are known.
     """
     return {
-        "false_negatives": [_told(truth, int(row)) for row in detection.missed[:most]],
-        "false_positives": [_told(found, int(row)) for row in detection.spurious[:most]],
+        "false_negatives": [_as_json(truth, int(row)) for row in matching.missed[:most]],
+        "false_positives": [_as_json(detected, int(row)) for row in matching.spurious[:most]],
     }
 
 
-def _told(partners: Partners, row: int) -> dict[str, Any]:
-    told: dict[str, Any] = {"row": row}
-    told |= {"pre": partners.pre[row].tolist(), "post": partners.post[row].tolist()}
+def _as_json(partners: Partners, row: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {"row": row}
+    entry |= {"pre": partners.pre[row].tolist(), "post": partners.post[row].tolist()}
     if partners.pre_neuron is not None and partners.post_neuron is not None:
-        told["pre_neuron"] = int(partners.pre_neuron[row])
-        told["post_neuron"] = int(partners.post_neuron[row])
-    return told
+        entry["pre_neuron"] = int(partners.pre_neuron[row])
+        entry["post_neuron"] = int(partners.post_neuron[row])
+    return entry
 
 
 def check_distance(distance: float) -> None:
-    """Refuse what is no distance in nanometres above 0.
+    """Raise unless a distance is finite and above 0.
 
     Raises
     ------
@@ -210,39 +212,39 @@ def check_distance(distance: float) -> None:
         If it is not.
     """
     if not (np.isfinite(distance) and distance > 0):
-        raise ValueError(f"the distance of a match must be above 0 nm and finite; got {distance}")
+        raise ValueError(f"distance: expected a finite number of nm above 0; got {distance}")
 
 
-def _outside(found: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    return np.asarray(((found < start) | (found > stop)).any(axis=1))
+def _outside(places: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    return np.asarray(((places < start) | (places > stop)).any(axis=1))
 
 
 def _candidates(
-    truth: Partners, found: Partners, distance: float, ends: Ends
+    truth: Partners, detected: Partners, distance: float, ends: Ends
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of truth and found that may match, and the mean distance of their ends.
+    """Rows of truth and detections that may match, and the mean distance of their ends.
 
-    Both ends make one point in six dimensions; what is near at both ends is near there, too.
+    Both ends form one point in six dimensions: pairs that are close at both ends are close there.
     """
-    tree = KDTree(np.hstack([found.pre, found.post])) if len(found) else None
+    tree = KDTree(np.hstack([detected.pre, detected.post])) if len(detected) else None
     radius = distance * (np.sqrt(2) if ends == "each" else 1) * (1 + 1e-9)
-    kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [
+    candidates: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [
         (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     ]
-    for start in range(0, len(truth) if tree else 0, AT_ONCE):
-        rows = slice(start, start + AT_ONCE)
+    for start in range(0, len(truth) if tree else 0, BATCH):
+        rows = slice(start, start + BATCH)
         part = KDTree(np.hstack([truth.pre[rows], truth.post[rows]]))
         near = part.sparse_distance_matrix(tree, radius, output_type="ndarray")
         first, second = near["i"].astype(np.int64) + start, near["j"].astype(np.int64)
-        pre = np.linalg.norm(truth.pre[first] - found.pre[second], axis=1)
-        post = np.linalg.norm(truth.post[first] - found.post[second], axis=1)
+        pre = np.linalg.norm(truth.pre[first] - detected.pre[second], axis=1)
+        post = np.linalg.norm(truth.post[first] - detected.post[second], axis=1)
         apart = np.maximum(pre, post) if ends == "each" else pre + post
         good = np.asarray(apart <= distance)
-        if truth.pre_neuron is not None and found.pre_neuron is not None:
-            good &= truth.pre_neuron[first] == found.pre_neuron[second]
-        if truth.post_neuron is not None and found.post_neuron is not None:
-            good &= truth.post_neuron[first] == found.post_neuron[second]
-        kept.append((first[good], second[good], (pre[good] + post[good]) / 2))
-    first, second, cost = (np.concatenate(column) for column in zip(*kept, strict=True))
+        if truth.pre_neuron is not None and detected.pre_neuron is not None:
+            good &= truth.pre_neuron[first] == detected.pre_neuron[second]
+        if truth.post_neuron is not None and detected.post_neuron is not None:
+            good &= truth.post_neuron[first] == detected.post_neuron[second]
+        candidates.append((first[good], second[good], (pre[good] + post[good]) / 2))
+    first, second, cost = (np.concatenate(column) for column in zip(*candidates, strict=True))
     order = np.lexsort((second, first))
     return first[order], second[order], cost[order]

@@ -1,7 +1,7 @@
-"""bERL: run lengths that are dearer at a mitochondrion and void at a synapse.
+"""bERL: run lengths with a penalty for splits at mitochondria and none tolerated at synapses.
 
-A split beside a mitochondrion, where the neurite is wide and plain to see, costs more than one in
-a thin twig; a merger that puts a synapse onto the wrong neurite is never tolerated.
+A split next to a mitochondrion, where the neurite is wide and clearly visible, costs more than one
+in a thin twig. A merger that assigns a synapse to the wrong neurite is never tolerated.
 """
 
 from __future__ import annotations
@@ -19,85 +19,86 @@ Charge = Literal["literal", "both"]
 Veto = Literal["minority", "any"]
 
 
-def default_epsilon(traced: SkeletonForest) -> float:
+def default_epsilon(forest: SkeletonForest) -> float:
     """Twice the median edge length in nanometres, 0 without edges."""
-    return 2 * float(np.median(traced.lengths)) if len(traced.lengths) else 0.0
+    return 2 * float(np.median(forest.lengths)) if len(forest.lengths) else 0.0
 
 
-def charged(
+def charge_splits(
     runs: RunLengths,
-    traced: SkeletonForest,
+    forest: SkeletonForest,
     label: np.ndarray,
     mito: np.ndarray,
     *,
     epsilon: float,
     charge: Charge = "literal",
 ) -> RunLengths:
-    """The runs, shortened for every split at a mitochondrion, never below 0.
+    """Runs that are shortened for every split at a mitochondrion, but never below 0.
 
     Parameters
     ----------
     runs : RunLengths
-        Of this forest and these labels, not connected ones.
-    traced : Traced
+        Of this forest and these labels, not of connected runs.
+    forest : SkeletonForest
     label : integer array, (N,)
         The segment at each node, 0 for background.
     mito : bool array, (N,)
         Nodes at a mitochondrion.
     epsilon : float
-        Nanometres taken off a run for each edge that leaves its segment for another one.
+        Nanometres subtracted from a run for each edge that leads to another segment.
     charge : {"literal", "both"}
-        Whether only the segment that holds the mitochondrion's node pays, or both.
+        Whether only the segment with the mitochondrion's node pays, or both segments.
 
     Raises
     ------
     ValueError
-        If arrays do not fit, epsilon is negative or the charge is neither.
+        If lengths differ, epsilon is negative or the charge is unknown.
 
     References
     ----------
-    Zhai et al., II-CATS, MIDL 2023, eq. (9). As printed a run can become negative, which squared
-    is a reward; here it ends at 0.
+    Zhai et al., II-CATS, MIDL 2023, eq. (9). As printed, a run can become negative, and its square
+    a reward; here it is at least 0.
     """
     if charge not in get_args(Charge):
-        raise ValueError(f"charge is one of {', '.join(get_args(Charge))}; got {charge!r}")
+        raise ValueError(f"charge: expected one of {', '.join(get_args(Charge))}; got {charge!r}")
     if not (math.isfinite(epsilon) and epsilon >= 0):
-        raise ValueError(f"epsilon must be nanometres, not negative; got {epsilon}")
+        raise ValueError(f"epsilon: expected 0 nm or more; got {epsilon}")
     if runs.connected:
-        raise ValueError("runs to be charged must not be connected ones")
-    _fits(traced, mito, "mitochondria")
-    labels = node_labels(traced, label)
-    ends, at = labels[traced.edges], mito[traced.edges]
+        raise ValueError("runs: expected runs per segment, got connected runs")
+    _check_flags(forest, mito, "mitochondria")
+    labels = node_labels(forest, label)
+    ends, at = labels[forest.edges], mito[forest.edges]
     split = (ends[:, 0] != ends[:, 1]) & (ends != 0).all(axis=1)
     pays = at if charge == "literal" else np.broadcast_to(at.any(axis=1)[:, None], at.shape)
-    node = traced.edges[pays & split[:, None]]
+    node = forest.edges[pays & split[:, None]]
     times = np.zeros(len(runs.label), np.int64)
-    np.add.at(times, runs.rows(traced.skeleton[node], labels[node]), 1)
+    np.add.at(times, runs.find_rows(forest.skeleton[node], labels[node]), 1)
     return dataclasses.replace(runs, length=np.maximum(0.0, runs.length - epsilon * times))
 
 
 def vetoed_labels(
     runs: RunLengths,
-    traced: SkeletonForest,
+    forest: SkeletonForest,
     label: np.ndarray,
     synapse: np.ndarray,
     *,
     veto: Veto = "minority",
 ) -> np.ndarray:
-    """Segments shared by several skeletons whose merged nodes touch a synapse.
+    """Segments shared by several skeletons with a merged node at a synapse.
 
     Parameters
     ----------
     runs : RunLengths
-        Of this forest and these labels, not connected ones.
-    traced : Traced
+        Of this forest and these labels, not of connected runs.
+    forest : SkeletonForest
     label : integer array, (N,)
         The segment at each node, 0 for background.
     synapse : bool array, (N,)
         Nodes at a synapse.
     veto : {"minority", "any"}
-        Whether merged nodes are those of all skeletons but the one that runs longest in the
-        segment (then: has most nodes; where two are alike, nobody is spared), or all.
+        Whether the merged nodes are those of all skeletons except the one with the longest run in
+        the segment (of equal runs, the one with most nodes; none is exempt if these are equal,
+        too), or the nodes of all skeletons.
 
     Returns
     -------
@@ -106,36 +107,37 @@ def vetoed_labels(
     Raises
     ------
     ValueError
-        If arrays do not fit or the veto is neither.
+        If lengths differ or the veto is unknown.
 
     References
     ----------
-    Zhai et al., II-CATS, MIDL 2023, eq. (10). Its set holds pairs of all nodes, which is "any": one
-    synapse anywhere on a neurite then makes every stray node of another a merger.
+    Zhai et al., II-CATS, MIDL 2023, eq. (10). Its set contains pairs of all nodes, which is "any":
+    one synapse anywhere on a neurite then makes every stray node of another one a merger.
     """
     if veto not in get_args(Veto):
-        raise ValueError(f"veto is one of {', '.join(get_args(Veto))}; got {veto!r}")
-    _fits(traced, synapse, "synapses")
-    labels = node_labels(traced, label)
-    touched = np.zeros(len(runs.label), bool)
+        raise ValueError(f"veto: expected one of {', '.join(get_args(Veto))}; got {veto!r}")
+    _check_flags(forest, synapse, "synapses")
+    labels = node_labels(forest, label)
+    cube_range = np.zeros(len(runs.label), bool)
     node = np.flatnonzero(synapse & (labels != 0))
-    touched[runs.rows(traced.skeleton[node], labels[node])] = True
-    found = []
+    cube_range[runs.find_rows(forest.skeleton[node], labels[node])] = True
+    vetoed = []
     for start, stop in shared_rows(runs):
-        merged = touched[start:stop].copy()
+        merged = cube_range[start:stop].copy()
         if veto == "minority":
             sizes = list(zip(runs.length[start:stop], runs.nodes[start:stop], strict=True))
             most = max(sizes)
             if sizes.count(most) == 1:
                 merged[sizes.index(most)] = False
         if merged.any():
-            found.append(runs.label[start])
-    return np.array(found, np.uint64)
+            vetoed.append(runs.label[start])
+    return np.array(vetoed, np.uint64)
 
 
-def _fits(traced: SkeletonForest, flags: np.ndarray, what: str) -> None:
-    """One flag to a node."""
-    if flags.shape != (len(traced),) or flags.dtype != bool:
+def _check_flags(forest: SkeletonForest, flags: np.ndarray, what: str) -> None:
+    """Raise unless there is one boolean per node."""
+    if flags.shape != (len(forest),) or flags.dtype != bool:
         raise ValueError(
-            f"{len(traced)} nodes need a bool each for {what}; got {flags.dtype} {flags.shape}"
+            f"{what}: expected {len(forest)} booleans, one per node; got {flags.dtype} "
+            f"{flags.shape}"
         )

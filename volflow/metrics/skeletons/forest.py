@@ -1,4 +1,4 @@
-"""Skeletons to be scored, laid into one flat forest."""
+"""Several skeletons as one flat forest of nodes."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from volflow.core.skeleton import Skeleton, forest_problem, node_problem
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SkeletonForest:
-    """All skeletons of a score as one forest.
+    """The skeletons of a ground truth as one forest.
 
     Attributes
     ----------
     names : tuple of int, (S,)
-        What each skeleton is called; no two alike.
+        Name of each skeleton; all different.
     skeleton : int64 array, (N,)
-        Which skeleton a node belongs to, an index into `names`.
+        The skeleton that a node belongs to, as an index into `names`.
     position : float64 array, (N, 3)
         z, y, x in nanometres.
     parent : int64 array, (N,)
         Index of a node's parent, -1 at a root.
     radius : float64 array, (N,)
-        Nanometres; 0 where it is not known.
+        Nanometres; 0 if unknown.
     edges : int64 array, (E, 2)
-        Each node that has a parent, and the parent.
+        Each node that has a parent, and its parent.
     lengths : float64 array, (E,)
-        Of the edges, in nanometres.
+        Length of each edge in nanometres.
 
     Raises
     ------
     ValueError
-        If two skeletons have one name, an edge joins two skeletons, or as `Skeleton`.
+        If two skeletons have the same name, an edge joins two skeletons, or nodes are invalid as
+        in `Skeleton`.
     """
 
     names: tuple[int, ...]
@@ -50,40 +51,42 @@ class SkeletonForest:
         twice = sorted(name for name, times in Counter(self.names).items() if times > 1)
         if twice:
             raise ValueError(
-                f"{len(twice)} names are those of more than one skeleton, such as {twice[0]}; "
-                "the pieces of one neuron belong into one skeleton"
+                f"skeletons: {len(twice)} names occur more than once, such as {twice[0]}; put all "
+                "pieces of a neuron into one skeleton"
             )
         nodes = len(self.skeleton)
         shapes = [self.position.shape, self.parent.shape, self.radius.shape]
         if shapes != [(nodes, 3), (nodes,), (nodes,)]:
             raise ValueError(
-                f"{nodes} nodes need positions (N, 3), parents (N,) and radii (N,); got {shapes}"
+                f"{nodes} nodes: expected positions (N, 3), parents (N,) and radii (N,); got "
+                f"{shapes}"
             )
         if nodes and not 0 <= self.skeleton.min() <= self.skeleton.max() < len(self.names):
-            raise ValueError(f"nodes must belong to skeletons 0..{len(self.names) - 1}")
-        for number in self._doubtful():
+            raise ValueError(f"nodes: expected skeletons 0 to {len(self.names) - 1}")
+        for number in self._first_invalid():
             own = self.skeleton == number
-            mistake = node_problem(self.position[own], self.radius[own])
-            raise ValueError(f"skeleton {self.names[number]}: {mistake}")
-        mistake = forest_problem(self.parent)
-        if mistake:
-            raise ValueError(mistake)
+            problem = node_problem(self.position[own], self.radius[own])
+            raise ValueError(f"skeleton {self.names[number]}: {problem}")
+        problem = forest_problem(self.parent)
+        if problem:
+            raise ValueError(problem)
         child = np.flatnonzero(self.parent >= 0)
         edges = np.stack([child, self.parent[child]], axis=1)
         across = self.skeleton[edges[:, 0]] != self.skeleton[edges[:, 1]]
         if across.any():
             raise ValueError(
-                f"{across.sum()} edges join two skeletons, such as nodes {edges[across][0]}"
+                f"{across.sum()} edges join two skeletons, such as that of the nodes "
+                f"{edges[across][0]}"
             )
         gone = self.position[edges[:, 0]] - self.position[edges[:, 1]]
         object.__setattr__(self, "edges", edges)
         object.__setattr__(self, "lengths", np.sqrt((gone**2).sum(axis=1)))
 
-    def _doubtful(self) -> list[int]:
-        """The first skeleton whose positions or radii cannot be, if there is one."""
-        fine = np.isfinite(self.position).all(axis=1) & np.isfinite(self.radius)
-        found: list[int] = self.skeleton[~(fine & (self.radius >= 0))][:1].tolist()
-        return found
+    def _first_invalid(self) -> list[int]:
+        """The first skeleton with invalid positions or radii, if there is one."""
+        finite = np.isfinite(self.position).all(axis=1) & np.isfinite(self.radius)
+        invalid: list[int] = self.skeleton[~(finite & (self.radius >= 0))][:1].tolist()
+        return invalid
 
     @classmethod
     def of(cls, skeletons: Sequence[Skeleton]) -> SkeletonForest:
@@ -106,11 +109,11 @@ class SkeletonForest:
         return len(self.parent)
 
 
-def node_labels(traced: SkeletonForest, label: np.ndarray) -> np.ndarray:
-    """The segment at each node as uint64 (N,), checked."""
+def node_labels(forest: SkeletonForest, label: np.ndarray) -> np.ndarray:
+    """The segment at each node as a checked uint64 array (N,)."""
     labels = np.asarray(label)
-    if labels.shape != traced.parent.shape:
-        raise ValueError(f"{len(traced)} nodes need as many labels; got shape {labels.shape}")
+    if labels.shape != forest.parent.shape:
+        raise ValueError(f"labels: expected {len(forest)}, one per node; got shape {labels.shape}")
     if len(labels) and (labels.dtype.kind not in "iu" or labels.min() < 0):
-        raise ValueError(f"labels must be integers, none negative; got {labels.dtype}")
+        raise ValueError(f"labels: expected integers of 0 or more; got {labels.dtype}")
     return labels.astype(np.uint64)

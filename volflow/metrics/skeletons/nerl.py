@@ -1,7 +1,7 @@
-"""nERL: run lengths in which what is thick and near the nucleus weighs more.
+"""nERL: run lengths in which thick edges and those near the nucleus have more weight.
 
-An edge counts `radius * length / d`, with d growing as the logarithm of the distance to the cell's
-nucleus, so that a lost twig far out costs less than a cut through the trunk.
+The weight of an edge is `radius * length / d`, where d grows with the logarithm of the distance to
+the cell's nucleus: losing a distant twig costs less than a cut through the trunk.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from volflow.metrics.skeletons.forest import SkeletonForest
-from volflow.metrics.skeletons.run_length import sums
+from volflow.metrics.skeletons.run_length import group_sums
 
-NUCLEUS_NM = 2500.0  # radius where it is not known
+NUCLEUS_NM = 2500.0  # radius of a nucleus if unknown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,9 +24,9 @@ class Nuclei:
     Attributes
     ----------
     centre : float64 array, (S, 3)
-        z, y, x in nanometres; NaN for a skeleton without nucleus.
+        z, y, x in nanometres; NaN for a skeleton without a nucleus.
     radius : float64 array, (S,)
-        Nanometres; NaN where it is not known, and 2500 is taken.
+        Nanometres; NaN if unknown, which counts as 2500.
 
     Raises
     ------
@@ -40,37 +40,38 @@ class Nuclei:
     def __post_init__(self) -> None:
         if self.centre.shape != (len(self.radius), 3) or self.radius.ndim != 1:
             raise ValueError(
-                "nuclei need centres (S, 3) and radii (S,); "
+                "nuclei: expected centres (S, 3) and radii (S,); "
                 f"got {self.centre.shape} and {self.radius.shape}"
             )
         wrong = (self.radius <= 0) | np.isinf(self.radius)
         if wrong.any():
             raise ValueError(
-                f"{wrong.sum()} of {len(wrong)} radii of nuclei are not positive numbers, "
-                f"such as {self.radius[wrong][0]}"
+                f"nuclei: expected positive radii; {wrong.sum()} of {len(wrong)} are not, such as "
+                f"{self.radius[wrong][0]}"
             )
 
     @property
     def known(self) -> np.ndarray:
-        """Which skeletons have a nucleus, bool (S,)."""
+        """Whether each skeleton has a nucleus; bool (S,)."""
         known: np.ndarray = np.isfinite(self.centre).all(axis=1)
         return known
 
 
-def edge_weights(traced: SkeletonForest, nuclei: Nuclei, d0_nm: float | None = None) -> np.ndarray:
-    """What each edge counts in nERL, in nanometres.
+def edge_weights(forest: SkeletonForest, nuclei: Nuclei, d0_nm: float | None = None) -> np.ndarray:
+    """The weight of each edge in nERL, in nanometres.
 
-    `radius * length / d` with the mean of the two radii, `d = d0 ln(1 + max(D, R) / d0)`, D from
-    the middle of the edge to the centre of the nucleus and R the nucleus' radius.
+    The weight is `radius * length / d` with the mean of the two radii and
+    `d = d0 ln(1 + max(D, R) / d0)`, where D is the distance from the centre of the edge to that of
+    the nucleus and R the radius of the nucleus.
 
     Parameters
     ----------
-    traced : Traced
+    forest : SkeletonForest
         With radii.
     nuclei : Nuclei
         One for each skeleton.
     d0_nm : float, optional
-        By default the radius of each nucleus.
+        Default: the radius of each nucleus.
 
     Returns
     -------
@@ -80,39 +81,39 @@ def edge_weights(traced: SkeletonForest, nuclei: Nuclei, d0_nm: float | None = N
     Raises
     ------
     ValueError
-        If there is not one nucleus to a skeleton, or d0 is not positive.
+        If the number of nuclei is not that of the skeletons, or d0 is not positive.
 
     References
     ----------
-    Zhai et al., II-CATS, MIDL 2023, eq. (13). The paper names neither the radius of which node nor
-    the form of d: a plain logarithm is negative below one unit and depends on that unit.
+    Zhai et al., II-CATS, MIDL 2023, eq. (13). The paper defines neither which node's radius is
+    meant nor the form of d. A plain logarithm would depend on the unit, and be negative below 1.
     """
-    if nuclei.radius.shape != (len(traced.names),):
+    if nuclei.radius.shape != (len(forest.names),):
         raise ValueError(
-            f"{len(traced.names)} skeletons need as many nuclei; got {len(nuclei.radius)}"
+            f"nuclei: expected {len(forest.names)}, one per skeleton; got {len(nuclei.radius)}"
         )
     if d0_nm is not None and not (math.isfinite(d0_nm) and d0_nm > 0):
-        raise ValueError(f"d0 must be a positive number of nanometres; got {d0_nm}")
+        raise ValueError(f"d0_nm: expected a positive number of nm; got {d0_nm}")
     size = np.where(np.isnan(nuclei.radius), NUCLEUS_NM, nuclei.radius)
-    own = traced.skeleton[traced.edges[:, 0]]
+    own = forest.skeleton[forest.edges[:, 0]]
     inner = size[own]
     unit = inner if d0_nm is None else np.full(len(own), d0_nm)
-    ends = traced.position[traced.edges]
+    ends = forest.position[forest.edges]
     gone = (ends[:, 0] + ends[:, 1]) / 2 - nuclei.centre[own]
     far = np.sqrt((gone**2).sum(axis=1))
     distance = unit * np.log1p(np.maximum(far, inner) / unit)
-    thick = traced.radius[traced.edges].sum(axis=1) / 2
-    return np.where(nuclei.known[own], thick * traced.lengths / distance, 0.0)
+    thick = forest.radius[forest.edges].sum(axis=1) / 2
+    return np.where(nuclei.known[own], thick * forest.lengths / distance, 0.0)
 
 
-def normalised(traced: SkeletonForest, weight: np.ndarray) -> np.ndarray:
-    """Weights rescaled within each skeleton so that they add up to its length.
+def normalise_weights(forest: SkeletonForest, weight: np.ndarray) -> np.ndarray:
+    """Scale the weights of each skeleton such that their sum is its length.
 
-    A skeleton whose weights add up to 0 keeps them.
+    Weights of a skeleton whose sum is 0 stay unchanged.
     """
-    own = traced.skeleton[traced.edges[:, 0]]
-    total = sums(own, weight, len(traced.names))
-    length = sums(own, traced.lengths, len(traced.names))
+    own = forest.skeleton[forest.edges[:, 0]]
+    total = group_sums(own, weight, len(forest.names))
+    length = group_sums(own, forest.lengths, len(forest.names))
     factor = np.divide(length, total, out=np.zeros_like(total), where=total > 0)
     scaled: np.ndarray = weight * factor[own]
     return scaled

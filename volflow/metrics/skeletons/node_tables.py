@@ -1,11 +1,11 @@
-"""What blocks tell of skeletons, as tables that add up: nodes, and what lies at them.
+"""Tables of skeleton nodes and of structures at them, which are made by block and joined.
 
-    node, skeleton, parent, position, radius, label, outside     the nodes a block owns
+    node, skeleton, parent, position, radius, label, outside     the nodes in a block
     mito_node                                                    nodes at a mitochondrion
     cleft_voxel, cleft                                           voxels of clefts
-    node_nucleus; nucleus, nucleus_voxels, nucleus_sum           nuclei under nodes; exact sums
+    node_nucleus; nucleus, nucleus_voxels, nucleus_sum           nuclei at nodes; exact sums
 
-Tables of parts are joined in any order and grouping to the same table of the whole.
+The table of the whole volume does not depend on the order in which parts are joined.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import numpy as np
 
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Record
-from volflow.metrics.skeletons.edge_index import mito_nodes
 from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.nerl import Nuclei
+from volflow.metrics.skeletons.nodes_at_mitochondria import mito_nodes
 
 NODES = (
     "node", "skeleton", "parent", "position", "radius", "label", "node_nucleus",
 )  # fmt: skip
-_MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # splitmix64's
+_MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # constants of splitmix64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,41 +34,43 @@ class NodeTable:
     Attributes
     ----------
     record : Record
-        The columns, nodes in the order of their numbers.
-    traced : Traced
-        Its nodes are the rows; skeletons in the order of their names.
+        The columns, nodes sorted by number.
+    forest : SkeletonForest
+        Its nodes are the rows; skeletons are sorted by name.
     label : uint64 array, (N,)
         The segment at each node.
     """
 
     record: Record
-    traced: SkeletonForest
+    forest: SkeletonForest
     label: np.ndarray
 
     @classmethod
     def of(cls, record: Record) -> NodeTable:
-        """Put the nodes of a joined table in order.
+        """Sort the nodes of a joined table.
 
         Raises
         ------
         ValueError
-            If a node is missing or there twice.
+            If a node is missing or occurs twice.
         """
         order = np.argsort(record["node"], kind="stable")
         if not np.array_equal(record["node"][order], np.arange(len(order))):
-            raise ValueError(f"{len(order)} nodes are not those numbered 0..{len(order) - 1}")
+            raise ValueError(
+                f"nodes: expected each of 0..{len(order) - 1} once, in {len(order)} rows"
+            )
         whole = {
             name: column[order] if name in NODES else column for name, column in record.items()
         }
         names, skeleton = np.unique(whole["skeleton"], return_inverse=True)
-        traced = SkeletonForest(
+        forest = SkeletonForest(
             tuple(names.tolist()), skeleton, whole["position"], whole["parent"], whole["radius"]
         )
-        return cls(whole, traced, whole["label"])
+        return cls(whole, forest, whole["label"])
 
 
-def joined(records: Sequence[Record]) -> Record:
-    """The table of several disjoint parts of a volume."""
+def join_tables(records: Sequence[Record]) -> Record:
+    """Join the tables of disjoint parts of a volume."""
     first = records[0]
     together = {
         name: np.concatenate([record[name] for record in records])
@@ -90,39 +92,47 @@ def joined(records: Sequence[Record]) -> Record:
     return together
 
 
-# --- what lies in a block ------------------------------------------------------------------------
+# --- structures in a block ------------------------------------------------------------------------
 
 
-def place_nm(voxel: np.ndarray, resolution: tuple[float, float, float]) -> np.ndarray:
-    """Middles of voxels (N, 3) in nanometres, as nodes are placed."""
+def voxel_centres_nm(voxel: np.ndarray, resolution: tuple[float, float, float]) -> np.ndarray:
+    """Centres of voxels (N, 3) in nanometres: voxel i is centred at i times its side."""
     return np.asarray(voxel * np.array(resolution))
 
 
-def thinned(labels: np.ndarray, box: Box, stride: Triple) -> np.ndarray:
-    """Labelled voxels whose indices are multiples of a stride, int64 (N, 3), absolute.
+def lattice_voxels(labels: np.ndarray, box: Box, stride: Triple) -> np.ndarray:
+    """Absolute indices, int64 (N, 3), of labelled voxels on a lattice.
 
     Parameters
     ----------
     labels : integer array, (Z, Y, X)
-        Over `box`; 0 is unlabelled.
+        Of `box`; 0 is unlabelled.
     box : Box
     stride : Triple
-        Voxels along each axis.
+        Spacing of the lattice along each axis, in voxels; it contains voxel 0, 0, 0.
     """
     first = [-start % step for start, step in zip(box.start, stride, strict=True)]
     lattice = labels[first[0] :: stride[0], first[1] :: stride[1], first[2] :: stride[2]]
     return np.asarray(np.argwhere(lattice) * stride + first + np.array(box.start))
 
 
-def hashed_share(labels: np.ndarray, box: Box, share: int) -> tuple[np.ndarray, np.ndarray]:
-    """About one in `share` of the labelled voxels, chosen by where they lie alone.
+def sampled_voxels(labels: np.ndarray, box: Box, share: int) -> tuple[np.ndarray, np.ndarray]:
+    """About one in `share` of the labelled voxels, chosen by a hash of their position.
 
-    A lattice would miss thin sheets between its planes altogether.
+    A lattice would miss thin sheets between its planes.
+
+    Parameters
+    ----------
+    labels : integer array, (Z, Y, X)
+        Of `box`; 0 is unlabelled.
+    box : Box
+    share : int
+        1 for all voxels.
 
     Returns
     -------
     voxel : int64 array, (N, 3)
-        Absolute.
+        Absolute indices.
     label : uint64 array, (N,)
     """
     voxel = np.argwhere(labels)
@@ -130,18 +140,18 @@ def hashed_share(labels: np.ndarray, box: Box, share: int) -> tuple[np.ndarray, 
     voxel += box.start
     if share == 1:
         return voxel, label
-    kept = _hash(voxel) % np.uint64(share) == 0
-    return voxel[kept], label[kept]
+    chosen = _hash(voxel) % np.uint64(share) == 0
+    return voxel[chosen], label[chosen]
 
 
-def at_mitochondria(record: Record, points: np.ndarray) -> np.ndarray:
-    """Numbers of the nodes that have one of these points in the tube around one of their edges.
+def mito_node_numbers(record: Record, points: np.ndarray) -> np.ndarray:
+    """Numbers of the nodes with one of these points in the tube around one of their edges.
 
     Parameters
     ----------
     record : Record
-        Of the block that holds the points: `edge_ends`, `edge_position` and `edge_radius` of at
-        least the edges that reach it.
+        Columns `edge_ends`, `edge_position` and `edge_radius` of the edges that reach into the
+        block of the points, or of more edges.
     points : float64 array, (M, 3)
         z, y, x in nanometres.
 
@@ -170,17 +180,18 @@ def at_mitochondria(record: Record, points: np.ndarray) -> np.ndarray:
 
 
 def nuclei_sums(labels: np.ndarray, box: Box) -> Record:
-    """Of each nucleus in a box its voxels, and the sums of their indices, exactly.
+    """Number of voxels, and exact sums of their indices, of each nucleus in a box.
 
     Returns
     -------
     dict
-        `nucleus` uint64 (K,), `nucleus_voxels` int64 (K,), `nucleus_sum` int64 (K, 3), absolute.
+        `nucleus` uint64 (K,), `nucleus_voxels` int64 (K,), `nucleus_sum` int64 (K, 3) of absolute
+        indices.
     """
     voxel = np.argwhere(labels)
     names, group = np.unique(labels[tuple(voxel.T)], return_inverse=True)
     count = np.bincount(group, minlength=len(names)).astype(np.int64)
-    # indices within the box: sums of them are exact in the floats that bincount adds
+    # indices within the box, whose sums are exact in the floats that bincount adds
     sums = [np.bincount(group, weights=column, minlength=len(names)) for column in voxel.T]
     inside = np.stack(sums, axis=1).astype(np.int64)
     total = inside + count[:, None] * np.array(box.start, np.int64)
@@ -191,13 +202,13 @@ def nuclei_sums(labels: np.ndarray, box: Box) -> Record:
     }
 
 
-def nuclei_of(table: NodeTable, resolution: tuple[float, float, float]) -> Nuclei:
-    """The nucleus of each skeleton: the one that holds most of its nodes, the lower label first.
+def find_nuclei(table: NodeTable, resolution: tuple[float, float, float]) -> Nuclei:
+    """The nucleus of each skeleton: the one with most of its nodes, the lower label first.
 
-    Its centre is the mean of its voxels, its radius that of a ball of the same volume.
+    The centre is the mean of the voxels, the radius that of a ball of the same volume.
     """
-    record, owner = table.record, table.traced.skeleton
-    count = len(table.traced.names)
+    record, owner = table.record, table.forest.skeleton
+    count = len(table.forest.names)
     centre, radius = np.full((count, 3), np.nan), np.full(count, np.nan)
     inside = record["node_nucleus"] > 0
     pairs = np.stack([owner[inside].astype(np.uint64), record["node_nucleus"][inside]], axis=1)
@@ -214,7 +225,7 @@ def nuclei_of(table: NodeTable, resolution: tuple[float, float, float]) -> Nucle
 
 
 def _hash(voxel: np.ndarray) -> np.ndarray:
-    """A hash of each place, uint64 (N,)."""
+    """A hash of each position, uint64 (N,)."""
     mixed = np.zeros(len(voxel), np.uint64)
     for column in voxel.T.astype(np.uint64):  # negative indices wrap around
         mixed = (mixed ^ column) + np.uint64(0x9E3779B97F4A7C15)

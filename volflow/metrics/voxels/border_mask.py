@@ -1,7 +1,7 @@
-"""Where a truth can be trusted: away from the borders of its labels.
+"""Mask of the voxels away from the borders of a ground truth, where its labels are reliable.
 
-Annotators agree on which object a voxel belongs to, but not on the last voxels before a membrane;
-a score that leaves these out compares objects and not brush strokes.
+Annotators agree on the object that a voxel belongs to, except for the last voxels before a
+membrane. A score without these compares objects and not brush strokes.
 """
 
 from __future__ import annotations
@@ -12,51 +12,53 @@ import numba
 import numpy as np
 
 from volflow.core.geometry import Triple, zyx
-from volflow.metrics.voxels.overlaps import unsigned
+from volflow.metrics.voxels.overlaps import as_labels
 
 Spacing = tuple[float, float, float]
 
 
-def reach(tolerance: float, spacing: Spacing = (1.0, 1.0, 1.0)) -> Triple:
-    """Voxels along each axis that `inside` looks at: the halo that makes blocks exact.
+def border_halo(tolerance: float, spacing: Spacing = (1.0, 1.0, 1.0)) -> Triple:
+    """The halo in voxels, z y x, with which `interior_mask` of a block equals that of the volume.
 
     Parameters
     ----------
     tolerance : float
-        Distance in the unit of `spacing`, at least 0.
+        Distance in the unit of `spacing`, 0 or more.
     spacing : three floats, zyx
         Distance between the centres of neighbouring voxels, above 0.
 
     Raises
     ------
     ValueError
-        If tolerance or spacing is no such number.
+        If tolerance or spacing is out of range.
     """
     if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"a border's tolerance must be 0 or more and finite; got {tolerance}")
+        raise ValueError(f"tolerance: expected a finite number of 0 or more; got {tolerance}")
     if len(spacing) != 3 or not all(math.isfinite(step) and step > 0 for step in spacing):
-        raise ValueError(f"spacing must be three numbers above 0, zyx; got {tuple(spacing)}")
+        raise ValueError(f"spacing: expected three numbers above 0, zyx; got {tuple(spacing)}")
     return zyx([len(_squares(tolerance, step)) - 1 for step in spacing])
 
 
-def inside(truth: np.ndarray, tolerance: float, spacing: Spacing = (1.0, 1.0, 1.0)) -> np.ndarray:
-    """False where a voxel lies within `tolerance` of a voxel with another label.
+def interior_mask(
+    truth: np.ndarray, tolerance: float, spacing: Spacing = (1.0, 1.0, 1.0)
+) -> np.ndarray:
+    """Whether a voxel is farther than `tolerance` from every voxel with another label.
 
-    Distances are Euclidean, from centre to centre, so that a tolerance of 1 takes the voxels on
-    both sides of a border and 0 takes none. With the tolerance in nanometres and the resolution
-    as spacing, sections further apart than the tolerance do not see one another. Label 0 is a
-    label like any other: what touches unlabelled space lies at a border, too. What is beyond the
-    array is unknown and makes no border.
+    Distances are Euclidean, from centre to centre: a tolerance of 1 excludes the voxels on both
+    sides of a border, and 0 excludes none. With the tolerance in nanometres and the resolution as
+    spacing, sections farther apart than the tolerance do not affect each other. Label 0 is a label
+    like any other, so voxels next to unlabelled space are at a border, too. The edge of the array
+    is no border.
 
-    The value of a voxel depends on those up to `reach` away and on no others: blocks read with
-    that halo, cut off where the volume ends, give the bytes of the whole.
+    A voxel depends only on voxels within `border_halo`: blocks read with that halo, clipped to the
+    volume, give the same bytes as the whole volume.
 
     Parameters
     ----------
     truth : integer or bool array, (Z, Y, X)
         Labels, none of them negative.
     tolerance : float
-        In the unit of `spacing`; voxels if that is left out.
+        In the unit of `spacing`; voxels by default.
     spacing : three floats, zyx
         Distance between the centres of neighbouring voxels.
 
@@ -67,19 +69,19 @@ def inside(truth: np.ndarray, tolerance: float, spacing: Spacing = (1.0, 1.0, 1.
     Raises
     ------
     ValueError
-        If the array is not three-dimensional or holds no labels, or tolerance or spacing is no
-        such number.
+        If the array is not three-dimensional or not of integers, or tolerance or spacing is out of
+        range.
 
     References
     ----------
-    The CREMI challenge (cremi.org/metrics) leaves out the voxels near a border of the same
-    section. It measures to the nearest voxel *at* a border where this measures to the nearest
+    The CREMI challenge (cremi.org/metrics) excludes the voxels near a border in the same section.
+    It measures the distance to the nearest voxel *at* a border, this function that to the nearest
     voxel *across* it, so its threshold of k pixels is about k + 1 here.
     """
     if truth.ndim != 3:
-        raise ValueError(f"truth must have the three axes zyx; got shape {truth.shape}")
-    labels = unsigned("truth", truth)
-    if reach(tolerance, spacing) == (0, 0, 0):
+        raise ValueError(f"truth: expected the three axes zyx; got shape {truth.shape}")
+    labels = as_labels("truth", truth)
+    if border_halo(tolerance, spacing) == (0, 0, 0):
         return np.ones(truth.shape, bool)
     in_z, in_y, in_x = (_squares(tolerance, step) for step in spacing)
     return _inside(labels, in_z, in_y, in_x, float(tolerance) ** 2)
@@ -94,7 +96,7 @@ def _squares(tolerance: float, step: float) -> np.ndarray:
 
 @numba.njit(cache=True, nogil=True)
 def _along_x(labels: np.ndarray, squares: np.ndarray, far: float, nearest: np.ndarray) -> None:
-    """Squared distance of each voxel of a row to the next one of another label; `far` if none."""
+    """Squared distance of each voxel of a row to the nearest other label in it; `far` if none."""
     length, most = len(labels), len(squares) - 1
     start = 0
     while start < length:
@@ -116,23 +118,23 @@ def _along_x(labels: np.ndarray, squares: np.ndarray, far: float, nearest: np.nd
 def _lower(
     best: np.ndarray, labels: np.ndarray, theirs: np.ndarray, nearest: np.ndarray, square: float
 ) -> None:
-    """What a row learns from another one, `square` away: its labels and what is nearest to it."""
+    """Lower the squared distances of a row by what another row, `square` away, contains."""
     for x in range(len(best)):
-        found = square if labels[x] != theirs[x] else square + nearest[x]
-        best[x] = min(best[x], found)
+        distance = square if labels[x] != theirs[x] else square + nearest[x]
+        best[x] = min(best[x], distance)
 
 
 @numba.njit(cache=True, nogil=True)
 def _inside(
     labels: np.ndarray, in_z: np.ndarray, in_y: np.ndarray, in_x: np.ndarray, limit: float
 ) -> np.ndarray:
-    """The mask, axis by axis: x in rows, y in planes, z in a ring of the planes that are needed.
+    """The mask, axis by axis: x in rows, y in planes, z in a ring buffer of planes.
 
-    The nearest voxel of another label is either in a voxel's own row, or seen from that row's
-    neighbour: directly if the neighbour has another label, else as what is nearest to it.
+    The nearest voxel of another label is either in the same row or reached through another row: it
+    is that row's voxel itself if the label differs, otherwise the one nearest to that voxel.
     """
     depth, height, width = labels.shape
-    far = 4.0 * limit + 1.0  # further than any sum of three squares that counts
+    far = 4.0 * limit + 1.0  # more than any sum of three squares within the limit
     deep, high = len(in_z) - 1, len(in_y) - 1
     planes = 2 * deep + 1
     rows = np.empty((height, width))

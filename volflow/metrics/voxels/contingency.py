@@ -1,7 +1,7 @@
 """Voxel metrics: contingency tables, variation of information, adapted Rand error.
 
-A table of a block is small, tables of blocks add up, and every number stays an exact integer
-until the last division, so a score does not depend on how the volume was cut into blocks.
+The table of a block is small, tables of blocks add up, and every number stays an exact integer
+until the last division, so a score does not depend on how the volume was divided into blocks.
 
     truth         1 1 1 1 2 2 2 2        truth  segment  count
     segmentation  1 1 2 2 3 3 3 3   ->     1       1       2
@@ -18,19 +18,19 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from volflow.metrics.voxels.overlaps import tally
+from volflow.metrics.voxels.overlaps import count_overlaps
 
 Pairs = Literal["distinct", "all"]
 
 
 @dataclass(frozen=True, slots=True)
 class Contingency:
-    """How many voxels carry each pair of a truth label and a segment, sorted by that pair.
+    """Number of voxels of each pair of a truth label and a segment, sorted by pair.
 
     Attributes
     ----------
     truth, segment : uint64 array, (N,)
-        Labels of the pair; `truth` is never 0, `segment` may be.
+        Labels of the pair; `truth` is never 0, `segment` may be 0.
     count : int64 array, (N,)
         Voxels of the pair, at least 1.
     """
@@ -63,14 +63,14 @@ class AdaptedRand(NamedTuple):
 def contingency(
     truth: np.ndarray, segmentation: np.ndarray, mask: np.ndarray | None = None
 ) -> Contingency:
-    """The table of all voxels that have a truth label other than 0 and lie in the mask.
+    """The contingency table of the voxels within a mask whose truth label is not 0.
 
     Parameters
     ----------
     truth, segmentation : integer or bool array, same shape
-        Labels, none of them negative. Segment 0 is counted like any other.
+        Labels, none of them negative. Segment 0 counts like any other.
     mask : bool array, same shape, optional
-        False where a voxel is not to be counted.
+        False where a voxel does not count.
 
     Returns
     -------
@@ -79,68 +79,71 @@ def contingency(
     Raises
     ------
     ValueError
-        If shapes differ, or an array holds no integers or a negative one.
+        If shapes differ, or labels are not integers or negative.
     """
     if truth.shape != segmentation.shape or (mask is not None and mask.shape != truth.shape):
         given = {"truth": truth, "segmentation": segmentation, "mask": mask}
         shapes = ", ".join(f"{n} {array.shape}" for n, array in given.items() if array is not None)
-        raise ValueError(f"arrays to compare must have one shape; got {shapes}")
-    flat = (1, 1, truth.size)  # places do not matter here
+        raise ValueError(f"expected arrays of one shape; got {shapes}")
+    flat = (1, 1, truth.size)  # positions do not matter here
     inside = None if mask is None else mask.reshape(flat)
-    found = tally(truth.reshape(flat), segmentation.reshape(flat), inside)
-    return Contingency(found.truth, found.segment, found.count)
+    rows = count_overlaps(truth.reshape(flat), segmentation.reshape(flat), inside)
+    return Contingency(rows.truth, rows.segment, rows.count)
 
 
-def add(tables: Iterable[Contingency]) -> Contingency:
-    """The table of all voxels that the given tables count."""
-    found = list(tables)
+def add_tables(tables: Iterable[Contingency]) -> Contingency:
+    """The table of all voxels counted in several tables, such as those of blocks."""
+    parts = list(tables)
     none = np.zeros(0, np.uint64)
     return _sorted(
-        np.concatenate([none, *(table.truth for table in found)]),
-        np.concatenate([none, *(table.segment for table in found)]),
-        np.concatenate([none.astype(np.int64), *(table.count for table in found)]),
+        np.concatenate([none, *(table.truth for table in parts)]),
+        np.concatenate([none, *(table.segment for table in parts)]),
+        np.concatenate([none.astype(np.int64), *(table.count for table in parts)]),
     )
 
 
-class Sizes(NamedTuple):
-    """Which sizes occur, and how often: all that a score needs to know of many groups.
+class SizeHistogram(NamedTuple):
+    """A histogram of group sizes: all that VI and ARAND depend on.
+
+    A group is the voxels of a pair of labels, of a truth label, or of a segment.
 
     Attributes
     ----------
     size, times : int64 array, (N,)
-        Voxels of a group, ascending, and the number of groups of that size.
+        Sizes in voxels, ascending, and the number of groups of each size.
     """
 
     size: np.ndarray
     times: np.ndarray
 
     @classmethod
-    def of(cls, counts: np.ndarray) -> Sizes:
-        """The sizes of groups with these voxel counts."""
+    def of(cls, counts: np.ndarray) -> SizeHistogram:
+        """The histogram of groups with these voxel counts."""
         return cls(*np.unique(counts, return_counts=True))
 
     @classmethod
-    def merged(cls, parts: Iterable[Sizes]) -> Sizes:
-        """The sizes of all groups of several parts."""
-        found = list(parts)
+    def merged(cls, parts: Iterable[SizeHistogram]) -> SizeHistogram:
+        """The histogram of the groups of several parts, none of which is in two of them."""
+        histograms = list(parts)
         none = np.zeros(0, np.int64)
-        size, at = np.unique(np.concatenate([none, *(p.size for p in found)]), return_inverse=True)
+        sizes = np.concatenate([none, *(part.size for part in histograms)])
+        size, at = np.unique(sizes, return_inverse=True)
         times = np.zeros(len(size), np.int64)
-        np.add.at(times, at, np.concatenate([none, *(p.times for p in found)]))
+        np.add.at(times, at, np.concatenate([none, *(part.times for part in histograms)]))
         return cls(size, times)
 
     @property
-    def groups(self) -> int:
-        """How many groups there are."""
+    def number(self) -> int:
+        """Number of groups."""
         return int(self.times.sum())
 
     def at_least(self, voxels: int) -> int:
-        """How many groups have that many voxels or more."""
+        """Number of groups of that many voxels or more."""
         return int(self.times[self.size >= voxels].sum())
 
     @property
     def voxels(self) -> int:
-        """How many voxels they have together."""
+        """Number of voxels in all groups."""
         return int((self.size * self.times).sum())
 
     def information(self) -> float:
@@ -148,9 +151,9 @@ class Sizes(NamedTuple):
         return math.fsum(times * n * math.log2(n) for n, times in self._each())
 
     def pairs(self, pairs: Pairs) -> int:
-        """Pairs of voxels within groups, exactly: n^2 soon leaves 64 bits."""
+        """Number of voxel pairs within groups, as an exact integer: n^2 soon exceeds 64 bits."""
         if pairs not in ("distinct", "all"):
-            raise ValueError(f"pairs is 'distinct' or 'all'; got {pairs!r}")
+            raise ValueError(f"pairs: expected 'distinct' or 'all'; got {pairs!r}")
         less = 1 if pairs == "distinct" else 0
         return sum(times * n * (n - less) for n, times in self._each())
 
@@ -158,25 +161,30 @@ class Sizes(NamedTuple):
         return zip(self.size.tolist(), self.times.tolist(), strict=True)
 
 
-class Groups(NamedTuple):
-    """The sizes of pairs that meet, of truth labels and of segments."""
+class GroupSizes(NamedTuple):
+    """Size histograms of overlapping pairs, of truth labels and of segments."""
 
-    joint: Sizes
-    truth: Sizes
-    segment: Sizes
+    joint: SizeHistogram
+    truth: SizeHistogram
+    segment: SizeHistogram
 
 
-def groups(table: Contingency) -> Groups:
-    """The sizes in a table."""
-    return Groups(
-        Sizes.of(table.count),
-        Sizes.of(_marginal(table.truth, table.count)),
-        Sizes.of(_marginal(table.segment, table.count)),
+def group_sizes(table: Contingency) -> GroupSizes:
+    """The size histograms of a table."""
+    return GroupSizes(
+        SizeHistogram.of(table.count),
+        SizeHistogram.of(_marginal(table.truth, table.count)),
+        SizeHistogram.of(_marginal(table.segment, table.count)),
     )
 
 
-def variation_of_information(table: Contingency | Groups) -> Information:
+def variation_of_information(table: Contingency | GroupSizes) -> Information:
     """Conditional entropies of segments given truth (`split`) and truth given segments (`merge`).
+
+    Returns
+    -------
+    Information
+        `split` and `merge` in bits, 0 or more; their sum is the variation of information.
 
     Raises
     ------
@@ -187,22 +195,27 @@ def variation_of_information(table: Contingency | Groups) -> Information:
     ----------
     Meila, Comparing clusterings: an information based distance, J. Multivariate Analysis 2007.
     """
-    found = _counted(table)
-    voxels, joint = found.joint.voxels, found.joint.information()
-    split = (found.truth.information() - joint) / voxels
-    merge = (found.segment.information() - joint) / voxels
+    sizes = _nonempty_sizes(table)
+    voxels, joint = sizes.joint.voxels, sizes.joint.information()
+    split = (sizes.truth.information() - joint) / voxels
+    merge = (sizes.segment.information() - joint) / voxels
     return Information(max(0.0, split), max(0.0, merge))
 
 
-def adapted_rand(table: Contingency | Groups, pairs: Pairs = "distinct") -> AdaptedRand:
-    """One minus the F-score of pairs of voxels found together in truth and segmentation.
+def adapted_rand(table: Contingency | GroupSizes, pairs: Pairs = "distinct") -> AdaptedRand:
+    """Adapted Rand error: 1 minus the F-score of voxel pairs with one label in both.
 
     Parameters
     ----------
     table : Contingency or Groups
     pairs : {"distinct", "all"}
-        Whether a voxel makes a pair with itself: n (n - 1) or n^2 pairs among n voxels. Without
-        any pair to find or to lose, precision and recall are 1.
+        Whether a voxel is paired with itself: n (n - 1) or n^2 pairs among n voxels. Precision
+        and recall without any pair are 1.
+
+    Returns
+    -------
+    AdaptedRand
+        `arand`, `precision` and `recall`, each from 0 to 1.
 
     Raises
     ------
@@ -215,42 +228,49 @@ def adapted_rand(table: Contingency | Groups, pairs: Pairs = "distinct") -> Adap
     connectomics, Frontiers in Neuroanatomy 2015 (`all`). scikit-image counts distinct pairs and
     returns precision and recall in the other order.
     """
-    found = _counted(table)
-    together, truths, segments = (sizes.pairs(pairs) for sizes in found)
+    together, truths, segments = (sizes.pairs(pairs) for sizes in _nonempty_sizes(table))
     precision = together / segments if segments else 1.0
     recall = together / truths if truths else 1.0
-    # 2 P R / (P + R) of the two quotients, in integers until the last division
+    # 2 P R / (P + R), in integers until the last division
     fscore = 2 * together / (segments + truths) if segments + truths else 1.0
     return AdaptedRand(1.0 - fscore, precision, recall)
 
 
-def scores(table: Contingency | Groups) -> dict[str, float | int | None]:
-    """Every score of a table by name, ready for JSON; None where no voxel was counted."""
+def scores(table: Contingency | GroupSizes) -> dict[str, float | int | None]:
+    """All scores of a table by name, as JSON; None if no voxel was counted.
+
+    Returns
+    -------
+    dict
+        `vi`, `vi_split`, `vi_merge` in bits; `arand`, `precision`, `recall`, and the same with
+        `_all_pairs` where each voxel is paired with itself, too; the numbers of `voxels`,
+        `truth_labels` and `segments`.
+    """
     names = ["vi_split", "vi_merge", "vi", "arand", "precision", "recall"]
     names += ["arand_all_pairs", "precision_all_pairs", "recall_all_pairs"]
     values: list[float | None] = [None] * len(names)
-    found = groups(table) if isinstance(table, Contingency) else table
-    if found.joint.groups:
-        split, merge = variation_of_information(found)
-        values = [split, merge, split + merge, *adapted_rand(found), *adapted_rand(found, "all")]
+    sizes = group_sizes(table) if isinstance(table, Contingency) else table
+    if sizes.joint.number:
+        split, merge = variation_of_information(sizes)
+        values = [split, merge, split + merge, *adapted_rand(sizes), *adapted_rand(sizes, "all")]
     return {
         **dict(zip(names, values, strict=True)),
-        "voxels": found.joint.voxels,
-        "truth_labels": found.truth.groups,
-        "segments": found.segment.groups,
+        "voxels": sizes.joint.voxels,
+        "truth_labels": sizes.truth.number,
+        "segments": sizes.segment.number,
     }
 
 
-def _counted(table: Contingency | Groups) -> Groups:
-    """The sizes of a table that counts at least one voxel."""
-    found = groups(table) if isinstance(table, Contingency) else table
-    if not found.joint.groups:
+def _nonempty_sizes(table: Contingency | GroupSizes) -> GroupSizes:
+    """The size histograms of a table, which must contain at least one voxel."""
+    sizes = group_sizes(table) if isinstance(table, Contingency) else table
+    if not sizes.joint.number:
         raise ValueError("nothing to score: no voxel has a truth label other than 0")
-    return found
+    return sizes
 
 
 def _sorted(truth: np.ndarray, segment: np.ndarray, count: np.ndarray) -> Contingency:
-    """The table with its pairs in order and each of them once."""
+    """The table with its pairs sorted, each of them once."""
     order = np.lexsort((segment, truth))
     truth, segment, count = truth[order], segment[order], count[order]
     first = np.ones(len(count), bool)

@@ -1,7 +1,6 @@
-"""How much of each truth label each segment holds, and where: one row per pair that meets.
+"""Overlaps of truth labels and segments: voxel counts and coordinate sums, one row per pair.
 
-Rows of blocks add up to the rows of the volume, exactly: counts and sums of coordinates are
-integers.
+Rows of blocks add up exactly to the rows of the volume, because counts and sums are integers.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ FIRST_CAPACITY = 1 << 12  # slots of the first hash table; it doubles when half 
 
 @dataclass(frozen=True, slots=True)
 class Overlaps:
-    """Rows, each of a truth label and a segment that share voxels.
+    """Pairs of a truth label and a segment that share voxels.
 
     Attributes
     ----------
     truth, segment : uint64 array, (N,)
     count : int64 array, (N,)
-        Voxels that carry both labels.
+        Number of voxels with both labels.
     z, y, x : int64 array, (N,)
         Sums of the coordinates of these voxels.
     """
@@ -42,50 +41,50 @@ class Overlaps:
         return {column.name: getattr(self, column.name) for column in fields(self)}
 
 
-def tally(
+def count_overlaps(
     truth: np.ndarray,
     segmentation: np.ndarray,
     mask: np.ndarray | None = None,
     origin: Triple = (0, 0, 0),
     unlabelled: bool = False,
 ) -> Overlaps:
-    """The rows of a volume or block, sorted by truth label and segment.
+    """Count the overlaps in a volume or block; rows are sorted by truth label and segment.
 
     Parameters
     ----------
     truth, segmentation : integer or bool array, (Z, Y, X), same shape
         Labels, none of them negative. Segment 0 is counted like any other.
     mask : bool array, (Z, Y, X), optional
-        False where a voxel is not to be counted.
+        False where a voxel does not count.
     origin : Triple
         Coordinates of the first voxel.
     unlabelled : bool
-        Whether voxels of truth label 0 are counted too.
+        Whether voxels of truth label 0 count, too.
 
     Raises
     ------
     ValueError
-        If shapes differ, or an array holds no integers or a negative one.
+        If shapes differ, or labels are not integers or negative.
     """
     arrays = {"truth": truth, "segmentation": segmentation}
     if mask is not None:
         arrays["mask"] = mask
     if len({array.shape for array in arrays.values()}) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"arrays to compare must have one shape; got {shapes}")
+        raise ValueError(f"expected arrays of one shape; got {shapes}")
     inside = np.ones((0, 0, 0), bool) if mask is None else np.ascontiguousarray(mask, dtype=bool)
-    found = _count(
-        unsigned("truth", truth),
-        unsigned("segmentation", segmentation),
+    columns = _count(
+        as_labels("truth", truth),
+        as_labels("segmentation", segmentation),
         inside,
         np.array(origin, np.int64),
         unlabelled,
     )
-    return combined(dict(zip([f.name for f in fields(Overlaps)], found, strict=True)))
+    return sum_overlaps(dict(zip([f.name for f in fields(Overlaps)], columns, strict=True)))
 
 
-def combined(rows: Mapping[str, np.ndarray]) -> Overlaps:
-    """Rows in order, each pair of labels once."""
+def sum_overlaps(rows: Mapping[str, np.ndarray]) -> Overlaps:
+    """Add the rows of the same pair of labels, and sort them."""
     truth, segment = rows["truth"], rows["segment"]
     order = np.lexsort((segment, truth))
     truth, segment = truth[order], segment[order]
@@ -99,18 +98,18 @@ def combined(rows: Mapping[str, np.ndarray]) -> Overlaps:
     return Overlaps(truth[starts], segment[starts], *sums)
 
 
-def unsigned(name: str, labels: np.ndarray) -> np.ndarray:
-    """Labels as contiguous uint32 or uint64; few types, so that few kernels are compiled.
+def as_labels(name: str, labels: np.ndarray) -> np.ndarray:
+    """Labels as a contiguous uint32 or uint64 array; few types, so that few kernels are compiled.
 
     Raises
     ------
     ValueError
-        If they are no integers, or one is negative.
+        If they are not integers, or one is negative.
     """
     if labels.dtype.kind not in "buil":
-        raise ValueError(f"{name} must hold integer labels; got {labels.dtype}")
+        raise ValueError(f"{name}: expected integer labels; got {labels.dtype}")
     if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
-        raise ValueError(f"{name} holds the negative label {labels.min()}")
+        raise ValueError(f"{name}: expected labels of 0 or more; got {labels.min()}")
     wide = np.uint64 if labels.dtype.itemsize > 4 else np.uint32
     return np.ascontiguousarray(labels.astype(wide, copy=False))
 
@@ -119,7 +118,7 @@ def unsigned(name: str, labels: np.ndarray) -> np.ndarray:
 def _slot(
     keys_a: np.ndarray, keys_b: np.ndarray, sums: np.ndarray, a: np.uint64, b: np.uint64
 ) -> np.int64:
-    """Where the pair stands in the open-addressing table, or where it would."""
+    """The slot of a pair in the open-addressing table, or the free slot for it."""
     last = np.uint64(len(keys_a) - 1)
     mixed = (a * np.uint64(0x9E3779B97F4A7C15)) ^ (b * np.uint64(0xC2B2AE3D27D4EB4F))
     slot = (mixed ^ (mixed >> np.uint64(29))) & last
@@ -136,7 +135,7 @@ def _count(
     origin: np.ndarray,
     unlabelled: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, unsorted; a run of one pair along x is counted before the table is asked."""
+    """Unsorted rows; a run of one pair along x is counted before the table is looked up."""
     capacity = FIRST_CAPACITY
     keys_a = np.zeros(capacity, np.uint64)
     keys_b = np.zeros(capacity, np.uint64)
@@ -150,13 +149,13 @@ def _count(
                 stop = start + 1
                 while stop < truth.shape[2] and truth[z, y, stop] == a and segment[z, y, stop] == b:
                     stop += 1
-                begun, start = start, stop
+                first, start = start, stop
                 if a == 0 and not unlabelled:
                     continue
-                run, along = stop - begun, (begun + stop - 1) * (stop - begun) // 2
+                run, along = stop - first, (first + stop - 1) * (stop - first) // 2
                 if inside.size:
                     run, along = 0, 0
-                    for x in range(begun, stop):
+                    for x in range(first, stop):
                         run += inside[z, y, x]
                         along += inside[z, y, x] * x
                     if run == 0:
@@ -181,12 +180,12 @@ def _count(
                             keys_a[slot], keys_b[slot] = old_a[at], old_b[at]
                             sums[slot] = old[at]
     filled = np.nonzero(sums[:, 0])[0]
-    found = sums[filled]
+    rows = sums[filled]
     return (
         keys_a[filled],
         keys_b[filled],
-        found[:, 0].copy(),
-        found[:, 1].copy(),
-        found[:, 2].copy(),
-        found[:, 3].copy(),
+        rows[:, 0].copy(),
+        rows[:, 1].copy(),
+        rows[:, 2].copy(),
+        rows[:, 3].copy(),
     )

@@ -1,9 +1,9 @@
-"""Scores from overlaps that lie apart: every truth label whole in one place, then every segment.
+"""Scores from parts of the table of overlaps, grouped by truth label, then by segment.
 
-    by_truth     all rows of some truth labels    sizes of pairs and labels, the worst splits
-    by_segment   all rows of some segments        sizes of segments, the worst mergers
+    partial_scores_by_truth     all rows of some truth labels   sizes of pairs and labels, splits
+    partial_scores_by_segment   all rows of some segments       sizes of segments, mergers
 
-What the parts find adds up to what one table of the whole volume would say, to the last bit.
+The sum of the parts equals the score of the whole table, to the last bit.
 """
 
 from __future__ import annotations
@@ -13,54 +13,56 @@ from typing import Any
 
 import numpy as np
 
-from volflow.metrics.voxels.contingency import Groups, Sizes
+from volflow.metrics.voxels.contingency import GroupSizes, SizeHistogram
 
 Record = Mapping[str, np.ndarray]
 
-PARTS = 5  # of a worst offender that are told
+PARTS = 5  # largest parts that are listed of each label
 PLACES = ("z", "y", "x")
 
 
-def by_truth(rows: Record, worst: int) -> dict[str, np.ndarray]:
-    """What all rows of some truth labels say; label 0 is nobody.
+def partial_scores_by_truth(rows: Record, worst: int) -> dict[str, np.ndarray]:
+    """Sizes and worst splits from all rows of some truth labels; label 0 does not count.
 
     Parameters
     ----------
     rows : columns of `Overlaps`, sorted by truth label and segment
     worst : int
-        How many of the labels that lose most bits by splits are told.
+        Number of labels to list, those with the largest split errors in bits.
 
     Returns
     -------
     columns
-        `joint.size`, `joint.times`, `truth.size`, `truth.times` and those of `offenders`.
+        `joint.size`, `joint.times`, `truth.size`, `truth.times` and those of `worst_labels`.
     """
     known = _rows(rows, rows["truth"] != 0)
-    joint = Sizes.of(known["count"])
-    found = {"joint.size": joint.size, "joint.times": joint.times, **_sizes_of(known, "truth")}
-    return found | offenders(known["truth"], known["segment"], known, worst)
+    joint = SizeHistogram.of(known["count"])
+    columns = {"joint.size": joint.size, "joint.times": joint.times, **_sizes_of(known, "truth")}
+    return columns | worst_labels(known["truth"], known["segment"], known, worst)
 
 
-def by_segment(rows: Record, worst: int) -> dict[str, np.ndarray]:
-    """What all rows of some segments say, with the worst mergers; voxels of truth 0 are nobody's.
+def partial_scores_by_segment(rows: Record, worst: int) -> dict[str, np.ndarray]:
+    """Sizes and worst mergers from all rows of some segments; truth label 0 does not count.
 
     Parameters
     ----------
     rows : columns of `Overlaps`, sorted by segment and truth label
     worst : int
-        How many of the segments that lose most bits by mergers are told.
+        Number of segments to list, those with the largest merge errors in bits.
 
     Returns
     -------
     columns
-        `segment.size`, `segment.times` and those of `offenders`.
+        `segment.size`, `segment.times` and those of `worst_labels`.
     """
     known = _rows(rows, rows["truth"] != 0)
-    return _sizes_of(known, "segment") | offenders(known["segment"], known["truth"], known, worst)
+    return _sizes_of(known, "segment") | worst_labels(
+        known["segment"], known["truth"], known, worst
+    )
 
 
-def with_sizes(rows: Record, name: str) -> dict[str, np.ndarray]:
-    """Rows with one column more: the voxels of all rows of the same label.
+def with_label_sizes(rows: Record, name: str) -> dict[str, np.ndarray]:
+    """Rows with another column: the number of voxels in all rows of the same label.
 
     Parameters
     ----------
@@ -82,27 +84,31 @@ def object_sizes(rows: Record) -> dict[str, np.ndarray]:
     """
     starts = _starts(rows["segment"])
     starts = starts[rows["segment"][starts] != 0]
-    size, times = Sizes.of(rows["segment_size"][starts])
+    size, times = SizeHistogram.of(rows["segment_size"][starts])
     return {"object.size": size, "object.times": times}
 
 
-def sizes(found: Iterable[Record], name: str) -> Sizes:
-    """The sizes of one kind in what several parts found."""
-    return Sizes.merged(Sizes(part[f"{name}.size"], part[f"{name}.times"]) for part in found)
+def join_sizes(parts: Iterable[Record], name: str) -> SizeHistogram:
+    """The histogram of several parts; `name` is joint, truth, segment or object."""
+    return SizeHistogram.merged(
+        SizeHistogram(part[f"{name}.size"], part[f"{name}.times"]) for part in parts
+    )
 
 
-def groups(truths: Sequence[Record], segments: Sequence[Record]) -> Groups:
-    """All sizes of a volume, from what its parts found."""
-    return Groups(sizes(truths, "joint"), sizes(truths, "truth"), sizes(segments, "segment"))
+def join_group_sizes(truths: Sequence[Record], segments: Sequence[Record]) -> GroupSizes:
+    """All size histograms of a volume, from its parts by truth label and by segment."""
+    return GroupSizes(
+        join_sizes(truths, "joint"), join_sizes(truths, "truth"), join_sizes(segments, "segment")
+    )
 
 
-def offenders(
+def worst_labels(
     label: np.ndarray, other: np.ndarray, rows: Record, most: int
 ) -> dict[str, np.ndarray]:
-    """The labels whose voxels are spread most over others, each with its largest parts.
+    """The labels that contribute most to the variation of information, with their main parts.
 
-    A label of n voxels, of which n_i carry the other label i, loses n log2 n - sum n_i log2 n_i
-    bits: what it adds to the variation of information, times all voxels.
+    A label of n voxels, n_i of which have the other label i, contributes
+    (n log2 n - sum n_i log2 n_i) / N bits in a volume of N voxels. `worst.bits` is N times that.
 
     Parameters
     ----------
@@ -114,8 +120,9 @@ def offenders(
     Returns
     -------
     columns
-        `worst.label`, `worst.bits`, `worst.others` (how many), worst first; and of their parts,
-        largest first, `part.label`, `part.other`, `part.count`, `part.z`, `part.y`, `part.x`.
+        `worst.label`, `worst.bits`, `worst.others` (number of parts), worst first; and for their
+        parts, largest first, `part.label`, `part.other`, `part.count`, `part.z`, `part.y` and
+        `part.x`.
     """
     starts = _starts(label)
     counts = rows["count"].astype(np.float64)
@@ -133,25 +140,27 @@ def offenders(
         for first, last in zip(starts[chosen], ends[chosen], strict=True)
     ]
     at = np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
-    found = {"worst.label": names[chosen], "worst.bits": bits[chosen]}
-    found |= {"worst.others": (ends - starts)[chosen].astype(np.int64)}
-    found |= {"part.label": label[at], "part.other": other[at]}
-    return found | {f"part.{name}": rows[name][at] for name in ("count", *PLACES)}
+    columns = {"worst.label": names[chosen], "worst.bits": bits[chosen]}
+    columns |= {"worst.others": (ends - starts)[chosen].astype(np.int64)}
+    columns |= {"part.label": label[at], "part.other": other[at]}
+    return columns | {f"part.{name}": rows[name][at] for name in ("count", *PLACES)}
 
 
-def worst(
-    found: Sequence[Record], most: int, voxels: int, names: tuple[str, str, str]
+def worst_errors(
+    parts: Sequence[Record], most: int, voxels: int, names: tuple[str, str, str]
 ) -> list[dict[str, Any]]:
-    """The worst of what several parts found, ready for JSON.
+    """The worst labels of several parts, as JSON.
 
     Parameters
     ----------
-    found : sequence of what `offenders` made
+    parts : sequence of records
+        With the columns of `worst_labels`.
     most : int
+        Number of labels.
     voxels : int
-        Counted in the whole volume.
+        Number of voxels counted in the whole volume.
     names : 3 str
-        What the label, the others, and the bits are called.
+        Keys of the label, of the other label, and of the bits.
 
     Returns
     -------
@@ -161,17 +170,17 @@ def worst(
     """
     label, other, bits = names
     table = {
-        key: np.concatenate([part[key] for part in found])
-        for key in (found[0] if found else {})
+        key: np.concatenate([part[key] for part in parts])
+        for key in (parts[0] if parts else {})
         if key.startswith(("worst.", "part."))
     }
     if not table:
         return []
     order = np.lexsort((table["worst.label"], -table["worst.bits"]))[:most]
-    told = []
+    errors = []
     for at in order:
         name = table["worst.label"][at]
-        parts = [
+        rows = [
             {
                 other: int(table["part.other"][row]),
                 "voxels": int(table["part.count"][row]),
@@ -183,8 +192,8 @@ def worst(
             for row in np.flatnonzero(table["part.label"] == name)
         ]
         entry = {label: int(name), bits: float(table["worst.bits"][at]) / voxels}
-        told.append({**entry, f"{other}s": int(table["worst.others"][at]), "parts": parts})
-    return told
+        errors.append({**entry, f"{other}s": int(table["worst.others"][at]), "parts": rows})
+    return errors
 
 
 def _rows(rows: Record, chosen: np.ndarray) -> dict[str, np.ndarray]:
@@ -192,14 +201,15 @@ def _rows(rows: Record, chosen: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _sizes_of(rows: Record, name: str) -> dict[str, np.ndarray]:
-    """The sizes of the labels of a column by which the rows are sorted."""
+    """The size histogram of the labels in the column by which the rows are sorted."""
     starts = _starts(rows[name])
-    found = Sizes.of(np.add.reduceat(rows["count"], starts) if len(starts) else rows["count"])
-    return {f"{name}.size": found.size, f"{name}.times": found.times}
+    counts = np.add.reduceat(rows["count"], starts) if len(starts) else rows["count"]
+    sizes = SizeHistogram.of(counts)
+    return {f"{name}.size": sizes.size, f"{name}.times": sizes.times}
 
 
 def _starts(label: np.ndarray) -> np.ndarray:
-    """Where each label's rows begin."""
+    """Index of the first row of each label."""
     first = np.ones(len(label), bool)
     first[1:] = label[1:] != label[:-1]
     return np.flatnonzero(first)
