@@ -82,7 +82,7 @@ def test_the_lock_of_a_dead_process_is_taken_over_and_its_heart_stays_still(anyw
         Store(anywhere).write(KEY, json.dumps({**body, "pid": process.pid}).encode())
         with RunLock(anywhere, beat=60) as second:
             assert second.holder()["token"] != body["token"]
-            assert first._found_again() is None
+            assert first._own_generation() is None
     assert second.holder() is None
 
 

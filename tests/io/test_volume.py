@@ -248,15 +248,15 @@ def test_writes_are_checked():
     write(bounds)
     write(Box((6, 4, 8), (10, 8, 10)))
     write(Box((5, 5, 5), (5, 5, 5)))  # nothing
-    with pytest.raises(StorageError, match=r"box 4:8,0:4,0:4 is not made of whole chunks of \(4,"):
+    with pytest.raises(StorageError, match=r"expected a box of whole chunks \(4, 4, 4\)"):
         write(Box((4, 0, 0), (8, 4, 4)))
-    with pytest.raises(StorageError, match="is not made of whole chunks"):
+    with pytest.raises(StorageError, match="expected a box of whole chunks"):
         write(Box((2, 0, 0), (5, 4, 4)))
-    with pytest.raises(StorageError, match=r"box 10:14,0:4,0:4 leaves its bounds 2:12,0:10,0:10"):
+    with pytest.raises(StorageError, match=r"expected a box in 2:12,0:10,0:10; got 10:14,0:4,0:4"):
         write(Box((10, 0, 0), (14, 4, 4)))
-    with pytest.raises(ValueError, match=r"wants an array of shape \(4, 4, 4\); got \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"expected an array of shape \(4, 4, 4\); got \(4, 4\)"):
         write(Box((2, 0, 0), (6, 4, 4)), (4, 4))
-    with pytest.raises(ValueError, match="holds uint8; got int64"):
+    with pytest.raises(ValueError, match="expected uint8; got int64"):
         write(bounds, dtype="int64")
     with pytest.raises(StorageError, match="was opened for reading"):
         Volume.open(spec).write(bounds, np.zeros(bounds.shape, "uint8"))
@@ -266,24 +266,24 @@ def test_half_a_shard_is_refused():
     spec = VolumeSpec(path=place("zarr3"), shard=(8, 8, 8))
     bounds = Box((0, 0, 0), (16, 16, 16))
     volume, _ = Volume.create(spec, IMAGE, bounds, (8, 8, 8), (4, 4, 4))
-    with pytest.raises(StorageError, match=r"not made of whole shards of \(8, 8, 8\)"):
+    with pytest.raises(StorageError, match=r"expected a box of whole shards \(8, 8, 8\)"):
         volume.write(Box((0, 0, 0), (4, 8, 8)), np.zeros((4, 8, 8), "uint8"))
 
 
 @pytest.mark.parametrize(
     ("path", "layer", "more", "message"),
     [
-        ("precomputed", Layer("int32", 0, "segmentation"), {}, "int32 segmentation does not disp"),
+        ("precomputed", Layer("int32", 0, "segmentation"), {}, "int32 Neuroglancer does not display segmentations of int32"),
         ("precomputed", Layer("float32", 0, "segmentation"), {}, "float32 segmentation"),
-        ("precomputed", Layer("float64", 0, "image"), {}, "precomputed holds no float64"),
+        ("precomputed", Layer("float64", 0, "image"), {}, "in precomputed, got float64"),
         ("precomputed", IMAGE, {"encoding": "zstd"}, r"'zstd' does not fit a uint8 image"),
         ("precomputed", SEGMENTATION, {"encoding": "jpeg"}, "'jpeg' does not fit a uint64 segm"),
         ("precomputed", Layer("uint8", 3, "affinity"), {"encoding": "jpeg"}, "does not fit"),
-        ("precomputed", IMAGE, {"shard": (4, 4, 12)}, r"nearest that is: \(4, 8, 8\)"),
-        ("precomputed", IMAGE, {"shard": (16, 4, 4)}, r"nearest that is: \(4, 8, 8\)"),
+        ("precomputed", IMAGE, {"shard": (4, 4, 12)}, r"nearest: \(4, 8, 8\)"),
+        ("precomputed", IMAGE, {"shard": (16, 4, 4)}, r"nearest: \(4, 8, 8\)"),
         ("zarr", IMAGE, {"encoding": "lzw"}, "no encoding 'lzw' in zarr"),
         ("zarr", IMAGE, {"shard": (8, 8, 8)}, "zarr 2 has no shards"),
-        ("zarr3", IMAGE, {"shard": (6, 8, 8)}, r"shard \(6, 8, 8\) is not made of chunks"),
+        ("zarr3", IMAGE, {"shard": (6, 8, 8)}, r"expected a shard of whole chunks"),
         ("n5", IMAGE, {"encoding": "lzw"}, "no encoding 'lzw' in n5"),
         ("n5", IMAGE, {"shard": (8, 8, 8)}, "n5 has no shards"),
         ("n5", Layer("bool", 0), {}, "cannot be created"),

@@ -266,10 +266,10 @@ def test_skeletons_in_the_wrong_unit_are_refused(brain: Brain, tmp_path: Path) -
     said = refused(pipeline(brain, tmp_path / "run", traced=f"swc://{tmp_path}/v"))
     count = sum(map(len, inside))
     assert f"of {count} nodes lie outside the volume: they span" in said
-    assert "read as voxels of 10 x 8 x 8 nm, axes as they are, 100% of them" in said
+    assert "as voxels of 10 x 8 x 8 nm, axes unchanged, 100% of them" in said
     write_skeletons(f"swc://{tmp_path}/u?unit_nm=1000&axis_order=zyx", inside)
     said = refused(pipeline(brain, tmp_path / "run", traced=f"swc://{tmp_path}/u"))
-    assert "read as micrometres, axes x and z swapped, 100% of them" in said
+    assert "as micrometres, axes x and z swapped, 100% of them" in said
 
 
 def test_what_is_wrong_with_skeletons_is_told_with_its_place(brain: Brain, tmp_path: Path) -> None:

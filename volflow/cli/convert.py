@@ -21,8 +21,8 @@ MOST_SCALES = 21
     "--encoding",
     default="",
     help="precomputed: raw, compressed_segmentation, jpeg; zarr and n5: zstd, blosc, gzip, raw; "
-    "TIFF: zlib, lzw, zstd, raw; HDF5: gzip, lzf, raw. [default: the format's first that loses "
-    "nothing and is small]",
+    "TIFF: zlib, lzw, zstd, raw; HDF5: gzip, lzf, raw. [default: zstd, zlib, gzip; precomputed "
+    "compressed_segmentation for labels of 32 and 64 bits, raw otherwise]",
 )
 @click.option("--bounds", metavar="Z0:Z1,Y0:Y1,X0:X1", help="In voxels. [default: all of SRC]")
 @click.option("--level", type=click.IntRange(0), default=0, show_default=True, help="Scale of SRC.")

@@ -28,8 +28,8 @@ def writable_address(path: str) -> Address:
         If its format is only read.
     """
     address = with_format(path, new=True)
-    if address.format not in CHUNKED:
-        raise StorageError(f"volume {address}: {address.format} is only read, never written")
+    if address.format_name not in CHUNKED:
+        raise StorageError(f"volume {address}: {address.format_name} is only read, never written")
     return address
 
 
@@ -62,7 +62,7 @@ def planned_layout(
         encoding=spec.encoding or "",
         kind=layer.kind,
     )
-    stored: Layout = CHUNKED_FORMATS[address.format].plan(layout, address)
+    stored: Layout = CHUNKED_FORMATS[address.format_name].plan(layout, address)
     return stored
 
 
@@ -80,7 +80,7 @@ def create_scale(
     StorageError
         If a finer scale is missing, a foreign volume is in the way, or the store fails.
     """
-    module = CHUNKED_FORMATS[address.format]
+    module = CHUNKED_FORMATS[address.format_name]
     existing = require_ours(address)
     count = 0 if existing is None else existing.number
     if scale > count:
@@ -107,7 +107,7 @@ def delete_volume(address: Address) -> None:
     existing = require_ours(address)
     if existing is not None:
         _delete_owners(address, range(existing.number))
-        CHUNKED_FORMATS[address.format].delete_scales(address, 0)
+        CHUNKED_FORMATS[address.format_name].delete_scales(address, 0)
 
 
 def _delete_owners(address: Address, scales: range) -> None:
@@ -122,7 +122,9 @@ def _stored_layout(address: Address, scale: int) -> Layout | None:
     A failing store and unreadable metadata are errors, not a reason to delete voxels.
     """
     try:
-        layout: Layout = CHUNKED_FORMATS[address.format].open_scale(address, scale, True).layout
+        layout: Layout = (
+            CHUNKED_FORMATS[address.format_name].open_scale(address, scale, True).layout
+        )
     except StorageError as error:
         if error.__cause__ is None or "NOT_FOUND" in str(error.__cause__):
             return None
@@ -138,7 +140,7 @@ def require_ours(address: Address) -> Scales | None:
     StorageError
         If volflow did not write the volume there.
     """
-    existing: Scales | None = CHUNKED_FORMATS[address.format].scales(address)
+    existing: Scales | None = CHUNKED_FORMATS[address.format_name].scales(address)
     if existing is not None and not existing.ours:
         raise StorageError(
             f"volume {address} was not written by volflow and will not be replaced; "

@@ -1,4 +1,4 @@
-"""Small objects under an address: read, written, written on a condition, listed, deleted."""
+"""Small objects under an address: read, write, conditional write, list, delete."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any, NamedTuple
 import tensorstore as ts
 
 from volflow.errors import StorageError
-from volflow.io import object_store as remote
 from volflow.io.address import Address, open_kvstore
+from volflow.io.object_store import describe_store_error, lacks_bucket
 
-TIMEOUT = 120.0  # seconds; a store that does not answer is an error, not a hanging run
+TIMEOUT = 120.0  # seconds; a store without a response is an error, not a hanging run
 _ABSENT = b"\x02"  # tensorstore's generation of a key that does not exist
 
 
-class Found(NamedTuple):
-    """An object and the generation it has; `value` is None where there is none."""
+class StoredObject(NamedTuple):
+    """An object and its generation; `value` is None if it does not exist."""
 
     value: bytes | None
     generation: bytes
 
 
 class Store:
-    """Objects by key under one address, on whatever store that is.
+    """Objects by key under one address, on any kind of store.
 
     Parameters
     ----------
     address : str
         A plain path, or `file://`, `s3://`, `gs://`, `http://` (reading only), `memory://`; the
-        format of a volume (`precomputed://...`) is left aside.
+        format of a volume (`precomputed://...`) is ignored.
     """
 
     def __init__(self, address: str) -> None:
@@ -44,41 +44,41 @@ class Store:
         return f"Store({self.location!r})"
 
     def read(self, key: str) -> bytes | None:
-        """The bytes of an object, None if there is none.
+        """The bytes of an object; None if it does not exist.
 
         Raises
         ------
         StorageError
-            Also if it came cut short, which HTTP alone does not always tell: text that ends early
-            may still be text.
+            Also if the response was cut short, which HTTP does not always report: the beginning
+            of a text is a text.
         """
         value, generation = self.find(key)
         if value is not None:
             self._require_whole(key, value, generation)
         return value
 
-    def find(self, key: str) -> Found:
-        """An object with its generation, for a conditional write; nobody asks if it is whole."""
-        found = self._wait(self._objects.read(key), key)
-        value = bytes(found.value) if found.state == "value" else None
-        return Found(value, bytes(found.stamp.generation))
+    def find(self, key: str) -> StoredObject:
+        """An object with its generation, for a conditional write; not checked to be complete."""
+        result = self._wait(self._objects.read(key), key)
+        value = bytes(result.value) if result.state == "value" else None
+        return StoredObject(value, bytes(result.stamp.generation))
 
     def read_many(self, keys: Iterable[str], whole: bool = False) -> dict[str, bytes]:
-        """The objects that exist of these, by key; read at the same time.
+        """The existing objects among the keys, by key; read at the same time.
 
-        They are taken as they come, for what tells itself whether it is whole; with `whole` as
-        `read` takes them.
+        With `whole` they are checked to be complete, as in `read`; objects with a checksum of
+        their own do not need that.
         """
         reading = [(key, self._objects.read(key)) for key in keys]
-        found = [(key, self._wait(future, key)) for key, future in reading]
-        there = [(key, each) for key, each in found if each.state == "value"]
+        results = [(key, self._wait(future, key)) for key, future in reading]
+        existing = [(key, each) for key, each in results if each.state == "value"]
         if whole:
-            for key, each in there:
+            for key, each in existing:
                 self._require_whole(key, bytes(each.value), bytes(each.stamp.generation))
-        return {key: bytes(each.value) for key, each in there}
+        return {key: bytes(each.value) for key, each in existing}
 
     def present(self, keys: Iterable[str]) -> set[str]:
-        """Those of the keys that exist; asked at the same time, one byte of each.
+        """The existing ones among the keys; one byte of each is read, at the same time.
 
         Raises
         ------
@@ -98,24 +98,24 @@ class Store:
         Returns
         -------
         bytes or None
-            The new generation; None if somebody else was faster, and nothing was written.
+            The new generation; None if the generation was another, and nothing was written.
         """
         stamp = self._wait(self._objects.write(key, value, if_equal=generation), key)
         return bytes(stamp.generation) or None
 
     def write_if_absent(self, key: str, value: bytes) -> bytes | None:
-        """Write an object if there is none; the new generation, None if there was one."""
+        """Write an object if it does not exist; its generation, or None if it existed."""
         return self.write_if(key, value, _ABSENT)
 
     def read_json(self, key: str) -> Any:
-        """The JSON object at a key, None if there is none.
+        """The JSON value at a key; None if the object does not exist.
 
         Raises
         ------
         StorageError
             If it is not JSON.
         """
-        body = self.find(key).value  # JSON that is cut short is none
+        body = self.find(key).value  # JSON that was cut short is not JSON
         if body is None:
             return None
         try:
@@ -128,80 +128,81 @@ class Store:
         self.write(key, json.dumps(value, indent=1).encode())
 
     def list(self, prefix: str = "") -> list[str]:
-        """The keys that begin with a prefix, without it, sorted."""
+        """The keys that begin with a prefix, with the prefix removed, sorted."""
         below = self._objects / prefix if prefix.endswith("/") else self._objects
         rest = "" if prefix.endswith("/") else prefix
         names = self._wait(below.list(_range(rest)), prefix)
         return sorted(name.decode()[len(rest) :] for name in names)
 
     def delete(self, key: str) -> None:
-        """Delete an object, if there is one."""
+        """Delete an object, if it exists."""
         self._wait(self._objects.write(key, None), key)
 
     def delete_prefix(self, prefix: str, keep: str = "") -> None:
-        """Delete all objects whose keys begin with a prefix, but for those that go on with `keep`.
+        """Delete the objects whose keys begin with a prefix, except those under prefix + `keep`.
 
-        Folders of a disk that are kept are not looked into, however much they hold.
+        Folders that stay are not listed, whatever their size.
         """
-        whole, kept = _range(prefix), _range(prefix + keep)
+        whole, excluded = _range(prefix), _range(prefix + keep)
         ranges = [whole]
         if keep:
             ranges = [
-                ts.KvStore.KeyRange(whole.inclusive_min, kept.inclusive_min),
-                ts.KvStore.KeyRange(kept.exclusive_max, whole.exclusive_max),
+                ts.KvStore.KeyRange(whole.inclusive_min, excluded.inclusive_min),
+                ts.KvStore.KeyRange(excluded.exclusive_max, whole.exclusive_max),
             ]
         for each in ranges:
             self._wait(self._objects.delete_range(each), prefix)
 
     def require_bucket(self) -> None:
-        """Raise if there is no such bucket, or we may not look into it; reads alone do not tell.
+        """Raise if the bucket does not exist or access is denied, which reads do not report.
 
         Raises
         ------
         StorageError
         """
-        if self.location.startswith("gs://") and remote.lacks_bucket(self.location):
+        if self.location.startswith("gs://") and lacks_bucket(self.location):
             bucket = self.location.split("/")[2]
-            raise StorageError(f"{self.location}: there is no bucket '{bucket}'")
+            raise StorageError(f"{self.location}: no bucket '{bucket}'")
         if self.remote:
-            few = ts.KvStore.KeyRange("volflow.none", "volflow.none/")  # no name of ours
-            self._wait(self._objects.list(few), "")
+            empty = ts.KvStore.KeyRange("volflow.none", "volflow.none/")  # no key of ours
+            self._wait(self._objects.list(empty), "")
 
     def _require_whole(self, key: str, value: bytes, generation: bytes) -> None:
         if self.remote and not self._is_whole(key, value, generation):
-            raise StorageError(f"{self.location}/{key} came cut short, {len(value)} bytes of it")
+            raise StorageError(f"{self.location}/{key} was cut short after {len(value)} bytes")
 
     def _is_whole(self, key: str, value: bytes, generation: bytes) -> bool:
-        """Whether an object goes no further than these bytes of it.
+        """Whether these bytes are all of an object.
 
-        S3 names most objects' generations by their MD5, which settles it; else one byte more is
-        asked for.
+        The generation on S3 mostly holds the MD5, which decides; otherwise the next byte is
+        requested.
         """
         if hashlib.md5(value, usedforsecurity=False).hexdigest().encode() in generation:
             return True
         following = slice(len(value), len(value) + 1)
         try:
-            found = self._objects.read(key, byte_range=following).result(timeout=TIMEOUT)
+            result = self._objects.read(key, byte_range=following).result(timeout=TIMEOUT)
         except (ValueError, OSError, RuntimeError) as error:
             if "OUT_OF_RANGE" in str(error):
                 return True
-            message = f"{self.location}/{key}: {remote.told(error, self.location)}"
-            raise StorageError(message) from error
-        return found.state != "value"
+            raise self._error(key, error) from error
+        return bool(result.state != "value")
 
     def _wait(self, future: Any, key: str) -> Any:
         try:
             return future.result(timeout=TIMEOUT)
         except TimeoutError as error:
-            message = f"{self.location}/{key}: no answer within {TIMEOUT:.0f} s"
+            message = f"{self.location}/{key}: no response within {TIMEOUT:.0f} s"
             raise StorageError(message) from error
         except (ValueError, OSError, RuntimeError) as error:
-            message = f"{self.location}/{key}: {remote.told(error, self.location)}"
-            raise StorageError(message) from error
+            raise self._error(key, error) from error
+
+    def _error(self, key: str, error: Exception) -> StorageError:
+        return StorageError(f"{self.location}/{key}: {describe_store_error(error, self.location)}")
 
 
 def _range(prefix: str) -> ts.KvStore.KeyRange:
-    """All keys with a prefix; an empty upper end means no end."""
+    """The range of all keys with a prefix; an empty upper end means no end."""
     if not prefix:
         return ts.KvStore.KeyRange()
     last = prefix[:-1] + chr(ord(prefix[-1]) + 1)

@@ -50,7 +50,7 @@ class Volume:
 
     def __init__(self, spec: VolumeSpec, own: bool, address: Address, voxels: StoredArray) -> None:
         self.spec, self.own, self._voxels = spec, own, voxels
-        self.address, self.format = str(address), address.format
+        self.address, self.format = str(address), address.format_name
         layout = voxels.layout
         self._conversion = conversion(spec, layout, own)
         self._shift = zyx(0)
@@ -83,10 +83,12 @@ class Volume:
             If it does not exist, or does not match its address or declaration.
         """
         address = with_format(spec.path)
-        if address.format in CHUNKED:
+        if address.format_name in CHUNKED:
             voxels = _open_chunked(address, spec.level, own)
         elif own:
-            raise StorageError(f"volume {address}: {address.format} is only read, never written")
+            raise StorageError(
+                f"volume {address}: {address.format_name} is only read, never written"
+            )
         else:
             voxels = open_file(address, spec.level)
         return cls(spec, own, address, voxels)
@@ -157,25 +159,25 @@ class Volume:
         return ""
 
     def read(self, box: Box, fill: int = 0, out: np.ndarray | None = None) -> np.ndarray:
-        """Read any box, also one that is empty or reaches out of the volume.
+        """Read any box, also an empty one, or one that extends beyond the volume.
 
         Parameters
         ----------
         box : Box
             In absolute voxels of this scale.
         fill : int
-            What lies outside the bounds.
+            The value of voxels outside the bounds.
         out : array, optional
-            Where to read it to, of the shape and dtype that is returned; default: a new one.
+            The array to read into, of the shape and dtype of the result; default: a new one.
 
         Returns
         -------
-        array, (Z, Y, X) or (C, Z, Y, X), of `dtype`; C-contiguous if it is a new one
+        array, (Z, Y, X) or (C, Z, Y, X), of `dtype`; C-contiguous if new
 
         Raises
         ------
         StorageError
-            If what is stored is damaged or, of our own, missing.
+            If a chunk is damaged, or is missing from a volume of our own.
         """
         try:
             return self._conversion.read(self._voxels, box.shift(-self._shift), fill, out)
@@ -190,36 +192,36 @@ class Volume:
         Parameters
         ----------
         box : Box
-            In absolute voxels, within the bounds; it starts and stops on borders of chunks or
-            at the end of the bounds.
+            In absolute voxels, within the bounds; it starts and stops on borders of chunks or at
+            the end of the bounds.
         array : array, (Z, Y, X) or (C, Z, Y, X), of `dtype`
 
         Raises
         ------
         ValueError
-            If shape or dtype is another.
+            If the shape or dtype does not match.
         StorageError
-            If the box is not whole chunks within the bounds, or the store refuses.
+            If the box is not made of whole chunks within the bounds, or the store fails.
         """
         if not self.own:
-            raise StorageError(f"volume {self.address} was opened for reading")
-        wanted = (*self._conversion.leading, *box.shape)
-        if array.shape != wanted:
+            raise StorageError(f"volume {self.address} was opened for reading only")
+        expected = (*self._conversion.leading, *box.shape)
+        if array.shape != expected:
             raise ValueError(
-                f"volume {self.address}: box {box} wants an array of shape {wanted}; "
+                f"volume {self.address}, box {box}: expected an array of shape {expected}; "
                 f"got {array.shape}"
             )
         if array.dtype != self.dtype:
-            raise ValueError(f"volume {self.address} holds {self.dtype}; got {array.dtype}")
+            raise ValueError(f"volume {self.address}: expected {self.dtype}; got {array.dtype}")
         if box.size == 0:
             return
         if not self.bounds.covers(box):
-            raise StorageError(f"volume {self.address}: box {box} leaves its bounds {self.bounds}")
+            raise StorageError(f"volume {self.address}: expected a box in {self.bounds}; got {box}")
         unit, name = (self.chunk, "chunks") if self.shard is None else (self.shard, "shards")
         if not aligned(box, self.bounds, unit):
             raise StorageError(
-                f"volume {self.address}: box {box} is not made of whole {name} of {unit} "
-                f"that count from {self.bounds.start}, so two writers could touch one"
+                f"volume {self.address}: expected a box of whole {name} {unit} counted from "
+                f"{self.bounds.start}, so that no two writers share one; got {box}"
             )
         self._voxels.write(box, array)
 
@@ -256,7 +258,7 @@ class Volume:
         self._voxels.verify()
 
     def identity(self) -> dict[str, Any]:
-        """What the voxels read from it depend on, as JSON: for digests."""
+        """Everything that the voxels read depend on, as JSON, for digests."""
         spec = self.spec
         return {
             "address": self.address,
@@ -272,7 +274,7 @@ class Volume:
         }
 
     def describe(self) -> dict[str, Any]:
-        """All that is known of it, as JSON."""
+        """All properties of the volume, as JSON."""
         return {
             **self.identity(),
             "format": self.format,
@@ -302,7 +304,7 @@ def _reopen(spec: VolumeSpec, own: bool) -> Volume:
 
 def _open_chunked(address: Address, level: int, own: bool) -> StoredArray:
     try:
-        voxels: StoredArray = CHUNKED_FORMATS[address.format].open_scale(address, level, own)
+        voxels: StoredArray = CHUNKED_FORMATS[address.format_name].open_scale(address, level, own)
     except StorageError as error:
         if error.__cause__ is None:  # otherwise the store has reported what is wrong
             Store(str(address)).require_bucket()  # a missing bucket explains the missing volume

@@ -207,7 +207,7 @@ def test_all_mistakes_of_tables_are_told_at_once(
     assert "3 problems; nothing was started" in found.stderr
     assert "bad.csv:2: post_x is 'six'; expected a number" in found.stderr
     assert "--true-partners: " in found.stderr
-    assert "none.csv: there is no such file" in found.stderr
+    assert "none.csv: no such file" in found.stderr
     found = volflow("score", "--partners", empty, "--true-partners", empty)
     assert found.exit_code == 2
     assert "the table is empty; expected partners" in found.stderr

@@ -50,7 +50,7 @@ def test_no_path_that_is_let_through_leads_out(path):
 
 @pytest.mark.parametrize("path", ["%2e%2e/a", "a/%2E./..", "%2fetc", None, 3])
 def test_what_a_server_would_decode_and_what_is_no_text_is_refused(path):
-    with pytest.raises(StorageError, match=r"^volume v: scale 0 "):
+    with pytest.raises(StorageError, match=r"^volume v: scale 0: expected a path"):
         require_below(path, "scale 0", "volume v")
 
 
@@ -71,7 +71,7 @@ def test_a_dataset_of_ome_zarr_stays_in_its_group(tmp_path, secret, absolute):
     meta["datasets"][1]["path"] = str(secret) if absolute else "deep/../../secret"
     write_json(group / ".zattrs", {"multiscales": [meta]})
     np.testing.assert_array_equal(opened(f"zarr://{group}"), MINE)
-    with pytest.raises(StorageError, match=r"group: scale 1 lies at '.*secret', outside the vol"):
+    with pytest.raises(StorageError, match=r"group: scale 1: expected a path within the volume; got '.*secret'"):
         Volume.open(VolumeSpec(path=f"zarr://{group}", level=1))
 
 
@@ -85,7 +85,7 @@ def test_a_scale_of_precomputed_stays_in_its_volume(tmp_path, key, own):
     info = json.loads((tmp_path / "mine/info").read_text())
     info["scales"][0]["key"] = key.format(tmp_path)
     (tmp_path / "mine/info").write_text(json.dumps(info))
-    with pytest.raises(StorageError, match=r"mine: scale 0 lies at '.*secret.*', outside the vol"):
+    with pytest.raises(StorageError, match=r"mine: scale 0: expected a path within the volume; got '.*secret"):
         Volume.open(VolumeSpec(path=f"precomputed://{tmp_path}/mine"), own=own)
     np.testing.assert_array_equal(opened(f"precomputed://{tmp_path}/secret"), SECRET)
 
@@ -143,10 +143,10 @@ def test_links_within_a_file_are_followed(hdf5, name):
         ("root/v", "'root/v' is a link to .*/secret.h5, another file"),
         ("hard/soft_out", "'/root/v' is a link to .*/secret.h5, another file"),
         ("raw", "'/raw' is stored in .*secret.raw, another file"),
-        ("made_out", "'/made_out' is made of secret.h5, another file"),
+        ("made_out", "'/made_out' is composed of secret.h5, another file"),
         ("made_by_link", "'/out' is a link to secret.h5"),
         ("made_of_raw", "'/raw' is stored in .*secret.raw, another file"),
-        ("made_of_none", "/made_of_none is made of none, which is not there"),
+        ("made_of_none", "/made_of_none is composed of none, which is missing"),
         ("circle", "'/circle' is behind more than 16 links"),
         ("nowhere", "no dataset 'nowhere' of axes"),
     ],
@@ -163,7 +163,7 @@ def test_the_only_dataset_of_a_file_is_refused_too_and_before_anything_starts(tm
     layout[...] = h5py.VirtualSource("secret.h5", "v", SECRET.shape, "u2")
     with h5py.File(tmp_path / "mine.h5", "w") as file:
         file.create_virtual_dataset("made", layout)
-    told = "'/made' is made of secret.h5, another file; where that is a volume, name it itself"
+    told = "'/made' is composed of secret.h5, another file; if that is a volume, name it directly"
     with pytest.raises(PlanError, match=told):
         planned(tmp_path, toy("Double"), volumes={"index": {"path": f"{tmp_path}/mine.h5"}})
 

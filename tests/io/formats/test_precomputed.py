@@ -71,7 +71,7 @@ def test_cloud_volume_reads_all_scales_with_ids_beyond_float64(tmp_path):
         box = bounds.zoom_out((1, factor, factor))
         sides = (30, 8 * factor, 8 * factor)
         layer = Layer("uint64", 0, "segmentation")
-        volume, _ = Volume.create(spec, layer, box, sides, (16, 16, 16), scale)
+        volume, _ = Volume.create(spec, layer, box, sides, (16, 16, 16), scale=scale)
         ids = 2**53 + np.random.default_rng(scale).integers(0, 2**60, 20).astype("u8")
         wholes.append(ids[np.random.default_rng(7).integers(0, 20, box.shape)])
         volume.write(box, wholes[-1])
@@ -87,7 +87,7 @@ def test_cloud_volume_reads_all_scales_with_ids_beyond_float64(tmp_path):
 def test_two_scales_cannot_have_one_resolution(tmp_path):
     spec, bounds = VolumeSpec(path=f"precomputed://{tmp_path}"), Box((0, 0, 0), (4, 4, 4))
     Volume.create(spec, Layer("uint8"), bounds, (8, 8, 8), (4, 4, 4))
-    with pytest.raises(StorageError, match="already has a scale of 8_8_8 nm"):
+    with pytest.raises(StorageError, match="a scale of 8_8_8 nm exists"):
         Volume.create(spec, Layer("uint8"), bounds, (8, 8, 8), (4, 4, 4), scale=1)
 
 
@@ -165,7 +165,7 @@ def test_what_cloud_volume_writes_is_read(tmp_path, foreign, channels):
 
 def test_compressed_files_are_an_error_and_never_zeros(tmp_path, foreign):
     foreign("gzip")
-    with pytest.raises(StorageError, match=r"chunks are compressed files \(4.0_4.5_40.0/.*\.gz\)"):
+    with pytest.raises(StorageError, match=r"expected chunks that are not compressed files, got 4.0_4.5_40.0/.*\.gz"):
         Volume.open(VolumeSpec(path=str(tmp_path)))
 
 
@@ -179,7 +179,7 @@ def test_a_foreign_volume_is_not_replaced(tmp_path, foreign):
 
 
 @pytest.mark.parametrize(
-    ("body", "message"), [(b"{", "info is not JSON"), (b"[]", "not that of a precomputed volume")]
+    ("body", "message"), [(b"{", "info is not JSON"), (b"[]", "expected the info of a volume")]
 )
 def test_a_broken_info_is_named(tmp_path, body, message):
     (tmp_path / "info").write_bytes(body)
@@ -214,6 +214,6 @@ def test_a_scale_that_names_a_place_elsewhere_deletes_nothing_there(tmp_path):
     Volume.create(spec, layer, bounds, (8, 8, 8), (8, 8, 8))
     info = tmp_path / "v" / "info"
     info.write_text(info.read_text().replace('"key": "8_8_8"', '"key": "../elsewhere"'))
-    with pytest.raises(StorageError, match=r"scale '../elsewhere' was not named by volflow"):
+    with pytest.raises(StorageError, match=r"volflow did not name its scale '../elsewhere'"):
         Volume.create(spec, layer, bounds, (8, 8, 4), (8, 8, 8))
     assert kept.read_bytes() == b"kept"

@@ -79,7 +79,7 @@ def test_a_column_packed_in_its_own_type_is_read():
 
 
 def test_objects_are_refused():
-    with pytest.raises(ValueError, match="column 'a' of dtype object"):
+    with pytest.raises(ValueError, match="column 'a': expected numbers.*; got object"):
         encode({"a": np.array([{}], object)})
 
 
@@ -92,7 +92,7 @@ def test_any_changed_or_lost_byte_is_found(data):
     damaged = bytearray(body)
     damaged[place] ^= change
     for broken in (bytes(damaged), body[:place], body + b"x"):
-        with pytest.raises(ValueError, match=r"bytes|begins|checksum"):
+        with pytest.raises(ValueError, match=r"bytes|beginning|checksum"):
             decode(broken)
 
 
@@ -106,7 +106,7 @@ def test_a_record_is_read_back_missing_or_damaged(tmp_path):
     store = Store(str(tmp_path))
     body = store.read("records/a/d/up.0/1_2_3")
     store.write("records/a/d/up.0/1_2_3", body[:-1])
-    with pytest.raises(StorageError, match=r"up\.0/1_2_3 is damaged: .* bytes were written"):
+    with pytest.raises(StorageError, match=r"up\.0/1_2_3 is damaged: expected .* bytes, got"):
         records.read((1, 2, 3))
     records.delete_all()
     with pytest.raises(StorageError, match="is missing"):

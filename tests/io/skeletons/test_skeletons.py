@@ -104,8 +104,8 @@ def test_positions_in_nanometres_keep_their_last_bit() -> None:
         ("3 0 1 2 3 -2 1", r"a\.swc:3: the radius -2 is negative"),
         ("3 0 1 2 3 4 9", r"a\.swc:3: node 3 has the parent 9, which is not in the file"),
         ("3.5 0 1 2 3 4 1", r"a\.swc:3: id is 3.5; expected an integer"),
-        ("1 0 1 2 3 4 -1", r"a\.swc:3: node 1 is there already, in line 1"),
-        ("3 0 1 2 3 4 3", r"a\.swc:3: node 3 is its own ancestor: edges close a circle"),
+        ("1 0 1 2 3 4 -1", r"a\.swc:3: node 1 occurs already in line 1"),
+        ("3 0 1 2 3 4 3", r"a\.swc:3: node 3 is its own ancestor: edges form a cycle"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told_with_its_line(line: str, told: str) -> None:
@@ -116,7 +116,7 @@ def test_what_is_wrong_in_a_file_is_told_with_its_line(line: str, told: str) -> 
 
 def test_of_a_circle_with_a_tail_a_line_on_the_circle_is_told() -> None:
     text = "5 0 0 0 0 1 4\n4 0 0 0 0 1 3\n3 0 0 0 0 1 2\n2 0 0 0 0 1 3\n1 0 0 0 0 1 -1\n"
-    with pytest.raises(StorageError, match=r"a\.swc:3: node 3 is .*circle \(2 such lines\)"):
+    with pytest.raises(StorageError, match=r"a\.swc:3: node 3 is .*cycle \(2 such lines\)"):
         parse_swc(text, 1, "a.swc", Scaling())
 
 
@@ -160,11 +160,11 @@ def test_options_of_an_address(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ("unit=8", "there is no option 'unit' .*axis_order, unit_nm, radius_nm, spacing_nm"),
-        ("axis_order=yxz", "axis_order is xyz or zyx; got 'yxz'"),
-        ("unit_nm=8,8", "unit_nm is one number or three"),
-        ("unit_nm=0", "unit_nm is a positive number of nanometres; got '0'"),
-        ("spacing_nm=nan", "spacing_nm is a positive number"),
+        ("unit=8", "no option 'unit' .*axis_order, unit_nm, radius_nm, spacing_nm"),
+        ("axis_order=yxz", "axis_order: expected xyz or zyx; got 'yxz'"),
+        ("unit_nm=8,8", "unit_nm: expected one number, or three"),
+        ("unit_nm=0", "unit_nm: expected a positive number of nanometres; got '0'"),
+        ("spacing_nm=nan", "spacing_nm: expected a positive number"),
     ],
 )
 def test_wrong_options_are_told(tmp_path: Path, query: str, told: str) -> None:
@@ -174,15 +174,15 @@ def test_wrong_options_are_told(tmp_path: Path, query: str, told: str) -> None:
 
 
 def test_what_is_no_set_of_skeletons_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"there are no files \.swc"):
+    with pytest.raises(StorageError, match=r"no files \.swc"):
         SkeletonSet.open(f"swc://{tmp_path}")
-    with pytest.raises(StorageError, match="nothing there looks like skeletons"):
+    with pytest.raises(StorageError, match="no skeletons there"):
         SkeletonSet.open(str(tmp_path))
-    with pytest.raises(StorageError, match="there is no 'info' of skeletons"):
+    with pytest.raises(StorageError, match="no 'info' of skeletons"):
         SkeletonSet.open(f"precomputed-skeletons://{tmp_path}")
     with pytest.raises(StorageError, match="precomputed is a format of volumes"):
         SkeletonSet.open(f"precomputed://{tmp_path}")
-    with pytest.raises(StorageError, match="one file holds one skeleton; got 2"):
+    with pytest.raises(StorageError, match="expected one skeleton for one file; got 2"):
         write_skeletons(f"swc://{tmp_path}/a.swc", [forest(1, 2, 0), forest(2, 2, 0)])
     (tmp_path / "1.swc").write_text("1 0 0 0 0 1 7\n")
     with pytest.raises(StorageError, match=r"1\.swc:1: node 1 has the parent 7"):
@@ -311,11 +311,11 @@ def test_damaged_and_missing_precomputed_skeletons_are_told(tmp_path: Path) -> N
     (tmp_path / "1").unlink()
     same_graph(SkeletonSet.open(address).read(1), forest(1, 8, 1))
     (tmp_path / "2").write_bytes(body[:-1])
-    with pytest.raises(StorageError, match=r"skeleton 2: 8 nodes and \d edges take \d+ bytes"):
+    with pytest.raises(StorageError, match=r"skeleton 2: expected \d+ bytes for 8 nodes and \d edges"):
         SkeletonSet.open(address).read_all()
-    with pytest.raises(StorageError, match="there is no skeleton 5"):
+    with pytest.raises(StorageError, match="no skeleton 5"):
         SkeletonSet.open(f"{address}?ids=1,5").read_all()
-    with pytest.raises(StorageError, match="ids are numbers"):
+    with pytest.raises(StorageError, match="ids: expected numbers"):
         SkeletonSet.open(f"{address}?ids=one")
     assert list(SkeletonSet.open(f"{address}?ids=1").titles) == [1]
 
@@ -413,7 +413,7 @@ def test_skeletons_that_changed_after_planning_are_an_error(tmp_path: Path) -> N
     write_skeletons(f"swc://{tmp_path}", [forest(1, 9, 1)])
     content = SkeletonSet.open(f"swc://{tmp_path}").read_all()[1]
     assert len(placed_nodes(f"swc://{tmp_path}", content, BOUNDS, RESOLUTION)) == 9
-    with pytest.raises(StorageError, match="changed while they were in use"):
+    with pytest.raises(StorageError, match="changed during the run"):
         placed_nodes(f"swc://{tmp_path}", "another", BOUNDS, RESOLUTION)
 
 
@@ -423,7 +423,7 @@ def test_skeletons_that_changed_after_planning_are_an_error(tmp_path: Path) -> N
 def inside(count: int = 200) -> np.ndarray:
     """Places in nanometres within the bounds."""
     random = np.random.default_rng(5)
-    return (BOUNDS.start + random.random((count, 3)) * (np.array(BOUNDS.shape) - 1)) * RESOLUTION
+    return (np.array(BOUNDS.start) + random.random((count, 3)) * (np.array(BOUNDS.shape) - 1)) * RESOLUTION
 
 
 def told(position: np.ndarray) -> str:
@@ -434,18 +434,18 @@ def told(position: np.ndarray) -> str:
 
 def test_nodes_in_the_right_unit_raise_no_question() -> None:
     assert told(inside()) == ""
-    assert told(np.zeros((0, 3))) == "there are no nodes in it"
+    assert told(np.zeros((0, 3))) == "expected nodes, got none"
 
 
 @pytest.mark.parametrize(
     ("factor", "axes", "guess"),
     [
-        (RESOLUTION, [0, 1, 2], "read as voxels of 30 x 8 x 4 nm, axes as they are, 100% of them"),
-        ((1e3, 1e3, 1e3), [0, 1, 2], "read as micrometres, axes as they are, 100% of them"),
-        ((0.1, 0.1, 0.1), [0, 1, 2], "read as angstroms, axes as they are, 100% of them"),
-        ((1, 1, 1), [2, 1, 0], "read as nanometres, axes x and z swapped, 100% of them"),
-        (RESOLUTION, [2, 1, 0], "read as voxels of 30 x 8 x 4 nm, axes x and z swapped"),
-        ((7e-5, 7e-5, 7e-5), [0, 1, 2], "no unit or order of axes tried"),
+        (RESOLUTION, [0, 1, 2], "as voxels of 30 x 8 x 4 nm, axes unchanged, 100% of them"),
+        ((1e3, 1e3, 1e3), [0, 1, 2], "as micrometres, axes unchanged, 100% of them"),
+        ((0.1, 0.1, 0.1), [0, 1, 2], "as angstroms, axes unchanged, 100% of them"),
+        ((1, 1, 1), [2, 1, 0], "as nanometres, axes x and z swapped, 100% of them"),
+        (RESOLUTION, [2, 1, 0], "as voxels of 30 x 8 x 4 nm, axes x and z swapped"),
+        ((7e-5, 7e-5, 7e-5), [0, 1, 2], "none of the common units and orders"),
     ],
 )
 def test_the_unit_of_misplaced_nodes_is_guessed(factor, axes, guess) -> None:

@@ -57,14 +57,14 @@ def test_a_unit_is_one_number_or_three(table, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "it is empty; expected a line of column names first"),
-        ("\n\n", "it is empty"),
+        ("", "expected a line of column names, got an empty file"),
+        ("\n\n", "got an empty file"),
         ("pre_z,pre_y,pre_x,post_z,post_y,posty_x\n", ":1: columns are missing: 'post_x'; did you "
          "mean 'posty_x'"),
         ("pre_z;pre_y\n", "'pre_z'; did you mean 'pre_z;pre_y'"),
         (f"{SITES},pre_neuron\n", "'post_neuron'"),
-        (f"{SITES},pre_z\n", ":1: column pre_z is there twice"),
-        (f"{SITES}\n1,2,3,4,5,6\n1,2,3,4,5\n", ":3: expected 6 values, one to each column; got 5"),
+        (f"{SITES},pre_z\n", ":1: column pre_z occurs twice"),
+        (f"{SITES}\n1,2,3,4,5,6\n1,2,3,4,5\n", ":3: expected 6 values, one per column; got 5"),
         (f"{SITES}\n1,2,3,4,5,6\n1,2,3,4,,6\n", ":3: post_y is ''; expected a number"),
         (f"{SITES}\n1,2,x,4,5,6\n", ":2: pre_x is 'x'; expected a number"),
         (f"{SITES}\n1,2,3,4,5,6\n\n1,nan,3,4,5,6\n1,2,3,4,5,inf\n", ":4: pre_y is nan; expected "
@@ -84,7 +84,7 @@ def test_what_is_wrong_is_told_with_its_line(table, text: str, told: str) -> Non
     ("query", "told"),
     [
         ("?unit=8", "no option 'unit'; did you mean 'unit_nm'"),
-        ("?unit_nm=8,8", "unit_nm is one positive number of nanometres, or three"),
+        ("?unit_nm=8,8", "unit_nm: expected one positive number of nanometres, or three"),
         ("?unit_nm=-1", "got '-1'"),
         ("?unit_nm=nan", "got 'nan'"),
         ("?unit_nm=a", "got 'a'"),
@@ -96,14 +96,14 @@ def test_an_option_that_is_none_is_told(table, query: str, told: str) -> None:
 
 
 def test_what_is_no_table_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="there is no such file"):
+    with pytest.raises(StorageError, match="no such file"):
         read_partners(str(tmp_path / "nowhere.csv"))
-    with pytest.raises(StorageError, match="zarr is none"):
+    with pytest.raises(StorageError, match="expected CSV, got zarr"):
         read_partners(f"zarr://{tmp_path}/x")
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(StorageError, match="it is no UTF-8 text"):
+    with pytest.raises(StorageError, match="expected UTF-8 text"):
         read_partners(str(tmp_path / "bytes.csv"))
-    with pytest.raises(StorageError, match="csv holds a table, no volume"):
+    with pytest.raises(StorageError, match="expected a volume; csv holds none"):
         Volume.open(VolumeSpec(path=f"csv://{tmp_path}/bytes.csv"))
 
 
@@ -149,5 +149,5 @@ def test_channels_are_refused(tmp_path: Path) -> None:
     box = Box((0, 0, 0), (4, 4, 4))
     spec = VolumeSpec(path=f"zarr://{tmp_path}/affinity")
     volume, _ = Volume.create(spec, Layer("uint8", 3, "affinity"), box, (1, 1, 1), (4, 4, 4))
-    with pytest.raises(ValueError, match="labels have no channels; got 3"):
+    with pytest.raises(ValueError, match="expected labels, got 3 channels"):
         labels_at(volume, np.zeros((1, 3), np.int64))

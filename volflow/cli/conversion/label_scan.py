@@ -99,7 +99,7 @@ def narrowest_dtype(request: Request, scan: LabelScan) -> str:
     compressed_segmentation, and would take more space.
     """
     largest = len(scan.labels) if request.renumber else scan.largest
-    packed = request.destination.format == "precomputed" and request.kind == "segmentation"
+    packed = request.destination.format_name == "precomputed" and request.kind == "segmentation"
     for bits in (8, 16, 32):
         if largest < 1 << bits and not (packed and bits < 32):
             return f"uint{bits}"

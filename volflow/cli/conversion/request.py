@@ -64,7 +64,7 @@ class Request:
     @property
     def file(self) -> Path | None:
         """The file or folder of sections to write; None for a chunked volume."""
-        return self.destination.local if self.destination.format in WRITTEN_FILES else None
+        return self.destination.local if self.destination.format_name in WRITTEN_FILES else None
 
     @property
     def resolution(self) -> Resolution | None:
@@ -135,7 +135,7 @@ def destination_of(text: str) -> Address:
     from volflow.io.formats.files.open_file import file_format
 
     address = Address.parse(text)
-    name = address.format or file_format(address)
+    name = address.format_name or file_format(address)
     try:
         if name not in WRITTEN_FILES:
             return writable_address(text)

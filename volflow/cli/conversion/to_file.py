@@ -43,7 +43,7 @@ def convert_to_file(request: Request) -> None:
     require_free(request)
     if (request.scales or 1) > 1:
         raise PlanError(
-            f"--scales: {request.destination.format} holds one scale; got {request.scales}"
+            f"--scales: {request.destination.format_name} holds one scale; got {request.scales}"
         )
     box = request.box
     scan = None
@@ -65,7 +65,7 @@ def convert_to_file(request: Request) -> None:
             sys.exit(BLOCKS_FAILED)
     if scan is not None and request.renumber:
         write_ids_table(request, scan)
-    if request.destination.format == "tiff" and any(box.start):
+    if request.destination.format_name == "tiff" and any(box.start):
         click.echo(f"its first voxel is {box.start} (z, y, x), which TIFF does not hold", err=True)
 
 
@@ -75,7 +75,7 @@ def _write(request: Request, export: Export) -> None:
 
     path = request.file
     assert path is not None
-    if request.destination.format == "hdf5":
+    if request.destination.format_name == "hdf5":
         dataset = dict(request.destination.query).get("dataset", DATASET)
         write_hdf5(
             export, path, request.resolution, request.encoding, dataset=dataset, chunk=request.chunk

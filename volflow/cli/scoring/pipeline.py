@@ -97,7 +97,7 @@ def _open_volumes(pipeline: Pipeline) -> tuple[dict[str, Volume], list[str]]:
         if name == "skeletons":
             continue
         try:
-            if Address.parse(spec.path).format in SKELETONS:
+            if Address.parse(spec.path).format_name in SKELETONS:
                 problems.append(f"{option_of(name)} {spec.path}: expected a volume, got skeletons")
                 continue
             volumes[name] = Volume.open(spec)

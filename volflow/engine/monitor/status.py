@@ -110,7 +110,7 @@ def status(run: str) -> RunStatus:
         counted = StepStatus(step["name"], 0)
         for phase, count in step["passes"]:
             path = f"{step['name']}/{step['digest']}/{phase}"
-            (done, seconds), failed = ledger.standing(path), ledger.failed(path)
+            (done, seconds), failed = ledger.progress(path), ledger.failed(path)
             handed = now.get("under_way", []) if now.get("job") == path else []
             running = _open(handed, done, failed)
             finished = sum(stop - start for start, stop in done)

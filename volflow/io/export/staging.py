@@ -3,8 +3,8 @@
     .NAME.x7a2.partial/NAME     while it is written
     NAME                        when it is complete
 
-A process that dies leaves the hidden folder, which the next one that writes NAME deletes; a lock
-on the folder tells it from one that is still written.
+A process that dies leaves the hidden folder. The next process that writes NAME deletes it; a
+lock on the folder protects those that are still being written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Any volume as Neuroglancer's precomputed, chunk by chunk as they are asked for; nothing is kept.
+"""Any volume as Neuroglancer's precomputed format, chunk by chunk on request, without a copy.
 
-For what Neuroglancer does not read as it stands: TIFF, PNG sections and HDF5, and volumes whose
-declaration says how their numbers are meant (other channels, floats, a resolution of their own).
-Chunks are raw. As in `precomputed`, axes are x, y, z only in what is sent.
+For volumes that Neuroglancer does not read itself: files and sections, and volumes whose
+declaration changes their numbers (channels, floats, resolution). Chunks are raw. As in
+`precomputed`, axes are x, y, z only in what is sent.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from volflow.io.formats.stored_array import Layout, Resolution
 from volflow.io.volume import Volume
 
 CHUNK: Triple = (64, 64, 64)
-SECTIONS: Triple = (8, 256, 256)  # of stacks, where all of a section is read for any part of it
+SECTIONS: Triple = (8, 256, 256)  # of sections, which are read whole for any part of them
 _NARROWER = {"bool": "uint8", "float64": "float32", "float16": "float32"}
 _CHUNK_NAME = re.compile("_".join([r"(-?\d{1,18})-(-?\d{1,18})"] * 3))
 
 
 class Translated:
-    """A volume as the keys of a precomputed one.
+    """The objects of a precomputed volume, by key, translated from another one.
 
     Parameters
     ----------
     spec : VolumeSpec
-        Where it is and what its numbers mean.
+        Its address, and the meaning of its numbers.
     kind : str
-        segmentation, or anything else for an image.
+        "segmentation", or any other text for an image.
     resolution : tuple of float
-        Nanometres per voxel, z y x, where the volume does not tell.
+        Nanometres per voxel, z y x, if the volume has none.
 
     Raises
     ------
     StorageError
-        If it cannot be opened, or Neuroglancer shows no such numbers.
+        If it cannot be opened, or Neuroglancer does not display its type.
     """
 
     def __init__(self, spec: VolumeSpec, kind: str, resolution: Resolution) -> None:
@@ -56,8 +56,8 @@ class Translated:
         shown = SEGMENTATIONS if kind == "segmentation" else DTYPES
         if self.dtype.name not in shown:
             raise StorageError(
-                f"volume {volumes[0].address}: Neuroglancer shows no {kind or 'image'} of "
-                f"{stored} (it does of {', '.join(shown)})"
+                f"volume {volumes[0].address}: Neuroglancer does not display {stored} of a "
+                f"{kind or 'image'}; expected {', '.join(shown)}"
             )
         self._volumes = {}
         self._entries = []
@@ -66,17 +66,17 @@ class Translated:
             self._volumes[scale_key(layout.resolution or resolution)] = (volume, layout)
             self._entries.append(scale_entry(layout))
         self._type = "segmentation" if kind == "segmentation" else "image"
-        # h5py and the readers of stacks keep files open that are read by one thread at a time.
+        # readers of files share a file handle, which one thread uses at a time
         alone = volumes[0].format not in CHUNKED
         self._reading = threading.Lock() if alone else nullcontext()
 
     def find(self, key: Sequence[str]) -> BinaryIO | None:
-        """`info`, or a chunk.
+        """The bytes of `info` or of a chunk; None if there is no such object.
 
         Raises
         ------
         StorageError
-            If it is there, but cannot be read.
+            If it exists, but cannot be read.
         """
         if list(key) == ["info"]:
             return io.BytesIO(json.dumps(self.info()).encode())
@@ -91,7 +91,7 @@ class Translated:
         return io.BytesIO(np.ascontiguousarray(voxels.astype(self.dtype, copy=False)).tobytes())
 
     def info(self) -> dict[str, object]:
-        """What a precomputed volume of these voxels would say of itself."""
+        """The `info` of a precomputed volume of these voxels."""
         first = next(iter(self._volumes.values()))[0]
         return {
             "@type": "neuroglancer_multiscale_volume",
@@ -103,17 +103,16 @@ class Translated:
 
     def _layout(self, volume: Volume, resolution: Resolution) -> Layout:
         sectioned = volume.format not in CHUNKED and volume.chunk[0] == 1
-        sides = zip(SECTIONS if sectioned else CHUNK, volume.bounds.shape, strict=True)
-        chunk = zyx([min(side, length) for side, length in sides])
+        chunk = zyx(SECTIONS if sectioned else CHUNK).minimum(volume.bounds.shape)
         return Layout(
             volume.bounds, resolution, self.dtype, volume.channels, chunk, encoding="raw"
         )  # fmt: skip
 
 
 def scales_of(spec: VolumeSpec) -> list[Volume]:
-    """The scales of a volume, from the one that its declaration names on, finest first.
+    """The scales of a volume from its declared level on, finest first.
 
-    A declared resolution or offset is that of one scale, so then there is only that one.
+    With a declared resolution or offset, which is that of one scale, only that one.
     """
     first = Volume.open(spec)
     if spec.resolution is not None or spec.offset is not None:
@@ -123,16 +122,14 @@ def scales_of(spec: VolumeSpec) -> list[Volume]:
 
 
 def chunk_box(layout: Layout, name: str) -> Box | None:
-    """The box of a chunk's name; None if there is no such chunk."""
-    found = _CHUNK_NAME.fullmatch(name)
-    if not found:
+    """The box that a chunk's name stands for; None if there is no such chunk."""
+    match = _CHUNK_NAME.fullmatch(name)
+    if not match:
         return None
-    numbers = [int(number) for number in found.groups()]
+    numbers = [int(number) for number in match.groups()]
     box = Box(zyx(numbers[0::2][::-1]), zyx(numbers[1::2][::-1]))
     bounds = layout.bounds
-    for start, first, side in zip(box.start, bounds.start, layout.chunk, strict=True):
-        if (start - first) % side:
-            return None
-    stop = box.start + layout.chunk
-    whole = Box(box.start, stop).clip(bounds)
+    if any((box.start - bounds.start) % layout.chunk):
+        return None
+    whole = Box(box.start, box.start + layout.chunk).clip(bounds)
     return box if box.size and whole == box else None

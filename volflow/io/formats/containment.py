@@ -1,7 +1,7 @@
-"""What the metadata of a volume names has to lie within the volume that the user named.
+"""Checks that paths in a volume's metadata stay within the volume that the user named.
 
-Metadata is data, and often somebody else's: the key of a scale, the path of a dataset or a link in
-a file could name any other file that we may read. Whoever wants that one names it.
+Metadata are foreign input: the key of a scale, the path of a dataset or a link in a file could
+name any other file that this process may read.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ import h5py
 
 from volflow.errors import StorageError
 
-LINKS = 16  # soft links that lead on to one another; as many as HDF5 itself follows
+LINKS = 16  # soft links in a chain; as many as HDF5 itself follows
 
 
 def require_below(path: object, what: str, where: str) -> str:
-    """A path that metadata give, if it leads down from where they lie.
+    """A path from metadata, if it stays below the metadata's own folder.
 
     Parameters
     ----------
     path : object
-        As it was read; anything that is no text is refused, too.
+        As read; anything but text is refused.
     what, where : str
-        Whose path, and of which volume: for the message.
+        The owner of the path, and the volume: for the message.
 
     Raises
     ------
     StorageError
-        If it is absolute or goes up, also where a server would decode it.
+        If it is absolute or goes up, even if only after percent-decoding.
     """
     if not isinstance(path, str):
-        raise StorageError(f"{where}: {what} wants a path as text; got {path!r}")
+        raise StorageError(f"{where}: {what}: expected a path as text; got {path!r}")
     for read in (path, unquote(path)):
         if read.startswith("/") or ".." in read.split("/"):
             raise StorageError(
-                f"{where}: {what} lies at '{path}', outside the volume; where that is a volume, "
-                f"name it itself"
+                f"{where}: {what}: expected a path within the volume; got '{path}'; if that is a "
+                f"volume, name it directly"
             )
     return path
 
 
 def resolve_inside(file: h5py.File, name: str, where: str) -> h5py.Group | h5py.Dataset | None:
-    """What an HDF5 file holds under a name, through links within the file; None if nothing.
+    """The object of a name in an HDF5 file, through links within it; None if there is none.
 
     Raises
     ------
     StorageError
-        If the way there leaves the file, or goes in circles.
+        If the links leave the file, or form a loop.
     """
     return _follow(file, file, name, where, LINKS)
 
@@ -65,20 +65,20 @@ def _follow(file: h5py.File, start: h5py.Group, name: str, where: str, links: in
             here = here[part]
         elif kind != h5py.h5l.TYPE_SOFT:
             named = kind == h5py.h5l.TYPE_EXTERNAL
-            to = here.get(part, getlink=True).filename if named else "who knows where"
-            raise _outside(where, name, f"a link to {to}")
+            target = here.get(part, getlink=True).filename if named else "an unknown place"
+            raise _outside(where, name, f"a link to {target}")
         elif not links:
             raise StorageError(f"{where}: '{name}' is behind more than {LINKS} links")
         else:
-            to = here.get(part, getlink=True).path
-            here = _follow(file, here, to, where, links - 1)
+            target = here.get(part, getlink=True).path
+            here = _follow(file, here, target, where, links - 1)
     return here
 
 
 def require_stored_inside(file: h5py.File, data: h5py.Dataset, where: str) -> None:
-    """Raise if voxels of a dataset lie in other files, or are put together of some that do.
+    """Raise if voxels of a dataset, or of datasets it is composed of, are stored in other files.
 
-    HDF5 would read what such a file lacks as zeros, or it could be any file at all.
+    HDF5 would read a missing file as zeros, and the name could be that of any file.
 
     Raises
     ------
@@ -95,23 +95,23 @@ def require_stored_inside(file: h5py.File, data: h5py.Dataset, where: str) -> No
         sources = {(source.file_name, source.dset_name) for source in each.virtual_sources()}
         for other, name in sorted(sources):
             if other != ".":
-                raise _outside(where, each.name, f"made of {other}")
-            found = resolve_inside(file, name, where)
-            if not isinstance(found, h5py.Dataset):
-                raise StorageError(f"{where}: {each.name} is made of {name}, which is not there")
-            if found.id not in seen:
-                seen.add(found.id)
-                left.append(found)
+                raise _outside(where, each.name, f"composed of {other}")
+            source = resolve_inside(file, name, where)
+            if not isinstance(source, h5py.Dataset):
+                raise StorageError(f"{where}: {each.name} is composed of {name}, which is missing")
+            if source.id not in seen:
+                seen.add(source.id)
+                left.append(source)
 
 
 def _outside(where: str, name: str, how: str) -> StorageError:
     return StorageError(
-        f"{where}: '{name}' is {how}, another file; where that is a volume, name it itself"
+        f"{where}: '{name}' is {how}, another file; if that is a volume, name it directly"
     )
 
 
 def require_one_file(metadata: str | None, name: str, where: str) -> None:
-    """Raise if OME metadata in a TIFF file say that other files hold a part of it.
+    """Raise if the OME metadata of a TIFF file list other files as parts of the image.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def require_one_file(metadata: str | None, name: str, where: str) -> None:
     try:
         root = ElementTree.fromstring(metadata)
     except ElementTree.ParseError:
-        return  # then nobody follows it
+        return  # then tifffile does not follow it, either
     own = root.attrib.get("UUID")
     for element in root.iter():
         other = element.attrib.get("FileName", name)
@@ -137,6 +137,6 @@ def require_one_file(metadata: str | None, name: str, where: str) -> None:
             continue
         if own is None or element.text != own:  # else it was renamed
             raise StorageError(
-                f"{where}: its OME metadata name another file, '{other}'; volflow reads one "
-                f"file of pages, or a folder of sections"
+                f"{where}: its OME metadata name another file, '{other}'; expected one file of "
+                f"pages, or a folder of sections"
             )

@@ -1,7 +1,7 @@
-"""Foreign numbers made ours: channels chosen, values scaled to uint8, affinities turned round.
+"""Conversion of foreign numbers to ours: channels, scaling to uint8, direction of affinities.
 
-Ours join a voxel with the one before it along z, y, x. What is stored may join it with the one
-after it, or be a single boundary probability.
+Our affinities join a voxel with the previous one along z, y, x. A foreign volume may join it with
+the next one, or hold one boundary probability.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BEFORE = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
 @dataclass(frozen=True)
 class Conversion:
-    """How what is stored becomes what is read; `channels` 0 is no channel axis."""
+    """The change from stored to read numbers; `channels` is 0 without a channel axis."""
 
     chosen: tuple[int, ...] | None
     scale: float | None
@@ -32,18 +32,18 @@ class Conversion:
 
     @property
     def leading(self) -> tuple[int, ...]:
-        """The channel axis of the shape, if there is one."""
+        """The shape of the channel axis: (C,), or () without one."""
         return (self.channels,) if self.channels else ()
 
     def read(
         self, voxels: StoredArray, box: Box, fill: int = 0, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """Read any box, into `out` if that is given; what lies outside the bounds is `fill`.
+        """Read any box, into `out` if given; voxels outside the bounds are `fill`.
 
         Raises
         ------
         StorageError
-            If a value to be scaled is no number.
+            If a value to be scaled is not a number (NaN).
         """
         bounds = voxels.layout.bounds
         inside = box.clip(bounds)
@@ -58,7 +58,7 @@ class Conversion:
         return out
 
     def _inside(self, voxels: StoredArray, box: Box, out: np.ndarray | None) -> np.ndarray:
-        """Read a box within the bounds, into `out` if that is given."""
+        """Read a box within the bounds, into `out` if given."""
         if self.boundary or self.forward:
             return placed(self._turned(voxels, box, voxels.layout.bounds), out)
         if self.scale is None and (self.chosen is None or self.channels):
@@ -66,7 +66,7 @@ class Conversion:
         return placed(self._values(voxels, box), out)
 
     def _values(self, voxels: StoredArray, box: Box) -> np.ndarray:
-        """The chosen channels of a box within the bounds, scaled."""
+        """The chosen channels of a box within the bounds, scaled if so declared."""
         values = voxels.read(box, self.chosen)
         if values.ndim == 4 and len(values) == 1 and (self.boundary or self.chosen is not None):
             values = values[0]
@@ -75,13 +75,13 @@ class Conversion:
         wide = np.dtype("float64") if values.dtype.kind != "f" else values.dtype
         scaled = values.astype(max(wide, np.dtype("float32")))
         if np.isnan(scaled).any():
-            raise StorageError(f"box {box}: a value to be scaled to uint8 is not a number")
+            raise StorageError(f"box {box}: expected numbers to scale to uint8, got NaN")
         scaled *= scaled.dtype.type(self.scale)
         np.rint(scaled, out=scaled)
         return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
 
     def _turned(self, voxels: StoredArray, box: Box, bounds: Box) -> np.ndarray:
-        """Affinities with the voxel before; the first plane of the volume along an axis is 0."""
+        """Affinities with the previous voxel; 0 in the first plane of the volume along an axis."""
         wide = Box(box.start - 1, box.stop).clip(bounds)
         values = self._values(voxels, wide)
         out = np.zeros((*self.leading, *box.shape), self.dtype)
@@ -101,17 +101,17 @@ class Conversion:
 
 
 def _filled(shape: tuple[int, ...], fill: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """An array of one value; memory of zeros comes so from the system and is not written twice."""
+    """An array of one value; zeros come from the system and are not written again."""
     return np.full(shape, fill, dtype) if fill else np.zeros(shape, dtype)
 
 
 def conversion(spec: VolumeSpec, layout: Layout, own: bool) -> Conversion:
-    """What has to be done to a volume so that it is as its declaration says.
+    """The conversion that a volume's declaration asks for.
 
     Raises
     ------
     StorageError
-        If the declaration does not fit what is stored; all that is wrong is told.
+        If the declaration does not fit the stored volume; the message lists every problem.
     """
     if own:
         return Conversion(None, None, False, False, layout.channels, layout.dtype)
@@ -119,22 +119,22 @@ def conversion(spec: VolumeSpec, layout: Layout, own: bool) -> Conversion:
     chosen = spec.channels
     wrong = []
     if chosen is not None and (not chosen or max(chosen) >= stored):
-        wrong.append(f"channels {list(chosen)} are not all among the {stored} stored")
+        wrong.append(f"channels: expected numbers below {stored}, got {list(chosen)}")
     count = stored if chosen is None else len(chosen)
     forward = spec.offset_sign == 1
     dtype = layout.dtype if spec.scale is None else np.dtype("uint8")
     if spec.boundary:
         if count != 1:
-            wrong.append(f"boundary needs one channel and {count} are read; choose one by channels")
+            wrong.append(f"boundary: expected one channel, got {count}; choose one with channels")
         if dtype != np.uint8:
-            wrong.append(f"boundary needs uint8 and {dtype} is stored; give scale (255 for 0..1)")
+            wrong.append(f"boundary: expected uint8, got {dtype}; declare scale (255 for 0..1)")
         if forward:
             wrong.append("boundary and offset_sign 1 exclude each other")
     elif forward and count != 3:
-        wrong.append(f"offset_sign 1 needs three channels z, y, x and {count} are read")
+        wrong.append(f"offset_sign 1: expected three channels z, y, x; got {count}")
     if wrong:
         raise StorageError(f"volume {spec.path}: " + "; ".join(wrong))
-    channels = layout.channels  # a lone channel that is stored as such stays
+    channels = layout.channels  # a single stored channel keeps its axis
     if spec.boundary or chosen is not None:
         channels = 3 if spec.boundary else (0 if count == 1 else count)
     if layout.channels == 0:
@@ -143,12 +143,11 @@ def conversion(spec: VolumeSpec, layout: Layout, own: bool) -> Conversion:
 
 
 def aligned(box: Box, bounds: Box, unit: Triple) -> bool:
-    """Whether a box starts and stops on borders of chunks (or shards) that count from the bounds.
+    """Whether a box starts and stops on borders of chunks or shards, counted from the bounds.
 
     The end of the bounds counts as a border.
     """
-    axes = zip(box.start, box.stop, bounds.start, bounds.stop, unit, strict=True)
-    return all(
-        (a - first) % u == 0 and (b == last or (b - first) % u == 0)
-        for a, b, first, last, u in axes
-    )
+    begins = (box.start - bounds.start) % unit
+    ends = (box.stop - bounds.start) % unit
+    at_end = [b == last for b, last in zip(box.stop, bounds.stop, strict=True)]
+    return not any(begins) and all(e == 0 or last for e, last in zip(ends, at_end, strict=True))

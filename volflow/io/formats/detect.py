@@ -38,11 +38,11 @@ def with_format(path: str, new: bool = False) -> Address:
         If there is no volume of a known format, or an option of the store is unknown.
     """
     address = Address.parse(path)
-    if address.format in CHUNKED or not address.format:
+    if address.format_name in CHUNKED or not address.format_name:
         unknown = address.unknown_options()
         if unknown:
             raise StorageError(f"volume {path}: {unknown}")
-    if address.format:
+    if address.format_name:
         return address
     name = file_format(address) or _chunked_format(address)
     if not name and new:

@@ -1,4 +1,4 @@
-"""N5: groups of scales `s0`, `s1`, ...; metadata lists axes fastest first, so it is turned here."""
+"""N5: groups of scales `s0`, `s1`, ...; metadata list the fastest axis first, and we the last."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEY = "attributes.json"
 
 
 def scales(address: Address) -> Scales | None:
-    """How many scales there are, and whether they are ours; None if there is no volume."""
+    """The number of scales, and whether volflow wrote them; None if there is no volume."""
     if Store(str(address)).read(KEY) is None:
         return None
     ours = _our_scales(_attributes(address))
@@ -40,7 +40,7 @@ def scales(address: Address) -> Scales | None:
 
 
 def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
-    """Open a scale: of our own group, `sLEVEL` of a foreign one, or a bare array at level 0.
+    """Open a scale of a group of ours, `sLEVEL` of a foreign one, or a single array (level 0).
 
     Raises
     ------
@@ -63,12 +63,12 @@ def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
     elif level:
         raise StorageError(f"volume {address} has no scale {level} (it has 1)")
     if "dimensions" not in attributes:
-        raise StorageError(f"volume {address}: there is no N5 array in '{folder or '.'}'")
+        raise StorageError(f"volume {address}: no N5 array in '{folder or '.'}'")
     return _foreign(address, folder, own, attributes, count)
 
 
 def plan(layout: Layout, address: Address) -> Layout:
-    """The layout as it will be stored.
+    """The layout in which a volume will be stored.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def plan(layout: Layout, address: Address) -> Layout:
 
 
 def create_scale(address: Address, layout: Layout, scale: int) -> None:
-    """Create the array of a scale, then tell of it in the group's metadata."""
+    """Create the array of a scale, then list it in the group's metadata."""
     compressions: dict[str, dict[str, Any]] = {
         "raw": {"type": "raw"},
         "gzip": {"type": "gzip", "level": 5},
@@ -116,43 +116,43 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
 
 
 def delete_scales(address: Address, scale: int) -> None:
-    """Delete a scale and those after it; with scale 0 the volume."""
+    """Delete a scale and the coarser ones; from scale 0 on, the volume."""
     store = Store(str(address))
-    there = _attributes(address)[OURS]["scales"]
-    for number in range(scale, len(there)):
+    entries = _attributes(address)[OURS]["scales"]
+    for number in range(scale, len(entries)):
         store.delete_prefix(f"s{number}/")
     if scale:
-        _write_group(address, there[:scale])
+        _write_group(address, entries[:scale])
     else:
         store.delete(KEY)
 
 
-def _write_group(address: Address, notes: list[dict[str, Any]]) -> None:
-    finest = [float(side) for side in notes[0]["resolution_nm_zyx"]]
+def _write_group(address: Address, entries: list[dict[str, Any]]) -> None:
+    finest = [float(side) for side in entries[0]["resolution_nm_zyx"]]
     factors = [
-        [side / first for side, first in zip(note["resolution_nm_zyx"], finest, strict=True)]
-        for note in notes
+        [side / first for side, first in zip(entry["resolution_nm_zyx"], finest, strict=True)]
+        for entry in entries
     ]
     body = {
         "n5": "2.0.0",
         "scales": [each[::-1] for each in factors],
         "pixelResolution": {"dimensions": finest[::-1], "unit": "nm"},
-        OURS: {"scales": notes},
+        OURS: {"scales": entries},
     }
     Store(str(address)).write_json(KEY, body)
 
 
 def _our_scales(attributes: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The notes of our own scales; None for a foreign volume."""
-    note = attributes.get(OURS)
-    return note["scales"] if isinstance(note, dict) and "scales" in note else None
+    """The entries of volflow's scales; None for a foreign volume."""
+    entry = attributes.get(OURS)
+    return entry["scales"] if isinstance(entry, dict) and "scales" in entry else None
 
 
 def _attributes(address: Address) -> dict[str, Any]:
-    found = Store(str(address)).read_json(KEY)
-    if not isinstance(found, dict):
-        raise StorageError(f"volume {address} does not exist: there is no {KEY}")
-    return found
+    attributes = Store(str(address)).read_json(KEY)
+    if not isinstance(attributes, dict):
+        raise StorageError(f"volume {address} does not exist: no {KEY} there")
+    return attributes
 
 
 def _foreign(
@@ -160,12 +160,12 @@ def _foreign(
 ) -> ChunkedArray:
     array = open_array(address, "n5", folder, own).T
     if array.rank not in (3, 4):
-        raise StorageError(f"volume {address}: {array.rank} axes are not (c,) z, y, x")
+        raise StorageError(f"volume {address}: expected axes (c,) z, y, x; got {array.rank} axes")
     if array.rank == 4 and array.shape[0] == 1:
         array = array[0]
     resolution, start = _placed(attributes, f"volume {address}")
     chunk, shard = spatial_chunks(array)
-    stop = zyx([a + n for a, n in zip(start, array.shape[-3:], strict=True)])
+    stop = zyx(start) + zyx(array.shape[-3:])
     channels = array.shape[0] if array.rank == 4 else 0
     dtype = np.dtype(array.dtype.numpy_dtype)
     layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)

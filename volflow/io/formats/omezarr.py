@@ -1,8 +1,8 @@
-"""Zarr 2 and 3: our own volumes are OME-Zarr groups; foreign groups and bare arrays are read.
+"""Zarr 2 and 3: OME-Zarr groups, written and read; foreign groups and single arrays, read.
 
 VOLUME/0, VOLUME/1, ...     one array per scale, axes zyx or czyx
-VOLUME/.zattrs              zarr 2: OME-Zarr 0.4 multiscales, and volflow's note
-VOLUME/zarr.json            zarr 3: OME-Zarr 0.5
+VOLUME/.zattrs              zarr 2: OME-Zarr 0.4 multiscales, and volflow's own entry
+VOLUME/zarr.json            zarr 3: the same of OME-Zarr 0.5
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Attributes = dict[str, Any]
 
 
 def scales(address: Address) -> Scales | None:
-    """How many scales there are, and whether they are ours; None if there is no volume."""
+    """The number of scales, and whether volflow wrote them; None if there is no volume."""
     if not _exists(address):
         return None
     attributes = _attributes(address)
@@ -51,18 +51,18 @@ def scales(address: Address) -> Scales | None:
 
 
 def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
-    """Open a scale: of our own group, of a foreign OME-Zarr group, or a bare array at level 0.
+    """Open a scale of a group of ours, of a foreign OME-Zarr group, or a single array (level 0).
 
     Raises
     ------
     StorageError
-        If there is no such volume or scale, or its axes are not understood.
+        If there is no such volume or scale, or its axes are not (c,) z, y, x.
     """
     attributes = _attributes(address)
     ours = _our_scales(attributes)
     if ours is not None:
         _require_scale(address, level, len(ours))
-        array = open_array(address, address.format, str(level), own)
+        array = open_array(address, address.format_name, str(level), own)
         layout = marked_layout(ours[level], array)
         stored = anchored(array, layout.bounds.start)
         return ChunkedArray(address, layout, stored, len(ours), True)
@@ -72,7 +72,7 @@ def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
     datasets = multiscale["datasets"]
     _require_scale(address, level, len(datasets))
     folder = require_below(datasets[level].get("path"), f"scale {level}", f"volume {address}")
-    array = open_array(address, address.format, folder, own)
+    array = open_array(address, address.format_name, folder, own)
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscale["axes"]]
     transforms = [
         *datasets[level].get("coordinateTransformations", []),
@@ -84,7 +84,7 @@ def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
 
 
 def plan(layout: Layout, address: Address) -> Layout:
-    """The layout as it will be stored.
+    """The layout in which a volume will be stored.
 
     Raises
     ------
@@ -96,22 +96,22 @@ def plan(layout: Layout, address: Address) -> Layout:
         known = ", ".join(ENCODINGS)
         raise StorageError(f"volume {address}: no encoding '{encoding}' in zarr (known: {known})")
     if layout.shard is not None:
-        if address.format == "zarr":
-            raise StorageError(f"volume {address}: zarr 2 has no shards; use zarr3:// instead")
-        sides = zip(layout.shard, layout.chunk, strict=True)
-        if any(s % c for s, c in sides):
+        if address.format_name == "zarr":
+            raise StorageError(f"volume {address}: zarr 2 has no shards; use zarr3://")
+        if any(zyx(layout.shard) % layout.chunk):
             raise StorageError(
-                f"volume {address}: shard {layout.shard} is not made of chunks {layout.chunk}"
+                f"volume {address}: expected a shard of whole chunks {layout.chunk}, got "
+                f"{layout.shard}"
             )
     shard = None if layout.shard == layout.chunk else layout.shard
     return replace(layout, encoding=encoding, shard=shard)
 
 
 def create_scale(address: Address, layout: Layout, scale: int) -> None:
-    """Create the array of a scale, then tell of it in the group's metadata."""
+    """Create the array of a scale, then list it in the group's metadata."""
     shape = (*layout.leading, *layout.bounds.shape)
     chunk = (*layout.leading, *layout.chunk)
-    if address.format == "zarr":
+    if address.format_name == "zarr":
         _create_v2(address, layout, str(scale), shape, chunk)
     else:
         _create_v3(address, layout, str(scale), shape, chunk)
@@ -120,15 +120,15 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
 
 
 def delete_scales(address: Address, scale: int) -> None:
-    """Delete a scale and those after it; with scale 0 the volume."""
+    """Delete a scale and the coarser ones; from scale 0 on, the volume."""
     store = Store(str(address))
-    there = _attributes(address)[OURS]["scales"]
-    for number in range(scale, len(there)):
+    entries = _attributes(address)[OURS]["scales"]
+    for number in range(scale, len(entries)):
         store.delete_prefix(f"{number}/")
     if scale:
-        _write_group(address, there[:scale])
+        _write_group(address, entries[:scale])
         return
-    for key in _metadata_keys(address.format):
+    for key in _metadata_keys(address.format_name):
         store.delete(key)
 
 
@@ -167,7 +167,7 @@ def _create_v3(
             _codec("blosc", cname="zstd", clevel=3, shuffle="shuffle", typesize=size, blocksize=0)
         ],
     }
-    # The checksum makes a changed byte an error whatever the encoding.
+    # With the checksum a changed byte is an error, whatever the encoding.
     codecs = [_codec("bytes", endian="little"), *compressors[layout.encoding], {"name": "crc32c"}]
     grid = chunk
     if layout.shard is not None:
@@ -188,33 +188,36 @@ def _codec(name: str, **configuration: object) -> dict[str, Any]:
     return {"name": name, "configuration": configuration}
 
 
-def _write_group(address: Address, notes: list[dict[str, Any]]) -> None:
+def _write_group(address: Address, entries: list[dict[str, Any]]) -> None:
     store, name = Store(str(address)), address.location.rstrip("/").rpartition("/")[2]
-    version = "0.4" if address.format == "zarr" else "0.5"
-    with_channels = bool(notes[0]["channels"])
+    version = "0.4" if address.format_name == "zarr" else "0.5"
+    with_channels = bool(entries[0]["channels"])
     axes: list[dict[str, str]] = [
         {"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"
     ]
     if with_channels:
         axes.insert(0, {"name": "c", "type": "channel"})
     datasets = [
-        {"path": str(number), "coordinateTransformations": _transforms(note, with_channels)}
-        for number, note in enumerate(notes)
+        {"path": str(number), "coordinateTransformations": _transforms(entry, with_channels)}
+        for number, entry in enumerate(entries)
     ]
     multiscale = {"name": name, "axes": axes, "datasets": datasets}
     if version == "0.4":
         multiscale["version"] = version
         store.write_json(".zgroup", {"zarr_format": 2})
-        store.write_json(".zattrs", {"multiscales": [multiscale], OURS: {"scales": notes}})
+        store.write_json(".zattrs", {"multiscales": [multiscale], OURS: {"scales": entries}})
         return
-    attributes = {"ome": {"version": version, "multiscales": [multiscale]}, OURS: {"scales": notes}}
+    attributes = {
+        "ome": {"version": version, "multiscales": [multiscale]},
+        OURS: {"scales": entries},
+    }
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     store.write_json("zarr.json", group)
 
 
-def _transforms(note: dict[str, Any], with_channels: bool) -> list[dict[str, Any]]:
-    sides = [float(side) for side in note["resolution_nm_zyx"]]
-    shift = [a * side for a, side in zip(note["offset_zyx"], sides, strict=True)]
+def _transforms(entry: dict[str, Any], with_channels: bool) -> list[dict[str, Any]]:
+    sides = [float(side) for side in entry["resolution_nm_zyx"]]
+    shift = [a * side for a, side in zip(entry["offset_zyx"], sides, strict=True)]
     return [
         {"type": "scale", "scale": [1.0, *sides] if with_channels else sides},
         {"type": "translation", "translation": [0.0, *shift] if with_channels else shift},
@@ -230,32 +233,32 @@ def _metadata_keys(format_: str) -> tuple[str, ...]:
 
 def _exists(address: Address) -> bool:
     store = Store(str(address))
-    return any(store.read(key) is not None for key in _metadata_keys(address.format))
+    return any(store.read(key) is not None for key in _metadata_keys(address.format_name))
 
 
 def _our_scales(attributes: Attributes) -> list[dict[str, Any]] | None:
-    """The notes of our own scales; None for a foreign volume."""
-    note = attributes.get(OURS)
-    return note["scales"] if isinstance(note, dict) and "scales" in note else None
+    """The entries of volflow's scales; None for a foreign volume."""
+    entry = attributes.get(OURS)
+    return entry["scales"] if isinstance(entry, dict) and "scales" in entry else None
 
 
 def _attributes(address: Address) -> Attributes:
     store = Store(str(address))
-    if address.format == "zarr3":
+    if address.format_name == "zarr3":
         body = store.read_json("zarr.json")
-        found = body.get("attributes", {}) if isinstance(body, dict) else None
+        attributes = body.get("attributes", {}) if isinstance(body, dict) else None
     else:
-        found = store.read_json(".zattrs")
-        if found is None and _exists(address):
-            found = {}
-    if not isinstance(found, dict):
-        raise StorageError(f"volume {address} does not exist: there is no zarr group or array")
-    return found
+        attributes = store.read_json(".zattrs")
+        if attributes is None and _exists(address):
+            attributes = {}
+    if not isinstance(attributes, dict):
+        raise StorageError(f"volume {address} does not exist: no zarr group or array there")
+    return attributes
 
 
 def _multiscale(attributes: Attributes) -> dict[str, Any] | None:
-    found = attributes.get("ome", attributes).get("multiscales")
-    return found[0] if found else None
+    multiscales = attributes.get("ome", attributes).get("multiscales")
+    return multiscales[0] if multiscales else None
 
 
 def _require_scale(address: Address, level: int, count: int) -> None:
@@ -265,16 +268,16 @@ def _require_scale(address: Address, level: int, count: int) -> None:
 
 def _open_bare(address: Address, level: int, own: bool, attributes: Attributes) -> ChunkedArray:
     store = Store(str(address))
-    if address.format == "zarr3":
+    if address.format_name == "zarr3":
         is_group = (store.read_json("zarr.json") or {}).get("node_type") == "group"
     else:
         is_group = store.read(".zarray") is None
     if is_group:
         raise StorageError(
-            f"volume {address} is a zarr group without multiscales; name one of its arrays"
+            f"volume {address}: expected multiscales in the zarr group; name one of its arrays"
         )
     _require_scale(address, level, 1)
-    array = open_array(address, address.format, "", own)
+    array = open_array(address, address.format_name, "", own)
     names = [label.lower() for label in array.domain.labels]
     if not all(names):
         names = list("tczyx")[-array.rank :]
@@ -283,7 +286,7 @@ def _open_bare(address: Address, level: int, own: bool, attributes: Attributes) 
 
 
 def attributes_place(attributes: Any, where: str) -> tuple[Resolution | None, Triple]:
-    """Resolution and first voxel from attributes as several labs write them, in nm, z y x."""
+    """Resolution and first voxel from the attributes that several labs write, in nm, z y x."""
     sides = None
     for name in ("voxel_size_nm_zyx", "voxel_size", "resolution"):
         value = attributes.get(name)
@@ -321,24 +324,23 @@ def _placed(
 
 
 def _ordered(address: Address, array: ts.TensorStore, names: list[str]) -> ts.TensorStore:
-    """The array with axes (c,) z, y, x; other axes must be of length one, as a lone channel."""
+    """The array with axes (c,) z, y, x; any other axis must have length 1, and is dropped."""
     if len(names) != array.rank or any(axis not in names for axis in "zyx"):
         raise StorageError(
-            f"volume {address}: axes {names} of shape {array.shape} are not (c,) z, y, x"
+            f"volume {address}: expected axes (c,) z, y, x; got {names} of shape {array.shape}"
         )
-    wanted = [names.index(axis) for axis in "zyx"]
+    chosen = [names.index(axis) for axis in "zyx"]
     if "c" in names and array.shape[names.index("c")] > 1:
-        wanted.insert(0, names.index("c"))
+        chosen.insert(0, names.index("c"))
     for number, length in enumerate(array.shape):
-        if number not in wanted and length != 1:
+        if number not in chosen and length != 1:
             raise StorageError(
-                f"volume {address}: axis '{names[number]}' of shape {array.shape} has more than "
-                f"one entry; only channels and z, y, x are read"
+                f"volume {address}: expected length 1 of axis '{names[number]}', which is not "
+                f"channels, z, y or x; got shape {array.shape}"
             )
-    others = [number for number in range(array.rank) if number not in wanted]
-    kept = [number for number in range(array.rank) if number in wanted]
-    view = array[ts.d[others][tuple(0 for _ in others)]] if others else array
-    order = [kept.index(number) for number in wanted]
+    dropped = [number for number in range(array.rank) if number not in chosen]
+    view = array[ts.d[dropped][tuple(0 for _ in dropped)]] if dropped else array
+    order = [sorted(chosen).index(number) for number in chosen]
     return view[ts.d[order].transpose[:]] if order != list(range(len(order))) else view
 
 
@@ -350,7 +352,7 @@ def _foreign(
     count: int,
 ) -> ChunkedArray:
     chunk, shard = spatial_chunks(view)
-    stop = zyx([a + n for a, n in zip(start, view.shape[-3:], strict=True)])
+    stop = zyx(start) + zyx(view.shape[-3:])
     channels = view.shape[0] if view.rank == 4 else 0
     dtype = np.dtype(view.dtype.numpy_dtype)
     layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)

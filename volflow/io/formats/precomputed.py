@@ -1,7 +1,7 @@
-"""Neuroglancer's precomputed format. Only here are axes x, y, z.
+"""Neuroglancer's precomputed format, whose metadata list axes x, y, z.
 
-An `info` file at the root lists the scales; a scale is a folder named by its resolution. Chunks
-count from the voxel offset of their scale, which is the first voxel of its bounds.
+An `info` file at the root lists the scales; a scale is a folder named after its resolution. Chunks
+are counted from the voxel offset of their scale, which is the first voxel of its bounds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BLOCK = [8, 8, 8]  # of compressed_segmentation
 
 
 def scales(address: Address) -> Scales | None:
-    """How many scales there are, and whether they are ours; None if there is no volume."""
+    """The number of scales, and whether volflow wrote them; None if there is no volume."""
     if Store(str(address)).read("info") is None:
         return None
     info = _info(address)
@@ -49,8 +49,7 @@ def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
     Raises
     ------
     StorageError
-        If there is no such volume or scale, or its chunks are stored in a way that
-        tensorstore would take for missing.
+        If there is no such volume or scale, or tensorstore would take its chunks for missing.
     """
     info = _info(address)
     entries = info["scales"]
@@ -69,7 +68,7 @@ def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
 
 
 def plan(layout: Layout, address: Address) -> Layout:
-    """The layout as it will be stored: encoding chosen, shard cut to the volume.
+    """The layout in which a volume will be stored: encoding chosen, shard cut to the volume.
 
     Raises
     ------
@@ -79,11 +78,12 @@ def plan(layout: Layout, address: Address) -> Layout:
     dtype = layout.dtype.name
     if layout.kind == "segmentation" and dtype not in SEGMENTATIONS:
         raise StorageError(
-            f"volume {address}: a {dtype} segmentation does not display in Neuroglancer; "
-            f"precomputed segmentations are {', '.join(SEGMENTATIONS)}"
+            f"volume {address}: Neuroglancer does not display segmentations of {dtype}; "
+            f"expected {', '.join(SEGMENTATIONS)}"
         )
     if dtype not in DTYPES:
-        raise StorageError(f"volume {address}: precomputed holds no {dtype} ({', '.join(DTYPES)})")
+        known = ", ".join(DTYPES)
+        raise StorageError(f"volume {address}: expected {known} in precomputed, got {dtype}")
     packs = dtype in ("uint32", "uint64")
     encoding = layout.encoding
     if not encoding:
@@ -109,7 +109,7 @@ def plan(layout: Layout, address: Address) -> Layout:
 
 
 def create_scale(address: Address, layout: Layout, scale: int) -> None:
-    """Write the `info` of a new volume, or add a coarser scale to it."""
+    """Write the `info` of a new volume, or add a coarser scale to an existing one."""
     entry = scale_entry(layout)
     if scale == 0:
         info: dict[str, Any] = {
@@ -124,25 +124,25 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
         info = _info(address)
         if any(other["key"] == entry["key"] for other in info["scales"]):
             raise StorageError(
-                f"volume {address} already has a scale of {entry['key']} nm, "
-                f"so scale {scale} needs another resolution"
+                f"volume {address}: a scale of {entry['key']} nm exists; expected another "
+                f"resolution for scale {scale}"
             )
         info["scales"].append(entry)
     Store(str(address)).write_json("info", info)
 
 
 def delete_scales(address: Address, scale: int) -> None:
-    """Delete a scale and those after it; with scale 0 the volume."""
+    """Delete a scale and the coarser ones; from scale 0 on, the volume."""
     store, info = Store(str(address)), _info(address)
-    gone, info["scales"] = info["scales"][scale:], info["scales"][:scale]
-    for entry in gone:
+    deleted, info["scales"] = info["scales"][scale:], info["scales"][:scale]
+    for entry in deleted:
         z, y, x = (float(side) for side in entry["resolution"][::-1])
         if entry["key"] != scale_key((z, y, x)):  # it could name a folder elsewhere
             raise StorageError(
-                f"volume {address}: its scale '{entry['key']}' was not named by volflow and is "
-                f"not deleted; delete the volume or choose another path"
+                f"volume {address}: volflow did not name its scale '{entry['key']}' and does not "
+                f"delete it; delete the volume or choose another path"
             )
-    for entry in gone:
+    for entry in deleted:
         store.delete_prefix(f"{entry['key']}/")
     if scale:
         store.write_json("info", info)
@@ -153,21 +153,21 @@ def delete_scales(address: Address, scale: int) -> None:
 def _info(address: Address) -> dict[str, Any]:
     body = Store(str(address)).read_json("info")
     if body is None:
-        raise StorageError(f"volume {address} does not exist: there is no 'info'")
+        raise StorageError(f"volume {address} does not exist: no 'info' there")
     if not isinstance(body, dict) or "scales" not in body or "data_type" not in body:
-        raise StorageError(f"volume {address}: its 'info' is not that of a precomputed volume")
+        raise StorageError(f"volume {address}: expected the info of a volume, got another 'info'")
     return body
 
 
 def _channels(info: dict[str, Any]) -> int:
-    """Channels as we count them; a foreign volume of one channel has no channel axis."""
+    """Length of our channel axis; a foreign volume of one channel has none (0)."""
     count = int(info.get("num_channels", 1))
     return count if count > 1 else int(info.get(OURS, {}).get("channels", 0))
 
 
 def _layout(info: dict[str, Any], scale: dict[str, Any]) -> Layout:
     start = zyx(scale.get("voxel_offset", [0, 0, 0])[::-1])
-    stop = zyx([a + n for a, n in zip(start, scale["size"][::-1], strict=True)])
+    stop = start + zyx(scale["size"][::-1])
     bounds, chunk = Box(start, stop), zyx(scale["chunk_sizes"][0][::-1])
     z, y, x = (float(side) for side in scale["resolution"][::-1])
     shard = None
@@ -182,12 +182,12 @@ def _layout(info: dict[str, Any], scale: dict[str, Any]) -> Layout:
 
 
 def scale_key(resolution: Resolution) -> str:
-    """The folder of a scale."""
+    """The name of a scale's folder, such as 8_8_40."""
     return "_".join(f"{side:.15g}" for side in resolution[::-1])
 
 
 def scale_entry(layout: Layout) -> dict[str, Any]:
-    """What `info` says of a scale."""
+    """The entry of a scale in `info`."""
     assert layout.resolution is not None
     resolution = [int(side) if side == int(side) else side for side in layout.resolution[::-1]]
     entry: dict[str, Any] = {
@@ -209,15 +209,15 @@ def scale_entry(layout: Layout) -> dict[str, Any]:
 
 
 def _bits(bounds: Box, chunk: Triple) -> Triple:
-    """Bits that number the chunks along z, y, x."""
-    sides = zip(bounds.shape, chunk, strict=True)
-    return zyx([max(0, (-(-n // c) - 1).bit_length()) for n, c in sides])
+    """Bits of the chunk numbers along z, y, x."""
+    counts = -(-bounds.shape // chunk)
+    return zyx([max(0, count - 1).bit_length() for count in counts])
 
 
 def _morton_box(bits: Triple, count: int) -> Triple:
     """Bits along z, y, x of the box that the lowest `count` bits of a Morton number span.
 
-    x comes first, then y, then z, and around again; an axis that has no bits left is skipped.
+    Bits alternate x, y, z, x, ...; an axis without bits left is skipped.
     """
     used = [0, 0, 0]
     while sum(used) < min(count, sum(bits)):
@@ -229,15 +229,14 @@ def _morton_box(bits: Triple, count: int) -> Triple:
 
 def _shard_shape(bounds: Box, chunk: Triple, count: int) -> Triple:
     used = _morton_box(_bits(bounds, chunk), count)
-    return zyx([c << b for c, b in zip(chunk, used, strict=True)])
+    return zyx(chunk) * zyx([1 << bits for bits in used])
 
 
 def _shard_key(layout: Layout, start: Triple) -> str:
-    """The file of the shard that holds the voxel `start`."""
+    """The key of the shard that holds the voxel `start`."""
     assert layout.resolution is not None
     bits = _bits(layout.bounds, layout.chunk)
-    sides = zip(start, layout.bounds.start, layout.chunk, strict=True)
-    index = [(a - first) // side for a, first, side in sides]
+    index = (zyx(start) - layout.bounds.start) // layout.chunk
     number = place = 0
     for bit in range(max(bits)):
         for axis in (2, 1, 0):
@@ -250,10 +249,11 @@ def _shard_key(layout: Layout, start: Triple) -> str:
 
 
 class VerifiedShards(ChunkedArray):
-    """A sharded scale of our own: tensorstore reads a missing shard as zeros, whatever it is told.
+    """A sharded scale of our own in which a missing shard is an error.
 
-    So the first byte of each shard is asked for; a shard is written as a whole, so that a chunk
-    is not lost without its shard.
+    tensorstore reads a missing shard as zeros even with `fill_missing_data_reads` off. So the
+    first byte of each shard is requested. Shards are written as a whole, so no chunk is lost
+    without its shard.
     """
 
     def read(
@@ -270,17 +270,17 @@ class VerifiedShards(ChunkedArray):
         if missing:
             raise StorageError(
                 f"volume {self.address}, box {box}: a chunk is missing: "
-                f"there is no shard {', '.join(sorted(missing))}"
+                f"no shard {', '.join(sorted(missing))}"
             )
-        found = super().read(box, channels, out)
+        voxels = super().read(box, channels, out)
         if Store(str(self.address)).remote:
             for part in tiles(box, layout.shard, layout.bounds.start):
-                if not found[(..., *part.within(box))].any():
+                if not voxels[(..., *part.within(box))].any():
                     self._require_empty(part)
-        return found
+        return voxels
 
     def write(self, box: Box, array: np.ndarray) -> None:
-        """Write whole shards; one that is zero everywhere too, which tensorstore leaves out."""
+        """Write whole shards, also those of zeros alone, which tensorstore omits."""
         super().write(box, array)
         layout = self.layout
         assert layout.shard is not None
@@ -290,11 +290,11 @@ class VerifiedShards(ChunkedArray):
                 Store(str(self.address)).write(_shard_key(layout, part.start), index)
 
     def _require_empty(self, part: Box) -> None:
-        """Raise if a part of a shard that reads as zeros holds anything.
+        """Raise if a part of a shard that was read as zeros holds other numbers.
 
-        A whole shard whose answer ends before its first byte, which HTTP does not always tell, is
-        a missing one to tensorstore. So it is asked for as an object, known to be whole, and
-        decoded from memory.
+        tensorstore takes a response that ends before its first byte for a missing shard, and HTTP
+        does not always report such an end. So the shard is read as an object, checked to be
+        complete, and decoded from memory.
         """
         key = _shard_key(self.layout, part.start)
         place = f"memory://volflow.shards/{uuid.uuid4()}"
@@ -310,18 +310,18 @@ class VerifiedShards(ChunkedArray):
             copy.delete_prefix("")
         if again.any():
             raise StorageError(
-                f"volume {self.address}, box {part}: cannot be read: shard {key} came empty"
+                f"volume {self.address}, box {part}: cannot be read: shard {key} was cut short"
             )
 
     def _level(self) -> int:
-        """Which scale this is."""
+        """The number of this scale."""
         assert self.layout.resolution is not None
         keys = [entry["key"] for entry in _info(self.address)["scales"]]
         return keys.index(scale_key(self.layout.resolution))
 
 
 def _plan_shard(layout: Layout, address: Address) -> Triple | None:
-    """The shard cut to the volume; an error that names the nearest one if it is none."""
+    """The shard cut to the volume; the error for an impossible one names the nearest."""
     if layout.shard is None:
         return None
     bits = _bits(layout.bounds, layout.chunk)
@@ -332,23 +332,22 @@ def _plan_shard(layout: Layout, address: Address) -> Triple | None:
     nearest = _shard_shape(layout.bounds, layout.chunk, count)
     if shard != nearest:
         raise StorageError(
-            f"volume {address}: a shard of {layout.shard} voxels is no box of chunks of "
-            f"{layout.chunk} along the Morton curve of this volume; nearest that is: {nearest}"
+            f"volume {address}: expected a shard that is a box of chunks {layout.chunk} along the "
+            f"Morton curve of this volume, got {layout.shard}; nearest: {nearest}"
         )
     return shard
 
 
 def _chunk_bits(layout: Layout) -> int:
-    """Bits that number the chunks of a shard."""
+    """Bits of the chunk numbers in a shard."""
     assert layout.shard is not None
     sides = zip(layout.shard, layout.chunk, strict=True)
     return sum((s // c).bit_length() - 1 for s, c in sides)
 
 
 def _sharding(layout: Layout) -> dict[str, Any]:
-    assert layout.shard is not None
-    count = sum((s // c).bit_length() - 1 for s, c in zip(layout.shard, layout.chunk, strict=True))
-    preshift = min(count, 9)  # up to 512 chunks share one index, which is read to find any of them
+    count = _chunk_bits(layout)
+    preshift = min(count, 9)  # up to 512 chunks share an index, which is read to find one of them
     coding = "raw" if layout.encoding == "jpeg" else "gzip"
     return {
         "@type": "neuroglancer_uint64_sharded_v1",
@@ -362,7 +361,7 @@ def _sharding(layout: Layout) -> dict[str, Any]:
 
 
 def _refuse_compressed_files(address: Address, key: str, look_at: int = 16) -> None:
-    """Raise if chunks are files `*.gz`: tensorstore would read them as missing, so as zeros."""
+    """Raise if chunks are files `*.gz`, which tensorstore would read as zeros."""
     folder = None if address.local is None else address.local / key
     if folder is None or not folder.is_dir():
         return
@@ -371,8 +370,8 @@ def _refuse_compressed_files(address: Address, key: str, look_at: int = 16) -> N
     bad = _first(names, (".gz", ".br", ".zstd"))
     if bad:
         raise StorageError(
-            f"volume {address}: its chunks are compressed files ({key}/{bad}), which would read "
-            f"as missing; unpack them, or write the volume without compression (compress=False)"
+            f"volume {address}: expected chunks that are not compressed files, got {key}/{bad}; "
+            f"unpack them, or write the volume with compress=False"
         )
 
 

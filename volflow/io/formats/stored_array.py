@@ -1,4 +1,4 @@
-"""What is known of a stored volume, and how its chunks are read and written."""
+"""The layout of a stored volume, and reading and writing of its chunks."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import tensorstore as ts
 
 from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
-from volflow.io import object_store as remote
 from volflow.io.address import Address, context, kvstore_spec
+from volflow.io.object_store import describe_store_error
 
 Resolution: TypeAlias = tuple[float, float, float]
 """Nanometres per voxel along z, y, x."""
 
 OURS = "volflow"
-"""The key under which a volume's metadata says that volflow made it, and how."""
+"""The key of volflow's own entry in a volume's metadata."""
 
 _OWN = {"fill_missing_data_reads": False, "store_data_equal_to_fill_value": True}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One scale of a volume as it is stored.
+    """The layout of one scale of a stored volume.
 
-    `channels` 0 is an array without a channel axis; `shard` None is one object per chunk.
+    `channels` is 0 for an array without a channel axis; `shard` is None if each chunk is an object
+    of its own.
     """
 
     bounds: Box
@@ -42,19 +43,19 @@ class Layout:
 
     @property
     def leading(self) -> tuple[int, ...]:
-        """The channel axis of the shape, if there is one."""
+        """The shape of the channel axis: (C,), or () without one."""
         return (self.channels,) if self.channels else ()
 
 
 class Scales(NamedTuple):
-    """What the metadata of a volume tells without opening it."""
+    """The number of scales in a volume's metadata, and whether volflow wrote it."""
 
     number: int
     ours: bool
 
 
 class StoredArray(Protocol):
-    """A stored volume, opened: one scale of it."""
+    """One scale of a stored volume, opened."""
 
     layout: Layout
     scales: int
@@ -63,13 +64,13 @@ class StoredArray(Protocol):
     def read(
         self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """Read a box that lies within the bounds; all channels, or those named.
+        """Read a box within the bounds: all channels, or the numbered ones.
 
-        It is read into `out`, if that is given, an array of the same shape and dtype.
+        `out`, if given, receives the voxels; its shape and dtype are those of the result.
         """
 
     def write(self, box: Box, array: np.ndarray) -> None:
-        """Write a box that is made of whole chunks."""
+        """Write a box of whole chunks."""
 
     def verify(self) -> None:
         """Check, from headers alone, that every part of the volume can be read."""
@@ -83,13 +84,13 @@ class ChunkedArray:
     address : Address
         For messages.
     layout : Layout
-        What is stored.
+        Layout of the scale.
     array : ts.TensorStore
         Axes (c,) z, y, x; its domain is that of the bounds.
     scales : int
-        How many scales the volume has.
+        Number of scales of the volume.
     ours : bool
-        Whether volflow made it.
+        Whether volflow wrote it.
     """
 
     def __init__(
@@ -101,33 +102,31 @@ class ChunkedArray:
     def read(
         self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """Read a box within the bounds, into `out` if that is given.
+        """Read a box within the bounds, into `out` if given.
 
         Raises
         ------
         StorageError
-            If a chunk is damaged or, of a volume opened as our own, missing.
+            If a chunk is damaged, or is missing from a volume opened as our own.
         """
         view = self._array[(..., *box.slices)]
         if channels is not None and self.layout.channels:
             view = view[list(channels)]
         try:
-            if self.layout.shard is None:  # chunks are decoded to where they belong
-                found = np.empty(view.shape, view.dtype.numpy_dtype) if out is None else out
-                target = ts.array(found, copy=False, context=context())
+            if self.layout.shard is None:  # chunks are decoded in place
+                voxels = np.empty(view.shape, view.dtype.numpy_dtype) if out is None else out
+                target = ts.array(voxels, copy=False, context=context())
                 target[ts.d[:].translate_to[view.domain.origin]].write(view).result()
-                return found
+                return voxels
             with ts.Batch() as batch:  # so that the index of a shard is read once
                 reading = view.read(order="C", batch=batch)
             return placed(np.asarray(reading.result()), out)
         except (ValueError, OSError, RuntimeError) as error:
             what = "a chunk is missing" if "NOT_FOUND" in str(error) else "cannot be read"
-            raise StorageError(
-                f"volume {self.address}, box {box}: {what}: {self._told(error)}"
-            ) from error
+            raise self._error(box, what, error) from error
 
     def write(self, box: Box, array: np.ndarray) -> None:
-        """Write a box of whole chunks; of a sharded volume whole shards, each in one go."""
+        """Write a box of whole chunks, or of whole shards, each in one transaction."""
         try:
             if self.layout.shard is None:
                 view = self._array[(..., *box.slices)]
@@ -138,18 +137,18 @@ class ChunkedArray:
                     view = self._array.with_transaction(transaction)[(..., *part.slices)]
                     view.write(array[(..., *part.within(box))]).result()
         except (ValueError, OSError, RuntimeError) as error:
-            message = f"volume {self.address}, box {box}: cannot be written: {self._told(error)}"
-            raise StorageError(message) from error
+            raise self._error(box, "cannot be written", error) from error
 
     def verify(self) -> None:
         """Check nothing: chunks have no headers apart from their voxels."""
 
-    def _told(self, error: Exception) -> str:
-        return remote.told(error, self.address.location)
+    def _error(self, box: Box, what: str, error: Exception) -> StorageError:
+        reason = describe_store_error(error, self.address.location)
+        return StorageError(f"volume {self.address}, box {box}: {what}: {reason}")
 
 
 def placed(array: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """What was read, copied to where it is expected if that is told."""
+    """The array, or `out` with a copy of it if `out` is given."""
     if out is None:
         return array
     out[...] = array
@@ -157,12 +156,11 @@ def placed(array: np.ndarray, out: np.ndarray | None) -> np.ndarray:
 
 
 def tiles(box: Box, shape: Triple, origin: Triple) -> Iterator[Box]:
-    """The parts of a box along a grid that is anchored at `origin`."""
+    """The parts into which a grid from `origin` cuts a box."""
     axes = zip(box.start, box.stop, shape, origin, strict=True)
     starts = [range(a - (a - o) % s, b, s) for a, b, s, o in axes]
-    for start in itertools.product(*starts):
-        stop = zyx(start) + shape
-        yield Box(zyx(start), stop).clip(box)
+    for start in map(zyx, itertools.product(*starts)):
+        yield Box(start, start + shape).clip(box)
 
 
 def open_array(
@@ -173,7 +171,7 @@ def open_array(
     Raises
     ------
     StorageError
-        If there is none or its metadata makes no sense.
+        If there is none, or its metadata are invalid.
     """
     location = f"{address.location}/{folder}".rstrip("/")
     spec = {
@@ -185,29 +183,29 @@ def open_array(
     try:
         return ts.open(spec, context=context(), open=True, read=True, write=own).result()
     except (ValueError, OSError, RuntimeError) as error:
-        told = remote.told(error, address.location)
-        raise StorageError(f"volume {address}: cannot be opened: {told}") from error
+        reason = describe_store_error(error, address.location)
+        raise StorageError(f"volume {address}: cannot be opened: {reason}") from error
 
 
 def create_array(address: Address, driver: str, folder: str, **more: object) -> None:
-    """Create a tensorstore array in a folder below an address; an equal one may be there.
+    """Create a tensorstore array in a folder below an address, or keep an equal one.
 
     Raises
     ------
     StorageError
-        If it cannot be: for its dtype, its shape, or because the store refuses.
+        If the dtype or shape does not fit, or the store fails.
     """
     store = kvstore_spec(f"{address.location}/{folder}", address.query)
     spec = {"driver": driver, "kvstore": store, **more}
     try:
         ts.open(spec, context=context(), open=True, create=True).result()
     except (ValueError, OSError, RuntimeError) as error:
-        told = remote.told(error, address.location)
-        raise StorageError(f"volume {address}: cannot be created: {told}") from error
+        reason = describe_store_error(error, address.location)
+        raise StorageError(f"volume {address}: cannot be created: {reason}") from error
 
 
 def spatial_chunks(array: ts.TensorStore) -> tuple[Triple, Triple | None]:
-    """The chunk read and, where it is another, the shard written, along z, y, x."""
+    """The chunk, and the shard or None, along z, y, x."""
     layout = array.chunk_layout
     sides = [each.shape or array.shape for each in (layout.read_chunk, layout.write_chunk)]
     chunk, shard = (zyx([int(side or 1) for side in each[-3:]]) for each in sides)
@@ -215,7 +213,7 @@ def spatial_chunks(array: ts.TensorStore) -> tuple[Triple, Triple | None]:
 
 
 def anchored(array: ts.TensorStore, start: Triple) -> ts.TensorStore:
-    """An array (c,) z, y, x whose first voxel is at `start`."""
+    """The array (c,) z, y, x with its first voxel at `start`."""
     return array[ts.d[array.rank - 3, array.rank - 2, array.rank - 1].translate_to[start]]
 
 
@@ -227,14 +225,14 @@ def stored_layout(
     channels: int,
     chunk: Sequence[int],
 ) -> Layout:
-    """Lay out a volume that is only read, in one scale."""
+    """The layout of a volume that is only read, of one scale."""
     stop = zyx(start) + zyx(shape)
     native = np.dtype(dtype).newbyteorder("=")
     return Layout(Box(start, stop), resolution, native, channels, zyx(chunk))
 
 
 def mark(layout: Layout) -> dict[str, Any]:
-    """What volflow notes of a scale in formats that have no place for it."""
+    """Volflow's own entry for a scale, in formats that have no key for its content."""
     return {
         "kind": layout.kind,
         "channels": layout.channels,
@@ -245,7 +243,7 @@ def mark(layout: Layout) -> dict[str, Any]:
 
 
 def marked_layout(note: dict[str, Any], array: ts.TensorStore) -> Layout:
-    """The layout of a scale from volflow's note and the array, whose domain starts at 0."""
+    """The layout of a scale from volflow's own entry and its array, whose domain starts at 0."""
     chunk, shard = spatial_chunks(array)
     start, shape = zyx(note["offset_zyx"]), array.shape[-3:]
     stop = zyx(start) + zyx(shape)
@@ -258,19 +256,19 @@ def marked_layout(note: dict[str, Any], array: ts.TensorStore) -> Layout:
 def whole_offset(translation: Sequence[float], resolution: Resolution, where: str) -> Triple:
     """The first voxel from a translation in nanometres.
 
-    Less than one voxel counts as none: pyramids of averages are often written half a voxel off.
+    Less than one voxel counts as 0: many pyramids of means are shifted by half a voxel.
 
     Raises
     ------
     StorageError
-        If it is not a whole number of voxels.
+        If it is not a multiple of the voxel size.
     """
     voxels = [t / r for t, r in zip(translation, resolution, strict=True)]
     if all(abs(v) < 0.999 for v in voxels):
         return (0, 0, 0)
     if any(abs(v - round(v)) > 1e-3 for v in voxels):
         raise StorageError(
-            f"{where}: its translation of {tuple(translation)} nm is not whole voxels of "
-            f"{resolution} nm; give the volume's `offset`"
+            f"{where}: expected a translation of whole voxels of {resolution} nm, got "
+            f"{tuple(translation)} nm; declare `offset`"
         )
     return zyx([round(v) for v in voxels])

@@ -1,11 +1,11 @@
-"""What is done and what failed: markers next to the run, on any store.
+"""The ledger of a run: markers of finished and failed blocks, next to the run, on any store.
 
-    ledger/STEP/DIGEST/PASS/done/START-STOP    blocks START to STOP are written; body: costs
-    ledger/STEP/DIGEST/PASS/failed/NUMBER      a block that failed; body: why
+    ledger/STEP/DIGEST/PHASE/done/START-STOP   blocks START to STOP are written; body: costs
+    ledger/STEP/DIGEST/PHASE/failed/NUMBER     a block that failed; body: the reason
 
 A marker is written once, after the data, and never changed: the union of the ranges counts, and
-reading it is one listing. Beside each scale of an output layer lies `volflow.owner.SCALE.json`,
-the digest of the step whose voxels it holds.
+one listing reads it. Next to each scale of an output volume, `volflow.owner.SCALE.json` holds the
+digest of the step that wrote its voxels.
 """
 
 from __future__ import annotations
@@ -21,38 +21,40 @@ from volflow.errors import StorageError
 from volflow.io.run.lock import RunLock
 from volflow.io.store import Store
 
-__all__ = ["Ledger", "RunLock", "Standing", "owner", "set_owner", "union"]
+__all__ = ["JobProgress", "Ledger", "RunLock", "owner", "set_owner", "union"]
 
-SAMPLE = 1000  # markers that tell what all have cost: reading one takes as long as listing ten
+SAMPLE = (
+    1000  # markers from which all costs are estimated: reading one takes as long as listing ten
+)
 _RANGE = re.compile(r"\d{1,18}-\d{1,18}", re.ASCII)
 
 
-class Standing(NamedTuple):
-    """Where a job stands: its blocks that are done, and the seconds of work in them."""
+class JobProgress(NamedTuple):
+    """The finished blocks of a job, and the seconds of work in them."""
 
     done: list[tuple[int, int]]
     seconds: float
 
 
 class Ledger:
-    """The markers of a run; a job's are found by its path, `STEP/DIGEST/PASS`."""
+    """The markers of a run; those of a job are under its path, `STEP/DIGEST/PHASE`."""
 
     def __init__(self, run: str) -> None:
         self._store = Store(run)
 
     def done(self, job: str) -> list[tuple[int, int]]:
-        """The blocks that are done: sorted half-open ranges that neither overlap nor touch."""
+        """The finished blocks: sorted half-open ranges that neither overlap nor touch."""
         return union(self._spans(job))
 
-    def standing(self, job: str) -> Standing:
-        """What is done, and what it took: of many markers, an estimate from `SAMPLE` of them."""
+    def progress(self, job: str) -> JobProgress:
+        """The finished blocks and their seconds; from `SAMPLE` markers if there are more."""
         spans = self._spans(job)
-        some = spans
+        sample = spans
         if len(spans) > SAMPLE:
-            some = spans[np.linspace(0, len(spans) - 1, SAMPLE).astype(int)]
-        seconds = sum(float(body.get("seconds", 0)) for body in self._bodies(job, some))
-        share = _blocks(some) / max(1, _blocks(spans))
-        return Standing(union(spans), seconds / share if seconds else 0.0)
+            sample = spans[np.linspace(0, len(spans) - 1, SAMPLE).astype(int)]
+        seconds = sum(float(body.get("seconds", 0)) for body in self._bodies(job, sample))
+        share = _blocks(sample) / max(1, _blocks(spans))
+        return JobProgress(union(spans), seconds / share if seconds else 0.0)
 
     def mark_done(self, job: str, start: int, stop: int, costs: dict[str, Any]) -> None:
         """Mark the blocks `start` to `stop` as done.
@@ -63,7 +65,7 @@ class Ledger:
             If the range is empty.
         """
         if not 0 <= start < stop:
-            raise ValueError(f"blocks {start} to {stop} of {job} cannot be marked: no such range")
+            raise ValueError(f"{job}: expected a range of blocks, got {start} to {stop}")
         self._store.write(f"{_done(job)}{start}-{stop}", json.dumps(costs).encode())
 
     def costs(self, job: str) -> list[dict[str, Any]]:
@@ -71,33 +73,30 @@ class Ledger:
         return self._bodies(job, self._spans(job))
 
     def mark_failed(self, job: str, number: int, failure: dict[str, Any]) -> None:
-        """Record why a block failed, replacing an earlier record of it."""
+        """Record the failure of a block, replacing an earlier record."""
         self._store.write(f"{_failed(job)}{number}", json.dumps(failure).encode())
 
     def failed(self, job: str) -> dict[int, dict[str, Any]]:
-        """The blocks that failed, by number, and why."""
+        """The failed blocks by number, with the recorded failures."""
         numbers = sorted(int(name) for name in self._store.list(_failed(job)) if name.isdecimal())
         bodies = self._store.read_many(f"{_failed(job)}{number}" for number in numbers)
-        found = {n: _object(bodies.get(f"{_failed(job)}{n}")) for n in numbers}
-        return {number: body for number, body in found.items() if body is not None}
+        failures = {n: _object(bodies.get(f"{_failed(job)}{n}")) for n in numbers}
+        return {number: body for number, body in failures.items() if body is not None}
 
     def clear_failed(self, job: str, number: int | None = None) -> None:
-        """Forget which blocks failed, or that one did."""
+        """Delete the records of all failed blocks, or of one."""
         if number is None:
             self._store.delete_prefix(_failed(job))
         else:
             self._store.delete(f"{_failed(job)}{number}")
 
     def purge_step(self, step: str, keep_digest: str | None = None) -> None:
-        """Delete all markers of a step, but for those of one digest."""
+        """Delete all markers of a step, except those of one digest."""
         keep = "" if keep_digest is None else f"{keep_digest}/"
         self._store.delete_prefix(f"ledger/{step}/", keep=keep)
 
     def _spans(self, job: str) -> np.ndarray:
-        """The ranges in the names of the markers, (N, 2) int64, sorted.
-
-        Whatever else lies there is passed over.
-        """
+        """The ranges in the names of the markers, (N, 2) int64, sorted; other names are ignored."""
         names = [name for name in self._store.list(_done(job)) if _RANGE.fullmatch(name)]
         if not names:
             return np.zeros((0, 2), np.int64)
@@ -108,14 +107,14 @@ class Ledger:
         return spans[spans[:, 0] < spans[:, 1]]
 
     def _bodies(self, job: str, spans: np.ndarray) -> list[dict[str, Any]]:
-        """What the markers of ranges hold, with `start` and `stop`, but for those that are lost."""
+        """The bodies of markers, with `start` and `stop`; unreadable ones are left out."""
         keys = {f"{_done(job)}{start}-{stop}": (start, stop) for start, stop in spans.tolist()}
-        bodies, found = self._store.read_many(keys), []
+        stored, bodies = self._store.read_many(keys), []
         for key, (start, stop) in keys.items():
-            body = _object(bodies.get(key))
+            body = _object(stored.get(key))
             if body is not None:
-                found.append({**body, "start": start, "stop": stop})
-        return found
+                bodies.append({**body, "start": start, "stop": stop})
+        return bodies
 
 
 def _done(job: str) -> str:
@@ -131,16 +130,16 @@ def _blocks(spans: np.ndarray) -> int:
 
 
 def _object(body: bytes | None) -> dict[str, Any] | None:
-    """A JSON object; None for bytes that hold none, such as a file that is not ours."""
+    """The JSON object in some bytes; None if they hold none, such as those of a foreign file."""
     try:
-        found = json.loads(body or b"null")
+        value = json.loads(body or b"null")
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def union(ranges: np.ndarray | Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Half-open ranges united: sorted, without overlap, and touching ones joined."""
+    """The union of half-open ranges: sorted, without overlap, touching ones joined."""
     spans = ranges if isinstance(ranges, np.ndarray) else np.array(list(ranges), np.int64)
     if not spans.size:
         return []
@@ -152,17 +151,17 @@ def union(ranges: np.ndarray | Iterable[tuple[int, int]]) -> list[tuple[int, int
 
 
 def owner(address: str, scale: int = 0) -> str | None:
-    """The digest of the step whose voxels a scale of a layer holds; None if nobody said."""
+    """The digest of the step that wrote the voxels of a scale; None if it is not recorded."""
     body = Store(address).read_json(_owner(scale))
     if body is None:
         return None
     if not (isinstance(body, dict) and isinstance(body.get("digest"), str)):
-        raise StorageError(f"{address}: {_owner(scale)} does not name a digest")
+        raise StorageError(f"{address}: expected a digest in {_owner(scale)}")
     return str(body["digest"])
 
 
 def set_owner(address: str, digest: str, scale: int = 0) -> None:
-    """Say which step's voxels a scale of a layer holds from now on."""
+    """Record the digest of the step that writes the voxels of a scale."""
     Store(address).write_json(_owner(scale), {"digest": digest})
 
 

@@ -1,7 +1,7 @@
-"""Files that a killed process was about to write: removed, so that none stays in a run.
+"""Removal of files that killed processes left unfinished in a run.
 
-On a file system tensorstore writes `KEY.__lock` and renames it. What belongs to a block is written
-again under the same name; a marker or an event may not be, so those folders are looked through.
+On a file system tensorstore writes `KEY.__lock` and renames it. Data of a block are written again
+under the same name. Markers and events may not be, so their folders are searched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FOLDERS = ("ledger", "events", "results")
 
 
 def remove_leftovers(run: str) -> int:
-    """Remove unfinished markers and events of a run in a local folder; how many there were."""
+    """Remove unfinished markers and events of a run in a local folder; return their number."""
     place = Address.parse(run).local
     if place is None:
         return 0
@@ -31,7 +31,7 @@ def _removed(folder: Path | str) -> int:
             if entry.is_dir(follow_symlinks=False):
                 count += _removed(entry.path)
             elif entry.name.endswith(SUFFIX):
-                with contextlib.suppress(OSError):  # its writer lives and was faster
+                with contextlib.suppress(OSError):  # its writer is alive and renamed it
                     os.unlink(entry.path)
                     count += 1
     return count

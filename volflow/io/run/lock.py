@@ -1,4 +1,4 @@
-"""One driver at a time: a lock next to the run, with an owner and a heartbeat."""
+"""The lock of a run, for one driver at a time: an object with an owner and a heartbeat."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from volflow.errors import RunHeld, StorageError
-from volflow.io.store import Found, Store
+from volflow.io.store import Store, StoredObject
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +28,12 @@ _HELD: set[str] = set()  # tokens of the locks that this process holds
 
 
 class RunLock:
-    """Holds a run while the context lasts.
+    """A lock on a run for the duration of a `with` block.
 
-    The lock is an object that is only ever written on the condition that nobody else wrote it
-    since it was read. A holder on this machine whose process is gone is replaced at once. One
-    elsewhere is replaced when its beat is older than `stale` seconds by our clock *and* the lock
-    then stays unchanged for two of its beats, because clocks of two machines may differ.
+    The lock object is written only on the condition that it has not changed since it was read. A
+    holder on this machine whose process has ended is replaced at once. A holder on another
+    machine is replaced if its heartbeat is older than `stale` seconds by our clock *and* the lock
+    then stays unchanged for two of its heartbeats, because clocks of two machines may differ.
 
     Parameters
     ----------
@@ -42,18 +42,18 @@ class RunLock:
     beat : float
         Seconds between two heartbeats.
     stale : float
-        Seconds after which a holder on another machine counts as gone.
+        Seconds without a heartbeat after which a holder on another machine counts as lost.
     """
 
     def __init__(self, run: str, beat: float = 5.0, stale: float = 60.0) -> None:
         self.run, self.beat, self.stale = run, beat, stale
         self.lost = threading.Event()
-        """Set when somebody else took the lock over; what is written after that may be theirs."""
+        """Set when another driver has taken the lock over, and may be writing the same objects."""
         self._store = Store(run)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._generation = b""
-        self._body = _myself(beat)
+        self._body = _identity(beat)
 
     def __enter__(self) -> RunLock:
         """Take the lock.
@@ -61,7 +61,7 @@ class RunLock:
         Raises
         ------
         RunHeld
-            If another driver holds it; the message says who, where and since when.
+            If another driver holds it; the message has its process, host, user and start.
         """
         _HELD.add(self._body["token"])
         try:
@@ -89,118 +89,118 @@ class RunLock:
             self._store.write_if(KEY, None, self._generation)
 
     def holder(self) -> dict[str, Any] | None:
-        """Who holds the run, None if nobody does."""
+        """The holder of the run; None if there is none."""
         return _parse(self._store.find(KEY).value)
 
     def living(self) -> dict[str, Any] | None:
-        """Who holds the run, None if nobody does or the holder is known to be gone."""
-        who = self.holder()
-        if who is None or who.get("place") == self._body["place"]:
-            return who if who is not None and _alive(who) else None
-        return who if abs(time.time() - float(who.get("beat", 0))) <= self.stale else None
+        """The holder of the run; None if there is none, or it is known to have ended."""
+        holder = self.holder()
+        if holder is None or holder.get("place") == self._body["place"]:
+            return holder if holder is not None and _alive(holder) else None
+        return holder if abs(time.time() - float(holder.get("beat", 0))) <= self.stale else None
 
     def _take(self) -> bytes:
-        found = self._store.find(KEY)
-        if found.value is not None:
-            self._require_gone(found)
-            who = _parse(found.value) or {}
-            log.warning("run %s: taking over from %s, which is gone", self.run, _describe(who))
-        generation = self._store.write_if(KEY, self._stamped(), found.generation)
-        if (
-            generation is None
-        ):  # ours all the same, if the answer to it was lost and it was repeated
-            found = self._store.find(KEY)
-            who = _parse(found.value) or {}
-            if found.value is None:
+        stored = self._store.find(KEY)
+        if stored.value is not None:
+            self._require_lost(stored)
+            holder = _parse(stored.value) or {}
+            log.warning("run %s: taking over from %s, which ended", self.run, _describe(holder))
+        generation = self._store.write_if(KEY, self._stamped(), stored.generation)
+        if generation is None:  # ours after all, if the response was lost and the write repeated
+            stored = self._store.find(KEY)
+            holder = _parse(stored.value) or {}
+            if stored.value is None:
                 self._store.require_bucket()
-            if who.get("token") != self._body["token"]:
-                raise RunHeld(f"run {self.run} was just taken by {_describe(who)}")
-            generation = found.generation
+            if holder.get("token") != self._body["token"]:
+                raise RunHeld(f"run {self.run} was just taken by {_describe(holder)}")
+            generation = stored.generation
         if self._store.remote:
             try:
-                self._require_honest_store()
+                self._require_conditions()
             except StorageError:
                 with contextlib.suppress(StorageError):
                     self._store.write_if(KEY, None, generation)
                 raise
         return generation
 
-    def _require_honest_store(self) -> None:
-        """Raise if the store heeds no conditions, or lists nothing: it says neither by itself.
+    def _require_conditions(self) -> None:
+        """Raise if the store ignores conditions of writing, or lists nothing.
 
-        Without conditions nobody is kept out. Where listing is forbidden, Google's store as
-        tensorstore reads it lists nothing, so that nothing would seem to be done.
+        Without conditions the lock would exclude no other driver. If listing is forbidden, a
+        bucket on Google Cloud Storage seems empty to tensorstore, and no block would count as done.
         """
-        heeds = self._store.write_if_absent(KEY, self._stamped()) is None
-        if heeds and self._store.list(KEY) == [""]:
+        obeyed = self._store.write_if_absent(KEY, self._stamped()) is None
+        if obeyed and self._store.list(KEY) == [""]:
             return
-        if heeds:
+        if obeyed:
             raise StorageError(
-                f"run {self.run}: its store does not list what was written there a moment ago; "
-                f"the credentials need the right to list, not only to read and write"
+                f"run {self.run}: its store does not list an object written a moment ago; the "
+                f"credentials need the permission to list, in addition to reading and writing"
             )
         self._store.delete(KEY)
         raise StorageError(
-            f"run {self.run}: its store writes over what is there when it is told not to "
-            f"(If-None-Match, ifGenerationMatch), so two drivers could not be kept apart; give "
-            f"`run` a folder or another store, volumes may stay where they are"
+            f"run {self.run}: its store overwrites objects despite If-None-Match or "
+            f"ifGenerationMatch, so the lock could not exclude a second driver; put `run` in a "
+            f"folder or another store (volumes may stay)"
         )
 
-    def _require_gone(self, found: Found) -> None:
-        who = _parse(found.value)
-        if who is None:  # torn or foreign: nobody can be asked, so watch whether it beats
-            who = {"interval": self.beat}
-        elif who.get("place") == self._body["place"]:
-            if _alive(who):
-                raise RunHeld(f"run {self.run} is held by {_describe(who)}")
+    def _require_lost(self, stored: StoredObject) -> None:
+        """Raise if the holder of the lock may be alive."""
+        holder = _parse(stored.value)
+        if holder is None:  # damaged or foreign: only its heartbeat can be observed
+            holder = {"interval": self.beat}
+        elif holder.get("place") == self._body["place"]:
+            if _alive(holder):
+                raise RunHeld(f"run {self.run} is held by {_describe(holder)}")
             return
-        elif abs(time.time() - float(who.get("beat", 0))) <= self.stale:
-            raise RunHeld(f"run {self.run} is held by {_describe(who)}")
-        time.sleep(2 * float(who.get("interval", self.beat)))
-        if self._store.find(KEY).generation != found.generation:
-            who = self.holder() or who
-            raise RunHeld(f"run {self.run} is held by {_describe(who)}")
+        elif abs(time.time() - float(holder.get("beat", 0))) <= self.stale:
+            raise RunHeld(f"run {self.run} is held by {_describe(holder)}")
+        time.sleep(2 * float(holder.get("interval", self.beat)))
+        if self._store.find(KEY).generation != stored.generation:
+            holder = self.holder() or holder
+            raise RunHeld(f"run {self.run} is held by {_describe(holder)}")
 
     def _stamped(self) -> bytes:
         return json.dumps({**self._body, "beat": time.time()}).encode()
 
     def _keep(self) -> None:
-        """Beat until told to stop, or until the lock is somebody else's."""
+        """Renew the heartbeat until the lock is released, or another driver has it."""
         while not self._stop.wait(self.beat):
             try:
                 generation = self._store.write_if(KEY, self._stamped(), self._generation)
-            except StorageError as error:  # the store may come back before we count as gone
+            except StorageError as error:  # the store may recover before we count as lost
                 log.warning("run %s: the lock could not be renewed: %s", self.run, error)
-                generation = self._found_again()
+                generation = self._own_generation()
             if generation is None:
-                generation = self._found_again()
+                generation = self._own_generation()
             if generation is None:
-                who = self._who()
-                log.error("run %s: the lock was taken over by %s", self.run, _describe(who))
+                holder = self._known_holder()
+                log.error("run %s: the lock was taken over by %s", self.run, _describe(holder))
                 self.lost.set()
                 return
             self._generation = generation
 
-    def _found_again(self) -> bytes | None:
-        """The generation, if the lock is still ours: a retried write can be told it lost."""
+    def _own_generation(self) -> bytes | None:
+        """The generation if the lock is still ours: a repeated write may be refused in error."""
         try:
-            found = self._store.find(KEY)
+            stored = self._store.find(KEY)
         except StorageError:
             return self._generation
-        who = _parse(found.value)
-        if who is None and found.value is not None:  # it came cut short: ask again at the next beat
+        holder = _parse(stored.value)
+        if holder is None and stored.value is not None:  # cut short: read again at the next beat
             return self._generation
-        return found.generation if who and who.get("token") == self._body["token"] else None
+        is_ours = holder is not None and holder.get("token") == self._body["token"]
+        return stored.generation if is_ours else None
 
-    def _who(self) -> dict[str, Any]:
+    def _known_holder(self) -> dict[str, Any]:
         try:
             return self.holder() or {}
         except StorageError:
             return {}
 
 
-def _myself(beat: float) -> dict[str, Any]:
-    """Who we are; `place` is a kernel and a process namespace, within which pids can be asked."""
+def _identity(beat: float) -> dict[str, Any]:
+    """The identity of this process; `place` is the kernel and process namespace of its pid."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -228,16 +228,16 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _alive(who: dict[str, Any]) -> bool:
-    """Whether that very process still runs, and not another one that was given its pid.
+def _alive(holder: dict[str, Any]) -> bool:
+    """Whether the holder's process still runs, and not another one with its pid.
 
-    This one does not hold a run any more whose store refused to take the lock back.
+    A lock of this process whose release failed does not count.
     """
     try:
-        if who["pid"] == os.getpid() and who["token"] not in _HELD:
-            return False  # a lock of ours, or of a like process before us, that was not let go
-        process = psutil.Process(int(who["pid"]))
-        return _born(process.pid) == who["born"] and process.status() != psutil.STATUS_ZOMBIE
+        if holder["pid"] == os.getpid() and holder["token"] not in _HELD:
+            return False  # a lock of ours, or of an earlier process with our pid, not released
+        process = psutil.Process(int(holder["pid"]))
+        return _born(process.pid) == holder["born"] and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except (KeyError, ValueError, TypeError):
@@ -245,7 +245,7 @@ def _alive(who: dict[str, Any]) -> bool:
 
 
 def _born(pid: int) -> float:
-    """When a process began: clock ticks since boot, which no change of the clock moves."""
+    """Start of a process in clock ticks since boot, which do not depend on the wall clock."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         return float(stat.rpartition(")")[2].split()[19])
@@ -255,14 +255,14 @@ def _born(pid: int) -> float:
 
 def _parse(body: bytes | None) -> dict[str, Any] | None:
     try:
-        found = json.loads(body or b"null")
+        value = json.loads(body or b"null")
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
-def _describe(who: dict[str, Any]) -> str:
+def _describe(holder: dict[str, Any]) -> str:
     return (
-        f"process {who.get('pid', '?')} on {who.get('host', '?')} "
-        f"(user {who.get('user', '?')}, since {who.get('started', '?')})"
+        f"process {holder.get('pid', '?')} on {holder.get('host', '?')} "
+        f"(user {holder.get('user', '?')}, since {holder.get('started', '?')})"
     )

@@ -2,10 +2,10 @@
 
     VFR1 | crc32 of all that follows | length of the header | header, JSON | columns
 
-The header gives name, dtype, shape, coding and stored bytes of each column. Columns are
-little-endian; those that gain by it are narrowed to the smallest type that holds their integers,
-have their bytes shuffled, and are packed with zstd: coding `zstd:<u2` is shuffled 16 bit integers,
-`zstd` alone the column's own type. The same columns make the same bytes.
+The header holds name, dtype, shape, coding and stored bytes of each column. Columns are
+little-endian. If it makes them smaller, integers are narrowed to the smallest type that holds
+them, their bytes are shuffled, and they are compressed with zstd: coding `zstd:<u2` means shuffled
+16-bit integers, `zstd` alone the column's own type. Equal columns have equal bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from volflow.errors import StorageError
 from volflow.io.store import Store
 
 MAGIC = b"VFR1"
-PACK_FROM = 512  # bytes; smaller columns do not repay the packing
+PACK_FROM = 512  # bytes; compressing smaller columns gains nothing
 _FRONT = struct.Struct("<4sII")
 
 
@@ -38,7 +38,7 @@ class Records:
     run : str
         Address of the run.
     prefix : str
-        Where under the run the records lie.
+        Their folder under the run.
     """
 
     def __init__(self, run: str, prefix: str) -> None:
@@ -57,7 +57,7 @@ class Records:
             If it is missing or damaged.
         """
         key = self._key(index)
-        body = self._store.find(key).value  # its checksum tells whether it is whole
+        body = self._store.find(key).value  # its checksum shows whether it is complete
         if body is None:
             raise StorageError(f"record {self._store.location}/{key} is missing")
         try:
@@ -81,13 +81,16 @@ def encode(record: Mapping[str, np.ndarray]) -> bytes:
     Raises
     ------
     ValueError
-        If a column is not of numbers, truth values or fixed-length strings.
+        If a column is not of numbers, booleans or fixed-length strings.
     """
     columns, parts = [], []
     for name, column in record.items():
         array = np.asarray(column)
         if array.dtype.kind not in "biufcSU":
-            raise ValueError(f"column '{name}' of dtype {array.dtype} cannot be recorded")
+            raise ValueError(
+                f"column '{name}': expected numbers, booleans or fixed-length strings; "
+                f"got {array.dtype}"
+            )
         dtype = array.dtype.newbyteorder("<")
         flat = array.astype(dtype, copy=False).ravel()  # C order
         part: bytes | bytearray = b""
@@ -107,21 +110,21 @@ def encode(record: Mapping[str, np.ndarray]) -> bytes:
 
 
 def decode(body: bytes) -> dict[str, np.ndarray]:
-    """The record in some bytes; its arrays are writable.
+    """The record in some bytes, as writable arrays.
 
     Raises
     ------
     ValueError
-        If the bytes are not those that `encode` made.
+        If `encode` did not write the bytes, or not all of them are there.
     """
     if len(body) < _FRONT.size:
-        raise ValueError(f"{len(body)} bytes are too few")
+        raise ValueError(f"expected at least {_FRONT.size} bytes, got {len(body)}")
     magic, checksum, size = _FRONT.unpack_from(body)
     rest = memoryview(body)[_FRONT.size :]
     if magic != MAGIC:
-        raise ValueError(f"it begins with {magic!r} and not with {MAGIC!r}")
+        raise ValueError(f"expected {MAGIC!r} at the beginning, got {magic!r}")
     if len(rest) != size:
-        raise ValueError(f"{size} bytes were written and {len(rest)} are there")
+        raise ValueError(f"expected {size} bytes, got {len(rest)}")
     if zlib.crc32(rest) != checksum:
         raise ValueError("its checksum is wrong")
     (length,) = struct.unpack_from("<I", rest)
@@ -140,7 +143,7 @@ def decode(body: bytes) -> dict[str, np.ndarray]:
 
 
 def _narrowed(column: np.ndarray) -> np.ndarray:
-    """Integers as the smallest type that holds all of them; other columns as they are."""
+    """Integers in the smallest type that holds all of them; other columns unchanged."""
     if column.dtype.kind not in "iu" or column.dtype.itemsize == 1:
         return column
     low, high = int(column.min()), int(column.max())
@@ -159,7 +162,7 @@ def _shuffle(column: np.ndarray) -> bytes:
 
 
 def _unpacked(packed: memoryview, dtype: np.dtype[Any], count: int) -> np.ndarray:
-    """The `count` items that were shuffled and packed, writable."""
+    """The `count` items of a shuffled and compressed column, writable."""
     plain = imagecodecs.zstd_decode(bytes(packed), out=count * dtype.itemsize)
     planes = np.frombuffer(plain, np.uint8).reshape(dtype.itemsize, count)
     items = np.empty((count, dtype.itemsize), np.uint8)

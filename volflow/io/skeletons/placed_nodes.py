@@ -1,7 +1,7 @@
-"""Nodes of a set of skeletons where they lie in a volume: each in one voxel, found by box.
+"""Nodes of skeletons placed in the voxels of a volume, and found by box.
 
-A voxel's middle lies at its index times the resolution. A node belongs to the voxel whose middle
-is nearest, and where that is outside the bounds, to the nearest voxel inside.
+The centre of a voxel is its index times the resolution. A node belongs to the voxel with the
+nearest centre; if that is outside the bounds, to the nearest voxel inside.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from volflow.io.skeletons.sets import SkeletonSet
 
 Resolution = tuple[float, float, float]
 
-CELL = 64  # voxels a side; places are looked up by the cells that a box touches
-FARTHEST = 2.0**60  # voxels; what lies beyond counts as there
-NODE_BYTES = 480  # of memory for a node while it is placed, what is read included; measured 415
+CELL = 64  # voxels per side of a cell of the index
+FARTHEST = 2.0**60  # voxels; larger coordinates are clipped to it
+NODE_BYTES = 480  # memory of a node while it is placed, its bytes read included; measured 415
 
 
 class Nodes:
-    """All nodes of a set in one flat order: by skeleton, then as each is stored.
+    """All nodes of a set in one order: by skeleton, then as stored.
 
     Attributes
     ----------
     skeleton : uint64 array, (N,)
-        The name of each node's skeleton.
+        The id of each node's skeleton.
     parent : int64 array, (N,)
         Number of the parent, -1 at a root.
     position : float64 array, (N, 3)
         z, y, x in nanometres.
     radius : float64 array, (N,)
-        Nanometres; 0 where it is not known.
+        Nanometres; 0 if unknown.
     voxel : int64 array, (N, 3)
         The voxel of each node, within the bounds.
     outside : bool array, (N,)
-        Whether the node itself lies outside the bounds.
+        Whether the node itself is outside the bounds.
     """
 
     def __init__(self, skeletons: list[Skeleton], bounds: Box, resolution: Resolution) -> None:
@@ -59,14 +59,14 @@ class Nodes:
         nearest = voxels_of(self.position, resolution)
         self.voxel = np.clip(nearest, bounds.start, np.array(bounds.stop) - 1)
         self.outside = (nearest != self.voxel).any(axis=1)
-        self._found = CellIndex(self.voxel, bounds)
-        self._tubes = Tubes(self.position, self.parent, self.radius, bounds, resolution)
+        self._node_index = CellIndex(self.voxel, bounds)
+        self._edge_index = EdgeIndex(self.position, self.parent, self.radius, bounds, resolution)
 
     def __len__(self) -> int:
         return len(self.parent)
 
     def near(self, block: Block) -> Record:
-        """The nodes whose voxels lie in a block's read box, ascending by number.
+        """The nodes whose voxels are in a block's read box, in ascending order of their numbers.
 
         Returns
         -------
@@ -74,20 +74,20 @@ class Nodes:
             `skeleton` uint64 (N,), `node` and `parent` int64 (N,), `position` and
             `parent_position` float64 (N, 3) z y x in nm, `radius` and `parent_radius` float64
             (N,) in nm, `voxel` int64 (N, 3) relative to the read box, `own` and `outside` bool
-            (N,). A root has -1 as parent and is its own in place and radius. A node is the own
-            one of exactly one block of a grid: that which writes its voxel.
+            (N,). A root has the parent -1, and its own position and radius as those of the parent.
+            `own` is True in exactly one block of a grid: the one that writes the node's voxel.
 
             `edge` int64 (E,): the nodes, in this block or not, whose edge to their parent reaches
-            the read box (`Tubes`), with `edge_ends` int64 (E, 2), the node and its parent,
+            the read box (`EdgeIndex`), with `edge_ends` int64 (E, 2), the node and its parent,
             `edge_position` float64 (E, 2, 3) and `edge_radius` float64 (E, 2) of both.
             `resolution` float64 (3,): sides of a voxel in nm.
         """
-        node = self._found.within(block.read)
+        node = self._node_index.in_box(block.read)
         parent = self.parent[node]
         above = np.where(parent < 0, node, parent)
         start, stop = np.array(block.write.start), np.array(block.write.stop)
         voxel = self.voxel[node]
-        edge = self._tubes.near(block.read)
+        edge = self._edge_index.near(block.read)
         ends = np.stack([edge, self.parent[edge]], axis=1)
         return {
             "skeleton": self.skeleton[node],
@@ -108,12 +108,12 @@ class Nodes:
         }
 
 
-class Tubes:
-    """The room around each edge, found by box.
+class EdgeIndex:
+    """The surroundings of each edge, found by box.
 
-    It reaches beyond the edge's two nodes by its length and the larger radius: as far as anything
-    that is said to lie *at* the edge can be. Edges are kept by size, so that a thick one near the
-    cell body does not widen the search for thin ones.
+    They extend beyond the edge's two nodes by its length and the larger radius: as far as
+    anything that counts as *at* the edge can be. There is one index per size of edge, so that a
+    thick one near the cell body does not widen the search for thin ones.
     """
 
     def __init__(
@@ -136,8 +136,8 @@ class Tubes:
         sizes = np.maximum(0, np.ceil(np.log2(reach / CELL))).astype(np.int64)
         self._by_size = []
         for level in np.unique(sizes).tolist():
-            some = np.flatnonzero(sizes == level)
-            self._by_size.append((some, CellIndex(middle[some], bounds, CELL << level)))
+            of_size = np.flatnonzero(sizes == level)
+            self._by_size.append((of_size, CellIndex(middle[of_size], bounds, CELL << level)))
 
     def near(self, box: Box) -> np.ndarray:
         """The nodes whose edge to their parent reaches a box, int64, ascending."""
@@ -145,15 +145,15 @@ class Tubes:
         if not inside.size:
             return np.zeros(0, np.int64)
         parts = [np.zeros(0, np.int64)]
-        for some, index in self._by_size:
-            edge = some[index.within(inside.grow(zyx(index.cell)))]
+        for of_size, index in self._by_size:
+            edge = of_size[index.in_box(inside.grow(zyx(index.cell)))]
             touches = (self._low[edge] < inside.stop) & (self._high[edge] >= inside.start)
             parts.append(edge[touches.all(axis=1)])
         return np.sort(self._child[np.concatenate(parts)])
 
 
 class CellIndex:
-    """Places in the bounds, int64 voxels (N, 3), found by box at the cost of those near it."""
+    """An index of voxels, int64 (N, 3), in bounds: a search by box visits the cells it touches."""
 
     def __init__(self, voxel: np.ndarray, bounds: Box, cell: int = CELL) -> None:
         self._voxel, self._bounds, self.cell = voxel, bounds, cell
@@ -162,8 +162,8 @@ class CellIndex:
         self._order = np.argsort(cells, kind="stable")
         self._cells = cells[self._order]
 
-    def within(self, box: Box) -> np.ndarray:
-        """Numbers of the places in a box, int64, ascending."""
+    def in_box(self, box: Box) -> np.ndarray:
+        """Numbers of the voxels in a box, int64, ascending."""
         inside = box.clip(self._bounds)
         if not inside.size or not len(self._order):
             return np.zeros(0, np.int64)
@@ -176,10 +176,10 @@ class CellIndex:
         begin = np.searchsorted(self._cells, numbers[:, 0], "left")
         end = np.searchsorted(self._cells, numbers[:, 1], "right")
         parts = [self._order[a:b] for a, b in zip(begin, end, strict=True) if a < b]
-        found = np.sort(np.concatenate([np.zeros(0, np.int64), *parts]))
-        voxel = self._voxel[found]
-        here = (voxel >= inside.start) & (voxel < inside.stop)
-        return np.asarray(found[here.all(axis=1)])
+        nearby = np.sort(np.concatenate([np.zeros(0, np.int64), *parts]))
+        voxel = self._voxel[nearby]
+        is_inside = (voxel >= inside.start) & (voxel < inside.stop)
+        return np.asarray(nearby[is_inside.all(axis=1)])
 
     def _number(self, cell: np.ndarray) -> np.ndarray:
         """Row-major numbers of cells, so that a row of them along x is a range."""
@@ -188,22 +188,21 @@ class CellIndex:
 
 
 def voxels_of(position: np.ndarray, resolution: Resolution) -> np.ndarray:
-    """The voxels nearest to positions (N, 3) in nm, int64 (N, 3); one in between is the later."""
+    """The voxels nearest to positions (N, 3) in nm, int64 (N, 3); ties go to the later one."""
     scaled = np.floor(position / np.array(resolution) + 0.5)
-    found: np.ndarray = np.clip(scaled, -FARTHEST, FARTHEST).astype(np.int64)
-    return found
+    return np.asarray(np.clip(scaled, -FARTHEST, FARTHEST).astype(np.int64))
 
 
 @lru_cache(maxsize=4)
 def placed_nodes(path: str, content: str, bounds: Box, resolution: Resolution) -> Nodes:
-    """The nodes of a set whose content is known; read once per process.
+    """The nodes of a set with a known digest of its content; read once per process.
 
     Raises
     ------
     StorageError
-        If it cannot be read, or holds something else by now.
+        If it cannot be read, or its content has changed.
     """
-    skeletons, found = SkeletonSet.open(path).read_all()
-    if found != content:
-        raise StorageError(f"skeletons {path} changed while they were in use; plan and run again")
+    skeletons, current = SkeletonSet.open(path).read_all()
+    if current != content:
+        raise StorageError(f"skeletons {path} changed during the run; plan and run again")
     return Nodes(skeletons, bounds, resolution)

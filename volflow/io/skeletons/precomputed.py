@@ -1,7 +1,7 @@
-"""Skeletons in Neuroglancer's precomputed format. Here too axes are x, y, z.
+"""Skeletons in Neuroglancer's precomputed format, whose axes are x, y, z.
 
-An `info` file says which attributes nodes have, the transform to nanometres and how objects are
-stored: one file per skeleton, or shards. A skeleton is
+An `info` file lists the attributes of nodes, the transform to nanometres, and the sharding if
+there is any; otherwise each skeleton is a file. A skeleton is
 
     nodes, edges: uint32 | positions: float32 (nodes, 3) | edges: uint32 (edges, 2) | attributes
 """
@@ -32,7 +32,7 @@ _ZIPPED = ".gz"
 
 
 def read_info(location: str) -> dict[str, Any] | None:
-    """What `info` says, None if there are no skeletons.
+    """The content of `info`; None if there are no skeletons.
 
     Raises
     ------
@@ -47,12 +47,12 @@ def read_info(location: str) -> dict[str, Any] | None:
         return None
     transform = info.get("transform", IDENTITY)
     if len(transform) != 12:
-        raise StorageError(f"{location}/info: a transform has 12 numbers; got {len(transform)}")
+        raise StorageError(f"{location}/info: transform: expected 12 numbers; got {len(transform)}")
     return info
 
 
 def names(location: str, info: dict[str, Any]) -> list[int]:
-    """The skeletons that are there, ascending.
+    """The ids of the stored skeletons, ascending.
 
     Raises
     ------
@@ -63,16 +63,16 @@ def names(location: str, info: dict[str, Any]) -> list[int]:
         if "sharding" in info:
             keys = _sharded(location, info).list().result()
             return sorted(struct.unpack(">Q", key)[0] for key in keys)
-        found = (key.removesuffix(_ZIPPED) for key in Store(location).list())
-        return sorted({int(key) for key in found if key.isdecimal()})
+        stems = (key.removesuffix(_ZIPPED) for key in Store(location).list())
+        return sorted({int(stem) for stem in stems if stem.isdecimal()})
     except (StorageError, ValueError, NotImplementedError) as error:
         raise StorageError(
-            f"skeletons {location} cannot be listed ({error}); say which are meant with ?ids=1,2,3"
+            f"skeletons {location} cannot be listed ({error}); name them with ?ids=1,2,3"
         ) from error
 
 
 def read_bytes(location: str, info: dict[str, Any], ids: Sequence[int]) -> dict[int, bytes]:
-    """The stored bytes of skeletons, unpacked where a file was packed as a whole.
+    """The stored bytes of skeletons by id; gzipped files are unpacked.
 
     Raises
     ------
@@ -83,10 +83,12 @@ def read_bytes(location: str, info: dict[str, Any], ids: Sequence[int]) -> dict[
         store = _sharded(location, info)
         reading = [(name, store.read(struct.pack(">Q", name))) for name in ids]
         try:
-            found = {name: future.result() for name, future in reading}
+            results = {name: future.result() for name, future in reading}
         except (ValueError, OSError) as error:
             raise StorageError(f"skeletons {location}: {error}") from error
-        bodies = {name: bytes(read.value) for name, read in found.items() if read.state == "value"}
+        bodies = {
+            name: bytes(read.value) for name, read in results.items() if read.state == "value"
+        }
     else:
         plain = Store(location).read_many([str(name) for name in ids])
         packed = [f"{name}{_ZIPPED}" for name in ids if str(name) not in plain]
@@ -94,25 +96,28 @@ def read_bytes(location: str, info: dict[str, Any], ids: Sequence[int]) -> dict[
         bodies = {int(key.removesuffix(_ZIPPED)): _unpacked(body) for key, body in plain.items()}
     missing = [name for name in ids if name not in bodies]
     if missing:
-        raise StorageError(f"skeletons {location}: there is no skeleton {missing[0]}")
+        raise StorageError(f"skeletons {location}: no skeleton {missing[0]}")
     return {name: bodies[name] for name in ids}
 
 
 def decode(body: bytes, name: int, info: dict[str, Any]) -> Skeleton:
-    """The skeleton in some bytes, in nanometres; without a radius attribute radii are 0.
+    """The skeleton in some bytes, in nanometres; radii are 0 without an attribute for them.
 
     Raises
     ------
     ValueError
-        If the bytes are too few or too many, or what they say is no skeleton.
+        If the bytes are too few or too many, or do not describe a skeleton.
     """
     if len(body) < _COUNTS.size:
-        raise ValueError(f"skeleton {name}: {len(body)} bytes are too few")
-    nodes, edges = _COUNTS.unpack_from(body)
-    wanted = _size(nodes, edges, info)
-    if wanted != len(body):
         raise ValueError(
-            f"skeleton {name}: {nodes} nodes and {edges} edges take {wanted} bytes; got {len(body)}"
+            f"skeleton {name}: expected at least {_COUNTS.size} bytes, got {len(body)}"
+        )
+    nodes, edges = _COUNTS.unpack_from(body)
+    expected = _size(nodes, edges, info)
+    if expected != len(body):
+        raise ValueError(
+            f"skeleton {name}: expected {expected} bytes for {nodes} nodes and {edges} edges; "
+            f"got {len(body)}"
         )
     at = _COUNTS.size
     position = np.frombuffer(body, "<f4", 3 * nodes, at).reshape(-1, 3).astype(np.float64)
@@ -128,13 +133,13 @@ def decode(body: bytes, name: int, info: dict[str, Any]) -> Skeleton:
     matrix = np.array(info.get("transform", IDENTITY), np.float64).reshape(3, 4)
     in_nm = position @ matrix[:, :3].T + matrix[:, 3]
     if radius is not None:
-        # a radius has no direction: it grows as the cube root of the volume does
+        # a radius has no direction: it is scaled by the cube root of the volume's factor
         radius = radius * _growth(matrix)
     return from_edges(in_nm[:, ::-1], pairs.astype(np.int64), radius, name)
 
 
 def encode(skeleton: Skeleton) -> bytes:
-    """The bytes of a skeleton: float32 positions and radii in nm, so 0.06 nm apart at 1 mm."""
+    """The bytes of a skeleton: float32 positions and radii in nm, so steps of 0.06 nm at 1 mm."""
     position = skeleton.position[:, ::-1].astype("<f4")
     edges = skeleton.edges.astype("<u4")
     counts = _COUNTS.pack(len(position), len(edges))
@@ -150,9 +155,9 @@ def write(location: str, skeletons: Iterable[Skeleton], shard: bool = False) -> 
     location : str
         Folder or URL.
     skeletons : iterable of Skeleton
-        Each with a name of its own.
+        Each with its own id.
     shard : bool
-        Into a few shards instead of a file each; all of them are held in memory.
+        Write a few shards instead of a file each; all of them are held in memory.
     """
     bodies = {skeleton.name: encode(skeleton) for skeleton in skeletons}
     info: dict[str, Any] = {
@@ -177,7 +182,7 @@ def write(location: str, skeletons: Iterable[Skeleton], shard: bool = False) -> 
                 future.result()
         except (ValueError, OSError) as error:
             raise StorageError(f"skeletons {location}: {error}") from error
-    store.write_json("info", info)  # last: who sees it, sees all
+    store.write_json("info", info)  # last: a reader that sees it finds all skeletons
 
 
 # --- bytes ---------------------------------------------------------------------------------------
@@ -188,14 +193,14 @@ def _attribute(attribute: dict[str, Any]) -> tuple[np.dtype[Any], int]:
 
 
 def _size(nodes: int, edges: int, info: dict[str, Any]) -> int:
-    """Bytes of a skeleton of so many nodes and edges."""
-    found = map(_attribute, info.get("vertex_attributes", []))
-    per_node = 12 + sum(dtype.itemsize * count for dtype, count in found)
+    """Bytes of a skeleton with these numbers of nodes and edges."""
+    attributes = map(_attribute, info.get("vertex_attributes", []))
+    per_node = 12 + sum(dtype.itemsize * count for dtype, count in attributes)
     return _COUNTS.size + per_node * nodes + 8 * edges
 
 
 def _growth(matrix: np.ndarray) -> float:
-    """How much longer a line becomes, in the mean over directions; exact for a plain factor."""
+    """The factor of lengths, as a mean over directions; exact if it is equal along all axes."""
     columns = np.sqrt((matrix[:, :3] ** 2).sum(axis=0))
     if np.all(columns == columns[0]):
         return float(columns[0])
@@ -203,7 +208,7 @@ def _growth(matrix: np.ndarray) -> float:
 
 
 def _unpacked(body: bytes) -> bytes:
-    """The bytes of a file that a writer may have packed as a whole."""
+    """The bytes of a file, unpacked if it is gzipped."""
     if body[:2] != _GZIP:
         return body
     try:

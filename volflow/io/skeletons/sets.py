@@ -3,12 +3,11 @@
     swc://traced.swc                            one file
     swc://traced?unit_nm=8&axis_order=xyz       a folder, or a zip, of them, in voxels of 8 nm
     precomputed-skeletons://gs://bucket/skeletons
-    traced.zip                                  a plain path: found by looking
+    traced.zip                                  a plain path: its format is detected
 
-What follows the `?` says what the numbers mean: `axis_order` (xyz or zyx, of the columns),
-`unit_nm` (one number, or three for z,y,x), `radius_nm` (default: the smallest of `unit_nm`); for
-precomputed ones `ids`, separated by commas. `spacing_nm` adds nodes to either, so that no edge is
-longer.
+Options after the `?` of SWC: `axis_order` of the columns (xyz or zyx), `unit_nm` (one number, or
+three for z,y,x), and `radius_nm` (default: the smallest of `unit_nm`). Of precomputed skeletons:
+`ids`, separated by commas. Of both: `spacing_nm`, the longest edge; longer ones get more nodes.
 """
 
 from __future__ import annotations
@@ -34,73 +33,73 @@ OPTIONS = {
 }
 SUFFIX = ".swc"
 LARGEST = 1 << 64  # names are uint64
-AT_ONCE = 256  # skeletons fetched together
+AT_ONCE = 256  # skeletons read at the same time
 
 
 @dataclass(frozen=True)
 class SkeletonSet:
-    """Skeletons under one address, each read when it is asked for.
+    """Skeletons under one address, each read on request.
 
     Attributes
     ----------
     address : Address
     titles : mapping of int to str
-        The names, ascending, and what each was called where it is stored. A file whose name is
-        a whole number is called so; where one of them is not, they are numbered from 1 in the
-        order of their names.
+        The ids, ascending, and the name under which each is stored. Files whose names are all
+        whole numbers have those as ids; otherwise they are numbered from 1 in the order of their
+        names.
     """
 
     address: Address
     titles: Mapping[int, str]
     _bodies: Mapping[str, bytes] | None
-    """By title; None where the bytes are fetched when they are needed."""
+    """By title; None if bytes are read on request."""
     _info: Mapping[str, Any]
 
     @classmethod
     def open(cls, text: str) -> SkeletonSet:
-        """Find out which skeletons there are.
+        """Open a set, and list its skeletons.
 
         Raises
         ------
         StorageError
-            If nothing is there, it is no set of skeletons, or an option is wrong.
+            If there are no skeletons, or an option is wrong.
         """
         address = _with_format(Address.parse(text))
         _options(address)
-        if address.format == "swc":
+        if address.format_name == "swc":
             bodies = _files(address)
             return cls(address, _titles(list(bodies), address), bodies, {})
         info = precomputed.read_info(address.location)
         if info is None:
-            raise StorageError(f"skeletons {address}: there is no 'info' of skeletons")
+            raise StorageError(f"skeletons {address}: no 'info' of skeletons")
         given = dict(address.query).get("ids")
-        found = precomputed.names(address.location, info) if given is None else _ids(given, address)
-        return cls(address, {name: str(name) for name in found}, None, info)
+        ids = precomputed.names(address.location, info) if given is None else _ids(given, address)
+        return cls(address, {name: str(name) for name in ids}, None, info)
 
     def read(self, name: int) -> Skeleton:
-        """One skeleton, in nanometres.
+        """The skeleton of an id, in nanometres.
 
         Raises
         ------
         StorageError
-            If it is missing or wrong; with the file, and for SWC the line.
+            If it is missing or invalid; the message has the file, and for SWC the line.
         """
         if name not in self.titles:
-            raise StorageError(f"skeletons {self.address}: there is no skeleton {name}")
+            raise StorageError(f"skeletons {self.address}: no skeleton {name}")
         return self._decoded({self.titles[name]: self._body(name)})[0]
 
     def read_all(self) -> tuple[list[Skeleton], str]:
-        """All skeletons in the order of their names, and a digest of their bytes and options."""
-        hashed, found, names = hashlib.blake2b(digest_size=16), [], list(self.titles)
-        hashed.update(json.dumps([self.address.format, sorted(self.address.query)]).encode())
+        """All skeletons in the order of their ids, and a digest of their bytes and options."""
+        hashed, skeletons, names = hashlib.blake2b(digest_size=16), [], list(self.titles)
+        hashed.update(json.dumps([self.address.format_name, sorted(self.address.query)]).encode())
         hashed.update(json.dumps(dict(self._info), sort_keys=True).encode())
         for start in range(0, len(names), AT_ONCE):
             part = names[start : start + AT_ONCE]
             bodies = self._fetched(part)
             for title, body in bodies.items():
                 hashed.update(json.dumps([title, len(body)]).encode() + body)
-            found += self._decoded(bodies)
-        return found, hashed.hexdigest()
+            skeletons += self._decoded(bodies)
+        return skeletons, hashed.hexdigest()
 
     def _body(self, name: int) -> bytes:
         return self._fetched([name])[self.titles[name]]
@@ -109,52 +108,52 @@ class SkeletonSet:
         """Stored bytes by title."""
         if self._bodies is not None:
             return {self.titles[name]: self._bodies[self.titles[name]] for name in names}
-        found = precomputed.read_bytes(self.address.location, dict(self._info), names)
-        return {self.titles[name]: body for name, body in found.items()}
+        bodies = precomputed.read_bytes(self.address.location, dict(self._info), names)
+        return {self.titles[name]: body for name, body in bodies.items()}
 
     def _decoded(self, bodies: Mapping[str, bytes]) -> list[Skeleton]:
         named = {title: name for name, title in self.titles.items()}
         scaling, spacing = _options(self.address)
-        found = []
+        skeletons = []
         for title, body in bodies.items():
             file = f"{self.address.location}/{title}"
             try:
-                if self.address.format == "swc":
+                if self.address.format_name == "swc":
                     text = body.decode("utf-8", errors="replace")
                     one = parse_swc(text, named[title], file, scaling)
                 else:
                     one = precomputed.decode(body, named[title], dict(self._info))
-                found.append(resampled(one, spacing) if spacing else one)
+                skeletons.append(resampled(one, spacing) if spacing else one)
             except ValueError as error:
                 raise StorageError(f"{file}: {error}") from error
-        return found
+        return skeletons
 
 
 def write_skeletons(text: str, skeletons: Iterable[Skeleton], *, shard: bool = False) -> None:
-    """Write skeletons, each under its name.
+    """Write skeletons, each under its id.
 
     Parameters
     ----------
     text : str
-        `swc://FOLDER` (a file `NAME.swc` each; `axis_order`, `unit_nm` and `radius_nm` say how
-        numbers are written), `swc://FILE.swc` for a single one, or
+        `swc://FOLDER` (a file `ID.swc` each, in the units of the options `axis_order`, `unit_nm`
+        and `radius_nm`), `swc://FILE.swc` for a single one, or
         `precomputed-skeletons://FOLDER`.
     skeletons : iterable of Skeleton
     shard : bool
-        Precomputed ones: into a few shards instead of a file each.
+        Write precomputed skeletons into a few shards instead of a file each.
 
     Raises
     ------
     StorageError
-        If the format is not told, an option is wrong, or several are to go into one file.
+        If there is no format, an option is wrong, or there are several skeletons for one file.
     """
     address = Address.parse(text)
-    if address.format not in SKELETONS:
+    if address.format_name not in SKELETONS:
         known = ", ".join(f"{name}://" for name in SKELETONS)
         raise StorageError(f"skeletons {text}: expected an address that begins with {known}")
     scaling, _ = _options(address)
     every = list(skeletons)
-    if address.format != "swc":
+    if address.format_name != "swc":
         precomputed.write(address.location, every, shard)
         return
     folder, _, file = address.location.rpartition("/")
@@ -165,71 +164,73 @@ def write_skeletons(text: str, skeletons: Iterable[Skeleton], *, shard: bool = F
     elif len(every) == 1:
         Store(folder).write(file, format_swc(every[0], scaling).encode())
     else:
-        raise StorageError(f"skeletons {text}: one file holds one skeleton; got {len(every)}")
+        raise StorageError(
+            f"skeletons {text}: expected one skeleton for one file; got {len(every)}"
+        )
 
 
 # --- addresses -----------------------------------------------------------------------------------
 
 
 def _with_format(address: Address) -> Address:
-    """The address with its format: told, or found by looking at what is there."""
-    if address.format in SKELETONS:
+    """The address with its format: as given, or detected from the files at it."""
+    if address.format_name in SKELETONS:
         return address
-    if address.format:
-        raise StorageError(f"skeletons {address}: {address.format} is a format of volumes")
-    found = ""
+    if address.format_name:
+        raise StorageError(f"skeletons {address}: {address.format_name} is a format of volumes")
+    name = ""
     if address.location.endswith((SUFFIX, ".zip")):
-        found = "swc"
+        name = "swc"
     elif precomputed.read_info(address.location) is not None:
-        found = "precomputed-skeletons"
+        name = "precomputed-skeletons"
     elif address.local is not None and any(address.local.glob(f"*{SUFFIX}")):
-        found = "swc"
-    if not found:
+        name = "swc"
+    if not name:
         raise StorageError(
-            f"skeletons {address}: nothing there looks like skeletons (SWC files, a zip of them, "
-            f"or Neuroglancer's precomputed skeletons)"
+            f"skeletons {address}: no skeletons there; expected SWC files, a zip of them, or "
+            f"Neuroglancer's precomputed skeletons"
         )
-    return Address(found, address.location, address.query)
+    return Address(name, address.location, address.query)
 
 
 def _options(address: Address) -> tuple[Scaling, float]:
-    """What the numbers mean, and the longest edge (0: as they are)."""
-    given, known = dict(address.query), OPTIONS[address.format]
+    """The units of the numbers, and the longest edge in nanometres (0: any)."""
+    given, known = dict(address.query), OPTIONS[address.format_name]
     for name in given:
         if name not in known:
             raise StorageError(
-                f"skeletons {address}: there is no option '{name}' (options: {', '.join(known)})"
+                f"skeletons {address}: no option '{name}' (options: {', '.join(known)})"
             )
     order = given.get("axis_order", "xyz")
     if order not in AXES:
-        raise StorageError(f"skeletons {address}: axis_order is xyz or zyx; got {order!r}")
+        raise StorageError(f"skeletons {address}: axis_order: expected xyz or zyx; got {order!r}")
     z, *rest = _numbers(address, "unit_nm", given.get("unit_nm", "1"))
     if len(rest) not in (0, 2):
-        raise StorageError(f"skeletons {address}: unit_nm is one number or three, for z,y,x")
+        raise StorageError(f"skeletons {address}: unit_nm: expected one number, or three for z,y,x")
     unit = (z, *rest) if len(rest) == 2 else (z, z, z)
     radius = _numbers(address, "radius_nm", given.get("radius_nm", repr(min(unit))))
     spacing = _numbers(address, "spacing_nm", given["spacing_nm"]) if "spacing_nm" in given else [0]
     if len(radius) > 1 or len(spacing) > 1:
-        raise StorageError(f"skeletons {address}: radius_nm and spacing_nm are one number each")
+        raise StorageError(f"skeletons {address}: radius_nm, spacing_nm: expected one number each")
     return Scaling(order, (unit[0], unit[1], unit[2]), radius[0]), spacing[0]
 
 
 def _numbers(address: Address, name: str, text: str) -> list[float]:
     try:
-        found = [float(word) for word in text.split(",")]
+        numbers = [float(word) for word in text.split(",")]
     except ValueError:
-        found = [0.0]
-    if not all(0 < value < float("inf") for value in found):
+        numbers = [0.0]
+    if not all(0 < value < float("inf") for value in numbers):
         raise StorageError(
-            f"skeletons {address}: {name} is a positive number of nanometres; got {text!r}"
+            f"skeletons {address}: {name}: expected a positive number of nanometres; got {text!r}"
         )
-    return found
+    return numbers
 
 
 def _ids(text: str, address: Address) -> list[int]:
     words = text.split(",")
     if not all(word.isdecimal() and int(word) < LARGEST for word in words):
-        raise StorageError(f"skeletons {address}: ids are numbers such as 3,14; got {text!r}")
+        raise StorageError(f"skeletons {address}: ids: expected numbers such as 3,14; got {text!r}")
     return sorted({int(word) for word in words})
 
 
@@ -237,45 +238,47 @@ def _ids(text: str, address: Address) -> list[int]:
 
 
 def _files(address: Address) -> dict[str, bytes]:
-    """SWC files by name, in the order of their names: a file, those of a folder or of a zip."""
+    """SWC files by name, in the order of their names: one file, or those in a folder or a zip."""
     folder, _, file = address.location.rpartition("/")
     if file.endswith((SUFFIX, ".zip")):
         body = Store(folder or "/").read(file)
         if body is None:
-            raise StorageError(f"skeletons {address}: there is no file {address.location}")
-        found = {file: body} if file.endswith(SUFFIX) else _unzipped(body, address)
+            raise StorageError(f"skeletons {address}: no file {address.location}")
+        files = {file: body} if file.endswith(SUFFIX) else _unzipped(body, address)
     else:
         store = Store(address.location)
         keys = [key for key in store.list() if key.endswith(SUFFIX) and "/" not in key]
-        found = store.read_many(keys, whole=True)  # text that is cut short is text
-    if not found:
-        raise StorageError(f"skeletons {address}: there are no files {SUFFIX}")
-    return dict(sorted(found.items()))
+        files = store.read_many(keys, whole=True)  # the beginning of a text is a text
+    if not files:
+        raise StorageError(f"skeletons {address}: no files {SUFFIX}")
+    return dict(sorted(files.items()))
 
 
 def _unzipped(body: bytes, address: Address) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             for path in archive.namelist():
                 name = path.rpartition("/")[2]
-                # what macOS adds to each file of an archive
+                # macOS adds such a file for each file of an archive
                 if not name.endswith(SUFFIX) or name.startswith("._"):
                     continue
-                if name in found:
+                if name in files:
                     raise StorageError(f"skeletons {address}: the zip holds {name} twice")
-                found[name] = archive.read(path)
+                files[name] = archive.read(path)
     except zipfile.BadZipFile as error:
         raise StorageError(f"skeletons {address}: {error}") from error
-    return found
+    return files
 
 
 def _titles(files: list[str], address: Address) -> dict[int, str]:
-    """Files by the name of their skeleton, ascending."""
+    """Files by the id of their skeleton, ascending."""
     stems = [file.removesuffix(SUFFIX) for file in files]
     if all(stem.isdecimal() and int(stem) < LARGEST for stem in stems):
-        found = {int(stem): file for stem, file in zip(stems, files, strict=True)}
-        if len(found) < len(files):
-            raise StorageError(f"skeletons {address}: two files are one number with zeros before")
-        return dict(sorted(found.items()))
+        titles = {int(stem): file for stem, file in zip(stems, files, strict=True)}
+        if len(titles) < len(files):
+            raise StorageError(
+                f"skeletons {address}: two files have the same number, but for leading zeros"
+            )
+        return dict(sorted(titles.items()))
     return dict(enumerate(files, 1))

@@ -4,13 +4,13 @@
     1 1 10.0 20.0 30.0 5.0 -1        a root
     2 3 12.0 20.0 30.0 2.0 1         its child
 
-Ids may leave gaps and come in any order, a parent before or behind its children; there may be
+Ids may have gaps and any order; a parent may come before or after its children. There may be
 several roots, each with a parent below 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +20,12 @@ from volflow.errors import StorageError
 
 COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
 AXES = {"xyz": (4, 3, 2), "zyx": (2, 3, 4)}  # the columns of z, y, x
-UNKNOWN = -1.0  # a radius that was not measured, as tracing tools write it
+UNKNOWN = -1.0  # an unknown radius, as tracing tools write it
 LARGEST = 2.0**53  # ids up to here are exact in the float that a column is read as
 
 
 class Scaling(NamedTuple):
-    """What the numbers of a file mean: nanometres per unit z, y, x and of the radius."""
+    """The units of a file's numbers: nanometres per unit along z, y, x and of the radius."""
 
     axis_order: str = "xyz"
     unit_nm: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -35,14 +35,13 @@ class Scaling(NamedTuple):
 def parse_swc(text: str, name: int, file: str, scaling: Scaling) -> Skeleton:
     """The skeleton of an SWC file.
 
-    Nodes keep the order of their lines. A radius of -1 means that it is not known, which here
-    is 0.
+    Nodes keep the order of their lines. A radius of -1 is unknown and becomes 0.
 
     Parameters
     ----------
     text : str
     name : int
-        What the skeleton is called.
+        Id of the skeleton.
     file : str
         For messages.
     scaling : Scaling
@@ -50,14 +49,14 @@ def parse_swc(text: str, name: int, file: str, scaling: Scaling) -> Skeleton:
     Raises
     ------
     StorageError
-        If a line has too few columns, a value is no number or not finite, a radius is negative,
-        an id is there twice, a parent is missing, or edges close a circle; with file and line.
+        If a line has too few columns, a value is not a finite number, a radius is negative, an id
+        occurs twice, a parent is missing, or edges form a cycle; with file and line.
     """
     lines, table = _table(text, file)
     ids, parents = _names(table, 0, lines, file), _names(table, 6, lines, file)
     _refuse_repeated(ids, lines, file)
     parent = _indices(ids, parents, lines, file)
-    _refuse_circles(parent, ids, lines, file)
+    _refuse_cycles(parent, ids, lines, file)
     radius = np.where(table[:, 5] == UNKNOWN, 0.0, table[:, 5])
     _refuse(radius < 0, lines, file, lambda n: f"the radius {radius[n]:g} is negative")
     position = table[:, AXES[scaling.axis_order]] * np.array(scaling.unit_nm)
@@ -87,7 +86,7 @@ def format_swc(skeleton: Skeleton, scaling: Scaling) -> str:
 
 
 def _table(text: str, file: str) -> tuple[np.ndarray, np.ndarray]:
-    """Line numbers (N,) and the seven columns, float64 (N, 7); all of it finite."""
+    """Line numbers (N,), and the seven columns, float64 (N, 7), all finite."""
     lines, rows = [], []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
@@ -116,13 +115,13 @@ def _table(text: str, file: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _numbers(line: int, words: Sequence[str], file: str) -> list[float]:
-    found = []
+    numbers = []
     for name, word in zip(COLUMNS, words, strict=True):
         try:
-            found.append(float(word))
+            numbers.append(float(word))
         except ValueError:
             raise StorageError(f"{file}:{line}: {name} is {word!r}; expected a number") from None
-    return found
+    return numbers
 
 
 def _names(table: np.ndarray, column: int, lines: np.ndarray, file: str) -> np.ndarray:
@@ -141,15 +140,15 @@ def _indices(ids: np.ndarray, parents: np.ndarray, lines: np.ndarray, file: str)
         return parents
     order = np.argsort(ids, kind="stable")
     place = np.minimum(np.searchsorted(ids[order], parents), len(ids) - 1)
-    found = order[place]
-    missing = (ids[found] != parents) & ~roots
+    indices = order[place]
+    missing = (ids[indices] != parents) & ~roots
     _refuse(
         missing,
         lines,
         file,
         lambda n: f"node {ids[n]} has the parent {parents[n]}, which is not in the file",
     )
-    return np.where(roots, -1, found)
+    return np.where(roots, -1, indices)
 
 
 def _refuse_repeated(ids: np.ndarray, lines: np.ndarray, file: str) -> None:
@@ -157,33 +156,30 @@ def _refuse_repeated(ids: np.ndarray, lines: np.ndarray, file: str) -> None:
     again = np.ones(len(ids), bool)
     again[first] = False
 
-    def told(n: int) -> str:
-        return f"node {ids[n]} is there already, in line {lines[np.argmax(ids == ids[n])]}"
+    def problem(n: int) -> str:
+        return f"node {ids[n]} occurs already in line {lines[np.argmax(ids == ids[n])]}"
 
-    _refuse(again, lines, file, told)
+    _refuse(again, lines, file, problem)
 
 
-def _refuse_circles(parent: np.ndarray, ids: np.ndarray, lines: np.ndarray, file: str) -> None:
-    """Halve the way up until every node is a root or stays below one for ever."""
+def _refuse_cycles(parent: np.ndarray, ids: np.ndarray, lines: np.ndarray, file: str) -> None:
+    """Raise if edges form a cycle: doubling the steps up, its nodes never reach a root."""
     above = parent.copy()
     for _ in range(max(len(parent), 1).bit_length() + 1):
         under = np.flatnonzero(above >= 0)
         above[under] = above[above[under]]
     wrong = above >= 0
-    # of the nodes above a circle those on it come up again as somebody's ancestor
+    # among the nodes that lead to a cycle, those on it are ancestors of others
     on_it = np.zeros(len(parent), bool)
     on_it[above[wrong]] = True
-    _refuse(
-        on_it, lines, file, lambda n: f"node {ids[n]} is its own ancestor: edges close a circle"
-    )
+    _refuse(on_it, lines, file, lambda n: f"node {ids[n]} is its own ancestor: edges form a cycle")
 
 
-def _refuse(wrong: np.ndarray, lines: np.ndarray, file: str, told: object) -> None:
-    """Raise for the first line that is wrong, and say how many there are."""
+def _refuse(wrong: np.ndarray, lines: np.ndarray, file: str, problem: Callable[[int], str]) -> None:
+    """Raise for the first wrong line, with the number of such lines."""
     count = int(np.count_nonzero(wrong))
     if not count:
         return
-    assert callable(told)
     first = int(np.argmax(wrong))
     more = f" ({count} such lines)" if count > 1 else ""
-    raise StorageError(f"{file}:{lines[first]}: {told(first)}{more}")
+    raise StorageError(f"{file}:{lines[first]}: {problem(first)}{more}")

@@ -1,4 +1,4 @@
-"""In which unit misplaced skeletons would lie where the volume is."""
+"""The unit in which misplaced skeletons would fit the volume."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import numpy as np
 
 from volflow.io.skeletons.placed_nodes import Nodes, Resolution, voxels_of
 
-AXIS_ORDERS = {"as they are": (0, 1, 2), "x and z swapped": (2, 1, 0)}
-ENOUGH = 0.5  # share of the nodes within the bounds from which their unit is believed
+AXIS_ORDERS = {"unchanged": (0, 1, 2), "x and z swapped": (2, 1, 0)}
+ENOUGH = 0.5  # share of the nodes within the bounds from which a unit counts as right
 
 
 def misplaced(nodes: Nodes, resolution: Resolution) -> str:
-    """What is wrong with where nodes lie, in words, and in which unit they would fit.
+    """The problem of nodes outside the volume, with the unit in which they would fit.
 
-    Empty if at least half of them lie within the bounds.
+    "" if at least half of them are within the bounds.
     """
     count, away = len(nodes), int(nodes.outside.sum())
     if not count:
-        return "there are no nodes in it"
+        return "expected nodes, got none"
     if away <= count * ENOUGH:
         return ""
     low, high = nodes.position.min(axis=0), nodes.position.max(axis=0)
     size = np.array(resolution)
     first, last = np.array(nodes.bounds.start) * size, np.array(nodes.bounds.stop) * size
     return (
-        f"{away} of {count} nodes lie outside the volume: they span {_span(low, high)} nm "
+        f"{away} of {count} nodes are outside the volume: they span {_span(low, high)} nm "
         f"(z, y, x) and the volume {_span(first, last)} nm; {_guess(nodes, resolution)}"
     )
 
 
 def _guess(nodes: Nodes, resolution: Resolution) -> str:
-    """The unit and order of axes in which most nodes would lie within the bounds."""
+    """The unit and order of axes with most nodes within the bounds."""
     units = {
         "nanometres": (1.0, 1.0, 1.0),
         f"voxels of {_listed(resolution)} nm": resolution,
@@ -48,9 +48,9 @@ def _guess(nodes: Nodes, resolution: Resolution) -> str:
         share = float(((voxel >= low) & (voxel < high)).all(axis=1).mean())
         if share > best + 1e-9:
             best = share
-            words = f"read as {unit}, axes {order}, {share:.0%} of them would lie inside"
-    advice = "unit_nm and axis_order of the address say how SWC files are read"
-    return f"{words or 'no unit or order of axes tried brings half of them inside'}; {advice}"
+            words = f"as {unit}, axes {order}, {share:.0%} of them would be inside"
+    advice = "set unit_nm and axis_order in the address of SWC files"
+    return f"{words or 'none of the common units and orders of axes brings half of them inside'}; {advice}"
 
 
 def _span(low: np.ndarray, high: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Columns of a table as CSV: a line of names, then a line to each row."""
+"""Columns of a table as CSV: a line of names, then a line per row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def csv_of(columns: Mapping[str, np.ndarray]) -> str:
-    """The text of a table that `csv` and spreadsheets read.
+    """The text of a table, as `csv` and spreadsheets read it.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def csv_of(columns: Mapping[str, np.ndarray]) -> str:
     """
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"columns of one table must be equally long; got {lengths}")
+        raise ValueError(f"expected columns of equal length; got {lengths}")
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -1,14 +1,13 @@
-"""Tables of synaptic partners: CSV, a pair of sites to each line.
+"""Tables of synaptic partners: CSV, a pair of sites per line.
 
     pre_z,pre_y,pre_x,post_z,post_y,post_x,pre_neuron,post_neuron
     4000,812.5,300,4040,860,310,17,23
 
-    csv://found.csv?unit_nm=8           numbers in voxels of 8 nm
-    csv://found.csv?unit_nm=40,4,4      the same of other voxels, z,y,x
-    found.csv                           a plain path: nanometres
+    csv://pairs.csv?unit_nm=8           numbers in voxels of 8 nm
+    csv://pairs.csv?unit_nm=40,4,4      in voxels of 40 x 4 x 4 nm (z,y,x)
+    pairs.csv                           a plain path: nanometres
 
-Columns are found by name, in any order; others than these are passed over. The two of neurons may
-be missing.
+Columns are identified by name, in any order; others are ignored. The two of neurons may be missing.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ LARGEST = 1 << 64  # neurons are uint64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartnerTable:
-    """Directed pairs of synaptic sites as they are stored.
+    """Directed pairs of synaptic sites, in the order of the file.
 
     Attributes
     ----------
     address : str
     line : int64 array, (N,)
-        Where in the file each pair stands, 1 the first line.
+        Line of each pair in the file; the first line is 1.
     pre, post : float64 array, (N, 3)
         z, y, x in nanometres, finite.
     neurons : uint64 array, (N, 2), or None
-        Presynaptic and postsynaptic, where the table tells.
+        Presynaptic and postsynaptic; None if the table has none.
     """
 
     address: str
@@ -57,25 +56,25 @@ class PartnerTable:
 
 
 def read_partners(text: str) -> PartnerTable:
-    """The table at an address.
+    """Read the table at an address.
 
     Raises
     ------
     StorageError
-        If it is missing or empty, lacks a column, or a value is none; with file and line.
+        If it is missing or empty, lacks a column, or a value is invalid; with file and line.
     """
     address = Address.parse(text)
-    if address.format not in ("", *TABLES):
-        raise StorageError(f"{text}: partners are read from CSV; {address.format} is none")
+    if address.format_name not in ("", *TABLES):
+        raise StorageError(f"{text}: expected CSV, got {address.format_name}")
     unit = _unit(address)
     folder, _, file = address.location.rpartition("/")
     body = Store(folder or "/").read(file)
     if body is None:
-        raise StorageError(f"{address.location}: there is no such file")
+        raise StorageError(f"{address.location}: no such file")
     try:
         content = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise StorageError(f"{address.location}: it is no UTF-8 text") from error
+        raise StorageError(f"{address.location}: expected UTF-8 text") from error
     header, line, rows = _table(content, address.location)
     place = {name: at for at, name in enumerate(header)}
     columns = [[row[place[name]] for row in rows] for name in SITES]
@@ -97,25 +96,25 @@ def _unit(address: Address) -> tuple[float, float, float]:
     for name in given:
         if name not in OPTIONS:
             raise StorageError(
-                f"{address}: there is no option '{name}'{closest(name, OPTIONS)} (options: "
+                f"{address}: no option '{name}'{closest(name, OPTIONS)} (options: "
                 f"{', '.join(OPTIONS)})"
             )
     text = given.get("unit_nm", "1")
     try:
-        found = [float(word) for word in text.split(",")]
+        sides = [float(word) for word in text.split(",")]
     except ValueError:
-        found = []
-    if len(found) not in (1, 3) or not all(0 < side < float("inf") for side in found):
+        sides = []
+    if len(sides) not in (1, 3) or not all(0 < side < float("inf") for side in sides):
         raise StorageError(
-            f"{address}: unit_nm is one positive number of nanometres, or three for z,y,x; "
+            f"{address}: unit_nm: expected one positive number of nanometres, or three for z,y,x; "
             f"got {text!r}"
         )
-    z, y, x = found * 3 if len(found) == 1 else found
+    z, y, x = sides * 3 if len(sides) == 1 else sides
     return z, y, x
 
 
 def _table(content: str, file: str) -> tuple[list[str], list[int], list[list[str]]]:
-    """Column names, and the lines that are not empty with their numbers; all as wide."""
+    """Column names, and line numbers and cells of the rows that are not empty, all of one width."""
     reader = csv.reader(io.StringIO(content, newline=""))
     header: list[str] = []
     line, rows = [], []
@@ -128,7 +127,7 @@ def _table(content: str, file: str) -> tuple[list[str], list[int], list[list[str
                 _check_header(header, file, reader.line_num)
             elif len(row) != len(header):
                 raise StorageError(
-                    f"{file}:{reader.line_num}: expected {len(header)} values, one to each column; "
+                    f"{file}:{reader.line_num}: expected {len(header)} values, one per column; "
                     f"got {len(row)}"
                 )
             else:
@@ -137,28 +136,28 @@ def _table(content: str, file: str) -> tuple[list[str], list[int], list[list[str
     except csv.Error as error:
         raise StorageError(f"{file}:{reader.line_num}: {error}") from error
     if not header:
-        raise StorageError(f"{file}: it is empty; expected a line of column names first")
+        raise StorageError(f"{file}: expected a line of column names, got an empty file")
     return header, line, rows
 
 
 def _check_header(header: Sequence[str], file: str, line: int) -> None:
     twice = sorted({name for name in header if header.count(name) > 1} & {*SITES, *NEURONS})
     if twice:
-        raise StorageError(f"{file}:{line}: column {', '.join(twice)} is there twice")
-    wanted = SITES if not set(header) & set(NEURONS) else (*SITES, *NEURONS)
-    missing = [name for name in wanted if name not in header]
+        raise StorageError(f"{file}:{line}: column {', '.join(twice)} occurs twice")
+    expected = SITES if not set(header) & set(NEURONS) else (*SITES, *NEURONS)
+    missing = [name for name in expected if name not in header]
     if missing:
-        others = [name for name in header if name not in wanted]
-        told = ", ".join(f"'{name}'{closest(name, others)}" for name in missing)
+        others = [name for name in header if name not in expected]
+        names = ", ".join(f"'{name}'{closest(name, others)}" for name in missing)
         raise StorageError(
-            f"{file}:{line}: columns are missing: {told} (there are: {', '.join(header)})"
+            f"{file}:{line}: columns are missing: {names} (present: {', '.join(header)})"
         )
 
 
 def _numbers(columns: list[list[str]], line: Sequence[int], file: str) -> np.ndarray:
-    """The sites, float64 (N, 6), all of them finite."""
+    """The sites, float64 (N, 6), all finite."""
     try:
-        found = np.array(columns, np.float64).T.reshape(-1, len(SITES))
+        sites = np.array(columns, np.float64).T.reshape(-1, len(SITES))
     except ValueError:
         for name, words in zip(SITES, columns, strict=True):
             for at, word in zip(line, words, strict=True):
@@ -167,14 +166,14 @@ def _numbers(columns: list[list[str]], line: Sequence[int], file: str) -> np.nda
                         f"{file}:{at}: {name} is {word!r}; expected a number"
                     ) from None
         raise
-    wrong = ~np.isfinite(found)
+    wrong = ~np.isfinite(sites)
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])
         raise StorageError(
-            f"{file}:{line[row]}: {SITES[column]} is {found[row, column]:g}; expected finite "
-            f"numbers ({wrong.any(axis=1).sum()} of {len(found)} pairs have others)"
+            f"{file}:{line[row]}: {SITES[column]} is {sites[row, column]:g}; expected finite "
+            f"numbers ({wrong.any(axis=1).sum()} of {len(sites)} pairs have others)"
         )
-    return found
+    return sites
 
 
 def _is_number(word: str) -> bool:
@@ -186,13 +185,13 @@ def _is_number(word: str) -> bool:
 
 
 def _ids(words: Sequence[str], name: str, line: Sequence[int], file: str) -> np.ndarray:
-    """A column of neurons; read as integers, because a float has only 53 bits."""
-    found = []
+    """A column of neurons, read as integers, because a float has only 53 bits."""
+    ids = []
     for at, word in zip(line, words, strict=True):
         text = word.strip()
         if not (text.isascii() and text.isdecimal() and int(text) < LARGEST):
             raise StorageError(
                 f"{file}:{at}: {name} is {word!r}; expected a whole number from 0 to 2^64 - 1"
             )
-        found.append(int(text))
-    return np.array(found, np.uint64)
+        ids.append(int(text))
+    return np.array(ids, np.uint64)

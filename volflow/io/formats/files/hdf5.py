@@ -47,12 +47,12 @@ class Hdf5(ReadOnlyArray):
             require_stored_inside(self._file, data, where)
             if data.ndim in (3, 4):
                 return data
-        found = self._datasets()
-        volumes = [path for path, item in found.items() if item.ndim in (3, 4)]
+        datasets = self._datasets()
+        volumes = [path for path, item in datasets.items() if item.ndim in (3, 4)]
         if not name and len(volumes) == 1:
-            require_stored_inside(self._file, found[volumes[0]], where)
-            return found[volumes[0]]
-        listed = ", ".join(f"{path} {item.shape}" for path, item in found.items()) or "none"
+            require_stored_inside(self._file, datasets[volumes[0]], where)
+            return datasets[volumes[0]]
+        listed = ", ".join(f"{path} {item.shape}" for path, item in datasets.items()) or "none"
         problem = f"no dataset '{name}' of axes (c,) z, y, x" if name else "no dataset is named"
         raise StorageError(
             f"volume {self._address}: {problem}; add ?dataset=NAME (datasets: {listed})"
@@ -60,14 +60,14 @@ class Hdf5(ReadOnlyArray):
 
     def _datasets(self) -> dict[str, Any]:
         """All datasets of the file by name."""
-        found: dict[str, Any] = {}
+        datasets: dict[str, Any] = {}
 
         def visit(path: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset):
-                found[path] = item
+                datasets[path] = item
 
         self._file.visititems(visit)
-        return found
+        return datasets
 
     def _read(self, box: Box, channels: Sequence[int] | None) -> np.ndarray:
         lone = self._dataset.ndim == 4 and not self.layout.channels

@@ -49,7 +49,7 @@ def read_header(address: Address, path: Path) -> ImageHeader:
     Raises
     ------
     StorageError
-        If the file cannot be read or is not what its ending says.
+        If the file cannot be read, or does not match its ending.
     """
     suffix = path.suffix.lower()
     try:

@@ -65,7 +65,7 @@ def _mapped(address: Address, path: Path) -> tuple[Any, np.ndarray]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)  # a file longer or shorter than it says
+            warnings.simplefilter("error", RuntimeWarning)  # a size that does not match the header
             file = mrcfile.mmap(path, mode="r")
     except (OSError, ValueError, RuntimeWarning, MemoryError, OverflowError) as error:
         raise StorageError(f"volume {address}: {path} cannot be read as MRC: {error}") from error

@@ -49,14 +49,16 @@ def open_file(address: Address, level: int) -> ReadOnlyArray:
     StorageError
         If it does not exist, cannot be read, or its axes are not those of a volume.
     """
-    if address.format not in FILES:
-        raise StorageError(f"volume {address}: expected a volume; {address.format} holds none")
+    if address.format_name not in FILES:
+        raise StorageError(f"volume {address}: expected a volume; {address.format_name} holds none")
     if level:
-        raise StorageError(f"volume {address}: {address.format} has one scale, not scale {level}")
+        raise StorageError(
+            f"volume {address}: {address.format_name} has one scale, not scale {level}"
+        )
     path = address.local
     if path is None:
-        raise StorageError(f"volume {address}: {address.format} is read from local files only")
-    return _READERS[address.format](address, path)
+        raise StorageError(f"volume {address}: {address.format_name} is read from local files only")
+    return _READERS[address.format_name](address, path)
 
 
 def _open_images(address: Address, path: Path) -> ReadOnlyArray:

@@ -47,7 +47,7 @@ class ReadOnlyArray(ABC):
     def write(self, box: Box, array: np.ndarray) -> None:
         """Refuse: files are only read."""
         raise StorageError(
-            f"volume {self._address}: {self._address.format} is only read, never written"
+            f"volume {self._address}: {self._address.format_name} is only read, never written"
         )
 
     def verify(self) -> None:  # noqa: B027  # one file has no parts to compare
