@@ -104,6 +104,8 @@ def test_a_list_that_is_cut_short_is_an_error_in_words(proxied):
         store.write(f"a/{number}", b"")
     for kind in ("short unsaid", "empty unsaid", "short told", "overlong"):
         proxy.kinds, proxy.faults = [kind], 1
-        with pytest.raises(StorageError, match="/list/a/: the response was cut short or is invalid"):
+        with pytest.raises(
+            StorageError, match="/list/a/: the response was cut short or is invalid"
+        ):
             store.list("a/")
     assert store.list("a/") == ["0", "1", "2"]

@@ -127,10 +127,14 @@ def test_an_object_cut_short_is_never_taken_for_whole(proxied):
     store.write("pipeline.yaml", text)
     for kind in ("short unsaid", "empty unsaid"):
         proxy.kinds, proxy.faults = [kind], 1
-        with pytest.raises(StorageError, match=r"short/pipeline.yaml was cut short after \d+ bytes"):
+        with pytest.raises(
+            StorageError, match=r"short/pipeline.yaml was cut short after \d+ bytes"
+        ):
             store.read("pipeline.yaml")
         proxy.kinds, proxy.faults = [kind], 1
-        with pytest.raises(StorageError, match=r"short/pipeline.yaml was cut short after \d+ bytes"):
+        with pytest.raises(
+            StorageError, match=r"short/pipeline.yaml was cut short after \d+ bytes"
+        ):
             store.read_many(["pipeline.yaml"], whole=True)
     for empty in (b"", text):
         store.write("pipeline.yaml", empty)

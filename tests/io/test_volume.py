@@ -273,8 +273,13 @@ def test_half_a_shard_is_refused():
 @pytest.mark.parametrize(
     ("path", "layer", "more", "message"),
     [
-        ("precomputed", Layer("int32", 0, "segmentation"), {}, "int32 Neuroglancer does not display segmentations of int32"),
-        ("precomputed", Layer("float32", 0, "segmentation"), {}, "float32 segmentation"),
+        (
+            "precomputed",
+            Layer("int32", 0, "segmentation"),
+            {},
+            "Neuroglancer does not display segmentations of int32",
+        ),
+        ("precomputed", Layer("float32", 0, "segmentation"), {}, "segmentations of float32"),
         ("precomputed", Layer("float64", 0, "image"), {}, "in precomputed, got float64"),
         ("precomputed", IMAGE, {"encoding": "zstd"}, r"'zstd' does not fit a uint8 image"),
         ("precomputed", SEGMENTATION, {"encoding": "jpeg"}, "'jpeg' does not fit a uint64 segm"),

@@ -265,7 +265,7 @@ def test_skeletons_in_the_wrong_unit_are_refused(brain: Brain, tmp_path: Path) -
     write_skeletons(f"swc://{tmp_path}/v?unit_nm=10,8,8", inside)
     said = refused(pipeline(brain, tmp_path / "run", traced=f"swc://{tmp_path}/v"))
     count = sum(map(len, inside))
-    assert f"of {count} nodes lie outside the volume: they span" in said
+    assert f"of {count} nodes are outside the volume: they span" in said
     assert "as voxels of 10 x 8 x 8 nm, axes unchanged, 100% of them" in said
     write_skeletons(f"swc://{tmp_path}/u?unit_nm=1000&axis_order=zyx", inside)
     said = refused(pipeline(brain, tmp_path / "run", traced=f"swc://{tmp_path}/u"))

@@ -95,7 +95,7 @@ def test_what_neuroglancer_cannot_show_is_refused(tmp_path: Path, dtype: str) ->
     with h5py.File(tmp_path / "v.h5", "w") as file:
         file["a"] = numbers((4, 5, 6), dtype)
     spec = VolumeSpec(path=f"hdf5://{tmp_path}/v.h5?dataset=a")
-    with pytest.raises(StorageError, match=f"shows no segmentation of {dtype}"):
+    with pytest.raises(StorageError, match=f"does not display {dtype} of a segmentation"):
         Translated(spec, "segmentation", NM)
 
 

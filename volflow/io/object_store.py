@@ -34,7 +34,7 @@ OPTIONS = {
 """Options after the `?` of an address; secrets are never among them, as addresses are stored."""
 
 _CREDENTIALS_HINT = {
-    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add ?profile=NAME of your AWS credentials",
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add ?profile=NAME",
     "gs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
 }
 _GOOGLE = "https://storage.googleapis.com"

@@ -253,7 +253,7 @@ def _require_inside(layer: StoredLayer, run: str) -> None:
 
 def _require_volume(address: str) -> None:
     """Refuse what is no volume: a run, skeletons, a table."""
-    if Address.parse(address).format in (*SKELETONS, *TABLES):
+    if Address.parse(address).format_name in (*SKELETONS, *TABLES):
         raise StorageError(f"{address}: expected a volume, got skeletons or a table")
     if is_run(address):
         raise StorageError(f"{address} holds a run; expected volumes, or one run alone")

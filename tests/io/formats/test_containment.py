@@ -71,7 +71,9 @@ def test_a_dataset_of_ome_zarr_stays_in_its_group(tmp_path, secret, absolute):
     meta["datasets"][1]["path"] = str(secret) if absolute else "deep/../../secret"
     write_json(group / ".zattrs", {"multiscales": [meta]})
     np.testing.assert_array_equal(opened(f"zarr://{group}"), MINE)
-    with pytest.raises(StorageError, match=r"group: scale 1: expected a path within the volume; got '.*secret'"):
+    with pytest.raises(
+        StorageError, match=r"group: scale 1: expected a path within the volume; got '.*secret'"
+    ):
         Volume.open(VolumeSpec(path=f"zarr://{group}", level=1))
 
 
@@ -85,7 +87,9 @@ def test_a_scale_of_precomputed_stays_in_its_volume(tmp_path, key, own):
     info = json.loads((tmp_path / "mine/info").read_text())
     info["scales"][0]["key"] = key.format(tmp_path)
     (tmp_path / "mine/info").write_text(json.dumps(info))
-    with pytest.raises(StorageError, match=r"mine: scale 0: expected a path within the volume; got '.*secret"):
+    with pytest.raises(
+        StorageError, match=r"mine: scale 0: expected a path within the volume; got '.*secret"
+    ):
         Volume.open(VolumeSpec(path=f"precomputed://{tmp_path}/mine"), own=own)
     np.testing.assert_array_equal(opened(f"precomputed://{tmp_path}/secret"), SECRET)
 

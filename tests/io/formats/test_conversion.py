@@ -110,14 +110,21 @@ def test_a_value_that_is_no_number_is_named_with_its_box():
     spec = stored(array, scale=255)
     volume = Volume.open(spec)
     assert not volume.read(Box((0, 0, 0), (3, 4, 4))).any()
-    with pytest.raises(StorageError, match=rf"{spec.path}: box 2:4,0:4,0:4: expected numbers .* got NaN"):
+    with pytest.raises(
+        StorageError, match=rf"{spec.path}: box 2:4,0:4,0:4: expected numbers .* got NaN"
+    ):
         volume.read(Box((2, 0, 0), (4, 4, 4)))
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "declared", "message"),
     [
-        ((3, 4, 4, 4), "u1", {"channels": (0, 3)}, r"channels: expected numbers below 3, got \[0, 3\]"),
+        (
+            (3, 4, 4, 4),
+            "u1",
+            {"channels": (0, 3)},
+            r"channels: expected numbers below 3, got \[0, 3\]",
+        ),
         ((4, 4, 4), "u1", {"channels": (1,)}, r"expected numbers below 1"),
         ((2, 4, 4, 4), "u1", {"offset_sign": 1}, "expected three channels z, y, x; got 2"),
         ((4, 4, 4), "u1", {"offset_sign": 1}, "expected three channels z, y, x; got 1"),

@@ -64,7 +64,9 @@ def test_a_foreign_group_gives_its_scales_resolution_and_offset(tmp_path):
     assert volume.resolution == pytest.approx((40, 4, 4))
     assert volume.scales == 2
     np.testing.assert_array_equal(volume.read(volume.bounds), WHOLE, strict=True)
-    with pytest.raises(StorageError, match=r"expected a translation of whole voxels of .*; declare `offset`"):
+    with pytest.raises(
+        StorageError, match=r"expected a translation of whole voxels of .*; declare `offset`"
+    ):
         Volume.open(VolumeSpec(path=f"zarr://{tmp_path}", level=1))
     with pytest.raises(StorageError, match=r"has no scale 2 \(it has 2\)"):
         Volume.open(VolumeSpec(path=f"zarr://{tmp_path}", level=2))
@@ -120,15 +122,21 @@ def test_axes_are_ordered_by_their_names(tmp_path):
 
 def test_what_is_no_volume_is_refused(tmp_path):
     write_array(tmp_path / "flat", WHOLE[0])
-    with pytest.raises(StorageError, match=r"expected axes \(c,\) z, y, x; got .* of shape \(7, 8\)"):
+    with pytest.raises(
+        StorageError, match=r"expected axes \(c,\) z, y, x; got .* of shape \(7, 8\)"
+    ):
         Volume.open(VolumeSpec(path=f"zarr://{tmp_path}/flat"))
     write_array(tmp_path / "film" / "s0", np.stack([WHOLE, WHOLE]))
     found = multiscales(space("tzyx"), scaled(1, 40, 8, 8))
     write_json(tmp_path / "film" / ".zattrs", {"multiscales": found})
-    with pytest.raises(StorageError, match=r"expected length 1 of axis 't', .* got shape \(2, 6, 7, 8\)"):
+    with pytest.raises(
+        StorageError, match=r"expected length 1 of axis 't', .* got shape \(2, 6, 7, 8\)"
+    ):
         Volume.open(VolumeSpec(path=f"{tmp_path}/film"))
     write_json(tmp_path / "group" / ".zgroup", {"zarr_format": 2})
-    with pytest.raises(StorageError, match="expected multiscales in the zarr group; name one of its arrays"):
+    with pytest.raises(
+        StorageError, match="expected multiscales in the zarr group; name one of its arrays"
+    ):
         Volume.open(VolumeSpec(path=f"{tmp_path}/group"))
     write_json(tmp_path / "torn" / ".zarray", {"zarr_format": 2})
     with pytest.raises(StorageError, match="cannot be opened"):

@@ -165,7 +165,10 @@ def test_what_cloud_volume_writes_is_read(tmp_path, foreign, channels):
 
 def test_compressed_files_are_an_error_and_never_zeros(tmp_path, foreign):
     foreign("gzip")
-    with pytest.raises(StorageError, match=r"expected chunks that are not compressed files, got 4.0_4.5_40.0/.*\.gz"):
+    with pytest.raises(
+        StorageError,
+        match=r"expected chunks that are not compressed files, got 4.0_4.5_40.0/.*\.gz",
+    ):
         Volume.open(VolumeSpec(path=str(tmp_path)))
 
 

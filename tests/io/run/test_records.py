@@ -79,7 +79,7 @@ def test_a_column_packed_in_its_own_type_is_read():
 
 
 def test_objects_are_refused():
-    with pytest.raises(ValueError, match="column 'a': expected numbers.*; got object"):
+    with pytest.raises(ValueError, match=r"column 'a': expected numbers.*; got object"):
         encode({"a": np.array([{}], object)})
 
 

@@ -311,7 +311,9 @@ def test_damaged_and_missing_precomputed_skeletons_are_told(tmp_path: Path) -> N
     (tmp_path / "1").unlink()
     same_graph(SkeletonSet.open(address).read(1), forest(1, 8, 1))
     (tmp_path / "2").write_bytes(body[:-1])
-    with pytest.raises(StorageError, match=r"skeleton 2: expected \d+ bytes for 8 nodes and \d edges"):
+    with pytest.raises(
+        StorageError, match=r"skeleton 2: expected \d+ bytes for 8 nodes and \d edges"
+    ):
         SkeletonSet.open(address).read_all()
     with pytest.raises(StorageError, match="no skeleton 5"):
         SkeletonSet.open(f"{address}?ids=1,5").read_all()
@@ -423,7 +425,9 @@ def test_skeletons_that_changed_after_planning_are_an_error(tmp_path: Path) -> N
 def inside(count: int = 200) -> np.ndarray:
     """Places in nanometres within the bounds."""
     random = np.random.default_rng(5)
-    return (np.array(BOUNDS.start) + random.random((count, 3)) * (np.array(BOUNDS.shape) - 1)) * RESOLUTION
+    return (
+        np.array(BOUNDS.start) + random.random((count, 3)) * (np.array(BOUNDS.shape) - 1)
+    ) * RESOLUTION
 
 
 def told(position: np.ndarray) -> str:
@@ -445,13 +449,13 @@ def test_nodes_in_the_right_unit_raise_no_question() -> None:
         ((0.1, 0.1, 0.1), [0, 1, 2], "as angstroms, axes unchanged, 100% of them"),
         ((1, 1, 1), [2, 1, 0], "as nanometres, axes x and z swapped, 100% of them"),
         (RESOLUTION, [2, 1, 0], "as voxels of 30 x 8 x 4 nm, axes x and z swapped"),
-        ((7e-5, 7e-5, 7e-5), [0, 1, 2], "none of the common units and orders"),
+        ((7e-5, 7e-5, 7e-5), [0, 1, 2], "no common unit and order"),
     ],
 )
 def test_the_unit_of_misplaced_nodes_is_guessed(factor, axes, guess) -> None:
     text = told((inside() / factor)[:, axes])
     assert guess in text
-    assert "of 200 nodes lie outside the volume" in text
+    assert "of 200 nodes are outside the volume" in text
     assert "the volume -90 to 4410, 40 to 1064, 400 to 1320 nm" in text
 
 

@@ -28,5 +28,7 @@ def test_what_is_written_is_read_again_bit_by_bit(rows: list[tuple[int, int, flo
 
 
 def test_columns_of_unequal_length_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected columns of equal length; got \{'a': 2, 'b': 1\}"):
+    with pytest.raises(
+        ValueError, match=r"expected columns of equal length; got \{'a': 2, 'b': 1\}"
+    ):
         csv_of({"a": np.zeros(2), "b": np.zeros(1)})

@@ -25,7 +25,7 @@ def open_volume(
             yield Problem(("volumes", name), f"no step writes '{name}', so it needs a path")
         return None
     try:
-        if Address.parse(spec.path).format in SKELETONS:
+        if Address.parse(spec.path).format_name in SKELETONS:
             text = f"'{name}' is read as a volume, and these are skeletons: {spec.path}"
             yield Problem(("volumes", name, "path"), text)
             return None

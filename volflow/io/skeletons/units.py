@@ -50,7 +50,7 @@ def _guess(nodes: Nodes, resolution: Resolution) -> str:
             best = share
             words = f"as {unit}, axes {order}, {share:.0%} of them would be inside"
     advice = "set unit_nm and axis_order in the address of SWC files"
-    return f"{words or 'none of the common units and orders of axes brings half of them inside'}; {advice}"
+    return f"{words or 'no common unit and order of axes brings half of them inside'}; {advice}"
 
 
 def _span(low: np.ndarray, high: np.ndarray) -> str:

@@ -161,11 +161,11 @@ def _source(layers: LayerSet, layer: StoredLayer, notes: list[str]) -> tuple[Lay
             f"Neuroglancer displays segmentations of {', '.join(SEGMENTATIONS)}, "
             f"not of {volume.dtype}; convert it with `volflow convert`"
         )
-    if address.local is not None and _is_readable_as_stored(layer, address.format):
-        source = f"{SCHEMES[address.format]}://{{url}}/{layer.name}/"
+    if address.local is not None and _is_readable_as_stored(layer, address.format_name):
+        source = f"{SCHEMES[address.format_name]}://{{url}}/{layer.name}/"
         return FolderSource(address.local), source
     translated = Translated(layer.spec, layer.kind, layers.resolution)
-    reason = f"is {address.format}"
+    reason = f"is {address.format_name}"
     if address.local is None:
         reason = "is not on this machine"
     elif layer.spec != VolumeSpec(path=layer.spec.path):
