@@ -70,6 +70,18 @@ def test_the_schema_is_json_and_knows_the_stages(volflow):
     assert "levels" in schema["$defs"]["Pyramid"]["properties"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [("profile", "cluster"), ("training", "sources"), ("pretraining", "crop"), ("pipeline", None)],
+)
+def test_every_kind_of_file_has_a_schema(volflow, kind, key):
+    schema = json.loads(volflow("schema", "--kind", kind).stdout)
+    if key is None:
+        assert schema == json.loads(volflow("schema").stdout)
+    else:
+        assert schema["properties"][key]["description"]
+
+
 def test_install_lines_name_no_index_that_lacks_us():
     root = Path(__file__).parents[2]
     folders = ("volflow", "docs", "pipelines", "deploy", "examples", "benchmarks")

@@ -149,7 +149,8 @@ def test_sources_that_cannot_be_used_are_named(tmp_path):
             {"synthetic": {"bounds": "0:2,0:40,0:40"}},
         ],
     )
-    first, second = image_problems(config)
+    first, second, hint = image_problems(config)
+    assert "training data are not bundled" in hint
     assert first.startswith("sources[0]: ")
     assert "nothing.tif" in first
     assert second == (

@@ -1,18 +1,45 @@
-"""`schema`: the JSON schema of pipeline files."""
+"""`schema`: the JSON schemas of the YAML files."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
+KINDS = ("pipeline", "profile", "training", "pretraining")
+
 
 @click.command()
-def schema() -> None:
-    """Print the JSON schema of pipeline files.
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default="pipeline",
+    show_default=True,
+    help="Kind of file: a pipeline, a cluster profile, a training or a pretraining.",
+)
+def schema(kind: str) -> None:
+    """Print the JSON schema of a kind of YAML file.
 
     Editors use the schema to check and complete a file as it is typed.
     """
-    from volflow.config.schema import schema
+    click.echo(json.dumps(_schema(kind), indent=1))
 
-    click.echo(json.dumps(schema(), indent=1))
+
+def _schema(kind: str) -> dict[str, Any]:
+    """The schema of a kind of file; only what it needs is imported."""
+    from volflow.config.schema import file_schema, schema
+
+    if kind == "profile":
+        from volflow.engine.executors.profile import Profile
+
+        return file_schema(Profile, "volflow cluster profile")
+    if kind == "training":
+        from volflow.train.config.training import Training
+
+        return file_schema(Training, "volflow training")
+    if kind == "pretraining":
+        from volflow.train.config.pretraining import Pretraining
+
+        return file_schema(Pretraining, "volflow pretraining")
+    return schema()

@@ -1,5 +1,7 @@
 """`volflow train`: a file checked before anything starts, a checkpoint at the end."""
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -95,3 +97,39 @@ def test_mistakes_are_errors_of_the_plan(config):
 
     with pytest.raises(PlanError):
         load(config, ("steps=0",))
+
+
+def test_a_bundled_training_needs_no_data_and_runs_from_anywhere(volflow, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = [f"sources.{n}.synthetic.bounds=0:64,0:64,0:64" for n in range(3)]
+    small += ["validation.source.synthetic.bounds=0:64,0:64,0:64", "network.widths=[2,2,2,2]"]
+    small += ["tiles.input_tile=[64,64,64]", "tiles.halo=[8,8,8]", "steps=2"]
+    done = volflow("train", "synth", *(part for text in small for part in ("--set", text)))
+    assert done.exit_code == 0, done.output
+    best = tmp_path / "training" / "synth" / "best.safetensors"
+    assert read_header(best).offsets[:3] == ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    assert best.with_name("best.png").exists()
+
+
+def test_volumes_of_a_bundled_training_are_replaced_by_ones_of_your_own(
+    volflow, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("own.h5", "w") as file:
+        file["raw"] = np.zeros((120, 64, 64), np.uint8)
+        file["labels"] = np.ones((120, 64, 64), np.uint32)
+    done = volflow("train", "fib25", "--check")
+    assert done.exit_code == 2
+    assert "training data are not bundled" in done.output
+    assert "--set sources.0.image.path=em.zarr" in " ".join(done.output.split())
+    own = []
+    for place, bounds in (
+        ("sources.0", "0:90,0:64,0:64"),
+        ("validation.source", "90:120,0:64,0:64"),
+    ):
+        for name, dataset in (("image", "raw"), ("labels", "labels")):
+            own += ["--set", f"{place}.{name}.path=hdf5://own.h5?dataset={dataset}"]
+        own += ["--set", f"{place}.bounds={bounds}"]
+    done = volflow("train", "fib25", "--check", *own)
+    assert done.exit_code == 0, done.output
+    assert "3500 steps, no problems" in done.output

@@ -72,7 +72,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_line(tmp_path):
         (("crop: [16, 16, 16]", "crop: [16, 16, 15]"), "crop must be a multiple of 2 along x"),
         (("pools: [[2, 2, 2]]", "pools: []"), "expected one pool fewer than widths, 1; got 0"),
         (("crop:", "tiles: {halo: [48, 0, 0]}\ncrop:"), "halo leaves nothing of"),
-        (("synthetic: {bounds", "bounds: here\n    synthetic: {bounds"), "a box is written"),
+        (("synthetic: {bounds", "bounds: here\n    synthetic: {bounds"), "expected a box z0:z1"),
         (("synthetic:", "image: {path: x}\n    synthetic:"), "either image and labels, or"),
     ],
 )
@@ -182,6 +182,7 @@ def test_volumes_that_are_not_there_or_too_small_are_told_together(tmp_path):
         "    labels: {path: 'hdf5:///nowhere/a.h5?dataset=labels'}",
     )
     wrong = source_problems(load(written(tmp_path, text), ("crop=[64,16,16]",)))
-    assert len(wrong) == 2
+    assert len(wrong) == 3
+    assert "training data are not bundled" in wrong[-1]
     assert any("sources[0]: 0:32,0:32,0:32 is too small" in text for text in wrong)
     assert any("validation.source: " in text and "/nowhere/a.h5" in text for text in wrong)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from volflow.core.geometry import Triple
-from volflow.errors import StorageError
 from volflow.io.volume import Volume
 from volflow.train.config.pretraining import ImageSpec, Pretraining, smallest_source
 from volflow.train.data.resample import resampled_image
 from volflow.train.data.volumes import (
+    collect_problems,
     image_checks,
     normalised,
     size_check,
@@ -91,13 +91,10 @@ def image_problems(config: Pretraining) -> list[str]:
     """The problems of the volumes of a pretraining, one sentence each; no voxels are read."""
     specs = [(f"sources[{n}]", spec) for n, spec in enumerate(config.sources)]
     specs.append(("validation.source", config.validation.source))
-    return [f"{name}: {text}" for name, spec in specs for text in _problems(spec, config)]
+    return collect_problems((name, _checks(spec, config)) for name, spec in specs)
 
 
-def _problems(spec: ImageSpec, config: Pretraining) -> Iterator[str]:
+def _checks(spec: ImageSpec, config: Pretraining) -> Iterator[str]:
     reason = f"which can be reflected to a crop of {config.crop}"
-    try:
-        yield from image_checks(spec, source_bounds(spec))
-        yield from size_check(spec, config.voxel_size_nm, smallest_source(config.crop), reason)
-    except StorageError as error:
-        yield str(error)
+    yield from image_checks(spec, source_bounds(spec))
+    yield from size_check(spec, config.voxel_size_nm, smallest_source(config.crop), reason)

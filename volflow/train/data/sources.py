@@ -10,13 +10,13 @@ from scipy import ndimage
 
 from volflow.checkpoints.header import Nanometres, Normalisation
 from volflow.core.geometry import Box, Triple
-from volflow.errors import StorageError
 from volflow.io.volume import Volume
 from volflow.train.config.sources import MaskSpec, SourceSpec
 from volflow.train.config.training import CONTOUR, Training
 from volflow.train.data.resample import resampled_image, resampled_labels
 from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Source, as_truth
 from volflow.train.data.volumes import (
+    collect_problems,
     image_checks,
     normalised,
     single_channel_checks,
@@ -203,24 +203,19 @@ def source_problems(training: Training) -> list[str]:
     if rules.source is not None:
         specs.append(("validation.source", rules.source, (1, 1, 1)))
     specs += [(f"validation.sources[{n}]", s, (1, 1, 1)) for n, s in enumerate(rules.sources)]
-    return [
-        f"{name}: {text}"
-        for name, spec, least in specs
-        for text in _problems(spec, training.voxel_size_nm, least)
-    ]
+    return collect_problems(
+        (name, _checks(spec, training.voxel_size_nm, least)) for name, spec, least in specs
+    )
 
 
-def _problems(spec: SourceSpec, voxel_size_nm: Nanometres, least: Triple) -> Iterator[str]:
-    try:
-        used = source_bounds(spec)
-        yield from image_checks(spec, used)
-        for part in (spec.labels, *spec.masks.values(), spec.known):
-            if part is None:
-                continue
-            volume = Volume.open(part)
-            yield from single_channel_checks(volume, used)
-            if volume.dtype.kind not in "iub":
-                yield f"{volume.address}: expected integer labels, got {volume.dtype}"
-        yield from size_check(spec, voxel_size_nm, least, "the size of a crop")
-    except StorageError as error:
-        yield str(error)
+def _checks(spec: SourceSpec, voxel_size_nm: Nanometres, least: Triple) -> Iterator[str]:
+    used = source_bounds(spec)
+    yield from image_checks(spec, used)
+    for part in (spec.labels, *spec.masks.values(), spec.known):
+        if part is None:
+            continue
+        volume = Volume.open(part)
+        yield from single_channel_checks(volume, used)
+        if volume.dtype.kind not in "iub":
+            yield f"{volume.address}: expected integer labels, got {volume.dtype}"
+    yield from size_check(spec, voxel_size_nm, least, "the size of a crop")

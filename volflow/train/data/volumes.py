@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from volflow.checkpoints.header import Nanometres, Normalisation
 from volflow.core.geometry import Box, Triple, zyx
-from volflow.errors import PlanError
+from volflow.errors import PlanError, StorageError
 from volflow.io.volume import Volume
 from volflow.predict.intensity import intensity_histogram, intensity_range, normalise
 from volflow.synth import Neuropil
 from volflow.train.config.sources import ImageSource, Synthetic
 from volflow.train.data.resample import resampled_shape
+
+NOT_BUNDLED = (
+    "training data are not bundled; give addresses of your own, such as --set "
+    "sources.0.image.path=em.zarr (docs/training-data.md)"
+)
+
+
+def collect_problems(checks: Iterable[tuple[str, Iterator[str]]]) -> list[str]:
+    """The problems of sources, each with the name of its source.
+
+    Parameters
+    ----------
+    checks : iterable of (str, iterator of str)
+        Name and problems of each source; an iterator ends with a StorageError where a volume
+        cannot be opened.
+    """
+    problems: list[str] = []
+    missing = False
+    for name, texts in checks:
+        try:
+            for text in texts:
+                problems.append(f"{name}: {text}")
+        except StorageError as error:
+            problems.append(f"{name}: {error}")
+            missing = True
+    return [*problems, NOT_BUNDLED] if missing else problems
 
 
 def source_bounds(spec: ImageSource) -> Box:
