@@ -31,7 +31,7 @@ WORKERS = 2
 PATIENCE = 400.0  # seconds for a driver to end; it takes ten on an idle machine
 GOING = 120.0  # seconds in which whoever belonged to a run has to be gone
 COMPARED = ("index", "double", "blur", "records", "results")
-IS_A_BLOCK_CHILD = "volflow.engine.worker.child_process"
+IS_A_BLOCK_CHILD = "volflow.engine.worker.child_main"
 
 Blocks = dict[str, set[int]]
 
@@ -196,14 +196,15 @@ def _look_for_orphans(case: Case, family: dict[int, psutil.Process]) -> None:
 
 def _look_for_repeats(case: Case, run: Path, marked: Blocks, before: set[str]) -> None:
     """No range of a later session may hold a block that was marked when somebody was hit."""
-    from volflow.engine.monitor.events import read_events
+    from volflow.engine.monitor.event_log import read_events
+    from volflow.engine.monitor.events import RangeEnds
 
     digests = {step.name: step.digest for step in pipeline(run).steps}
     for session in {path.name for path in (run / "events").iterdir()} - before:
-        for event in read_events(str(run), session):
-            if event["event"] == "range":
-                path = f"{event['step']}/{digests[event['step']]}/{event['pass']}"
-                again = marked.get(path, set()) & set(range(event["start"], event["stop"]))
+        for _, event in read_events(str(run), session):
+            if isinstance(event, RangeEnds):
+                path = f"{event.step}/{digests[event.step]}/{event.phase}"
+                again = marked.get(path, set()) & set(range(event.start, event.stop))
                 if again:
                     case.complaints.append(f"{path}: marked and handed out again: {again}")
 

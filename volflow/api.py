@@ -61,7 +61,7 @@ def run(
     stall : float, optional
         Stall timeout: seconds without a finished block before `on_stall` applies (0: never);
         default: the profile's, which is 600.
-    on_stall : `say`, `restart` or `end`, optional
+    on_stall : `report`, `restart` or `end`, optional
         Action at the stall timeout: report it, restart the busy workers, or end the run.
     overrides : sequence of str
         `dotted.key=value`, as after `--set`.

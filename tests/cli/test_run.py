@@ -106,13 +106,13 @@ def test_retry_does_what_is_left_with_the_pipeline_of_the_run(volflow, toy, tmp_
 def test_a_run_in_which_nothing_is_finished_is_ended_with_6_where_that_is_asked_for(
     volflow, toy, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("volflow.engine.monitor.watchdog.LOOK", 0.05)
+    monkeypatch.setattr("volflow.engine.monitor.watchdog.CHECK_EVERY", 0.05)
     cure = tmp_path / "cure"
     pipeline = toy({"hangs": [[1, 0, 0]], "cured_by": str(cure)}, "Poison")
     for verb, what in (("run", pipeline), ("retry", tmp_path / "run")):
         ended = volflow(verb, what, "--stall", 1, "--on-stall", "end")
         assert ended.exit_code == 6
-        assert "step 'index': nothing was finished for" in ended.stderr
+        assert "step 'index': stalled; no block finished within" in ended.stderr
     cure.touch()
     assert volflow("retry", tmp_path / "run", "--stall", 0).exit_code == 0
 
@@ -142,7 +142,7 @@ def test_all_mistakes_are_told_and_nothing_is_started(volflow, toy, tmp_path):
         (["run", "TOY", "--from", "double"], "step 'index' has to be run first"),
         (["run", "TOY", "--workers", "0"], "--workers"),
         (["run", "TOY", "--stall", "-1"], "--stall"),
-        (["retry", "TMP/none", "--on-stall", "bark"], "'say', 'restart', 'end'"),
+        (["retry", "TMP/none", "--on-stall", "bark"], "'report', 'restart', 'end'"),
         (["status", "TMP/none"], "holds no run"),
         (["retry", "TMP/none"], "holds no run"),
         (["block", "TOY", "idx", "0", "0", "0"], "there is no step 'idx'"),

@@ -50,7 +50,7 @@ def block_children() -> list[tuple[int, int]]:
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):  # it ends while it is asked
             parent = process.ppid()
-            if "volflow.engine.worker.child_process" in process.cmdline() and parent in known:
+            if "volflow.engine.worker.child_main" in process.cmdline() and parent in known:
                 found.append((process.pid, parent))
     return found
 

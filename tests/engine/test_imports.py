@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-HEAVY = ("bokeh", "dask", "distributed", "numba", "rich", "scipy.sparse", "torch")
+HEAVY = ("bokeh", "dask", "distributed", "numba", "rich.console", "scipy.sparse", "torch")
 
 
 def test_planning_and_running_import_nothing_heavy():
     code = (
-        "import sys, volflow.engine.api, volflow.engine.worker.child_process\n"
+        "import sys, volflow.engine.api, volflow.engine.worker.child_main\n"
         f"print(*[name for name in {HEAVY} if name in sys.modules])"
     )
     found = subprocess.run(

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import volflow
 from volflow.cli import main
-from volflow.engine.executors.connect import InProcessExecutor
+from volflow.engine.executors.in_process import InProcessExecutor
 from volflow.io.formats.stored_array import ChunkedArray
 
 PACKAGE = Path(volflow.__file__).parent

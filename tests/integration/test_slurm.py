@@ -140,7 +140,9 @@ def test_jobs_that_come_to_nothing_end_the_run_with_what_they_said(slurm, tmp_pa
     broken = site.pools["cpu"].model_copy(update={"prologue": ("echo no such disk >&2", "exit 3")})
     site = site.model_copy(update={"pools": {"cpu": broken}})
     plan = planned(tmp_path / "run", toy("Index"))
-    with pytest.raises(ClusterError, match=r"(?s)ended before a worker came.*no such disk.*logs"):
+    with pytest.raises(
+        ClusterError, match=r"(?s)ended before their worker joined.*no such disk.*logs"
+    ):
         execute(plan, cluster=site)
     assert_nothing_left(tmp_path / "run")
 

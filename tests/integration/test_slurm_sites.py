@@ -13,8 +13,9 @@ from tests.integration.witness import accounts
 from tests.io.conftest import s3, s3_endpoint  # noqa: F401  (fixtures)
 from volflow.config.pipeline import VolumeSpec
 from volflow.engine.driver import execute
-from volflow.engine.executors.preflight import preflight, scripts
+from volflow.engine.executors.preflight import preflight
 from volflow.engine.executors.slurm.jobs import label
+from volflow.engine.executors.slurm.preflight import job_scripts
 from volflow.engine.executors.slurm.worker_names import WorkerNames
 from volflow.engine.monitor.history import history
 from volflow.io.volume import Volume
@@ -64,8 +65,8 @@ def joined(monkeypatch):
         real(roster, address, name)
         found.append(roster.label(address))
 
-    real = WorkerNames.joins
-    monkeypatch.setattr(WorkerNames, "joins", joins)
+    real = WorkerNames.add
+    monkeypatch.setattr(WorkerNames, "add", joins)
     return found
 
 
@@ -90,7 +91,7 @@ def test_environment_gpus_and_a_run_in_an_object_store(slurm, site, joined, s3):
         toy("Index"),
     )
     preflight(plan, chosen)
-    asked = scripts(plan, chosen)["gpu"]
+    asked = job_scripts(plan, chosen)["gpu"]
     assert "\n#SBATCH --gres=gpu:2\n" in asked
     assert "\n#SBATCH --comment=test\n" in asked
     observer = Noting()
@@ -111,7 +112,7 @@ def test_environment_gpus_and_a_run_in_an_object_store(slurm, site, joined, s3):
     names = {f"gpu-0-0 (job {job})", f"gpu-0-1 (job {job})", f"cpu-0 (job {other})"}
     assert set(joined) == names
     assert observer.lost == []  # they were dismissed
-    assert "pool 'gpu': closed; no later step wants it" in observer.notes
+    assert "pool 'gpu': closed; no later step needs it" in observer.notes
     assert history(run)["lost"] == 0
     logs = site / "shared" / f"volflow-{label(run)}" / "logs"
     assert f"the workers' logs are in {logs}" in observer.notes

@@ -52,10 +52,11 @@ def run(
 
 def print_job_scripts(plan: Plan, profile: Profile, as_json: bool) -> None:
     """Check a plan and its workers, and print the scripts that would be submitted."""
-    from volflow.engine.executors.preflight import preflight, scripts
+    from volflow.engine.executors.preflight import preflight
+    from volflow.engine.executors.slurm.preflight import job_scripts
 
     preflight(plan, profile)
-    jobs = scripts(plan, profile) if profile.kind == "slurm" else {}
+    jobs = job_scripts(plan, profile)
     if as_json:
         click.echo(json.dumps({"run": plan.pipeline.run, "job_scripts": jobs}, indent=1))
         return

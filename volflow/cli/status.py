@@ -16,6 +16,7 @@ from volflow.cli.terminal.formatting import (
     plural,
     print_failures,
     print_table,
+    running_block_text,
 )
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from volflow.engine.monitor.status import RunStatus, StepStatus
 
 EVERY = 2.0  # seconds between two readings with --watch
-QUIET = 60.0  # seconds without a finished block after which they are printed
+LONG_BLOCK = 10.0  # seconds after which a block that is being computed is listed
+LISTED = 5  # blocks
+QUIET = 60.0  # seconds without a finished block after which a line says so
 
 
 @click.command()
@@ -90,5 +93,11 @@ def _print_driver(console: Console, state: RunStatus) -> None:
     if state.seconds_left is not None:
         parts.append(f"{duration(state.seconds_left)} left")
     console.print(", ".join(parts), markup=False)
+    for block in state.blocks[:LISTED]:
+        if block.seconds > LONG_BLOCK:
+            text = running_block_text(
+                block.step, block.index, block.seconds, block.worker, block.memory
+            )
+            console.print(text, markup=False)
     if state.quiet > QUIET:
         errors().print(f"no block finished for {duration(state.quiet)}", markup=False)

@@ -72,9 +72,9 @@ def with_stage_folders(plan: Plan) -> Plan:
 
 def memory_per_worker(profile: Profile) -> int | None:
     """Bytes that a worker on this machine may use; None for workers on other machines."""
-    if profile.kind in ("address", "slurm"):
+    if not profile.on_this_machine:
         return None
-    return MachineResources.here().memory * 9 // 10 // (profile.workers or 1)
+    return MachineResources.here().memory_for_blocks // (profile.workers or 1)
 
 
 def carry_out(plan: Plan, profile: Profile, observer: RunObserver | None = None) -> RunResult:

@@ -17,8 +17,9 @@ from volflow.engine.executors.connect import connect
 from volflow.engine.executors.profile import OnStall, Profile
 from volflow.engine.executors.scratch import remove_abandoned
 from volflow.engine.job import Job, Plan, PlannedStep
-from volflow.engine.monitor.events import EventLog, Recorder
+from volflow.engine.monitor.event_log import EventLog
 from volflow.engine.monitor.observer import RunObserver
+from volflow.engine.monitor.recorder import Recorder
 from volflow.engine.monitor.watchdog import Watchdog
 from volflow.engine.outline import write_outline
 from volflow.engine.phases.registry import kind_of
@@ -29,8 +30,8 @@ from volflow.engine.worker.block_range import (
     job_path,
     recorded_failures,
     run_range,
-    translate_disk_full,
 )
+from volflow.engine.worker.disk_full import translate_disk_full
 from volflow.errors import PlanError
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.leftovers import remove_leftovers
@@ -50,7 +51,7 @@ def execute(
     workers: int | None = None,
     timeout: float = 0.0,
     stall: float = STALL_TIMEOUT,
-    on_stall: OnStall = "say",
+    on_stall: OnStall = "report",
     observer: RunObserver | None = None,
 ) -> RunResult:
     """Run the selected steps of a plan, resuming an earlier run.
@@ -95,11 +96,11 @@ def execute(
         with connect(
             cluster,
             run=run,
-            needs=_requirements(plan),
+            requirements=_requirements(plan),
             workers=workers,
             search_path=plan.search_path,
             timeout=timeout,
-            note=recorder.note,
+            notify=recorder.note,
         ) as executor:
             watchdog = Watchdog(run, executor, recorder, recorder.log, stall, on_stall)
             try:
@@ -162,9 +163,11 @@ def run_step(
     todo = [_todo(job) for job in step.jobs]
     left = [sum(stop - start for start, stop in ranges) for ranges in todo]
     first = [job.phase for job in step.jobs[:1]]  # none: a small volume needs no pyramid
-    extent = sum(phase.grid.bounds.zoom_in(phase.zoom).size for phase in first)
+    result.extent = sum(phase.grid.bounds.zoom_in(phase.zoom).size for phase in first)
     result.started = True
     result.done = result.already = result.total - sum(left)
+    if 0 < result.already < result.total:
+        result.seconds_before = _seconds_of_work(step)
     observer.step_begins(step, result)
     try:
         for job, ranges in zip(step.jobs, todo, strict=True):
@@ -175,7 +178,7 @@ def run_step(
             def report(outcome: Outcome, job: Job = job) -> None:
                 result.done += outcome.done
                 fresh = result.done - result.already
-                result.voxels = extent * fresh // result.total  # of the volume, once
+                result.voxels = result.extent * fresh // result.total  # of the volume, once
                 result.failures += outcome.failures
                 result.seconds = time.monotonic() - started_at
                 if watchdog is not None:
@@ -186,7 +189,7 @@ def run_step(
                 observer.progress(step, result, job.phase.name)
 
             if watchdog is not None:
-                watchdog.begins(job)
+                watchdog.begins(job, result)
             executor.run(job, ranges, report)
             if result.failures:
                 break
@@ -195,6 +198,11 @@ def run_step(
             watchdog.begins(None)
         result.seconds = time.monotonic() - started_at
         observer.step_ends(step, result)
+
+
+def _seconds_of_work(step: PlannedStep) -> float:
+    """Work in the blocks of a step that are done, according to their markers."""
+    return sum(Ledger(job.run).progress(job_path(job)).seconds for job in step.jobs)
 
 
 def _todo(job: Job) -> list[Range]:

@@ -41,6 +41,10 @@ class StepResult:
     """Voxels of the volume that correspond to the blocks of all phases done in this run."""
     failures: list[Failure] = field(default_factory=list)
     started: bool = False
+    extent: int = 0
+    """Voxels of the volume that correspond to all blocks."""
+    seconds_before: float = 0.0
+    """Work in the blocks done earlier, of all workers together, if some are left."""
 
     @property
     def left(self) -> int:

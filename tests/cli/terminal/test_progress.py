@@ -20,6 +20,7 @@ from volflow.cli.terminal.formatting import (
     speed,
 )
 from volflow.cli.terminal.progress import Board, Lines
+from volflow.engine.executors.base import RunningBlock
 from volflow.engine.result import Failure, StepResult
 
 
@@ -165,7 +166,7 @@ def test_a_table_in_a_log_is_aligned_and_whole():
 @pytest.mark.parametrize("terminal", [True, False])
 def test_time_in_a_queue_is_not_time_of_the_blocks(plan, monkeypatch, terminal):
     now = 0.0
-    monkeypatch.setattr("volflow.cli.terminal.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     watch = (Board if terminal else Lines)(*[plan] * terminal, console(terminal))
     first = plan.steps[0]
     result = StepResult("index", first.blocks)
@@ -174,6 +175,22 @@ def test_time_in_a_queue_is_not_time_of_the_blocks(plan, monkeypatch, terminal):
     watch.workers_change(["cpu-0"], [])
     now = 1010.0
     result.done = 24
-    assert watch.pace.left(result) == f"{duration(10)} left"
+    watch.progress(first, result, "map")
+    assert watch.pace.seconds_left(result.left) == 10
     watch.workers_change(["cpu-1"], [])  # one more, in the middle of it
-    assert watch.pace.left(result) == f"{duration(10)} left"
+    assert watch.pace.seconds_left(result.left) == 10
+
+
+def test_a_block_that_takes_long_is_shown_with_its_time_and_worker(plan):
+    job = plan.steps[0].jobs[0]
+    blocks = [RunningBlock(7, 250.0, "worker-1", 1_200_000_000), RunningBlock(8, 2.0, "worker-0")]
+    text = "block 0 1 3 of index has been running 4:10 on worker-1, 1.2 GB of memory"
+    board, lines = Board(plan, console(True)), Lines(console(False))
+    board.step_begins(plan.steps[0], StepResult("index", 48))
+    board.running_blocks(job, blocks)
+    assert text in shown(board)
+    board.running_blocks(job, blocks[1:])
+    assert "running" not in shown(board)
+    for _ in range(3):
+        lines.running_blocks(job, blocks)
+    assert lines.console.file.getvalue() == f"{text}\n", "once, and later again"

@@ -17,12 +17,15 @@ from tests.engine.runs import expected_index, layer, planned, toy
 from tests.integration.witness import accounts
 from volflow.engine.driver import execute, prepare
 from volflow.engine.executors import cuda as gpus
-from volflow.engine.executors import remote_scheduler as elsewhere
-from volflow.engine.executors import tls
-from volflow.engine.executors.base import PhaseRequirement
+from volflow.engine.executors import remote_scheduler, tls
+from volflow.engine.executors.base import ExecutorRequest, PhaseRequirement
 from volflow.engine.executors.connect import connect
 from volflow.engine.executors.profile import Profile
-from volflow.engine.executors.slurm.job_replacement import STILLBORN, JobReplacer, log_tail
+from volflow.engine.executors.slurm.job_replacement import (
+    FAILED_STARTS_ALLOWED,
+    JobReplacer,
+    log_tail,
+)
 from volflow.engine.executors.slurm.pools import SlurmExecutor
 from volflow.engine.monitor.observer import RunObserver
 from volflow.errors import ClusterError
@@ -85,7 +88,7 @@ def test_workers_do_not_run_the_script_that_wants_them_again(tmp_path):
 def keys(tmp_path_factory):
     """Certificates of a cluster, in files."""
     folder = tmp_path_factory.mktemp("keys")
-    return tls._made(folder)
+    return tls.make_certificate(folder)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,7 @@ def scheduler(keys):
             threads_per_worker=1,
             host="127.0.0.1",
             protocol="tls://",
-            security=tls.given(keys),
+            security=tls.security_of(keys),
             dashboard_address="127.0.0.1:0",
             memory_limit=0,
             silence_logs=50,
@@ -129,7 +132,7 @@ def test_a_scheduler_elsewhere_does_the_blocks(scheduler, keys, tmp_path):
 def test_nobody_joins_without_the_certificate(scheduler, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    strangers = tls._made(other)
+    strangers = tls.make_certificate(other)
     with (
         pytest.raises(ClusterError, match="the certificates that it knows"),
         connect(profile_of(scheduler, strangers)),
@@ -139,31 +142,35 @@ def test_nobody_joins_without_the_certificate(scheduler, tmp_path):
 
 @pytest.mark.cluster
 def test_workers_that_do_not_see_the_run_are_told(scheduler, keys, tmp_path, monkeypatch):
-    monkeypatch.setattr(elsewhere, "look_around", lambda token: (elsewhere.__version__, False))
+    monkeypatch.setattr(
+        remote_scheduler, "version_and_sight", lambda token: (remote_scheduler.__version__, False)
+    )
     plan = planned(tmp_path / "run", toy("Index"))
-    with pytest.raises(ClusterError, match=r"1 of 1 workers cannot.*run is not seen there.*share"):
+    with pytest.raises(
+        ClusterError, match=r"1 of 1 workers cannot.*run does not exist there.*share"
+    ):
         execute(plan, cluster=profile_of(scheduler, keys))
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (("0.0.0", True), "volflow 0.0.0 is installed there, and"),
-        ((elsewhere.__version__, False), "the folder RUN is not seen there"),
+        (("0.0.0", True), "volflow 0.0.0 is installed there; expected"),
+        ((remote_scheduler.__version__, False), "the folder RUN does not exist there"),
         (ModuleNotFoundError("no volflow"), "cannot be imported there"),
-        ((elsewhere.__version__, True), ""),
+        ((remote_scheduler.__version__, True), ""),
     ],
 )
 def test_what_a_worker_lacks_is_said(answer, message):
-    said = elsewhere._wrong(answer, "RUN")
+    said = remote_scheduler._problem(answer, "RUN")
     assert message in said
     assert bool(said) == bool(message)
 
 
 def test_an_address_that_nobody_answers_at_is_told_in_seconds():
-    with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9: nobody answers there"):
-        elsewhere.require_listener("tcp://127.0.0.1:9")
-    with pytest.raises(ClusterError, match="nobody answers"), connect("tcp://127.0.0.1:9"):
+    with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9: no answer"):
+        remote_scheduler.require_listener("tcp://127.0.0.1:9")
+    with pytest.raises(ClusterError, match="no answer"), connect("tcp://127.0.0.1:9"):
         pass
 
 
@@ -187,9 +194,11 @@ def test_each_worker_sees_one_gpu_and_so_do_its_blocks(monkeypatch, tmp_path):
     step = planned(run, witness).steps[0]
     prepare(run, step)
     outcomes = []
-    with connect(Profile(cluster="cuda"), note=observer.note) as executor:
+    with connect(Profile(cluster="cuda"), notify=observer.note) as executor:
         executor.run(step.jobs[0], [(0, 48)], outcomes.append)
-        assert all(name.startswith("tls://127.0.0.1") for name in executor.workers())
+        assert executor.workers() == ["worker-0", "worker-1"]
+        addresses = executor.client.scheduler_info()["workers"]
+        assert all(address.startswith("tls://127.0.0.1") for address in addresses)
     assert sum(outcome.done for outcome in outcomes) == 48
     assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in accounts(told)) == ["5", "7"]
     assert "GPUs 5, 7" in observer.notes
@@ -200,7 +209,7 @@ def test_without_a_gpu_the_processors_work(monkeypatch, caplog):
     monkeypatch.setattr(gpus.local, "local_cluster", lambda count, dashboard: nullcontext(count))
     with gpus.gpu_cluster(Profile(cluster="cuda"), 3, None, print) as count:
         assert count == 3
-    assert "there is no GPU here; the processors do the work" in caplog.text
+    assert "no GPU on this machine; running on its processors" in caplog.text
 
 
 # --- pools ---------------------------------------------------------------------------------------
@@ -226,7 +235,8 @@ def test_a_pool_is_open_while_steps_want_it(tmp_path, monkeypatch):
     site = Profile.model_validate({"cluster": "slurm", "pools": {"cpu": pool, "gpu": pool}})
     wanted = {"a": "cpu", "b": "gpu", "c": "gpu", "d": "fat", "e": "cpu"}
     needs = [PhaseRequirement(0, 1, step, name) for step, name in wanted.items()]
-    with SlurmExecutor(site, str(tmp_path), needs, (), 0, lambda text: None) as pools:
+    request = ExecutorRequest(run=str(tmp_path), requirements=tuple(needs))
+    with SlurmExecutor(site, request) as pools:
         for step in "abce":  # d was done before
             pools.run(types.SimpleNamespace(step=step), [], lambda outcome: None)
     assert told == [
@@ -237,7 +247,7 @@ def test_a_pool_is_open_while_steps_want_it(tmp_path, monkeypatch):
 
 
 class Hosts:
-    """What a keeper needs of a cluster, and a Slurm that has the jobs it is told to have."""
+    """What a replacer needs of a cluster, and a Slurm that has the jobs it is told to have."""
 
     def __init__(self) -> None:
         self.worker_spec: dict[str, dict] = {}
@@ -271,93 +281,96 @@ class Hosts:
 
 def kept(tmp_path: Path, jobs: int) -> tuple[JobReplacer, Hosts, dict[str, tuple[str, str]]]:
     hosts = Hosts()
-    keeper = JobReplacer(hosts, "cpu", jobs, tmp_path)
+    replacer = JobReplacer(hosts, "cpu", jobs, tmp_path)
     known: dict[str, tuple[str, str]] = {}
 
     async def states():
         return dict(known)
 
-    keeper._states = states
-    return keeper, hosts, known
+    replacer._states = states
+    return replacer, hosts, known
 
 
-def step(keeper: JobReplacer) -> None:
+def step(replacer: JobReplacer) -> None:
     async def once() -> None:
-        await keeper._look()
-        await keeper._submit()
+        await replacer._remove_ended()
+        await replacer._submit_missing()
 
     asyncio.run(once())
 
 
 def test_a_job_that_slurm_no_longer_has_is_replaced(tmp_path):
-    keeper, hosts, known = kept(tmp_path, 3)
-    step(keeper)
+    replacer, hosts, known = kept(tmp_path, 3)
+    step(replacer)
     assert hosts.submitted == 3
     known.update(dict.fromkeys("123", ("RUNNING", "None")))
     for name in hosts.workers:
         hosts.join(name)
-    step(keeper)
+    step(replacer)
     assert hosts.submitted == 3
     gone = next(name for name, job in hosts.workers.items() if job.job_id == "2")
     del known["2"]  # its worker never said good-bye
-    step(keeper)
+    step(replacer)
     assert hosts.removed == [f"tls://{gone}"]
     assert hosts.submitted == 4
     assert hosts.workers[gone].job_id == "4"
-    assert keeper.trouble == ""
+    assert replacer.failure == ""
 
 
 def test_jobs_that_come_to_nothing_are_given_up(tmp_path):
-    keeper, hosts, _ = kept(tmp_path, 1)
-    (tmp_path / f"volflow-cpu-ab-{STILLBORN}.err").write_text("noise\nvolflow: no such disk\n")
-    for number in range(STILLBORN):
-        assert keeper.trouble == ""
-        step(keeper)
+    replacer, hosts, _ = kept(tmp_path, 1)
+    (tmp_path / f"volflow-cpu-ab-{FAILED_STARTS_ALLOWED}.err").write_text(
+        "noise\nvolflow: no such disk\nlogs: "
+    )
+    for number in range(FAILED_STARTS_ALLOWED):
+        assert replacer.failure == ""
+        step(replacer)
         assert hosts.submitted == number + 1
-    step(keeper)
+    step(replacer)
     with pytest.raises(
-        ClusterError, match=r"(?s)pool 'cpu': 3 jobs ended.*\n  volflow: no such disk\n"
+        ClusterError,
+        match=r"(?s)pool 'cpu': 3 jobs in a row ended.*\n  volflow: no such disk\nlogs: ",
     ):
-        keeper.check()
-    step(keeper)
-    assert hosts.submitted == STILLBORN  # and no more
+        replacer.check()
+    step(replacer)
+    assert hosts.submitted == FAILED_STARTS_ALLOWED  # and no more
 
 
 def test_one_job_that_works_forgives_those_that_did_not(tmp_path):
-    keeper, hosts, known = kept(tmp_path, 2)
-    for _ in range(3 * STILLBORN):
-        step(keeper)
+    replacer, hosts, known = kept(tmp_path, 2)
+    for _ in range(3 * FAILED_STARTS_ALLOWED):
+        step(replacer)
         known.clear()
         first = hosts.workers["cpu-0"].job_id
         known[first] = ("RUNNING", "None")
         if "tls://cpu-0" not in hosts.scheduler.workers:
             hosts.join("cpu-0")
-    assert hosts.submitted > STILLBORN
+    assert hosts.submitted > FAILED_STARTS_ALLOWED
     hosts.scheduler.workers.clear()
     known.clear()
-    step(keeper)  # all are gone at once: a bad hour, not a bad profile
-    assert keeper.trouble == ""
+    step(replacer)  # all are gone at once: a bad hour, not a bad profile
+    assert replacer.failure == ""
 
 
 def test_waiting_jobs_are_told_with_slurms_reason(tmp_path):
-    keeper, hosts, known = kept(tmp_path, 3)
-    step(keeper)
+    replacer, hosts, known = kept(tmp_path, 3)
+    step(replacer)
     known.update(dict.fromkeys("12", ("PENDING", "Priority")))
     known["3"] = ("RUNNING", "None")
-    step(keeper)
-    assert keeper.waiting == "2 wait (Priority), 1 begun, workers start"
+    step(replacer)
+    assert replacer.queue == "2 wait (Priority), 1 running, workers start"
     assert hosts.submitted == 3
 
 
 def test_a_slurm_that_does_not_answer_ends_no_job(tmp_path):
-    keeper, hosts, _ = kept(tmp_path, 2)
-    step(keeper)
+    replacer, hosts, _ = kept(tmp_path, 2)
+    step(replacer)
 
     async def silence():
         return None
 
-    keeper._states = silence
-    step(keeper)
+    replacer._states = silence
+    step(replacer)
     assert hosts.submitted == 2
 
 
@@ -365,4 +378,4 @@ def test_the_end_of_a_log_is_without_frames(tmp_path):
     log = tmp_path / "volflow-cpu-ab-7.err"
     log.write_text("Traceback (most recent call last):\n  File x\nOSError: no such disk\n")
     assert log_tail(tmp_path, "7") == "  OSError: no such disk"
-    assert log_tail(tmp_path, "8") == "  nothing"
+    assert log_tail(tmp_path, "8") == "  empty"

@@ -28,8 +28,8 @@ def test_results_that_die_with_their_worker_are_read_from_the_ledger(tmp_path):
             """Before any other result is fetched its worker dies."""
             outcomes.append(outcome)
             if not lost:
-                wait_for(lambda: all(future.done() for future in list(executor._inside)))
-                lost.extend(executor._inside.values())
+                wait_for(lambda: all(future.done() for future in list(executor._in_flight)))
+                lost.extend(executor._in_flight.values())
                 before = set(executor.workers())
                 for _, worker in block_children():
                     os.kill(worker, signal.SIGKILL)

@@ -16,14 +16,17 @@ from hypothesis import strategies as st
 
 from tests.engine.runs import planned, toy
 from volflow.config.bundled import bundled
-from volflow.engine.executors.preflight import preflight, scripts
-from volflow.engine.executors.profile import Pool, Profile, find_profile
+from volflow.engine.executors.preflight import preflight
+from volflow.engine.executors.profile import Profile, find_profile
 from volflow.engine.executors.slurm.partitions import limit_seconds, read_site
-from volflow.engine.executors.slurm.worker_preload import PER_JOB, take_gpu
+from volflow.engine.executors.slurm.pool import Pool
+from volflow.engine.executors.slurm.preflight import job_scripts
+from volflow.engine.executors.slurm.worker_preload import PER_JOB, select_gpu
 from volflow.engine.executors.units import parse_memory, parse_time, time_text
 from volflow.engine.job import Plan
 from volflow.errors import PlanError
 
+DOCS = Path(__file__).parents[3] / "docs"
 POOL = "{workers: 2, memory: 1 GB, walltime: '01:00:00'"
 SINFO = """cpu*|2-00:00:00|(null)|16|64000
 cpu*|2-00:00:00|(null)|32|128000
@@ -97,7 +100,7 @@ def test_all_mistakes_of_a_profile_are_told_at_once(tmp_path):
 
 
 def test_workers_on_the_command_line_are_for_this_machine(tmp_path):
-    with pytest.raises(PlanError, match="--workers 3: wanted for local and cuda only"):
+    with pytest.raises(PlanError, match="--workers 3: expected for local and cuda only"):
         find_profile(written(tmp_path, slurm()), workers=3)
 
 
@@ -151,7 +154,7 @@ def checked(folder, text: str, plan: Plan | None = None) -> list[str]:
         (slurm(", gpus: 1"), "pools.cpu.gpus", "'cpu' have 0 at most; partitions that have: gpu"),
         (slurm(", partition: gpu, gpus: 8"), "pools.cpu.gpus", "a job of 8 GPUs; the nodes of"),
         (slurm(", partition: gpu, gres: gpu:v100:1"), "pools.cpu.gres", "no GPU 'v100' in 'gpu'"),
-        (slurm().replace("1 GB", "500 GB"), "pools.cpu.memory", "a job of 500.0 GB; the nodes of"),
+        (slurm().replace("1 GB", "500 GB"), "pools.cpu.memory", "a job of 500.00 GB; the nodes of"),
         (slurm(", cores: 64"), "pools.cpu.cores", "a job of 64 cores; the nodes of 'cpu' have 32"),
         (slurm(interface="ib9"), "interface", "no network interface 'ib9' on this machine"),
         (slurm(host="192.0.2.1"), "host", "is no name or address of this machine"),
@@ -195,7 +198,7 @@ def test_what_sbatch_says_of_an_account_is_quoted(tmp_path, site):
     say(site, "sbatch", "/bin/cat >/dev/null; echo 'sbatch: error: Invalid account' >&2; exit 1")
     problems = checked(tmp_path, slurm(", account: nobody"))
     assert len(problems) == 1
-    assert "pools.cpu: Slurm would not take its jobs: Invalid account" in problems[0]
+    assert "pools.cpu: Slurm does not accept its jobs: Invalid account" in problems[0]
 
 
 def test_taken_ports_are_told(tmp_path, site):
@@ -267,7 +270,7 @@ def test_a_job_asks_for_what_its_pool_says(tmp_path, site):
     )
     profile = find_profile(written(tmp_path, text))
     plan = planned(tmp_path / "run", toy("Index"), toy("Double"))
-    (script,) = scripts(plan, profile).values()
+    (script,) = job_scripts(plan, profile).values()
     lines = script.splitlines()
     for wanted in (
         "#SBATCH -p gpu",
@@ -324,7 +327,7 @@ def test_a_partition_has_what_the_best_of_its_nodes_has():
     site = read_site(SINFO)
     assert site.default == "cpu"
     assert (site.partitions["cpu"].cores, site.partitions["cpu"].memory) == (32, 128000 * 2**20)
-    assert (site.partitions["gpu"].gpus, site.partitions["gpu"].kinds) == (4, {"a100"})
+    assert (site.partitions["gpu"].gpus, site.partitions["gpu"].gpu_types) == (4, {"a100"})
 
 
 @given(st.integers(1, 8), st.integers(0, 99))
@@ -333,14 +336,14 @@ def test_workers_of_a_job_take_each_a_gpu_of_their_own(count, job):
     taken = []
     for number in range(count):
         environment = {"CUDA_VISIBLE_DEVICES": given, PER_JOB: str(count)}
-        take_gpu(f"gpu-{job}-{number}", environment)
+        select_gpu(f"gpu-{job}-{number}", environment)
         taken.append(environment["CUDA_VISIBLE_DEVICES"])
     assert sorted(taken) == sorted(given.split(","))
 
 
 def test_the_only_worker_of_a_job_keeps_its_gpus():
     environment = {"CUDA_VISIBLE_DEVICES": "0,1"}
-    take_gpu("gpu-1", environment)
+    select_gpu("gpu-1", environment)
     assert environment == {"CUDA_VISIBLE_DEVICES": "0,1"}
 
 
@@ -362,8 +365,10 @@ def test_the_profiles_of_the_documentation_are_right(tmp_path, monkeypatch):
     (tmp_path / "keys").mkdir()
     for name in ("ca", "cert", "key"):
         (tmp_path / "keys" / f"{name}.pem").touch()
-    page = Path(__file__).parents[3] / "docs" / "clusters.md"
-    shown = re.findall(r"```yaml\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    text = "".join(
+        (DOCS / name).read_text() for name in ("clusters.md", "slurm.md", "kubernetes.md")
+    )
+    shown = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
     kinds = [find_profile(written(tmp_path, text)).kind for text in shown if "cluster:" in text]
     assert kinds == ["slurm", "address"]
     (manifest,) = [text for text in shown if "apiVersion" in text]
@@ -372,7 +377,7 @@ def test_the_profiles_of_the_documentation_are_right(tmp_path, monkeypatch):
 
 
 def test_the_keys_of_the_documentation_are_all_there_are():
-    page = (Path(__file__).parents[3] / "docs" / "clusters.md").read_text()
+    page = (DOCS / "clusters.md").read_text() + (DOCS / "slurm.md").read_text()
     rows = re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE)
     told = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
     assert set(Profile.model_fields) | set(Pool.model_fields) <= told

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from tests.engine.runs import planned, toy
 from volflow.engine.driver import execute
-from volflow.engine.monitor.history import BINS, Bins, history
+from volflow.engine.monitor.event_log import EventLog
+from volflow.engine.monitor.events import RunBegins, WorkersChange
+from volflow.engine.monitor.history import MOST_BINS, Bins, history, seconds_by_step
 from volflow.view.report.run.timeline import timeline
 
 
@@ -17,7 +19,7 @@ def test_however_long_it_takes_nothing_is_lost_and_the_line_stays_short(found):
     for time, count in found:
         bins.add(100.0 + time, count)
     assert sum(bins.counts) == sum(count for _, count in found)
-    assert len(bins.counts) <= BINS
+    assert len(bins.counts) <= MOST_BINS
     if found:
         latest = max(time for time, _ in found)
         assert bins.width * len(bins.counts) >= latest
@@ -51,3 +53,26 @@ def test_what_the_log_holds_is_text_and_not_markup():
     assert "<script>" not in page
     assert "<b>" not in page
     assert timeline({}) == ""
+
+
+def test_a_worker_that_comes_back_does_not_count_as_lost(tmp_path):
+    for joined, lost in [(("a", "b"), ()), ((), ("a", "b")), (("a",), ())]:
+        log = EventLog(str(tmp_path))
+        log.add(WorkersChange(joined, lost))
+    assert history(str(tmp_path))["lost"] == 1
+
+
+def test_a_lost_worker_of_an_earlier_session_stays_lost(tmp_path):
+    for _ in range(2):
+        log = EventLog(str(tmp_path))
+        log.add(RunBegins("1", "here", 1, ()))
+        log.add(WorkersChange(("a",), ()))
+        log.add(WorkersChange((), ("a",)))
+    assert history(str(tmp_path))["lost"] == 2
+
+
+def test_the_time_of_a_step_is_that_of_all_sessions():
+    spans = [{"step": "a", "begun": 0.0, "ended": 5.0}, {"step": "b", "begun": 5.0, "ended": 6.0}]
+    spans.append({"step": "a", "begun": 100.0, "ended": 107.0})
+    assert seconds_by_step({"spans": spans}) == {"a": 12.0, "b": 1.0}
+    assert seconds_by_step({}) == {}

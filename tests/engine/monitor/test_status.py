@@ -1,4 +1,4 @@
-"""Where a run stands, told from beside it."""
+"""Status of a run, as other processes read it."""
 
 from __future__ import annotations
 
@@ -44,6 +44,35 @@ def test_a_run_that_was_never_started_is_left_not_blocked(tmp_path):
     steps = status(str(tmp_path)).steps
     assert parts(steps[0]) == (48, 0, 0, 0, 0)
     assert all(parts(step) == (0, 0, 0, 0, step.total) for step in steps[1:])
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("cluster", ["none", "local"])
+def test_a_block_that_takes_long_is_in_the_status_with_its_time_and_worker(tmp_path, cluster):
+    run, held = tmp_path / "run", tmp_path / "held"
+    held.touch()
+    states, over = [], threading.Event()
+
+    def watch():
+        while not over.wait(0.2):
+            with contextlib.suppress(PlanError):  # not started yet
+                states.append(status(str(run)))
+                if states[-1].blocks and states[-1].blocks[0].seconds > 1.5:
+                    held.unlink(missing_ok=True)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        plan = planned(run, toy("Index", **{"with": {"held_by": str(held)}}))
+        assert execute(plan, cluster=cluster, workers=1 if cluster == "local" else None).ok
+    finally:
+        over.set()
+        thread.join()
+    block = next(state.blocks[0] for state in states if state.blocks)
+    assert (block.step, block.phase) == ("index", "map")
+    assert block.worker == {"none": "this process", "local": "worker-0"}[cluster]
+    assert (block.memory > 10**7) == (cluster == "local")
+    assert as_json(next(state for state in states if state.blocks))["blocks"]
 
 
 @pytest.mark.cluster

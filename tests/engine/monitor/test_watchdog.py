@@ -1,4 +1,4 @@
-"""A run in which nothing is finished any more."""
+"""Stalls of a run, workers that are lost, and the blocks under way."""
 
 from __future__ import annotations
 
@@ -13,36 +13,46 @@ import pytest
 from tests.engine import toys
 from tests.engine.runs import block_children, expected_index, layer, planned, toy, wait_for
 from volflow.engine.driver import execute, prepare
+from volflow.engine.executors.base import RunningBlock
 from volflow.engine.executors.connect import connect
 from volflow.engine.monitor import watchdog
-from volflow.engine.monitor.events import EventLog, read_events
+from volflow.engine.monitor.event_log import EventLog, read_events
+from volflow.engine.monitor.events import RunEnds, Stall
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.watchdog import Watchdog
+from volflow.engine.result import StepResult
 from volflow.engine.worker.block_range import Outcome
+from volflow.io.store import Store
 
 
 class Frozen:
-    """A crew that holds two ranges and finishes none."""
+    """An executor that holds two ranges and finishes none."""
 
-    def under_way(self):
+    def assigned(self):
         return {(8, 16): "", (0, 8): "tcp://there"}
+
+    def running_blocks(self):
+        return [RunningBlock(2, 5.0, "tcp://there"), RunningBlock(3, 250.0, "tcp://here", 10**9)]
 
     def workers(self):
         return ["tcp://there"]
 
-    def dismissed(self):
+    def retired(self):
         return set()
 
-    def waits(self):
+    def waiting(self):
         return False
 
-    def restart(self):
-        raise AssertionError("nobody asked for that")
+    def restart_workers(self):
+        raise AssertionError("not requested")
 
 
-class Told(RunObserver):
+class Reports(RunObserver):
     def __init__(self):
-        self.stalled, self.changes = [], []
+        self.stalled, self.changes, self.running = [], [], []
+
+    def running_blocks(self, job, blocks):
+        self.running.append([block.number for block in blocks])
 
     def stalls(self, step, seconds, under_way):
         self.stalled.append((step, seconds, list(under_way)))
@@ -54,24 +64,24 @@ class Told(RunObserver):
 @pytest.fixture
 def clock(monkeypatch):
     """The watchdog's clock, which the test alone moves: `clock.now`."""
-    found = types.SimpleNamespace(now=1000.0)
-    fake = types.SimpleNamespace(monotonic=lambda: found.now, time=lambda: found.now)
+    state = types.SimpleNamespace(now=1000.0)
+    fake = types.SimpleNamespace(monotonic=lambda: state.now, time=lambda: state.now)
     monkeypatch.setattr(watchdog, "time", fake)
-    return found
+    return state
 
 
-def test_a_stall_is_told_with_what_is_where_and_told_again_later_and_later(tmp_path, clock):
+def test_a_stall_is_reported_with_the_ranges_and_again_at_growing_intervals(tmp_path, clock):
     job = planned(tmp_path, toy("Index")).steps[0].jobs[0]
-    told = Told()
-    dog = Watchdog(str(tmp_path), Frozen(), told, EventLog(str(tmp_path)), stall=10.0)
+    reports = Reports()
+    dog = Watchdog(str(tmp_path), Frozen(), reports, EventLog(str(tmp_path)), stall=10.0)
 
     def after(seconds):
-        """What is told when it looks each second for so long."""
-        before = len(told.stalled)
+        """Stalls reported within a time, with a check each second."""
+        before = len(reports.stalled)
         for _ in range(seconds):
             clock.now += 1
-            dog._look()
-        return [each[1] for each in told.stalled[before:]]
+            dog._check()
+        return [each[1] for each in reports.stalled[before:]]
 
     assert after(100) == [], "nothing is under way"
     dog.begins(job)
@@ -80,25 +90,39 @@ def test_a_stall_is_told_with_what_is_where_and_told_again_later_and_later(tmp_p
     dog.finished(Outcome(done=1))
     assert after(30) == [10, 20], "the clock starts again when something is finished"
     dog.finished(Outcome())
-    assert after(50) == [40], "a lost worker's range leaves the next bark as late"
-    assert told.changes == [(["tcp://there"], [])]
-    step, _, places = told.stalled[0]
+    assert after(50) == [40], "a lost worker's range leaves the next report as late"
+    assert reports.changes == [(["tcp://there"], [])]
+    step, _, places = reports.stalled[0]
     assert step == "index"
     assert places == [
         "index map: blocks 0 to 7, from 0 0 0: tcp://there",
-        "index map: blocks 8 to 15, from 0 2 0: no worker has taken it",
+        "index map: blocks 8 to 15, from 0 2 0: not started by any worker",
     ]
     assert dog.ended == ""
 
 
-def test_it_looks_by_itself_from_a_thread_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(watchdog, "LOOK", 0.01)
+def test_it_checks_from_a_thread_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(watchdog, "CHECK_EVERY", 0.01)
     job = planned(tmp_path, toy("Index")).steps[0].jobs[0]
-    told = Told()
-    with Watchdog(str(tmp_path), Frozen(), told, EventLog(str(tmp_path)), stall=0.01) as dog:
+    reports = Reports()
+    with Watchdog(str(tmp_path), Frozen(), reports, EventLog(str(tmp_path)), stall=0.01) as dog:
         dog.begins(job)
-        wait_for(lambda: len(told.stalled) >= 2)
+        wait_for(lambda: len(reports.stalled) >= 2)
     assert not dog._thread.is_alive()
+
+
+def test_blocks_under_way_are_reported_and_written_with_the_longest_first(tmp_path):
+    job = planned(tmp_path, toy("Index")).steps[0].jobs[0]
+    reports = Reports()
+    dog = Watchdog(str(tmp_path), Frozen(), reports, EventLog(str(tmp_path)))
+    dog.begins(job, StepResult("index", 48))
+    dog._write_progress()
+    assert reports.running == [[3, 2]]
+    blocks = Store(str(tmp_path)).read_json(watchdog.PROGRESS)["blocks"]
+    assert blocks[0] == {
+        **{"phase": "map", "index": [0, 0, 3], "seconds": 250.0},
+        **{"worker": "tcp://here", "memory": 10**9},
+    }
 
 
 @pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["shell", "background"])
@@ -112,7 +136,7 @@ def interrupts(request):
 def test_a_run_that_hangs_is_ended_where_that_is_asked_for_and_resumes(
     tmp_path, monkeypatch, clock, interrupts
 ):
-    monkeypatch.setattr(watchdog, "LOOK", 0.05)
+    monkeypatch.setattr(watchdog, "CHECK_EVERY", 0.05)
 
     def hang(seconds):
         clock.now += 5 * (seconds > 100)
@@ -125,11 +149,11 @@ def test_a_run_that_hangs_is_ended_where_that_is_asked_for_and_resumes(
     result = execute(plan, stall=3.0, on_stall="end")
     assert result.interrupted
     assert not result.ok
-    assert result.stalled == "step 'poison': nothing was finished for 5 s"
+    assert result.stalled == "step 'poison': stalled; no block finished within 5 s"
     assert result.failures == []
-    ends = [e for e in read_events(plan.pipeline.run) if e["event"] in ("stall", "run_ends")]
-    assert [event["event"] for event in ends] == ["stall", "run_ends"]
-    assert ends[1]["error"] == result.stalled
+    ends = [e for _, e in read_events(plan.pipeline.run) if isinstance(e, Stall | RunEnds)]
+    assert [type(event) for event in ends] == [Stall, RunEnds]
+    assert ends[1].error == result.stalled
     cure.touch()
     monkeypatch.undo()
     again = execute(plan)
@@ -138,7 +162,7 @@ def test_a_run_that_hangs_is_ended_where_that_is_asked_for_and_resumes(
 
 
 @pytest.mark.cluster
-def test_a_worker_that_froze_is_started_anew_and_its_blocks_are_done(tmp_path):
+def test_a_frozen_worker_is_restarted_and_its_blocks_are_done(tmp_path):
     plan = planned(tmp_path, toy("Index", **{"with": {"seconds": 0.05}}))
     step = plan.steps[0]
     prepare(plan.pipeline.run, step)
@@ -151,7 +175,7 @@ def test_a_worker_that_froze_is_started_anew_and_its_blocks_are_done(tmp_path):
                 for _, worker in block_children():
                     frozen.append(worker)
                     os.kill(worker, signal.SIGSTOP)
-                threading.Timer(1.0, executor.restart).start()
+                threading.Timer(1.0, executor.restart_workers).start()
 
         executor.run(step.jobs[0], [(0, 48)], report)
     assert len(frozen) == 1

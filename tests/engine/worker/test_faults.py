@@ -22,7 +22,7 @@ from tests.engine.runs import (
 )
 from volflow.engine.driver import execute, prepare
 from volflow.engine.executors.connect import connect
-from volflow.engine.executors.dask import what_became_of
+from volflow.engine.executors.dask import outcome_by_ledger
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.status import status
 from volflow.engine.worker.child_process import Child
@@ -190,10 +190,10 @@ def _times(trace, index):
 def test_what_the_ledger_says_of_a_lost_range(tmp_path):
     plan = planned(tmp_path, toy("Poison", **{"with": {"raises": [[0, 0, 2]]}}))
     execute(plan)
-    outcome, missing = what_became_of(plan.steps[0].jobs[0], (0, 8))
+    outcome = outcome_by_ledger(plan.steps[0].jobs[0], (0, 8))
     assert outcome.done == 7
     assert [failure.index for failure in outcome.failures] == [(0, 0, 2)]
-    assert missing == []
+    assert outcome.again == []
 
 
 def test_an_unknown_cluster_is_refused():
@@ -234,7 +234,7 @@ def test_of_mallocs_settings_the_users_reach_the_blocks_and_dasks_do_not(monkeyp
 
 KEEPS = """
 from pathlib import Path
-from volflow.engine.worker.child_process import trim_heap
+from volflow.engine.worker.memory import trim_heap
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

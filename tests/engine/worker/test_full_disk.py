@@ -13,8 +13,8 @@ from tests.engine.runs import expected_index, layer, planned, toy
 from volflow.engine.driver import execute, prepare
 from volflow.engine.monitor.status import status
 from volflow.engine.phases.registry import run_block
-from volflow.engine.worker.block_range import is_full
 from volflow.engine.worker.child_process import Child
+from volflow.engine.worker.disk_full import is_full
 from volflow.errors import StorageError, StorageFull
 
 
@@ -28,7 +28,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_the_run_marks_nothing_that_is_lost_and_is_resumed(small_disk):
     plan = planned(small_disk / "run", toy("Index"))
     with pytest.raises(
-        StorageFull, match=r"(?s)step 'index', pass 'map': there is no room left.*volflow retry"
+        StorageFull, match=r"(?s)step 'index', phase 'map': no space left.*volflow retry"
     ):
         execute(plan)
     (step,) = status(plan.pipeline.run).steps
@@ -50,7 +50,7 @@ def test_a_block_that_finds_no_room_is_not_recorded_as_failed(tmp_path, monkeypa
 
     monkeypatch.setattr("volflow.engine.worker.block_range.run_block", full)
     plan = planned(tmp_path, toy("Index"))
-    with pytest.raises(StorageFull, match="there is no room left"):
+    with pytest.raises(StorageFull, match="no space left"):
         execute(plan)
     (step,) = status(plan.pipeline.run).steps
     assert (step.done, step.failed, step.left) == (20, 0, 28)
@@ -61,7 +61,7 @@ def test_a_child_tells_its_worker_that_the_disk_is_full(small_disk):
     prepare(plan.pipeline.run, plan.steps[0])
     child = Child(plan.search_path)
     try:
-        with pytest.raises(StorageFull, match="no room left"):
+        with pytest.raises(StorageFull, match="no space left"):
             child.run(plan.steps[0].jobs[0], 0, 48)
     finally:
         child.close()

@@ -90,7 +90,7 @@ def made(run: Path) -> dict[str, bytes]:
 )
 def test_a_run_that_finds_no_room_says_so_and_is_resumed(disk, filled_at, undisturbed, begin):
     plan, met = pipeline(disk / "run"), filled_at(begin)
-    with pytest.raises(StorageFull, match=r"(?s)there is no room left: .*volflow retry"):
+    with pytest.raises(StorageFull, match=r"(?s)no space left: .*volflow retry"):
         execute(plan)
     assert len(met) == 1
     (disk / "filling").unlink()
@@ -102,7 +102,7 @@ def test_a_run_that_finds_no_room_says_so_and_is_resumed(disk, filled_at, undist
 def test_a_volume_may_lie_on_the_full_disk_and_the_run_on_another(disk, tmp_path, undisturbed):
     plan = pipeline(tmp_path / "run", index={"path": f"precomputed://{disk}/index"})
     fill(disk)
-    with pytest.raises(StorageFull, match="there is no room left"):
+    with pytest.raises(StorageFull, match="no space left"):
         execute(plan)
     (disk / "filling").unlink()
     assert execute(plan).ok

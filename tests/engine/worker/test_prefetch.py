@@ -31,7 +31,7 @@ READ = Volume.read
 @pytest.fixture
 def always(monkeypatch):
     """Small blocks are worth it, too."""
-    monkeypatch.setattr(ahead_module, "WORTH", 0.0)
+    monkeypatch.setattr(ahead_module, "WORTHWHILE", 0.0)
 
 
 def test_the_next_block_is_read_beside_this_one(always):
@@ -47,7 +47,7 @@ def test_the_next_block_is_read_beside_this_one(always):
     reader.close()
     assert begun == [1, 2, 3]  # nothing beyond the range is so much as begun
     assert where[0] == threading.current_thread().name
-    assert all(where[number].startswith("read-ahead") for number in (1, 2, 3))
+    assert all(where[number].startswith("prefetch") for number in (1, 2, 3))
     assert sorted(where) == [0, 1, 2, 3]  # nothing beyond the range
 
 
@@ -69,7 +69,7 @@ def test_a_block_is_computed_while_the_next_is_read(always):
 
 
 def test_quick_reads_are_not_handed_to_a_thread(monkeypatch):
-    monkeypatch.setattr(ahead_module, "WORTH", 10.0)
+    monkeypatch.setattr(ahead_module, "WORTHWHILE", 10.0)
     threads = set()
     reader = Prefetcher(lambda number: threads.add(threading.get_ident()), 5)
     for number in range(5):
@@ -95,7 +95,7 @@ def test_an_exception_of_reading_belongs_to_its_block(always):
 
 
 def test_behind_a_block_that_cannot_be_read_the_next_one_is_read_ahead(monkeypatch):
-    monkeypatch.setattr(ahead_module, "WORTH", 10.0)  # nothing is worth it by the time it took
+    monkeypatch.setattr(ahead_module, "WORTHWHILE", 10.0)  # nothing is worth it by the time it took
 
     def read(number):
         raise StorageError("gone")
@@ -110,7 +110,7 @@ def test_behind_a_block_that_cannot_be_read_the_next_one_is_read_ahead(monkeypat
 
 def reading_ahead():
     """The threads that read ahead; other threads of this process may come and go."""
-    return [each for each in threading.enumerate() if each.name.startswith("read-ahead")]
+    return [each for each in threading.enumerate() if each.name.startswith("prefetch")]
 
 
 def test_closing_ends_the_thread(always):
@@ -164,11 +164,11 @@ def test_the_bytes_are_those_of_reading_when_asked(run, tmp_path, always, monkey
 
     monkeypatch.setattr(Volume, "read", noting)
     ranges.run_range(double(run), 0, 48)
-    assert "read-ahead" in threads
+    assert "prefetch" in threads
     np.testing.assert_array_equal(layer(tmp_path, "double"), 2 * expected_index())
     threads.clear()
     ranges.run_range(double(run, prefetch=False), 0, 48)
-    assert "read-ahead" not in threads
+    assert "prefetch" not in threads
     np.testing.assert_array_equal(layer(tmp_path, "double"), 2 * expected_index())
 
 
@@ -215,12 +215,12 @@ class CrashingReads(Double):
 
     def run(self, block: Block, *, index: np.ndarray) -> dict[str, Any]:
         def crashing(volume: Volume, box: Box, fill: int = 0) -> np.ndarray:
-            if box.start == self.start and threading.current_thread().name.startswith("read-ahead"):
+            if box.start == self.start and threading.current_thread().name.startswith("prefetch"):
                 ctypes.string_at(0) if self.how == "segfault" else os._exit(7)
             return READ(volume, box, fill)
 
         Volume.read = crashing  # type: ignore[method-assign]  # in the child alone
-        ahead_module.WORTH = 0.0
+        ahead_module.WORTHWHILE = 0.0
         z, y, x = self.start
         if reading_ahead() and block.read.start == (z, y, x - 8):
             time.sleep(300)  # the read ahead ends the process under this block
@@ -247,11 +247,11 @@ def test_a_read_that_ends_the_process_convicts_no_innocent(run, tmp_path, how):
 
 def test_slow_blocks_come_several_to_a_task_while_there_are_enough():
     pieces = TaskSplitter([(0, 100)], 2)
-    pieces.measured(ranges.Outcome(done=1, seconds=3.0))
+    pieces.record(ranges.Outcome(done=1, seconds=3.0))
     assert pieces.take() == (0, 4)
     pieces = TaskSplitter([(0, 100)], 2)
-    pieces.measured(ranges.Outcome(done=1, seconds=30.0))
+    pieces.record(ranges.Outcome(done=1, seconds=30.0))
     assert pieces.take() == (0, 1)
     pieces = TaskSplitter([(0, 4)], 2)
-    pieces.measured(ranges.Outcome(done=1, seconds=3.0))
+    pieces.record(ranges.Outcome(done=1, seconds=3.0))
     assert pieces.take() == (0, 1)  # so that both end together

@@ -30,7 +30,7 @@ def run_with_progress(
     from volflow.cli.terminal.formatting import errors, output
     from volflow.cli.terminal.progress import progress_display
     from volflow.engine.api import carry_out
-    from volflow.engine.executors.preflight import logs
+    from volflow.engine.executors.slurm.preflight import log_folder
     from volflow.engine.monitor.run_summary import summary
 
     console = errors() if as_json else output()
@@ -42,7 +42,7 @@ def run_with_progress(
             console.print(f"run {plan.pipeline.run}", markup=False)
         with progress_display(plan, console) as observer:
             result = carry_out(plan, profile, observer)
-    if not result.ok and (folder := logs(plan, profile)):
+    if not result.ok and (folder := log_folder(plan, profile)):
         errors().print(f"logs of the workers: {folder}", markup=False)
     if as_json:
         document = summary(plan, profile, result, time.monotonic() - start)

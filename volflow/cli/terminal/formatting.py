@@ -72,6 +72,15 @@ def index_text(index: Sequence[int]) -> str:
     return " ".join(str(part) for part in index)
 
 
+def running_block_text(
+    step: str, index: Sequence[int], seconds: float, worker: str, memory: int
+) -> str:
+    """A block that is being computed: `block 0 3 2 of predict has been running 4:10 on ...`."""
+    used = f", {size(memory)} of memory" if memory else ""
+    text = f"block {index_text(index)} of {step} has been running {duration(seconds)}"
+    return f"{text} on {worker}{used}"
+
+
 def print_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table.
 

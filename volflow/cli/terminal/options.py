@@ -91,10 +91,10 @@ def watchdog(function: Function) -> Function:
     for option in (
         click.option(
             "--on-stall",
-            type=click.Choice(["say", "restart", "end"]),
+            type=click.Choice(["report", "restart", "end"]),
             help="Action at the stall timeout: report it, restart the busy workers, or end the "
             "run with exit code 6.",
-            show_default="the profile's, or `say`",
+            show_default="the profile's, or `report`",
         ),
         click.option(
             "--stall",

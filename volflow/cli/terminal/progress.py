@@ -12,11 +12,21 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from volflow.cli.terminal.formatting import count, duration, index_text, plural, speed
-from volflow.engine.job import Plan, PlannedStep
+from volflow.cli.terminal.formatting import (
+    count,
+    duration,
+    index_text,
+    plural,
+    running_block_text,
+    speed,
+)
+from volflow.engine.executors.base import RunningBlock
+from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.monitor.observer import RunObserver
+from volflow.engine.monitor.pace import Pace
 from volflow.engine.result import Failure, StepResult
 
+LONG_BLOCK = 30.0  # seconds after which a block that is being computed is shown
 PLAIN_EVERY = 10.0  # seconds between two lines of a step in a log
 REFRESH = 4  # times a second that the table is drawn
 WIDE = 110  # columns of a terminal that has room for bars and remarks
@@ -42,14 +52,37 @@ def progress_display(plan: Plan, console: Console) -> Iterator[RunObserver]:
         yield board
 
 
-class Lines(RunObserver):
+class _Paced(RunObserver):
+    """An observer that knows the pace of the step under way, and the workers."""
+
+    def __init__(self) -> None:
+        self.pace: Pace | None = None
+        self.workers: set[str] = set()
+
+    def step_begins(self, step: PlannedStep, result: StepResult) -> None:
+        self.pace = Pace(result)
+        self.pace.workers = max(1, len(self.workers))
+
+    def progress(self, step: PlannedStep, result: StepResult, phase: str) -> None:
+        if self.pace:
+            self.pace.update(result)
+
+    def workers_change(self, joined: Sequence[str], lost: Sequence[str]) -> None:
+        self.workers = (self.workers | set(joined)) - set(lost)
+        if self.pace:
+            self.pace.workers = max(1, len(self.workers))
+            if joined:
+                self.pace.restart_clock()
+
+
+class Lines(_Paced):
     """One line when a step begins and ends, one every ten seconds, one per failed block."""
 
     def __init__(self, console: Console, every: float = PLAIN_EVERY) -> None:
+        super().__init__()
         self.console, self.every = console, every
         self.due = 0.0
-        self.pace = Pace()
-        self.under_way: StepResult | None = None
+        self.block_due = 0.0
 
     def note(self, text: str) -> None:
         self.console.print(text, markup=False)
@@ -59,15 +92,24 @@ class Lines(RunObserver):
         if not result.left:
             before = ", all done before" if result.total else ", nothing to do"
         self.note(f"{step.name}: {plural(result.total, 'block')}{before}")
-        self.pace, self.under_way = Pace(), result
+        super().step_begins(step, result)
         self.due = time.monotonic() + self.every
 
     def progress(self, step: PlannedStep, result: StepResult, phase: str) -> None:
+        super().progress(step, result, phase)
         if time.monotonic() < self.due:
             return
+        pace = self.pace or Pace(result)
         self.due = time.monotonic() + self.every
-        parts = [f"{step.name}: {_counts(result)}", speed(result.voxels, self.pace.elapsed)]
-        self.note("; ".join(part for part in (*parts, self.pace.left(result), phase) if part))
+        parts = [f"{step.name}: {_counts(result)}", speed(pace.voxels_per_second(result), 1.0)]
+        self.note("; ".join(part for part in (*parts, _left(pace, result), phase) if part))
+
+    def running_blocks(self, job: Job, blocks: Sequence[RunningBlock]) -> None:
+        now = time.monotonic()
+        if now < self.block_due or not blocks or blocks[0].seconds < LONG_BLOCK:
+            return
+        self.block_due = now + max(LONG_BLOCK, blocks[0].seconds / 2)
+        self.note(_longest_block(job, blocks))
 
     def block_failed(self, failure: Failure) -> None:
         place = f"block {index_text(failure.index)} of pass {failure.phase}"
@@ -78,8 +120,7 @@ class Lines(RunObserver):
             self.note(line)
 
     def workers_change(self, joined: Sequence[str], lost: Sequence[str]) -> None:
-        if joined and self.under_way:
-            self.pace.joined(self.under_way)
+        super().workers_change(joined, lost)
         if lost:
             self.note(f"{plural(len(lost), 'worker')} lost: {', '.join(lost)}")
 
@@ -92,15 +133,16 @@ class Lines(RunObserver):
         self.note("; ".join(part for part in parts if part))
 
 
-class Board(RunObserver):
+class Board(_Paced):
     """A table with a line per step, drawn over and over."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
+        super().__init__()
         self.console = console
         self.rows = {step.name: StepResult(step.name, step.blocks) for step in plan.chosen}
         self.under_way = ""
         self.phase = ""
-        self.pace = Pace()
+        self.longest_block = ""
         self.ended: set[str] = set()
 
     def note(self, text: str) -> None:
@@ -108,10 +150,16 @@ class Board(RunObserver):
 
     def step_begins(self, step: PlannedStep, result: StepResult) -> None:
         self.rows[step.name] = result
-        self.under_way, self.phase, self.pace = step.name, "", Pace()
+        self.under_way, self.phase = step.name, ""
+        super().step_begins(step, result)
 
     def progress(self, step: PlannedStep, result: StepResult, phase: str) -> None:
         self.phase = phase if len(step.jobs) > 1 else ""
+        super().progress(step, result, phase)
+
+    def running_blocks(self, job: Job, blocks: Sequence[RunningBlock]) -> None:
+        long = blocks and blocks[0].seconds >= LONG_BLOCK
+        self.longest_block = _longest_block(job, blocks) if long else ""
 
     def block_failed(self, failure: Failure) -> None:
         place = f"{failure.step} {index_text(failure.index)} ({failure.phase})"
@@ -122,19 +170,25 @@ class Board(RunObserver):
             self.console.print(line, markup=False, style="yellow")
 
     def workers_change(self, joined: Sequence[str], lost: Sequence[str]) -> None:
-        if joined and self.under_way:
-            self.pace.joined(self.rows[self.under_way])
+        super().workers_change(joined, lost)
         if lost:
             self.note(f"{plural(len(lost), 'worker')} lost: {', '.join(lost)}")
 
     def step_ends(self, step: PlannedStep, result: StepResult) -> None:
-        self.under_way, self.phase = "", ""
+        self.under_way, self.phase, self.pace, self.longest_block = "", "", None, ""
         self.ended.add(step.name)
 
     def table(self) -> Table:
         """The table as things stand; a narrow terminal gets it without bars."""
         wide = self.console.width >= WIDE
-        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+        table = Table(
+            box=None,
+            header_style="dim",
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+            caption=escape(self.longest_block) or None,
+            caption_justify="left",
+        )
         table.add_column("", min_width=1)
         table.add_column("step", no_wrap=True)
         if wide:
@@ -153,46 +207,32 @@ class Board(RunObserver):
         total = count(result.total)
         if name != self.under_way and name not in self.ended:
             return ["[dim]·[/]", f"[dim]{escape(name)}[/]", *[""] * wide, f"[dim]{total}[/]"]
-        if name == self.under_way:
-            mark, seconds = "[cyan]▸[/]", self.pace.elapsed
-            when, remark = self.pace.left(result) or duration(seconds), self.phase
+        if name == self.under_way and self.pace:
+            mark, rate = "[cyan]▸[/]", speed(self.pace.voxels_per_second(result), 1.0)
+            when, remark = _left(self.pace, result) or duration(self.pace.elapsed), self.phase
         else:
-            mark, seconds = "[green]✓[/]" if result.ok else "[red]✗[/]", result.seconds
-            when = duration(seconds)
+            mark, rate = (
+                "[green]✓[/]" if result.ok else "[red]✗[/]",
+                speed(result.voxels, result.seconds),
+            )
+            when = duration(result.seconds)
             remark = f"{count(result.already)} done before" if result.already else ""
         bar = ProgressBar(max(1, result.total), result.done, width=BAR, finished_style="green")
         numbers = [total, count(result.done), failed, count(result.left)]
-        cells = [*numbers, speed(result.voxels, seconds), when]
+        cells = [*numbers, rate, when]
         return [mark, escape(name), *[bar] * wide, *cells, *[remark] * wide]
 
 
-class Pace:
-    """The clock of a step: how long it has been under way, and how long it will be.
-
-    Time in a queue, before there was any worker, does not count.
-    """
-
-    def __init__(self) -> None:
-        self.begun = time.monotonic()
-
-    def joined(self, result: StepResult) -> None:
-        """Workers are there; if nothing was tried before, the clock begins now."""
-        if not _tried(result):
-            self.begun = time.monotonic()
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the step began."""
-        return time.monotonic() - self.begun
-
-    def left(self, result: StepResult) -> str:
-        """How long it will take if it goes on as so far; empty before anything is known."""
-        tried = _tried(result)
-        return f"{duration(self.elapsed / tried * result.left)} left" if tried > 0 else ""
+def _left(pace: Pace, result: StepResult) -> str:
+    """Time left at the present speed; empty if unknown."""
+    seconds = pace.seconds_left(result.left)
+    return "" if seconds is None else f"{duration(seconds)} left"
 
 
-def _tried(result: StepResult) -> int:
-    return result.done - result.already + len(result.failures)
+def _longest_block(job: Job, blocks: Sequence[RunningBlock]) -> str:
+    block = blocks[0]
+    index = job.phase.grid.index(block.number)
+    return running_block_text(job.step, index, block.seconds, block.worker, block.memory)
 
 
 def _counts(result: StepResult) -> str:

@@ -1,161 +1,186 @@
-"""Whoever does the blocks: what all crews answer, what a pass needs, and how ranges are cut."""
+"""The interface of an executor, what a run asks of one, and the split of ranges into tasks."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
-from volflow.engine.job import Job
-from volflow.engine.worker.block_range import Outcome, run_range
+from volflow.engine.job import Job, Plan
+from volflow.engine.worker.block_range import Outcome
 
-TASK_SECONDS = 2.0  # a task costs 3 ms whatever is in it, so it is given seconds of work
-AHEAD = 4  # slow blocks in a task: the next one is read beside one, but not across tasks
-AHEAD_SECONDS = 20.0  # and not for their sake more than this between two reports
+if TYPE_CHECKING:
+    from volflow.engine.executors.profile import Profile
+
+TASK_SECONDS = 2.0  # a task costs 3 ms whatever it holds, so it holds seconds of work
+PREFETCHED_BLOCKS = 4  # slow blocks per task: the next block is prefetched only within a task
+PREFETCHED_SECONDS = 20.0  # the longest task that prefetching may cause: tasks report at their end
 
 Report = Callable[[Outcome], None]
 Range = tuple[int, int]
 
 
+@dataclass(frozen=True)
+class RunningBlock:
+    """A block that a worker is computing."""
+
+    number: int
+    """Position in the grid of the phase."""
+    seconds: float
+    """Time since the block started."""
+    worker: str
+    memory: int = 0
+    """Resident memory of the process that computes the block, in bytes; 0: unknown."""
+
+
 class Executor(Protocol):
-    """Whoever does the blocks."""
+    """Runs the blocks of one job at a time.
 
-    def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
-        """Do these ranges of a job, reporting what became of each piece of them."""
+    All methods except `run` and `restart_workers` are called from other threads, too.
+    """
 
-    def under_way(self) -> dict[Range, str]:
-        """The ranges that are handed out, and to which worker; asked from another thread."""
+    def run(self, job: Job, ranges: Sequence[Range], report: Report) -> None:
+        """Run ranges of a job's blocks; call `report` with the outcome of each piece of them."""
+
+    def assigned(self) -> dict[Range, str]:
+        """Ranges handed out, with the worker of each; '' where no worker has started one."""
+
+    def running_blocks(self) -> list[RunningBlock]:
+        """Blocks that are being computed, as far as the workers report them."""
 
     def workers(self) -> list[str]:
-        """The names of the workers there are; asked from another thread."""
+        """Names of the workers; a worker that is restarted keeps its name."""
 
-    def dismissed(self) -> set[str]:
-        """The names of those that went as they should: nobody is to be told that they are lost."""
+    def retired(self) -> set[str]:
+        """Names of the workers that ended as planned, and so do not count as lost."""
 
-    def waits(self) -> bool:
-        """Whether nobody can be at work because machines are still being waited for."""
+    def waiting(self) -> bool:
+        """Whether no block can run because the executor waits for machines."""
 
-    def restart(self) -> None:
-        """Start the workers anew that are at work; their ranges are handed out again."""
+    def restart_workers(self) -> None:
+        """Restart the workers that are running blocks; their ranges are handed out again."""
 
 
 @dataclass(frozen=True)
 class MachineResources:
-    """What this machine, or a worker's share of it, has: cores and bytes of memory."""
+    """Cores and memory of this machine, or of the container around this process."""
 
     cores: int
     memory: int
+    """In bytes."""
 
     @classmethod
     def here(cls) -> MachineResources:
-        """The room on this machine, or in the container that this process lives in."""
+        """Measure this machine or container."""
         memory = psutil.virtual_memory().total
         with contextlib.suppress(OSError, ValueError):
             memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
         return cls(len(os.sched_getaffinity(0)), memory)
 
+    @property
+    def memory_for_blocks(self) -> int:
+        """Bytes that all blocks together may take: nine tenths."""
+        return self.memory * 9 // 10
+
 
 @dataclass(frozen=True)
 class PhaseRequirement:
-    """What a pass needs: bytes for each of its blocks, how many there are, and which workers."""
+    """Resources that a phase needs."""
 
     memory: int
+    """Peak memory of one block in bytes."""
     blocks: int
     step: str = ""
     pool: str = ""
-    """Name of the pool of the profile that does the step."""
+    """Pool of the cluster profile that runs the step."""
+
+
+@dataclass(frozen=True)
+class ExecutorRequest:
+    """What a run asks of its executor."""
+
+    run: str = ""
+    """Address of the run; workers on other machines have to reach it."""
+    requirements: tuple[PhaseRequirement, ...] = ()
+    """Of the phases to run, in their order."""
+    workers: int | None = None
+    """Number of local workers; None: as many as cores and memory allow."""
+    search_path: tuple[str, ...] = ()
+    """Folders of the user's own stages."""
+    timeout: float = 0.0
+    """Time limit per block in seconds; 0: none."""
+    notify: Callable[[str], None] = lambda text: None
+    """Called with a line for the user."""
+
+
+class ExecutorModule(Protocol):
+    """The functions that the module of each kind of executor has."""
+
+    def open_executor(
+        self, profile: Profile, request: ExecutorRequest
+    ) -> contextlib.AbstractContextManager[Executor]:
+        """Open an executor; it is closed with the context."""
+
+    def preflight_problems(self, plan: Plan, profile: Profile) -> Iterator[str]:
+        """Problems of a profile that show before anything is started, a sentence each."""
 
 
 def worker_count(
-    room: MachineResources, needs: Sequence[PhaseRequirement], workers: int | None = None
+    machine: MachineResources,
+    requirements: Sequence[PhaseRequirement],
+    workers: int | None = None,
 ) -> int:
-    """How many local workers there are: one per core, fewer where blocks need much memory."""
+    """Number of local workers: as requested, else one per core, fewer where memory is short."""
     if workers:
         return workers
-    count = room.cores
+    count = machine.cores
     while count > 1 and any(
-        need.memory * min(count, need.blocks) > room.memory * 9 // 10 for need in needs
+        each.memory * min(count, each.blocks) > machine.memory_for_blocks for each in requirements
     ):
         count -= 1
     return max(1, count)
 
 
 class TaskSplitter:
-    """Ranges cut into pieces that take about `TASK_SECONDS`, as measured so far."""
+    """Splits ranges into tasks of about `TASK_SECONDS`, by the speed measured so far."""
 
-    def __init__(self, todo: Sequence[Range], workers: int) -> None:
-        self.todo, self.workers = deque(todo), workers
-        self.left = sum(stop - start for start, stop in todo)
-        self.per_block = 0.0
-        self.first = max(1, min(8, self.left // (workers * 16)))
+    def __init__(self, ranges: Sequence[Range], workers: int) -> None:
+        self.ranges, self.workers = deque(ranges), workers
+        self.left = sum(stop - start for start, stop in ranges)
+        self.seconds_per_block = 0.0
+        self.first_size = max(1, min(8, self.left // (workers * 16)))
 
     def __bool__(self) -> bool:
-        return bool(self.todo)
+        return bool(self.ranges)
 
-    def measured(self, outcome: Outcome) -> None:
-        """Learn from what a piece took."""
+    def record(self, outcome: Outcome) -> None:
+        """Update the speed with the outcome of a task."""
         if outcome.done:
             seconds = max(outcome.seconds / outcome.done, 1e-6)
-            self.per_block = (self.per_block + seconds) / 2 if self.per_block else seconds
+            before = self.seconds_per_block
+            self.seconds_per_block = (before + seconds) / 2 if before else seconds
 
     def take(self) -> Range:
-        """The next piece."""
-        size = self.first
-        if self.per_block:
-            fair = -(-self.left // (2 * self.workers))  # the last pieces end together
-            slow = min(AHEAD, int(AHEAD_SECONDS / self.per_block))
-            size = max(1, min(max(int(TASK_SECONDS / self.per_block), slow), fair))
-        start, stop = self.todo.popleft()
+        """Remove and return the range of the next task."""
+        size = self.first_size
+        if self.seconds_per_block:
+            fair = -(-self.left // (2 * self.workers))  # the last tasks end together
+            slow = min(PREFETCHED_BLOCKS, int(PREFETCHED_SECONDS / self.seconds_per_block))
+            size = max(1, min(max(int(TASK_SECONDS / self.seconds_per_block), slow), fair))
+        start, stop = self.ranges.popleft()
         if stop - start > size:
-            self.todo.appendleft((start + size, stop))
+            self.ranges.appendleft((start + size, stop))
             stop = start + size
         self.left -= stop - start
         return start, stop
 
-    def return_ranges(self, pieces: Sequence[Range]) -> None:
-        """Put ranges back that have to be done again."""
-        self.todo.extend(pieces)
-        self.left += sum(stop - start for start, stop in pieces)
-
-
-class InProcessExecutor:
-    """A plain loop in this process: the debugger's door."""
-
-    def __init__(self) -> None:
-        self._piece: Range | None = None
-
-    def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
-        """Do the ranges one after another."""
-        pieces = TaskSplitter(todo, 1)
-        while pieces:
-            self._piece = pieces.take()
-            outcome = run_range(job, *self._piece)
-            self._piece = None
-            pieces.measured(outcome)
-            report(outcome)
-
-    def under_way(self) -> dict[Range, str]:
-        """The range that is being done."""
-        piece = self._piece
-        return {} if piece is None else {piece: "this process"}
-
-    def workers(self) -> list[str]:
-        """None beside this process."""
-        return []
-
-    def dismissed(self) -> set[str]:
-        """None either."""
-        return set()
-
-    def waits(self) -> bool:
-        """Nobody is waited for."""
-        return False
-
-    def restart(self) -> None:
-        """Nothing that could be restarted."""
+    def put_back(self, ranges: Sequence[Range]) -> None:
+        """Add ranges that have to run again."""
+        self.ranges.extend(ranges)
+        self.left += sum(stop - start for start, stop in ranges)

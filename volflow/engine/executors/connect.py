@@ -1,21 +1,28 @@
-"""Workers for a run, by name or by profile, for as long as they are needed."""
+"""An executor for a run, by the name of a cluster or by its profile."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
+from volflow.engine.executors import cuda, in_process, local, remote_scheduler
 from volflow.engine.executors.base import (
     Executor,
-    InProcessExecutor,
-    MachineResources,
+    ExecutorModule,
+    ExecutorRequest,
     PhaseRequirement,
-    worker_count,
 )
-from volflow.engine.executors.dask import DaskExecutor
-from volflow.engine.executors.dask_restart import replaces_lost
-from volflow.engine.executors.local import local_cluster
 from volflow.engine.executors.profile import Profile, find_profile
+from volflow.engine.executors.slurm import pools as slurm
+
+MODULES: dict[str, ExecutorModule] = {
+    "none": in_process,
+    "local": local,
+    "cuda": cuda,
+    "slurm": slurm,
+    "address": remote_scheduler,
+}
+"""The module of each kind of cluster profile."""
 
 
 @contextlib.contextmanager
@@ -23,68 +30,48 @@ def connect(
     cluster: str | Profile,
     *,
     run: str = "",
-    needs: Sequence[PhaseRequirement] = (),
+    requirements: Sequence[PhaseRequirement] = (),
     workers: int | None = None,
     search_path: tuple[str, ...] = (),
     timeout: float = 0.0,
-    note: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Executor]:
-    """Whoever does the blocks, for as long as the context lasts.
+    """Open the executor of a cluster; its workers are ended with the context.
 
     Parameters
     ----------
     cluster : str or Profile
-        `none` (this process), `local` (one process per core), another shipped profile, a profile
-        file, or the address of a Dask scheduler that runs.
+        `none` (this process), `local` (one worker process per core), another bundled profile, a
+        profile file, or the address of a running Dask scheduler.
     run : str
-        Address of the run: workers on other machines have to see it.
-    needs : sequence of Need
-        What the passes to be run are expected to need, in their order; bounds the number of local
-        workers, and says which pools are opened, and until when.
+        Address of the run: workers on other machines have to reach it.
+    requirements : sequence of PhaseRequirement
+        Expected needs of the phases to run, in their order. They limit the number of local
+        workers, and determine which pools are opened, and for how long.
     workers : int, optional
         Number of local workers; default: as many as cores and memory allow.
     search_path : tuple of str
         Folders of the user's own stages.
     timeout : float
-        Seconds that a block may take; 0 is no limit.
-    note : callable
-        Told the dashboard's address, and what is being waited for.
+        Time limit per block in seconds; 0: none.
+    notify : callable
+        Called with a line for the user: the dashboard's address, what is being waited for.
 
     Raises
     ------
     PlanError
         If there is no such cluster.
     ClusterError
-        If it gives no workers.
+        If the cluster gives no workers, or workers that cannot run the blocks.
     """
     profile = cluster if isinstance(cluster, Profile) else find_profile(cluster)
-    workers, timeout = workers or profile.workers, timeout or profile.timeout
-    if profile.kind == "none":
-        yield InProcessExecutor()
-    elif profile.kind == "local":
-        room = MachineResources.here()
-        with local_cluster(worker_count(room, needs, workers), profile.dashboard or 0) as client:
-            note(f"dashboard {client.dashboard_link}")
-            memory = room.memory * 9 // 10
-            glance = replaces_lost(client.cluster)
-            yield DaskExecutor(client, search_path, timeout, memory, glance=glance)
-    elif profile.kind == "cuda":
-        from volflow.engine.executors.cuda import gpu_cluster
-
-        room = MachineResources.here()
-        with gpu_cluster(profile, worker_count(room, needs, workers), workers, note) as client:
-            note(f"dashboard {client.dashboard_link}")
-            memory = room.memory * 9 // 10
-            glance = replaces_lost(client.cluster)
-            yield DaskExecutor(client, search_path, timeout, memory, glance=glance)
-    elif profile.kind == "slurm":
-        from volflow.engine.executors.slurm.pools import SlurmExecutor
-
-        with SlurmExecutor(profile, run, needs, search_path, timeout, note) as pools:
-            yield pools
-    else:
-        from volflow.engine.executors.remote_scheduler import scheduler_at
-
-        with scheduler_at(profile, run, note) as client:
-            note(f"dashboard {client.dashboard_link}")
-            yield DaskExecutor(client, search_path, timeout, 0)
+    request = ExecutorRequest(
+        run=run,
+        requirements=tuple(requirements),
+        workers=workers or profile.workers,
+        search_path=search_path,
+        timeout=timeout or profile.timeout,
+        notify=notify,
+    )
+    with MODULES[profile.kind].open_executor(profile, request) as executor:
+        yield executor

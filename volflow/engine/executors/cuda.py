@@ -1,4 +1,4 @@
-"""One worker for each GPU of this machine."""
+"""Dask workers on this machine, one for each of its GPUs: `--cluster cuda`."""
 
 from __future__ import annotations
 
@@ -12,62 +12,102 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from volflow.engine.executors import local
+from volflow.engine.executors.base import (
+    Executor,
+    ExecutorRequest,
+    MachineResources,
+    worker_count,
+)
 from volflow.engine.executors.dask_restart import PATIENT
+from volflow.engine.executors.ports import dashboard_problems
 from volflow.engine.executors.profile import Profile
+from volflow.engine.job import Plan
 
 logger = logging.getLogger(__name__)
 
 
+@contextlib.contextmanager
+def open_executor(profile: Profile, request: ExecutorRequest) -> Iterator[Executor]:
+    """Start a worker for each GPU, and a Dask scheduler in this process."""
+    count = worker_count(MachineResources.here(), request.requirements, request.workers)
+    with gpu_cluster(profile, count, request.workers, request.notify) as client:
+        yield local.executor_of(client, request)
+
+
+def preflight_problems(plan: Plan, profile: Profile) -> Iterator[str]:
+    """Problems of the dashboard's port."""
+    yield from dashboard_problems(profile)
+
+
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
+    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
 
     torch is not asked: a process that has opened CUDA keeps some of the GPU's memory.
     """
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
-    asking = shutil.which("nvidia-smi")
-    if asking is None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    program = shutil.which("nvidia-smi")
+    if program is None:
         return []
-    command = [asking, "--query-gpu=index", "--format=csv,noheader"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    return found.stdout.split() if found.returncode == 0 else []
+    command = [program, "--query-gpu=index", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout.split() if done.returncode == 0 else []
+
+
+def nearby_cores(gpu: str) -> list[int]:
+    """Cores that are directly connected to a GPU; empty if unknown.
+
+    On machines with several sockets a worker is faster on its GPU's socket. dask-cuda (the extra
+    `cuda`) knows the cores by NVML; without it, workers may run on all cores.
+    """
+    try:
+        from dask_cuda.utils import get_cpu_affinity
+    except ImportError:
+        return []
+    try:
+        cores = get_cpu_affinity(int(gpu) if gpu.isdigit() else gpu)
+    except Exception as error:  # of NVML, of many kinds: the cores only make a worker faster
+        logger.info("GPU %s: nearby cores unknown: %s: %s", gpu, type(error).__name__, error)
+        return []
+    return sorted(set(cores) & os.sched_getaffinity(0))
 
 
 @contextlib.contextmanager
 def gpu_cluster(
-    profile: Profile, cores: int, workers: int | None, note: Callable[[str], None]
+    profile: Profile, cores: int, workers: int | None, notify: Callable[[str], None]
 ) -> Iterator[Any]:
-    """A client of workers on this machine, each of which sees one GPU.
+    """Start workers on this machine, each of which sees one GPU, and yield a client of them.
 
-    Several share a GPU if more workers are asked for than there are. Without any GPU they are
-    `local` workers, and a warning is given.
+    If there are more workers than GPUs, several share one. Without any GPU, `local` workers are
+    started, with a warning.
 
     Parameters
     ----------
     profile : Profile
     cores : int
-        How many workers there are without a GPU.
+        Number of workers without a GPU.
     workers : int, optional
-        How many there are with GPUs; default: one for each.
-    note : callable
-        Told what is used.
+        Number of workers with GPUs; default: one for each.
+    notify : callable
+        Called with the names of the GPUs.
     """
     gpus = visible_gpus()
     if not gpus:
-        logger.warning("cluster 'cuda': there is no GPU here; the processors do the work")
+        logger.warning("cluster 'cuda': no GPU on this machine; running on its processors")
         with local.local_cluster(cores, profile.dashboard or 0) as client:
             yield client
         return
-    note(f"GPUs {', '.join(gpus)}")
+    notify(f"GPUs {', '.join(gpus)}")
     count = workers or len(gpus)
-    with _gpu_workers([gpus[n % len(gpus)] for n in range(count)], profile.dashboard or 0) as hosts:
-        yield hosts
+    gpu_of_worker = [gpus[number % len(gpus)] for number in range(count)]
+    with _gpu_workers(gpu_of_worker, profile.dashboard or 0) as client:
+        yield client
 
 
 @contextlib.contextmanager
 def _gpu_workers(gpus: list[str], dashboard: int) -> Iterator[Any]:
-    """A client of a worker for each of these GPUs."""
+    """Start a worker for each of these GPUs, and yield a client of them."""
     import dask
     from distributed import Client, Nanny, Scheduler, SpecCluster
     from distributed.security import Security
@@ -85,12 +125,9 @@ def _gpu_workers(gpus: list[str], dashboard: int) -> Iterator[Any]:
             "local_directory": scratch,
             "silence_logs": logging.CRITICAL,
         }
-        spec = {
-            number: {
-                "cls": Nanny,
-                "options": {**common, "env": {"CUDA_VISIBLE_DEVICES": name}},
-            }
-            for number, name in enumerate(gpus)
+        workers = {
+            number: {"cls": Nanny, "options": {**common, **_options_of(gpu)}}
+            for number, gpu in enumerate(gpus)
         }
         scheduler = {
             "cls": Scheduler,
@@ -101,14 +138,25 @@ def _gpu_workers(gpus: list[str], dashboard: int) -> Iterator[Any]:
                 "dashboard_address": f"127.0.0.1:{dashboard}",
             },
         }
-        with local.deaf_to_interrupts():
-            hosts = stack.enter_context(
+        with local.interrupts_blocked():
+            cluster = stack.enter_context(
                 SpecCluster(
-                    workers=spec,
+                    workers=workers,
                     scheduler=scheduler,
                     security=security,
                     silence_logs=logging.CRITICAL,
                 )
             )
-            client = stack.enter_context(Client(hosts, security=security))
+            client = stack.enter_context(Client(cluster, security=security))
         yield client
+
+
+def _options_of(gpu: str) -> dict[str, Any]:
+    """Options of the nanny whose worker uses a GPU."""
+    options: dict[str, Any] = {"env": {"CUDA_VISIBLE_DEVICES": gpu}}
+    cores = nearby_cores(gpu)
+    if cores:
+        from dask_cuda.plugins import CPUAffinity
+
+        options["plugins"] = {CPUAffinity(cores)}
+    return options

@@ -1,4 +1,4 @@
-"""Dask workers, wherever they run: ranges handed out, and what becomes of those that get lost."""
+"""Dask workers of any cluster: hand out ranges of blocks, and recover those of lost workers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,31 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from volflow.engine.executors.base import Range, Report, TaskSplitter
+from volflow.engine.executors.base import Range, Report, RunningBlock, TaskSplitter
 from volflow.engine.executors.dask_no_recompute import forbid_recompute
 from volflow.engine.job import Job
 from volflow.engine.worker.block_range import Outcome, contiguous, job_path, recorded_failures
 from volflow.engine.worker.child_process import Limits, run_in_child
+from volflow.engine.worker.metrics import METRICS
 from volflow.errors import StorageError
 from volflow.io.run.ledger import Ledger
 
-WINDOW = 3  # tasks per worker that the scheduler holds
-LIVES = 8  # times that a range may lose its worker without any of its blocks done
-GLANCE = 1.0  # seconds between two looks at who works
+TASKS_PER_WORKER = 3  # that the scheduler holds
+LOSSES_ALLOWED = 8  # times that a range may lose its worker without any of its blocks done
+CHECK_EVERY = 1.0  # seconds between two checks of the workers
 
 logger = logging.getLogger(__name__)
 
 
+def worker_label(name: object, address: str) -> str:
+    """Name of a worker in messages: the numbers of a local cluster become `worker-0`."""
+    if isinstance(name, int):
+        return f"worker-{name}"
+    return str(name or address)
+
+
 class DaskExecutor:
-    """Dask workers, each with a child process; a bounded window of tasks in flight.
+    """Dask workers, each with a child process; a bounded number of tasks in flight.
 
     Parameters
     ----------
@@ -35,108 +43,142 @@ class DaskExecutor:
     search_path : tuple of str
         Folders of the user's own stages.
     timeout : float
-        Seconds that a block may take; 0 is no limit.
-    memory : int
-        Bytes that are shared by the children at work: a pass of one node, the root of a
-        reduction, may use all of it. 0 is no limit.
-    each : int
-        Bytes for each child instead, where they do not share a machine.
-    glance : callable
-        Called about every second; what it raises ends the run.
+        Time limit per block in seconds; 0: none.
+    shared_memory : int
+        Bytes that all child processes may take together. A phase of a single block (the root of a
+        reduction) may take all of it. 0: no limit.
+    memory_per_worker : int
+        Bytes for each child process instead, where workers do not share a machine.
+    check : callable
+        Called about every second while blocks run; an exception it raises ends the run.
+    label : callable
+        Name of a worker in messages, by its Dask name and address.
     """
 
     def __init__(
         self,
         client: Any,
-        search_path: tuple[str, ...],
-        timeout: float,
-        memory: int,
+        search_path: tuple[str, ...] = (),
+        timeout: float = 0.0,
         *,
-        each: int = 0,
-        glance: Callable[[], None] = lambda: None,
+        shared_memory: int = 0,
+        memory_per_worker: int = 0,
+        check: Callable[[], None] = lambda: None,
+        label: Callable[[object, str], str] = worker_label,
     ) -> None:
-        self.client, self.search_path = client, search_path
-        self.timeout, self.memory, self.each = timeout, memory, each
-        self.glance = glance
+        self.client, self.search_path, self.timeout = client, search_path, timeout
+        self.shared_memory, self.memory_per_worker = shared_memory, memory_per_worker
+        self.check, self.label = check, label
         forbid_recompute(client)
-        self._inside: dict[Any, Range] = {}
+        self._in_flight: dict[Any, Range] = {}
+        self._job: Job | None = None
 
-    def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
-        """Spread the ranges over the workers; what a lost worker left is done again."""
-        count, looked = self._count(), time.monotonic()
-        pieces, payload = TaskSplitter(todo, count), pickle.dumps(job)
-        inside = self._inside = {}
-        lives: dict[int, int] = {}
+    def run(self, job: Job, ranges: Sequence[Range], report: Report) -> None:
+        """Spread the ranges over the workers; blocks of a lost worker are handed out again."""
+        count, checked = self._count(), time.monotonic()
+        tasks, payload = TaskSplitter(ranges, count), pickle.dumps(job)
+        in_flight = self._in_flight = {}
+        losses: dict[int, int] = {}  # by the first block of a range
         finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._job = job
         try:
-            while pieces or inside:
-                while pieces and len(inside) < WINDOW * count:
-                    piece = pieces.take()
-                    limits = self._limits(count, job)
-                    future = self._submit(job, payload, piece, limits, lives)
-                    inside[future] = piece
+            while tasks or in_flight:
+                while tasks and len(in_flight) < TASKS_PER_WORKER * count:
+                    piece = tasks.take()
+                    future = self._submit(job, payload, piece, self._limits(count, job), losses)
+                    in_flight[future] = piece
                     future.add_done_callback(finished.put)
-                if time.monotonic() - looked > GLANCE:
-                    self.glance()
-                    count = pieces.workers = self._count()  # jobs begin and end at any time
-                    looked = time.monotonic()
+                if time.monotonic() - checked > CHECK_EVERY:
+                    self.check()
+                    count = tasks.workers = self._count()  # jobs start and end at any time
+                    checked = time.monotonic()
                 try:
-                    future = finished.get(timeout=GLANCE)
+                    future = finished.get(timeout=CHECK_EVERY)
                 except queue.Empty:
                     continue
-                piece = inside.pop(future)
-                outcome = self._outcome(job, future, piece, pieces, lives)
+                piece = in_flight.pop(future)
+                outcome = self._outcome(job, future, piece, losses)
+                tasks.put_back(outcome.again)
                 future.release()
-                pieces.measured(outcome)
+                tasks.record(outcome)
                 report(outcome)
         finally:
-            for future in inside:
+            self._job = None
+            for future in in_flight:
                 future.cancel()
 
-    def under_way(self) -> dict[Range, str]:
-        """The ranges that are handed out; those that no worker has begun come with ''."""
-        handed = dict(self._inside)  # a copy in one step: the driver goes on meanwhile
-        processing = self.client.processing().items()
-        where = {str(key): worker for worker, keys in processing for key in keys}
-        return {piece: where.get(str(future.key), "") for future, piece in handed.items()}
+    def assigned(self) -> dict[Range, str]:
+        """Ranges handed out, with the worker of each; '' where no worker has started one."""
+        names = {address: self.label(info["name"], address) for address, info in self._infos()}
+        return {piece: names.get(address, address) for piece, address in self._addresses().items()}
+
+    def running_blocks(self) -> list[RunningBlock]:
+        """Blocks that are being computed, as the workers' last heartbeats report them."""
+        job, blocks = self._job, []
+        for address, info in self._infos():
+            current = info["metrics"].get(METRICS) or {}
+            if job is not None and (current.get("step"), current.get("phase")) == (
+                job.step,
+                job.phase.name,
+            ):
+                worker = self.label(info["name"], address)
+                number, seconds = int(current["number"]), float(current["seconds"])
+                blocks.append(RunningBlock(number, seconds, worker, int(current["memory"])))
+        return blocks
 
     def workers(self) -> list[str]:
-        """Addresses of the workers that the scheduler knows."""
-        return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+        """Names of the workers that the scheduler knows."""
+        return sorted(self.label(info["name"], address) for address, info in self._infos())
 
-    def dismissed(self) -> set[str]:
-        """None: whoever goes is missed."""
+    def retired(self) -> set[str]:
+        """None: every worker that leaves is lost."""
         return set()
 
-    def waits(self) -> bool:
-        """Nobody says so."""
+    def waiting(self) -> bool:
+        """Never: the workers were there when the executor was opened."""
         return False
 
-    def restart(self) -> None:
-        """Have the nannies of the workers at work start them anew."""
-        busy = sorted({worker for worker in self.under_way().values() if worker})
+    def restart_workers(self) -> None:
+        """Have the nannies of the busy workers restart them."""
+        busy = sorted({address for address in self._addresses().values() if address})
         if busy:
             self.client.run(kill_worker, workers=busy, nanny=True, on_error="ignore")
 
+    def _infos(self) -> list[tuple[str, dict[str, Any]]]:
+        """Addresses of the workers, with what the scheduler knows of each."""
+        return list(self.client.scheduler_info(n_workers=-1)["workers"].items())
+
+    def _addresses(self) -> dict[Range, str]:
+        """Ranges handed out, with the addresses of their workers; '' where none has started."""
+        in_flight = dict(self._in_flight)  # copied in one step: the driver's thread changes it
+        processing = self.client.processing().items()
+        address_of = {str(key): address for address, keys in processing for key in keys}
+        return {piece: address_of.get(str(future.key), "") for future, piece in in_flight.items()}
+
     def _count(self) -> int:
-        return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        return max(1, len(self._infos()))
 
     def _limits(self, count: int, job: Job) -> Limits:
-        shared = self.memory // min(count, len(job.phase.grid))
-        return Limits(self.timeout, self.each or shared)
+        share = self.shared_memory // min(count, len(job.phase.grid))
+        return Limits(self.timeout, self.memory_per_worker or share)
 
     def _submit(
-        self, job: Job, payload: bytes, piece: Range, limits: Limits, lives: dict[int, int]
+        self, job: Job, payload: bytes, piece: Range, limits: Limits, losses: dict[int, int]
     ) -> Any:
-        key = (job.step, job.phase.name, *piece, lives.get(piece[0], 0))
+        key = (job.step, job.phase.name, *piece, losses.get(piece[0], 0))
         return self.client.submit(
-            run_in_child, payload, *piece, self.search_path, limits, key=key, pure=False
+            run_in_child,
+            payload,
+            *piece,
+            self.search_path,
+            limits,
+            (job.step, job.phase.name),
+            key=key,
+            pure=False,
         )
 
-    def _outcome(
-        self, job: Job, future: Any, piece: Range, pieces: TaskSplitter, lives: dict[int, int]
-    ) -> Outcome:
-        """The outcome of a task; if its worker was lost, what the ledger says became of it."""
+    def _outcome(self, job: Job, future: Any, piece: Range, losses: dict[int, int]) -> Outcome:
+        """Outcome of a task; if its worker was lost, according to the ledger."""
         from distributed import CancelledError, KilledWorker
         from distributed.client import FutureCancelledError
         from distributed.comm.core import CommClosedError
@@ -144,39 +186,37 @@ class DaskExecutor:
         try:
             outcome: Outcome = future.result()
         except (KilledWorker, CancelledError, FutureCancelledError, CommClosedError) as error:
-            outcome, missing = what_became_of(job, piece)
+            outcome = outcome_by_ledger(job, piece)
             logger.info("%s %s: worker lost (%s)", job.step, piece, error)
-            for start, _ in missing:
-                lives[start] = lives.get(start, lives.get(piece[0], 0)) + 1
-                if lives[start] > LIVES:
+            for start, _ in outcome.again:
+                losses[start] = losses.get(start, losses.get(piece[0], 0)) + 1
+                if losses[start] > LOSSES_ALLOWED:
                     raise StorageError(
-                        f"step '{job.step}': workers were lost {LIVES} times at block "
-                        f"{job.phase.grid.index(start)} of pass '{job.phase.name}'; the "
-                        f"workers' logs tell why. Run again to resume"
+                        f"step '{job.step}', phase '{job.phase.name}', block "
+                        f"{job.phase.grid.index(start)}: lost its worker {LOSSES_ALLOWED} times; "
+                        f"see the workers' logs for the cause, then run again to resume"
                     ) from error
-            outcome.again = missing
-            pieces.return_ranges(missing)
         return outcome
 
 
 def kill_worker(dask_worker: Any) -> None:
-    """Kill the worker of a nanny, which starts another; run on the nanny, by Dask.
+    """Kill the worker of a nanny, which then starts another; Dask runs this on the nanny.
 
-    Dask's own way to restart a worker asks it to close first, which a frozen one never does.
+    Dask's own restart asks the worker to close first, which a frozen one never does.
     """
     os.kill(dask_worker.process.pid, signal.SIGKILL)
 
 
-def what_became_of(job: Job, piece: Range) -> tuple[Outcome, list[Range]]:
-    """Outcome of a range by the ledger alone, and the ranges of it that nobody finished."""
+def outcome_by_ledger(job: Job, piece: Range) -> Outcome:
+    """Outcome of a range according to the ledger; `again` lists its unfinished blocks."""
     start, stop = piece
     failures = recorded_failures(job, start, stop)
     settled = {job.phase.grid.number(failure.index) for failure in failures}
     done = 0
-    for a, b in Ledger(job.run).done(job_path(job)):
-        inside = range(max(a, start), min(b, stop))
+    for first, last in Ledger(job.run).done(job_path(job)):
+        inside = range(max(first, start), min(last, stop))
         done += len(inside)
         settled.update(inside)
     missing = [number for number in range(start, stop) if number not in settled]
-    outcome = Outcome(done=done, failures=failures, start=start, stop=stop)
-    return outcome, list(contiguous(missing))
+    again = list(contiguous(missing))
+    return Outcome(done=done, failures=failures, start=start, stop=stop, again=again)

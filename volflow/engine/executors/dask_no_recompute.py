@@ -1,35 +1,36 @@
-"""What a worker has finished is not done again because the worker died before it could say so.
+"""Keep Dask from recomputing finished blocks whose worker died before their result was fetched.
 
-A task's result lies on its worker until the driver fetches it. Where the worker dies in between,
-Dask would do the task again, all its blocks, though they are marked. It does not where it does not
-know how: the task is then told to be lost, and the ledger says what became of its blocks.
+A task's result stays on its worker until the driver fetches it. If the worker dies before that,
+Dask would run the task again, with all its blocks, although they are marked as done. A task whose
+definition the scheduler has forgotten cannot be run again: Dask reports it as lost instead, and
+the driver reads from the ledger which of its blocks are done.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-NAME = "volflow-once"
+NAME = "volflow-no-recompute"
 
 
 def forbid_recompute(client: Any) -> None:
-    """Have a scheduler that lives in this process forget how a finished task was done.
+    """Make a scheduler in this process forget the definition of each finished task.
 
     Parameters
     ----------
     client : distributed.Client
-        Of a cluster that we started. Of somebody else's scheduler nothing is changed.
+        Of a cluster that volflow started. A scheduler in another process is left as it is.
     """
     scheduler: Any = getattr(getattr(client, "cluster", None), "scheduler", None)
     if not hasattr(scheduler, "add_plugin"):
         return
     from distributed.diagnostics.plugin import SchedulerPlugin
 
-    class Once(SchedulerPlugin):
+    class ForgetFinishedTasks(SchedulerPlugin):
         def transition(
             self, key: Any, start: str, finish: str, *arguments: Any, **named: Any
         ) -> None:
             if finish == "memory" and key in scheduler.tasks:
                 scheduler.tasks[key].run_spec = None
 
-    scheduler.add_plugin(Once(), name=NAME)
+    scheduler.add_plugin(ForgetFinishedTasks(), name=NAME)

@@ -1,8 +1,8 @@
-"""Workers on this machine that nobody would start again are replaced.
+"""Replace local workers whose nanny gave up.
 
-Dask's nanny starts a worker anew that dies, once: where that one does not come up (the machine is
-far too busy, a file system is slow) the nanny ends, and nobody misses it. A run would wait for its
-last worker for ever.
+Dask's nanny restarts a worker that dies, once. If the new one does not come up (on an overloaded
+machine, or a slow file system), the nanny ends too, and Dask does not replace it. A run would wait
+for its last worker forever.
 """
 
 from __future__ import annotations
@@ -14,42 +14,44 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 PATIENT = {
-    # A worker that is started anew has this long, from the death of the one before, until its
-    # nanny is ended; Dask gives it 15 seconds.
+    # The time from the death of a worker until its nanny gives up on the next one; Dask's default
+    # is 15 seconds.
     "distributed.deploy.lost-worker-timeout": "1 hour",
     "distributed.comm.timeouts.connect": "2 minutes",
 }
-"""What Dask is told, so that a slow start is not taken for none."""
+"""Dask settings under which a slow start does not count as a failed one."""
 
 
-def replaces_lost(hosts: Any) -> Callable[[], None]:
-    """What starts the workers of a cluster that have no nanny any more; call it now and then.
+def replacer(cluster: Any) -> Callable[[], None]:
+    """Return a function that starts workers in place of those without a nanny.
+
+    The function returns at once and may be called at any interval.
 
     Parameters
     ----------
-    hosts : distributed.SpecCluster
+    cluster : distributed.SpecCluster
         Of nannies on this machine.
     """
     from distributed.core import Status
 
-    busy = False
+    replacing = False
 
     async def replace() -> None:
-        nonlocal busy
-        if busy or hosts.status is not Status.running:
+        nonlocal replacing
+        if replacing or cluster.status is not Status.running:
             return
-        busy = True
+        replacing = True
         try:
-            for name, nanny in list(hosts.workers.items()):
+            for name, nanny in list(cluster.workers.items()):
                 if nanny.status in (Status.closed, Status.failed):
-                    del hosts.workers[name]
-            lost = set(hosts.worker_spec) - set(hosts.workers)
+                    del cluster.workers[name]
+            lost = set(cluster.worker_spec) - set(cluster.workers)
             if lost:
-                logger.warning("workers %s did not come back; others are started", sorted(lost))
-                await hosts._correct_state()
-        except Exception as error:  # they are tried again
+                logger.warning("workers %s did not restart; starting others", sorted(lost))
+                await cluster._correct_state()
+        except Exception as error:  # the next call tries again
             logger.warning("a worker was not started: %s: %s", type(error).__name__, error)
         finally:
-            busy = False
+            replacing = False
 
-    return lambda: hosts.loop.add_callback(replace)
+    return lambda: cluster.loop.add_callback(replace)

@@ -1,4 +1,4 @@
-"""Dask workers on this machine."""
+"""Dask workers on this machine, one process each: `--cluster local`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,72 @@ from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import Any
 
-from volflow.engine.executors.dask_restart import PATIENT
+from volflow.engine.executors.base import (
+    Executor,
+    ExecutorRequest,
+    MachineResources,
+    worker_count,
+)
+from volflow.engine.executors.dask import DaskExecutor
+from volflow.engine.executors.dask_restart import PATIENT, replacer
+from volflow.engine.executors.ports import dashboard_problems
+from volflow.engine.executors.profile import Profile
 from volflow.engine.executors.scratch import scratch
+from volflow.engine.job import Plan
 
 SETTINGS = {
-    "distributed.scheduler.allowed-failures": 0,  # the ledger knows what is left
+    "distributed.scheduler.allowed-failures": 0,  # the ledger knows which blocks are left
     "distributed.scheduler.work-stealing": False,
     "distributed.worker.daemon": True,
     "distributed.admin.log-format": "%(asctime)s %(name)s %(levelname)s %(message)s",
 }
-"""What a scheduler of ours is told."""
+"""Dask settings of every scheduler that volflow starts."""
+
+
+@contextlib.contextmanager
+def open_executor(profile: Profile, request: ExecutorRequest) -> Iterator[Executor]:
+    """Start workers on this machine, and a Dask scheduler in this process."""
+    machine = MachineResources.here()
+    count = worker_count(machine, request.requirements, request.workers)
+    with local_cluster(count, profile.dashboard or 0) as client:
+        yield executor_of(client, request)
+
+
+def executor_of(client: Any, request: ExecutorRequest) -> DaskExecutor:
+    """Executor of workers on this machine, which share its memory."""
+    request.notify(dashboard_note(client))
+    return DaskExecutor(
+        client,
+        request.search_path,
+        request.timeout,
+        shared_memory=MachineResources.here().memory_for_blocks,
+        check=replacer(client.cluster),
+    )
+
+
+def dashboard_note(client: Any) -> str:
+    """Line with the address of the dashboard, and where it shows the memory of blocks."""
+    return (
+        f"dashboard {client.dashboard_link} (blocks run in child processes: their memory is "
+        f"'block_memory' on the page Workers)"
+    )
+
+
+def preflight_problems(plan: Plan, profile: Profile) -> Iterator[str]:
+    """Problems of the dashboard's port."""
+    yield from dashboard_problems(profile)
 
 
 @contextlib.contextmanager
 def local_cluster(count: int, dashboard: int = 0) -> Iterator[Any]:
-    """A client of a cluster of this many workers on this machine."""
+    """Start a cluster of `count` workers on this machine, and yield a client of it.
+
+    Parameters
+    ----------
+    count : int
+    dashboard : int
+        Port of the dashboard on 127.0.0.1; 0: any free one.
+    """
     import dask
     from distributed import Client, LocalCluster
 
@@ -34,29 +85,29 @@ def local_cluster(count: int, dashboard: int = 0) -> Iterator[Any]:
         settings = {**SETTINGS, **PATIENT, "temporary-directory": folder}
         stack.enter_context(dask.config.set(settings))
         stack.enter_context(hidden_script())
-        with deaf_to_interrupts():
-            hosts = stack.enter_context(
+        with interrupts_blocked():
+            cluster = stack.enter_context(
                 LocalCluster(
                     n_workers=count,
                     threads_per_worker=1,
                     processes=True,
-                    memory_limit=0,  # the child's memory is watched by its worker
+                    memory_limit=0,  # the worker limits the memory of its child process
                     host="127.0.0.1",
                     dashboard_address=f"127.0.0.1:{dashboard}",
                     local_directory=folder,
                     silence_logs=logging.CRITICAL,
                 )
             )
-            client = stack.enter_context(Client(hosts))
+            client = stack.enter_context(Client(cluster))
         yield client
 
 
 @contextlib.contextmanager
 def hidden_script() -> Iterator[None]:
-    """Processes that are started in here do not import the script that is running.
+    """Keep processes started here from importing the script that is running.
 
-    They would run it again, down to the call that starts them, unless it stood under
-    `if __name__ == "__main__"`; and nothing of it is of use to them.
+    They would run it again, down to the call that starts them, unless the call is guarded by
+    `if __name__ == "__main__"`; and they need nothing of it.
     """
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -67,13 +118,13 @@ def hidden_script() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Block SIGINT for the threads and processes that are started here, for good.
+def interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT for good in the threads and processes started here.
 
-    A terminal sends Ctrl-C to every process of a run. The driver alone answers it, once this
-    context is left; the workers would die of it with tracebacks, before it could end them.
+    A terminal sends Ctrl-C to every process of a run. Only the driver answers it, once this
+    context is left; the workers would die of it with tracebacks before the driver could end them.
     """
-    resource_tracker.ensure_running()  # it unblocks SIGINT where it is started
+    resource_tracker.ensure_running()  # it unblocks SIGINT in the thread that starts it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""A Dask scheduler that somebody else started: reached, and its workers looked at."""
+"""A Dask scheduler that runs elsewhere, and the checks of its workers."""
 
 from __future__ import annotations
 
@@ -13,78 +13,102 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from volflow.engine.executors import tls
+from volflow.engine.executors.base import Executor, ExecutorRequest
+from volflow.engine.executors.dask import DaskExecutor
+from volflow.engine.executors.local import dashboard_note
 from volflow.engine.executors.profile import Profile
+from volflow.engine.job import Plan
 from volflow.errors import ClusterError
 from volflow.io.address import Address
 from volflow.version import __version__
 
-ANSWER = 10.0  # seconds that a scheduler may take to answer
-FIRST_WORKER = 600.0  # seconds until a scheduler without workers counts as one that gets none
+ANSWER_WITHIN = 10.0  # seconds that a scheduler may take to answer
+FIRST_WORKER_WITHIN = 600.0  # seconds until a scheduler without workers counts as a failure
 
 
 @contextlib.contextmanager
-def scheduler_at(profile: Profile, run: str, note: Callable[[str], None]) -> Iterator[Any]:
-    """A client of the scheduler at the address of a profile, once its workers can do the work.
+def open_executor(profile: Profile, request: ExecutorRequest) -> Iterator[Executor]:
+    """Connect to the scheduler at the address of a profile."""
+    with connected_client(profile, request.run, request.notify) as client:
+        request.notify(dashboard_note(client))
+        yield DaskExecutor(client, request.search_path, request.timeout)
+
+
+def preflight_problems(plan: Plan, profile: Profile) -> Iterator[str]:
+    """No problems: whether the scheduler can be reached shows when it is opened."""
+    yield from ()
+
+
+@contextlib.contextmanager
+def connected_client(profile: Profile, run: str, notify: Callable[[str], None]) -> Iterator[Any]:
+    """Yield a client of a scheduler that has at least one worker, all of them able to run blocks.
 
     Raises
     ------
     ClusterError
-        If nobody answers there, or its workers have no volflow, or do not see the run.
+        If the scheduler does not answer, or its workers lack volflow or cannot see the run.
     """
     import dask
     from distributed import Client
 
     require_listener(profile.cluster)
-    security = tls.given(profile.tls) if profile.tls else None
+    security = tls.security_of(profile.tls) if profile.tls else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.comm.retry.count": 0}))
         try:
-            client = stack.enter_context(Client(profile.cluster, security=security, timeout=ANSWER))
+            client = stack.enter_context(
+                Client(profile.cluster, security=security, timeout=ANSWER_WITHIN)
+            )
         except (OSError, TimeoutError, RuntimeError, ValueError) as error:
             raise ClusterError(
-                f"{profile.cluster}: something answers there, but not as a Dask scheduler that "
-                f"would have us ({error}); expected the scheduler's address, and for tls:// the "
-                f"certificates that it knows"
+                f"{profile.cluster}: no Dask scheduler accepts a connection there ({error}); "
+                f"expected the scheduler's address, and for tls:// the certificates that it knows"
             ) from error
         if profile.cluster.startswith("tcp://"):
-            note(f"{profile.cluster} is not encrypted: whoever reaches that port runs code there")
-        _wait_for_a_worker(client, profile, note)
+            notify(
+                f"{profile.cluster} is not encrypted: anyone who can reach that port can run code "
+                f"there"
+            )
+        _wait_for_worker(client, profile, notify)
         require_able_workers(client, run)
         yield client
 
 
 def require_listener(address: str) -> None:
-    """Somebody listens at an address such as tcp://HOST:PORT.
+    """Check that a process listens at an address such as tcp://HOST:PORT.
 
     Raises
     ------
     ClusterError
-        If not.
+        If none does.
     """
     parts = urlsplit(address)
     try:
         port = parts.port or 8786
-        socket.create_connection((parts.hostname or "", port), timeout=ANSWER).close()
+        socket.create_connection((parts.hostname or "", port), timeout=ANSWER_WITHIN).close()
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"{address}: nobody answers there ({error}); expected the address of a Dask scheduler "
-            f"that runs, as its log tells it"
+            f"{address}: no answer ({error}); expected the address of a running Dask scheduler, "
+            f"as in its log"
         ) from error
 
 
-def _wait_for_a_worker(client: Any, profile: Profile, note: Callable[[str], None]) -> None:
-    deadline, told = time.monotonic() + FIRST_WORKER, False
+def _wait_for_worker(client: Any, profile: Profile, notify: Callable[[str], None]) -> None:
+    deadline, notified = time.monotonic() + FIRST_WORKER_WITHIN, False
     while not client.scheduler_info(n_workers=-1)["workers"]:
-        if not told:
-            note(f"{profile.cluster} has no workers yet")
-            told = True
+        if not notified:
+            notify(f"{profile.cluster} has no workers yet")
+            notified = True
         if time.monotonic() > deadline:
-            raise ClusterError(f"{profile.cluster} got no workers within {FIRST_WORKER:.0f} s")
+            raise ClusterError(
+                f"{profile.cluster}: no worker within {FIRST_WORKER_WITHIN:.0f} s; start workers "
+                f"with that scheduler's address"
+            )
         time.sleep(0.2)
 
 
 def require_able_workers(client: Any, run: str) -> None:
-    """The workers that are there have this volflow, and see the folder of the run.
+    """Check that all workers have the same volflow as this process, and see the run's folder.
 
     Raises
     ------
@@ -98,31 +122,34 @@ def require_able_workers(client: Any, run: str) -> None:
         token.touch()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of versions that differ a little
-            found = client.run(look_around, str(token) if token else "", on_error="return")
+            warnings.simplefilter("ignore")  # Dask's, of versions that differ a little
+            answers = client.run(version_and_sight, str(token or ""), on_error="return")
     finally:
         if token:
             token.unlink()
-    wrong = {where: text for where, answer in found.items() if (text := _wrong(answer, run))}
-    if wrong:
-        where, text = next(iter(wrong.items()))
-        raise ClusterError(f"{len(wrong)} of {len(found)} workers cannot do it: {where}: {text}")
+    problems = {name: text for name, answer in answers.items() if (text := _problem(answer, run))}
+    if problems:
+        name, text = next(iter(problems.items()))
+        raise ClusterError(
+            f"{len(problems)} of {len(answers)} workers cannot run blocks; {name}: {text}"
+        )
 
 
-def look_around(token: str) -> tuple[str, bool]:
-    """On a worker: the version of volflow, and whether a file is seen."""
+def version_and_sight(token: str) -> tuple[str, bool]:
+    """Version of volflow, and whether a file exists ('' counts as such); runs on a worker."""
     return __version__, not token or Path(token).exists()
 
 
-def _wrong(answer: Any, run: str) -> str:
+def _problem(answer: Any, run: str) -> str:
+    """What a worker's answer shows to be wrong; empty if nothing."""
     if isinstance(answer, BaseException):
         return f"volflow cannot be imported there ({type(answer).__name__}: {answer})"
     version, seen = answer
     if version != __version__:
-        return f"volflow {version} is installed there, and {__version__} here"
+        return f"volflow {version} is installed there; expected {__version__}, as here"
     if not seen:
         return (
-            f"the folder {run} is not seen there; a run of several machines has to be in a folder "
-            f"that they share, or in an object store such as s3://BUCKET/KEY"
+            f"the folder {run} does not exist there; for several machines put the run into a "
+            f"folder that they share, or into an object store such as s3://BUCKET/KEY"
         )
     return ""

@@ -1,7 +1,7 @@
-"""A folder for Dask's own files that does not outlive its driver for long.
+"""A folder for Dask's own files that is removed even if the driver is killed.
 
-A driver that is killed cannot remove its folder. It holds a lock on it that the kernel lets go,
-and the next driver on the machine removes whatever nobody holds.
+A killed driver cannot remove its folder. But the kernel releases the lock it held on it, and the
+next driver on the machine removes every folder without a lock.
 """
 
 from __future__ import annotations
@@ -16,53 +16,53 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = "volflow-driver-"
-YOUNG = 2.0  # seconds in which a driver that has made its folder surely holds it
+YOUNG = 2.0  # seconds in which a driver that has made its folder has surely locked it
 
 
 @contextlib.contextmanager
 def scratch() -> Iterator[str]:
-    """A folder that goes when the context ends, or after the death of this process."""
+    """Make a folder that is removed with the context, or after the death of this process."""
     remove_abandoned()
     while True:
         with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
-            held = _held(folder)
-            if held is None:
+            lock = _locked(folder)
+            if lock is None:
                 continue
             try:
                 yield folder
             finally:
-                os.close(held)
+                os.close(lock)
             return
 
 
-def _held(folder: str) -> int | None:
-    """A descriptor with the lock on a folder; None if it was removed before it was ours.
+def _locked(folder: str) -> int | None:
+    """Descriptor with the lock on a folder; None if another driver removed the folder first.
 
-    That takes more than `YOUNG` seconds on a machine that is far too busy.
+    That takes more than `YOUNG` seconds, on a heavily overloaded machine.
     """
     try:
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return None
-    fcntl.flock(held, fcntl.LOCK_EX)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     if os.path.exists(folder):
-        return held
-    os.close(held)
+        return descriptor
+    os.close(descriptor)
     return None
 
 
 def remove_abandoned() -> None:
-    """Remove the folders of this user's drivers that are gone."""
+    """Remove the folders of this user's drivers that have ended."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # another's, or gone meanwhile
-            found = folder.stat()
-            old = time.time() - found.st_mtime > YOUNG
-            if old and found.st_uid == os.getuid():
-                _remove_unheld(folder)
+        with contextlib.suppress(OSError):  # another user's, or removed meanwhile
+            status = folder.stat()
+            old = time.time() - status.st_mtime > YOUNG
+            if old and status.st_uid == os.getuid():
+                _remove_unlocked(folder)
 
 
-def _remove_unheld(folder: Path) -> None:
-    """Remove a folder under its lock, so that nobody takes it for theirs meanwhile."""
+def _remove_unlocked(folder: Path) -> None:
+    """Remove a folder while holding its lock, so that no other driver takes it over meanwhile."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Who may speak to a cluster: certificates, made for one run or given by the profile.
+"""Certificates of a cluster: made for one run, or named by its profile.
 
-An open Dask port runs anyone's code, so driver, scheduler and workers prove to one another that
-they hold the same secret, and what they say is encrypted.
+An open Dask port runs anyone's code. So driver, scheduler and workers prove to each other that
+they hold the same secret, and encrypt what they send.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ KEYS = "volflow-keys"
 TOKEN = "token"
 
 
-def given(tls: Tls) -> Any:
-    """The security of certificates in files: a `distributed.Security`."""
+def security_of(tls: Tls) -> Any:
+    """Security by certificates in files: a `distributed.Security`."""
     from distributed.security import Security
 
     ca, cert, key = (os.path.expanduser(file) for file in (tls.ca, tls.cert, tls.key))
@@ -31,14 +31,14 @@ def given(tls: Tls) -> Any:
 
 @contextlib.contextmanager
 def security_in(folder: Path, tls: Tls | None = None) -> Iterator[Any]:
-    """The security of a run: the certificates given, or one that is made now.
+    """Yield the security of a run: by the certificates given, or by one made now.
 
     Parameters
     ----------
     folder : Path
-        A folder that driver and workers see. A folder below it holds the certificate made, in
-        files that only this user may read, and a token by which a worker knows that it sees it.
-        It goes at the end; what a killed driver left there goes at the beginning.
+        A folder that driver and workers see. A folder in it holds the new certificate, in files
+        that only this user may read, and a token that shows a worker that it sees the folder. It
+        is removed at the end; what a killed driver left there is removed at the start.
     tls : Tls, optional
     """
     keys = folder / KEYS
@@ -46,23 +46,24 @@ def security_in(folder: Path, tls: Tls | None = None) -> Iterator[Any]:
     keys.mkdir(mode=0o700, parents=True)
     try:
         (keys / TOKEN).touch()
-        yield given(tls or _made(keys))
+        yield security_of(tls or make_certificate(keys))
     finally:
         shutil.rmtree(keys, ignore_errors=True)
 
 
-def _made(keys: Path) -> Tls:
+def make_certificate(keys: Path) -> Tls:
+    """Write a new certificate into a folder that exists."""
     from distributed.security import Security
 
-    made = Security.temporary()
-    texts = {"ca": made.tls_ca_file, "cert": made.tls_worker_cert, "key": made.tls_worker_key}
+    new = Security.temporary()
+    texts = {"ca": new.tls_ca_file, "cert": new.tls_worker_cert, "key": new.tls_worker_key}
     for name, text in texts.items():
         descriptor = os.open(keys / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
-    return made_in(keys)
+    return certificate_in(keys)
 
 
-def made_in(keys: Path) -> Tls:
-    """The files of the certificate that is made for a run."""
+def certificate_in(keys: Path) -> Tls:
+    """Files of the certificate made for a run."""
     return Tls(**{name: str(keys / name) for name in ("ca", "cert", "key")})

@@ -1,9 +1,9 @@
-"""Times and amounts of memory as cluster profiles write them."""
+"""Times and amounts of memory as cluster profiles and Slurm write them."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator
 
@@ -19,30 +19,30 @@ def parse_memory(text: object) -> int:
     Raises
     ------
     ValueError
-        If it is not an amount with a unit.
+        If the text is not an amount with a unit.
     """
-    found = _MEMORY.fullmatch(text) if isinstance(text, str) else None
-    number = float(found.group(1)) if found else 0.0
-    if not found or number <= 0:
+    match = _MEMORY.fullmatch(text) if isinstance(text, str) else None
+    number = float(match.group(1)) if match else 0.0
+    if not match or number <= 0:
         raise ValueError("expected an amount of memory with its unit, such as 16 GB or 16 GiB")
-    base = 1000 if (found.group(3) or "").upper() == "B" else 1024
-    return int(number * base ** (1 + "KMGT".index(found.group(2).upper())))
+    base = 1000 if (match.group(3) or "").upper() == "B" else 1024
+    return int(number * base ** (1 + "KMGT".index(match.group(2).upper())))
 
 
 def parse_time(text: object) -> int:
     """Seconds of a time as Slurm writes it: `H:MM:SS`, `D-HH`, `D-HH:MM` or `D-HH:MM:SS`.
 
-    Slurm's plain minutes and `MM:SS` are refused, because `30:00` is taken for hours too easily.
-    So is what YAML has read as a number: `12:00:00` without quotes is 43200 to it.
+    Slurm's plain minutes and its `MM:SS` are refused, because `30:00` is too easily taken for
+    hours. So is a number, which YAML makes of a time without quotes: `12:00:00` becomes 43200.
 
     Raises
     ------
     ValueError
-        If it is not such a time.
+        If the text is not such a time.
     """
-    found = _TIME.fullmatch(text.strip()) if isinstance(text, str) else None
-    if found:
-        days, *rest = found.groups()
+    match = _TIME.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match:
+        days, *rest = match.groups()
         parts = [int(part) for part in rest if part is not None]
         fits = len(parts) == 3 or (days is not None and len(parts) >= 1)
         hours, minutes, seconds = (*parts, 0, 0)[:3]
@@ -56,7 +56,7 @@ def parse_time(text: object) -> int:
 
 
 def time_text(seconds: int) -> str:
-    """A time as Slurm reads it: `D-HH:MM:SS`, without the days where there are none.
+    """Time as Slurm reads it: `D-HH:MM:SS`, without the days if there are none.
 
     >>> time_text(90061)
     '1-01:01:01'
@@ -66,11 +66,7 @@ def time_text(seconds: int) -> str:
     return f"{days}-{clock}" if days else clock
 
 
-def _unless_parsed(parse: Any) -> BeforeValidator:
-    return BeforeValidator(parse)
-
-
-Memory = Annotated[int, _unless_parsed(parse_memory)]
+Memory = Annotated[int, BeforeValidator(parse_memory)]
 """Bytes."""
-Duration = Annotated[int, _unless_parsed(parse_time)]
+Duration = Annotated[int, BeforeValidator(parse_time)]
 """Seconds."""

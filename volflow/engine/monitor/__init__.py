@@ -1,1 +1,1 @@
-"""Progress of a run: events, observers, watchdog, status and history."""
+"""Progress of a run: observers, event log, watchdog, status, history and summary."""

@@ -1,4 +1,4 @@
-"""What a run has to say to those who did not watch it."""
+"""Summary of a run as JSON, from which its report is made."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from typing import Any
 
 from volflow.engine.executors.profile import Profile
 from volflow.engine.job import Plan
-from volflow.engine.monitor.history import history
+from volflow.engine.monitor.history import history, seconds_by_step
 from volflow.engine.result import RunResult
 from volflow.version import __version__
 
 
 def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> dict[str, Any]:
-    """What became of a run, as JSON.
+    """Summary of a run, for JSON.
 
     Parameters
     ----------
     plan, profile, result : Plan, Profile, RunResult
     seconds : float
-        From the first step to the last.
+        From the first step to the last, in this session.
 
     Returns
     -------
     dict
         `run`, `ok`, `interrupted`, `seconds`, `finished` (UTC), `version`, `workers`, `bounds`,
-        `resolution` (nm, z y x), `history` (see `engine/monitor/history.py`), `results` by step,
-        `unmet` (sentences), and a list each of `steps` and `failures`: the numbers of `StepResult`
-        and `Failure` under the same names.
+        `resolution` (nm, z y x), `history` (of all sessions, see `engine/monitor/history.py`),
+        `results` by step, `unmet` (sentences), and a list each of `steps` and `failures`: the
+        numbers of `StepResult` and `Failure` under the same names. A step has `all_seconds`, too:
+        its time in all sessions together.
     """
     workers = "this process" if profile.cluster == "none" else profile.cluster
+    past = history(result.run)
+    all_seconds = seconds_by_step(past)
     return {
         "run": result.run,
         "ok": result.ok,
@@ -50,11 +53,13 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
                 "failed": len(step.failures),
                 "left": step.left,
                 "seconds": step.seconds,
+                "all_seconds": max(step.seconds, all_seconds.get(step.name, 0.0)),
                 "voxels": step.voxels,
+                "extent": step.extent,
             }
             for step in result.steps
         ],
-        "history": history(result.run),
+        "history": past,
         "results": result.results,
         "unmet": result.unmet,
         "failures": [asdict(failure) for failure in result.failures],

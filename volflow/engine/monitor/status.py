@@ -1,7 +1,7 @@
-"""Where a run stands, from any shell, during it and afterwards: its ledger and little else.
+"""Status of a run, during it and afterwards, from any shell.
 
-`outline.json` says which steps and passes there are, the ledger what is done and what failed,
-`progress.json` what the driver has handed out, if there is a driver.
+`outline.json` holds the steps and their phases, the ledger the blocks that are done or failed, and
+`progress.json` what the driver has handed out, while there is a driver.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from volflow.core.geometry import zyx
+from volflow.core.geometry import Triple, zyx
 from volflow.engine.monitor.watchdog import PROGRESS
 from volflow.engine.result import Failure
 from volflow.errors import PlanError
@@ -20,7 +20,7 @@ from volflow.io.run.ledger import Ledger
 from volflow.io.run.lock import RunLock
 from volflow.io.store import Store
 
-FRESH = 60.0  # seconds after which a driver's word of what is under way counts no more
+FRESH = 60.0  # seconds after which the driver's progress is out of date
 
 Range = tuple[int, int]
 
@@ -36,32 +36,49 @@ class StepStatus:
     running: int = 0
     """Handed out to workers."""
     blocked: int = 0
-    """Behind blocks that failed: not started until those are done."""
+    """Not started until failed blocks before them are done."""
     seconds: float = 0.0
-    """Work, of all workers together; an estimate where a pass has very many markers."""
+    """Work of all workers together; an estimate where a phase has very many markers."""
     causes: dict[str, int] = field(default_factory=dict)
     """Failed blocks by reason."""
 
     @property
     def left(self) -> int:
-        """Blocks that nothing is known of, and nothing keeps from being done."""
+        """Blocks that can still be started."""
         return self.total - self.done - self.failed - self.running - self.blocked
 
 
 @dataclass(frozen=True)
+class BlockStatus:
+    """A block that a worker is computing."""
+
+    step: str
+    phase: str
+    index: Triple
+    seconds: float
+    """Time since the block started."""
+    worker: str
+    memory: int
+    """Resident memory of the block's process in bytes; 0: unknown."""
+
+
+@dataclass(frozen=True)
 class RunStatus:
-    """A run as it stands; `holder` is whoever drives it, None if nobody does."""
+    """Status of a run."""
 
     run: str
     steps: list[StepStatus]
     failures: list[Failure]
     holder: dict[str, Any] | None = None
+    """Host, process and start of the driver; None without one."""
     step: str = ""
     """The step under way."""
     workers: int = 0
     blocks_per_second: float = 0.0
     quiet: float = 0.0
-    """Seconds since something was finished."""
+    """Seconds since a block was finished."""
+    blocks: tuple[BlockStatus, ...] = ()
+    """Blocks that are being computed, the longest-running first; twenty at most."""
 
     @property
     def finished(self) -> bool:
@@ -70,7 +87,7 @@ class RunStatus:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that the step under way will take if it goes on as now; None if unknown."""
+        """Seconds that the step under way needs at its present speed; None if unknown."""
         for step in self.steps:
             if step.name == self.step and self.blocks_per_second > 0:
                 return (step.left + step.running) / self.blocks_per_second
@@ -78,104 +95,126 @@ class RunStatus:
 
 
 def outline(run: str) -> list[dict[str, Any]]:
-    """The steps of a run as its driver wrote them down: `name`, `digest`, `after`, `passes`.
+    """Steps of a run as its driver wrote them: `name`, `digest`, `after`, `passes`.
+
+    `passes` lists the phases, each with its number of blocks.
 
     Raises
     ------
     PlanError
-        If nothing was ever run there.
+        If no run was ever started there.
     """
-    found = Store(run).read_json("outline.json")
-    if found is None:
+    stored = Store(run).read_json("outline.json")
+    if stored is None:
         raise PlanError(f"{run} holds no run (it has no outline.json)")
-    steps: list[dict[str, Any]] = found["steps"]
+    steps: list[dict[str, Any]] = stored["steps"]
     return steps
 
 
 def status(run: str) -> RunStatus:
-    """Where a run stands.
+    """Status of a run.
 
     Raises
     ------
     PlanError
-        If nothing was ever run there.
+        If no run was ever started there.
     """
-    steps, ledger = outline(run), Ledger(run)
+    outlines, ledger = outline(run), Ledger(run)
     holder = RunLock(run).living()
-    now = _progress(run) if holder else {}
+    progress = _progress(run) if holder else {}
     failures: list[Failure] = []
-    found: list[StepStatus] = []
+    steps: list[StepStatus] = []
     behind = False  # a failure before: the driver does not come here
-    for step in steps:
-        counted = StepStatus(step["name"], 0)
-        for phase, count in step["passes"]:
-            path = f"{step['name']}/{step['digest']}/{phase}"
+    for each in outlines:
+        step = StepStatus(each["name"], 0)
+        for phase, count in each["passes"]:
+            path = f"{each['name']}/{each['digest']}/{phase}"
             (done, seconds), failed = ledger.progress(path), ledger.failed(path)
-            handed = now.get("under_way", []) if now.get("job") == path else []
-            running = _open(handed, done, failed)
+            assigned = progress.get("under_way", []) if progress.get("job") == path else []
+            running = _unfinished(assigned, done, failed)
             finished = sum(stop - start for start, stop in done)
             rest = count - finished - len(failed) - running
-            counted.total += count
-            counted.done += finished
-            counted.failed += len(failed)
-            counted.running += running
-            counted.blocked += rest if behind else 0
-            counted.seconds += seconds
-            failures += [_failure(step["name"], phase, body) for _, body in sorted(failed.items())]
+            step.total += count
+            step.done += finished
+            step.failed += len(failed)
+            step.running += running
+            step.blocked += rest if behind else 0
+            step.seconds += seconds
+            failures += [_failure(each["name"], phase, body) for _, body in sorted(failed.items())]
             behind = behind or bool(failed)
-        reasons = Counter(each.reason for each in failures if each.step == counted.name)
-        counted.causes = dict(sorted(reasons.items()))
-        found.append(counted)
+        reasons = Counter(failure.reason for failure in failures if failure.step == step.name)
+        step.causes = dict(sorted(reasons.items()))
+        steps.append(step)
     return RunStatus(
         run,
-        found,
+        steps,
         failures,
         holder,
-        now.get("step", ""),
-        now.get("workers", 0),
-        now.get("blocks_per_second", 0.0),
-        now.get("quiet", 0.0),
+        step=progress.get("step", ""),
+        workers=progress.get("workers", 0),
+        blocks_per_second=progress.get("blocks_per_second", 0.0),
+        quiet=progress.get("quiet", 0.0),
+        blocks=_running_blocks(progress),
     )
 
 
-def as_json(found: RunStatus) -> dict[str, Any]:
-    """A status for programs: the numbers of `RunStatus` and `StepStatus` under the same names."""
+def as_json(run: RunStatus) -> dict[str, Any]:
+    """Status for programs: the numbers of `RunStatus` and `StepStatus` under the same names."""
     names = ("name", "total", "done", "failed", "running", "blocked", "left", "seconds", "causes")
     return {
-        "run": found.run,
-        "finished": found.finished,
-        "held_by": found.holder,
-        "step": found.step,
-        "workers": found.workers,
-        "blocks_per_second": found.blocks_per_second,
-        "seconds_left": found.seconds_left,
-        "quiet": found.quiet,
-        "steps": [{name: getattr(step, name) for name in names} for step in found.steps],
+        "run": run.run,
+        "finished": run.finished,
+        "held_by": run.holder,
+        "step": run.step,
+        "workers": run.workers,
+        "blocks_per_second": run.blocks_per_second,
+        "seconds_left": run.seconds_left,
+        "quiet": run.quiet,
+        "blocks": [asdict(block) for block in run.blocks],
+        "steps": [{name: getattr(step, name) for name in names} for step in run.steps],
         "failures": [
             {
-                "step": each.step,
-                "pass": each.phase,
-                "index": list(each.index),
-                "reason": each.reason,
-                "error": each.error,
+                "step": failure.step,
+                "phase": failure.phase,
+                "index": list(failure.index),
+                "reason": failure.reason,
+                "error": failure.error,
             }
-            for each in found.failures
+            for failure in run.failures
         ],
     }
 
 
 def _progress(run: str) -> dict[str, Any]:
-    """What the driver last said of what is under way; empty if that is long ago."""
-    found = Store(run).read_json(PROGRESS)
-    if not isinstance(found, dict) or abs(time.time() - found.get("time", 0)) > FRESH:
+    """The driver's last report of what is under way; empty if it is out of date."""
+    stored = Store(run).read_json(PROGRESS)
+    if not isinstance(stored, dict) or abs(time.time() - stored.get("time", 0)) > FRESH:
         return {}
-    return found
+    return stored
 
 
-def _open(handed: Sequence[Range], done: Sequence[Range], failed: Mapping[int, object]) -> int:
-    """Blocks in ranges that were handed out and are neither done nor failed."""
+def _running_blocks(progress: Mapping[str, Any]) -> tuple[BlockStatus, ...]:
+    """Blocks that are being computed, with the time since the driver's report added."""
+    age = max(0.0, time.time() - progress.get("time", 0.0))
+    return tuple(
+        BlockStatus(
+            progress.get("step", ""),
+            entry["phase"],
+            zyx(entry["index"]),
+            entry["seconds"] + age,
+            entry["worker"],
+            entry["memory"],
+        )
+        for entry in progress.get("blocks", [])
+    )
+
+
+def _unfinished(
+    assigned: Sequence[Range], done: Sequence[Range], failed: Mapping[int, object]
+) -> int:
+    """Number of blocks in the assigned ranges that are neither done nor failed."""
     count = 0
-    for start, stop in handed:
+    for start, stop in assigned:
         inside = [(max(a, start), min(b, stop)) for a, b in done if a < stop and b > start]
         count += stop - start - sum(b - a for a, b in inside)
         count -= sum(start <= number < stop for number in failed)

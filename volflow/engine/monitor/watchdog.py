@@ -1,8 +1,8 @@
-"""Beside the driver, in a thread: says that nothing finishes, and where the run stands.
+"""A thread next to the driver that detects stalls and writes the run's progress.
 
-The driver waits for workers, so it cannot notice that none answers. This thread looks at the
-clock, at the workers there are and at what they were handed; it writes `progress.json`, which
-tells other shells what the ledger cannot: what is under way, and how fast it goes.
+The driver waits for workers, so it cannot notice that none answers. This thread looks at the clock,
+at the workers and at the ranges they were given. It writes `progress.json`, from which other shells
+read what the ledger does not hold: the blocks under way, and the speed.
 """
 
 from __future__ import annotations
@@ -12,49 +12,51 @@ import logging
 import signal
 import threading
 import time
-from collections import deque
 from types import FrameType, TracebackType
 from typing import Any
 
-from volflow.engine.executors.base import Executor
+from volflow.engine.executors.base import Executor, RunningBlock
 from volflow.engine.executors.profile import OnStall
 from volflow.engine.job import Job
-from volflow.engine.monitor.events import EventLog
+from volflow.engine.monitor.event_log import EventLog
 from volflow.engine.monitor.observer import RunObserver
+from volflow.engine.monitor.pace import Pace
+from volflow.engine.result import StepResult
 from volflow.engine.worker.block_range import Outcome, job_path
 from volflow.errors import StorageError
 from volflow.io.store import Store
 
-LOOK = 1.0  # seconds between two looks
-TELL = 2.0  # seconds between two writes of the progress
-WINDOW = 120.0  # seconds over which the speed is measured
-SHOWN = 20  # ranges that are named when nothing is finished
+CHECK_EVERY = 1.0  # seconds between two checks
+WRITE_EVERY = 2.0  # seconds between two writes of the progress
+LOST_AFTER = 30.0  # seconds in which a restarted worker may come back before it counts as lost
+SHOWN = 20  # ranges or blocks that are listed at most
 PROGRESS = "progress.json"
 
 logger = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Watches a crew while the context lasts.
+    """Watches an executor while the context lasts.
 
     Parameters
     ----------
     run : str
-    crew : Crew
-    watcher : Watcher
-        Told of stalls, and of workers that come and go.
+        Address of the run.
+    executor : Executor
+    observer : RunObserver
+        Notified of stalls, of workers that join or are lost, and of running blocks.
     log : EventLog
         Flushed now and then.
     stall : float
-        Seconds without anything finished after which that is said, and again after twice as
-        long; 0 is never.
+        Stall timeout in seconds: without a finished block for so long, a stall is reported, and
+        again after twice as long; 0: never.
     on_stall : OnStall
-        What is done then, beside saying it.
+        Reaction to a stall, in addition to the report.
 
     Attributes
     ----------
     ended : str
-        Why it ended the run; empty if it did not.
+        Reason why the watchdog ended the run; empty if it did not.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Watchdog:
         observer: RunObserver,
         log: EventLog,
         stall: float = 0.0,
-        on_stall: OnStall = "say",
+        on_stall: OnStall = "report",
     ) -> None:
         self.executor, self.observer, self.log = executor, observer, log
         self.stall, self.on_stall, self.ended = stall, on_stall, ""
@@ -73,18 +75,21 @@ class Watchdog:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._job: Job | None = None
-        self._finished: deque[tuple[float, int]] = deque()
+        self._result: StepResult | None = None
+        self._pace: Pace | None = None
         self._known: set[str] = set()
+        self._count = 0
+        self._missing: dict[str, float] = {}
         self.reset_timer()
 
     def __enter__(self) -> Watchdog:
-        # A shell has what it runs with `&` ignore SIGINT; the watchdog's own has to come through.
-        self._deaf = (
+        # A shell makes commands started with `&` ignore SIGINT; the watchdog's own has to arrive.
+        self._ignored = (
             self.on_stall == "end"
             and threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         )
-        if self._deaf:
+        if self._ignored:
             signal.signal(signal.SIGINT, self._interrupt)
         self._thread.start()
         return self
@@ -97,106 +102,130 @@ class Watchdog:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        if self._deaf:
+        if self._ignored:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         with contextlib.suppress(StorageError):
             self._store.delete(PROGRESS)
 
     def reset_timer(self) -> None:
-        """Something was finished, or begins: the clock starts again."""
+        """Restart the stall timeout."""
         self._last = time.monotonic()
-        self._said = self.stall
+        self._next_report = self.stall
 
-    def begins(self, job: Job | None) -> None:
-        """A pass begins; None: nothing is under way."""
+    def begins(self, job: Job | None, result: StepResult | None = None) -> None:
+        """Note that a phase starts, and the result of its step; None: nothing is under way."""
+        if result is not self._result:
+            self._result, self._pace = result, Pace(result) if result else None
+            if self._pace:
+                self._pace.workers = max(1, self._count)
         self._job = job
-        self._finished.clear()
-        self._finished.append((time.monotonic(), 0))
         self.reset_timer()
 
     def finished(self, outcome: Outcome) -> None:
-        """A range came back; a lost worker's empty-handed, which leaves the next bark as late."""
+        """Note that a range was returned, by its worker or, empty, because its worker was lost.
+
+        An empty range delays the next report of a stall, but does not restart its intervals.
+        """
         blocks = outcome.done + len(outcome.failures)
-        self._finished.append((time.monotonic(), blocks))
+        if self._pace:
+            self._pace.finished(blocks)
         if blocks:
             self.reset_timer()
         else:
             self._last = time.monotonic()
 
-    def speed(self) -> float:
-        """Blocks per second of late; 0 while nothing is known."""
-        now = time.monotonic()
-        while len(self._finished) > 2 and self._finished[0][0] < now - WINDOW:
-            self._finished.popleft()
-        counted = list(self._finished)
-        if len(counted) < 2:
-            return 0.0
-        blocks = sum(count for _, count in counted[1:])
-        return blocks / max(now - counted[0][0], 1e-3)
-
     def _watch(self) -> None:
         due = 0.0
-        while not self._stop.wait(LOOK):
+        while not self._stop.wait(CHECK_EVERY):
             try:
-                self._look()
+                self._check()
                 self.log.flush(due=True)
                 if time.monotonic() >= due:
-                    self._tell()
-                    due = time.monotonic() + TELL
-            except Exception as error:  # the scheduler or the store may be away; the driver knows
-                logger.debug("the watchdog could not look: %s", error)
+                    self._write_progress()
+                    due = time.monotonic() + WRITE_EVERY
+            except Exception as error:  # of the scheduler or the store; the driver sees it too
+                logger.debug("the watchdog's check failed: %s", error)
 
-    def _look(self) -> None:
-        names = set(self.executor.workers())
-        joined, lost = names - self._known, self._known - names - self.executor.dismissed()
-        self._known = names
-        if joined or lost:
-            self.observer.workers_change(sorted(joined), sorted(lost))
-        if self.executor.waits():  # a queue is no stall; who waits in it says so
+    def _check(self) -> None:
+        self._check_workers()
+        if self.executor.waiting():  # waiting in a queue is no stall
             self.reset_timer()
         job, quiet = self._job, time.monotonic() - self._last
-        if job is not None and self.stall and quiet >= self._said:
-            self._said = 2 * quiet
-            self.observer.stalls(job.step, quiet, self._places(job))
+        if job is not None and self.stall and quiet >= self._next_report:
+            self._next_report = 2 * quiet
+            self.observer.stalls(job.step, quiet, self._assigned_lines(job))
             if self.on_stall == "restart":
-                self.executor.restart()
+                self.executor.restart_workers()
             elif self.on_stall == "end":
                 self._end(job, quiet)
+
+    def _check_workers(self) -> None:
+        """Report workers that join, and those that have been missing for `LOST_AFTER` seconds."""
+        now, names = time.monotonic(), set(self.executor.workers())
+        retired = self.executor.retired()
+        for name in self._known - names - retired:
+            self._missing.setdefault(name, now)
+        lost = {name for name, since in self._missing.items() if now - since >= LOST_AFTER}
+        joined = names - self._known
+        for name in lost | names | retired:
+            self._missing.pop(name, None)
+        lost -= names | retired
+        self._known, self._count = names | set(self._missing), len(names)
+        if self._pace:
+            self._pace.workers = max(1, len(names))
+            if joined:
+                self._pace.restart_clock()
+        if joined or lost:
+            self.observer.workers_change(sorted(joined), sorted(lost))
 
     def _end(self, job: Job, quiet: float) -> None:
         """Interrupt the driver, wherever it waits, as Ctrl-C would."""
         if self._driver is not threading.main_thread() or self._driver.ident is None:
-            logger.error("the run is not ended: its driver is not the main thread")
+            logger.error("the stalled run is not ended: its driver is not the main thread")
             return
-        self.ended = f"step '{job.step}': nothing was finished for {quiet:.0f} s"
+        self.ended = f"step '{job.step}': stalled; no block finished within {quiet:.0f} s"
         signal.pthread_kill(self._driver.ident, signal.SIGINT)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Answer SIGINT where it is ignored: only to the watchdog's own."""
+        """Answer SIGINT where it is ignored: only the watchdog's own."""
         if self.ended:
             raise KeyboardInterrupt
 
-    def _places(self, job: Job) -> list[str]:
-        """What is under way, a line each; what a worker has begun comes first."""
-        held = sorted(self.executor.under_way().items(), key=lambda item: (not item[1], item[0]))
+    def _assigned_lines(self, job: Job) -> list[str]:
+        """Ranges handed out, a line each; those that a worker has started come first."""
+        assigned = self.executor.assigned().items()
+        pieces = sorted(assigned, key=lambda item: (not item[1], item[0]))
         grid = job.phase.grid
         lines = [
             f"{job.step} {job.phase.name}: blocks {start} to {stop - 1}, from "
-            f"{' '.join(map(str, grid.index(start)))}: {worker or 'no worker has taken it'}"
-            for (start, stop), worker in held[:SHOWN]
+            f"{' '.join(map(str, grid.index(start)))}: {worker or 'not started by any worker'}"
+            for (start, stop), worker in pieces[:SHOWN]
         ]
-        more = len(held) - SHOWN
+        more = len(pieces) - SHOWN
         return [*lines, f"and {more} ranges more"] if more > 0 else lines
 
-    def _tell(self) -> None:
-        job = self._job
-        body: dict[str, Any] = {"time": time.time(), "workers": len(self._known)}
+    def _write_progress(self) -> None:
+        job, pace = self._job, self._pace
+        body: dict[str, Any] = {"time": time.time(), "workers": self._count}
         if job is not None:
+            blocks = sorted(self.executor.running_blocks(), key=lambda block: -block.seconds)
+            self.observer.running_blocks(job, blocks)
             body |= {
                 "step": job.step,
                 "job": job_path(job),
-                "under_way": sorted(self.executor.under_way()),
-                "blocks_per_second": self.speed(),
+                "under_way": sorted(self.executor.assigned()),
+                "blocks": [_block_entry(job, block) for block in blocks[:SHOWN]],
+                "blocks_per_second": pace.blocks_per_second() if pace else 0.0,
                 "quiet": time.monotonic() - self._last,
             }
         self._store.write_json(PROGRESS, body)
+
+
+def _block_entry(job: Job, block: RunningBlock) -> dict[str, Any]:
+    return {
+        "phase": job.phase.name,
+        "index": list(job.phase.grid.index(block.number)),
+        "seconds": round(block.seconds, 1),
+        "worker": block.worker,
+        "memory": block.memory,
+    }

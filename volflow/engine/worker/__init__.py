@@ -1,1 +1,1 @@
-"""The worker side: ranges of blocks, run in a child process and marked when done."""
+"""Work on ranges of blocks: in child processes, with markers, prefetching and limits."""

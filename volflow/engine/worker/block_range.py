@@ -1,52 +1,52 @@
-"""A range of blocks: one after another, marked as they are done, failures written down."""
+"""Run a range of blocks one after another; mark those that are done, record those that fail."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import resource
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from volflow.engine.job import Job
 from volflow.engine.phases.kind import BlockInputs
 from volflow.engine.phases.registry import read_block, run_block
 from volflow.engine.result import Failure
+from volflow.engine.worker.disk_full import is_full, translate_disk_full
+from volflow.engine.worker.memory import peak_memory, reset_peak
 from volflow.engine.worker.prefetch import Prefetcher
-from volflow.errors import StorageError, StorageFull
+from volflow.errors import StorageError
 from volflow.io.run.ledger import Ledger
 
-FULL = ("No space left on device", "Disk quota exceeded")  # as tensorstore passes it on
-MARK_EVERY = 2.0  # seconds of work that a killed worker may have to do again
+MARK_EVERY = 2.0  # seconds of work that is repeated, at most, if the worker is killed
 
 
 @dataclass
 class Outcome:
-    """What became of a range of blocks; small, because it travels to the driver."""
+    """Result of a range of blocks; small, because it is sent to the driver."""
 
     done: int = 0
     empty: int = 0
+    """Blocks that the mask excludes; part of `done`."""
     voxels: int = 0
     seconds: float = 0.0
+    """Sum over the blocks."""
     cpu: float = 0.0
-    """Seconds of processors, of all threads; does not depend on who else uses the machine."""
+    """CPU time of all threads in seconds; independent of other load on the machine."""
     peak: int = 0
+    """Peak memory in bytes."""
     failures: list[Failure] = field(default_factory=list)
     start: int = 0
     stop: int = 0
-    """The range that was handed out; `add` leaves it alone."""
+    """End of the range that was handed out; `add` does not change it."""
     wall: float = 0.0
-    """Seconds from the first block to the last marker, on the worker."""
+    """Seconds on the worker from the first block to the last marker."""
     worker: str = ""
-    """Host and process; empty in the driver's own."""
+    """Host and process; empty for the driver's own process."""
     again: list[tuple[int, int]] = field(default_factory=list)
-    """Ranges that have to be handed out again, because their worker was lost."""
+    """Ranges to hand out again, because their worker was lost."""
 
     def add(self, other: Outcome) -> None:
-        """Count another range's outcome in."""
+        """Add the counts and failures of another range."""
         self.done += other.done
         self.empty += other.empty
         self.voxels += other.voxels
@@ -57,20 +57,23 @@ class Outcome:
 
 
 class Progress:
-    """Told where a range stands, so that a parent process can tell which block ended its child."""
+    """Called as a range proceeds; ignores all calls.
+
+    A parent process keeps a subclass that shows which block ended its child.
+    """
 
     def begin(self, number: int) -> None:
-        """Work on this block begins; those before it are written."""
+        """A block starts; the blocks before it are written."""
 
     def prefetches(self, number: int) -> None:
-        """A block begins to be read beside the one under way."""
+        """A block starts to be read while another one is computed."""
 
     def marked(self, number: int) -> None:
-        """Every block below this number is marked, or reported as failed."""
+        """All blocks below this number are marked, or recorded as failed."""
 
 
 def job_path(job: Job) -> str:
-    """Where the ledger keeps the markers of a job."""
+    """Path of a job's markers in the ledger."""
     return f"{job.step}/{job.digest}/{job.phase.name}"
 
 
@@ -80,89 +83,72 @@ def run_range(
     stop: int,
     progress: Progress | None = None,
     tolerate: bool = True,
-    ahead: bool = True,
+    prefetch: bool = True,
 ) -> Outcome:
-    """Do the blocks `start` to `stop` of a job, marking runs of finished ones as it goes.
+    """Run the blocks `start` to `stop` of a job; mark them as they are done.
 
-    A block that raises is tried `job.attempts` times, then recorded as failed, and the others
-    go on, unless there is no room left: no other block could be written either. With `tolerate`
-    False the exception leaves instead (for a debugger). A map reads the next block while it
-    computes one, unless `ahead` is False or memory is short.
-
-    Raises
-    ------
-    StorageFull
-        If there is no room left where the run is written.
-    StorageError
-        If a marker cannot be written.
-    """
-    with translate_disk_full(job.run, f"step '{job.step}', pass '{job.phase.name}': "):
-        return _run_range(job, start, stop, progress or Progress(), tolerate, ahead)
-
-
-@contextlib.contextmanager
-def translate_disk_full(run: str, where: str = "") -> Iterator[None]:
-    """Say in words that a disk or a quota is full, and what to do, whatever found it so.
+    A block that raises is tried `job.attempts` times, then recorded as failed, and the next blocks
+    run. A full disk ends the range instead: no other block could be written either.
 
     Parameters
     ----------
-    run : str
-    where : str
-        What the sentence begins with.
+    job : Job
+    start, stop : int
+        Half-open range of block numbers.
+    progress : Progress, optional
+    tolerate : bool
+        False: an exception is raised instead of recorded, for a debugger.
+    prefetch : bool
+        Whether a map may read the next block while it computes one; it does so only if the job's
+        plan leaves memory for it.
 
     Raises
     ------
     StorageFull
+        If no space is left at the run or a volume.
+    StorageError
+        If a marker cannot be written.
     """
-    try:
-        yield
-    except StorageFull:
-        raise
-    except (OSError, StorageError) as error:
-        if not is_full(error):
-            raise
-        raise StorageFull(
-            f"{where}there is no room left: {error}\n"
-            f"make room and run again, or: volflow retry {run}"
-        ) from error
+    with translate_disk_full(job.run, f"step '{job.step}', phase '{job.phase.name}': "):
+        return _run_range(job, start, stop, progress or Progress(), tolerate, prefetch)
 
 
 def _run_range(
-    job: Job, start: int, stop: int, progress: Progress, tolerate: bool, ahead: bool
+    job: Job, start: int, stop: int, progress: Progress, tolerate: bool, prefetch: bool
 ) -> Outcome:
-    begun = time.monotonic()
-    marks = _Marks(job, start, progress)
+    started = time.monotonic()
+    markers = _Markers(job, start, progress)
     outcome = Outcome(start=start, stop=stop)
-    ahead = ahead and job.prefetch and bool(job.sources) and job.phase.part is None
-    reader = Prefetcher(lambda number: read_block(job, number), stop, progress.prefetches, ahead)
+    prefetch = prefetch and job.prefetch and bool(job.sources) and job.phase.part is None
+    reader = Prefetcher(lambda number: read_block(job, number), stop, progress.prefetches, prefetch)
     try:
         for number in range(start, stop):
             progress.begin(number)
-            failure = _attempt(job, number, reader, marks.costs, tolerate)
+            failure = _attempt(job, number, reader, markers.costs, tolerate)
             if failure is None:
                 outcome.done += 1
-                marks.up_to(number + 1)
+                markers.extend(number + 1)
             else:
-                marks.flush()
+                markers.flush()
                 outcome.failures.append(record_failure(job, number, failure))
-                marks.skip(number)
+                markers.skip(number)
     finally:
         reader.close()
-        marks.flush()
-    total = marks.total
+        markers.flush()
+    total = markers.total
     outcome.voxels, outcome.empty = int(total["voxels"]), int(total["empty"])
     outcome.seconds, outcome.cpu = float(total["seconds"]), float(total["cpu"])
     outcome.peak = int(total["peak"])
-    outcome.wall = time.monotonic() - begun
+    outcome.wall = time.monotonic() - started
     return outcome
 
 
 def _attempt(
     job: Job, number: int, reader: Prefetcher[BlockInputs], costs: dict[str, float], tolerate: bool
 ) -> Failure | None:
-    """Run one block, count its costs in, and say why it failed if it did."""
+    """Run one block and add its costs; return its failure after the last attempt."""
     for attempt in range(1, job.attempts + 1):
-        begun, worked = time.perf_counter(), time.process_time()
+        started, cpu_started = time.perf_counter(), time.process_time()
         try:
             cost = run_block(job, number, reader.take)
         except Exception as error:
@@ -171,25 +157,14 @@ def _attempt(
             if attempt == job.attempts:
                 return _failure(job, number, error)
         else:
-            costs["seconds"] = costs.get("seconds", 0.0) + time.perf_counter() - begun
-            costs["cpu"] = costs.get("cpu", 0.0) + time.process_time() - worked
+            costs["seconds"] = costs.get("seconds", 0.0) + time.perf_counter() - started
+            costs["cpu"] = costs.get("cpu", 0.0) + time.process_time() - cpu_started
             for name, value in cost.items():
                 costs[name] = costs.get(name, 0) + value
                 if name.startswith("passed"):
                     costs[f"max.{name}"] = max(costs.get(f"max.{name}", 0), value)
             return None
     raise AssertionError("unreachable: attempts is at least one")
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether an error, or what it came from, says that a disk or a quota is full."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if isinstance(error, StorageError) and any(text in str(error) for text in FULL):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _failure(job: Job, number: int, error: Exception) -> Failure:
@@ -200,15 +175,15 @@ def _failure(job: Job, number: int, error: Exception) -> Failure:
 
 
 def record_failure(job: Job, number: int, failure: Failure) -> Failure:
-    """Write a failure into the ledger."""
+    """Write a failure into the ledger, and return it."""
     body = {"reason": failure.reason, "error": failure.error, "traceback": failure.traceback}
     Ledger(job.run).mark_failed(job_path(job), number, {"index": failure.index, **body})
     return failure
 
 
 def recorded_failures(job: Job, start: int = 0, stop: int | None = None) -> list[Failure]:
-    """The failures that the ledger holds for a job, or for a range of its blocks."""
-    found = Ledger(job.run).failed(job_path(job))
+    """Failures in the ledger for a job, or for a range of its blocks."""
+    failed = Ledger(job.run).failed(job_path(job))
     stop = len(job.phase.grid) if stop is None else stop
     return [
         Failure(
@@ -219,12 +194,12 @@ def recorded_failures(job: Job, start: int = 0, stop: int | None = None) -> list
             body["error"],
             body["traceback"],
         )
-        for number, body in sorted(found.items())
+        for number, body in sorted(failed.items())
         if start <= number < stop
     ]
 
 
-class _Marks:
+class _Markers:
     """Markers of the contiguous runs of finished blocks in a range."""
 
     def __init__(self, job: Job, start: int, progress: Progress) -> None:
@@ -235,12 +210,14 @@ class _Marks:
         self.due = time.monotonic() + MARK_EVERY
         reset_peak()
 
-    def up_to(self, stop: int) -> None:
+    def extend(self, stop: int) -> None:
+        """Add the blocks up to `stop`; write a marker now and then."""
         self.stop = stop
         if time.monotonic() > self.due:
             self.flush()
 
     def flush(self) -> None:
+        """Write the marker of the blocks since the last one."""
         if self.stop > self.start:
             self.costs["peak"] = peak_memory()
             self.ledger.mark_done(self.path, self.start, self.stop, self.costs)
@@ -254,31 +231,13 @@ class _Marks:
         self.due = time.monotonic() + MARK_EVERY
 
     def skip(self, number: int) -> None:
+        """Leave out a block that failed."""
         self.start = self.stop = number + 1
         self.progress.marked(self.start)
 
 
-def reset_peak() -> None:
-    """Forget the peak of this process's memory, where the kernel lets us."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak_memory() -> int:
-    """Bytes of this process's resident memory at its peak since `reset_peak`."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def contiguous(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Contiguous half-open runs of sorted numbers."""
+    """Contiguous half-open ranges of sorted numbers."""
     start = previous = None
     for number in numbers:
         if previous is None or number != previous + 1:

@@ -1,24 +1,21 @@
-"""Blocks in a child process, so that the worker outlives whatever a block does.
+"""Run blocks in a child process, so that the worker survives whatever a block does.
 
     worker  ── range ──>  child        pickled over a pipe, one message per range
             <─ outcome ─               when the range ends
-            <─ shared page ─           which block is under way, since when, what is marked
+            <─ shared page ─           block under way, its start time, last marker
 
-The child ends with its parent. When it ends alone, the shared page names the block that it
-died on; that block is recorded with the reason, a new child goes on behind it.
+The child ends with its parent. If it ends on its own, the shared page shows the block that it died
+on: that block is recorded as failed with the reason, and a new child continues after it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import faulthandler
 import mmap
 import os
 import pickle
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -27,77 +24,43 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 
 import psutil
+from rich.filesize import decimal
 
 from volflow.engine.job import Job
 from volflow.engine.result import Failure
 from volflow.engine.worker.block_range import (
     Outcome,
-    Progress,
     job_path,
     record_failure,
     recorded_failures,
-    run_range,
 )
-from volflow.errors import StorageError
+from volflow.engine.worker.metrics import BlockMetrics, publish
+from volflow.engine.worker.shared_progress import SharedProgress
 from volflow.io.run.ledger import Ledger
 
-GIVE_BACK = 1.0  # seconds between two times that freed memory goes back to the kernel, at least
-POLL = 0.25  # seconds between looks at deadline and memory
-GRACE = 5.0  # seconds for faulthandler to write the stack of a hung block
-KILLS = 2  # SIGKILL may come from outside; a second one on the same block is the block's
-PAGE = struct.Struct("qqdq")  # block under way, first unmarked one, when it began, one read ahead
+MODULE = "volflow.engine.worker.child_main"
+POLL = 0.25  # seconds between two checks of time limit and memory
+GRACE = 5.0  # seconds in which faulthandler writes the stack of a block that exceeded its time
+KILLS_PER_BLOCK = 2  # one SIGKILL may come from outside; a second one is the block's fault
 SINGLE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-# Set by Dask for its workers: all arrays go back to the kernel at once, to be zeroed again for the
+# Dask sets this for its workers: arrays return to the kernel at once, to be zeroed again for the
 # next block. Blocks took 1.4 times as long with it.
 DASKS_MALLOC = ("MALLOC_TRIM_THRESHOLD_", "65536")
-# What threads free stays theirs: with a heap for each of the many that read and write, a pyramid
-# took twice the memory.
+# Threads keep the memory they free: with one heap for each of the many threads that read and
+# write, a pyramid took twice the memory.
 HEAPS = ("MALLOC_ARENA_MAX", "2")
-
-
-class SharedProgress(Progress):
-    """Progress in a page of memory that outlives the process that writes it."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.page = mmap.mmap(descriptor, mmap.PAGESIZE)
-        self.next = 0
-
-    def begin(self, number: int) -> None:
-        PAGE.pack_into(self.page, 0, number, self.next, time.monotonic(), -1)
-
-    def prefetches(self, number: int) -> None:
-        struct.pack_into("q", self.page, PAGE.size - 8, number)
-
-    def marked(self, number: int) -> None:
-        self.next = number
-        struct.pack_into("q", self.page, 8, number)
-
-    def rest(self) -> None:
-        """No block is under way."""
-        struct.pack_into("q", self.page, 0, -1)
-        self.prefetches(-1)
-
-    def read(self) -> tuple[int, int, float]:
-        """The block under way (-1: none), the first unmarked block, and when the block began."""
-        number, unmarked, begun, _ = PAGE.unpack_from(self.page, 0)
-        return number, unmarked, begun
-
-    @property
-    def two_at_once(self) -> bool:
-        """Whether the block under way was not alone: the next one had begun to be read."""
-        return bool(PAGE.unpack_from(self.page, 0)[3] >= 0)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a block may take: seconds (0: as long as it likes) and bytes (0: no limit)."""
+    """Limits of a block: time in seconds and memory in bytes; 0: none."""
 
     timeout: float = 0.0
     memory: int = 0
 
 
 class Child:
-    """A child process that runs ranges of blocks, watched for deadline and memory."""
+    """A child process that runs ranges of blocks within limits of time and memory."""
 
     def __init__(self, search_path: tuple[str, ...]) -> None:
         self.search_path, self.limits = search_path, Limits()
@@ -109,33 +72,51 @@ class Child:
         self.progress = SharedProgress(self.page)
 
     def run(self, job: Job | bytes, start: int, stop: int, limits: Limits = Limits()) -> Outcome:
-        """Run a range; blocks that end the child are recorded as failed, the others go on.
+        """Run a range; blocks that end the child are recorded as failed, and the others run.
 
-        A job that comes pickled is loaded here only if the child dies: loading it imports the
-        stage, and all that the stage needs, into this process too.
+        A pickled job is unpickled in this process only if the child dies: unpickling imports the
+        stage, with everything that the stage needs.
         """
         payload = job if isinstance(job, bytes) else pickle.dumps(job)
         self.limits = limits
-        begun = time.monotonic()
+        started = time.monotonic()
         total = Outcome(start=start, stop=stop, worker=f"{socket.gethostname()}:{os.getpid()}")
         kills: dict[int, int] = {}
-        ahead = True
+        prefetch = True
         while start < stop:
-            self._send(payload, start, stop, ahead)
+            self._send(payload, start, stop, prefetch)
             answer, reason = self._wait()
             if answer is not None:
                 total.add(answer)
                 break
-            # Reading ahead may have ended the child, or taken the memory: each block alone, then.
-            shared = self.progress.two_at_once and reason != "timeout"
-            ahead = ahead and not shared
+            # Prefetching may have ended the child, or used the memory: next, each block alone.
+            shared = self.progress.prefetching and reason != "timeout"
+            prefetch = prefetch and not shared
             number, unmarked, _ = self.progress.read()
             dead = pickle.loads(payload)
             start = self._record_death(
-                dead, total, start, number, unmarked, reason, kills, not shared
+                dead,
+                total,
+                start=start,
+                number=number,
+                unmarked=unmarked,
+                reason=reason,
+                kills=kills,
+                alone=not shared,
             )
-        total.wall = time.monotonic() - begun
+        total.wall = time.monotonic() - started
         return total
+
+    def current(self) -> BlockMetrics | None:
+        """The block under way, its time so far and the child's memory; called from any thread."""
+        number, _, started = self.progress.read()
+        process = self.process
+        if number < 0 or process is None:
+            return None
+        memory = 0
+        with contextlib.suppress(psutil.Error):
+            memory = psutil.Process(process.pid).memory_info().rss
+        return BlockMetrics(number, max(0.0, time.monotonic() - started), memory)
 
     def close(self) -> None:
         """End the child for good."""
@@ -153,16 +134,16 @@ class Child:
             self.process.wait()
             self.process = None
 
-    def _send(self, payload: bytes, start: int, stop: int, ahead: bool) -> None:
+    def _send(self, payload: bytes, start: int, stop: int, prefetch: bool) -> None:
         if self.process is None or self.process.poll() is not None:
             self.start()
         assert self.pipe is not None
         self.progress.marked(start)
         self.progress.rest()
-        self.pipe.send_bytes(pickle.dumps((payload, start, stop, ahead)))
+        self.pipe.send_bytes(pickle.dumps((payload, start, stop, prefetch)))
 
     def start(self) -> None:
-        """Start the process; `run` does so where there is none."""
+        """Start the process; `run` does so if there is none."""
         self._stop()
         ours, theirs = Pipe()
         self.log.seek(0)
@@ -171,8 +152,7 @@ class Child:
         if environment.get(DASKS_MALLOC[0]) == DASKS_MALLOC[1]:
             del environment[DASKS_MALLOC[0]]
         environment.setdefault(*HEAPS)
-        module = "volflow.engine.worker.child_process"
-        command = [sys.executable, "-X", "faulthandler", "-m", module]
+        command = [sys.executable, "-X", "faulthandler", "-m", MODULE]
         numbers = [str(theirs.fileno()), str(self.page), str(os.getpid())]
         self.process = subprocess.Popen(
             [*command, *numbers, *self.search_path],
@@ -186,10 +166,10 @@ class Child:
         self.pipe = ours
 
     def _wait(self) -> tuple[Outcome | None, str]:
-        """The outcome of the range, or why there will be none."""
+        """Outcome of the range, or None and the reason why there is none."""
         assert self.pipe is not None
         assert self.process is not None
-        watched = psutil.Process(self.process.pid)
+        process = psutil.Process(self.process.pid)
         while True:
             try:
                 if self.pipe.poll(POLL):
@@ -201,19 +181,20 @@ class Child:
             except (EOFError, ConnectionResetError):
                 self.process.wait()
                 return None, "signal" if self.process.returncode < 0 else "exit"
-            reason = self._exceeded_limit(watched)
+            reason = self._exceeded_limit(process)
             if reason:
                 self._end(signal.SIGABRT if reason == "timeout" else signal.SIGKILL)
                 return None, reason
 
-    def _exceeded_limit(self, watched: psutil.Process) -> str:
-        number, _, begun = self.progress.read()
+    def _exceeded_limit(self, process: psutil.Process) -> str:
+        """The limit that the block under way exceeds: 'timeout', 'memory' or ''."""
+        number, _, started = self.progress.read()
         if number < 0:
             return ""
-        if self.limits.timeout and time.monotonic() - begun > self.limits.timeout:
+        if self.limits.timeout and time.monotonic() - started > self.limits.timeout:
             return "timeout"
         with contextlib.suppress(psutil.NoSuchProcess):
-            if self.limits.memory and watched.memory_info().rss > self.limits.memory:
+            if self.limits.memory and process.memory_info().rss > self.limits.memory:
                 return "memory"
         return ""
 
@@ -230,6 +211,7 @@ class Child:
         self,
         job: Job,
         total: Outcome,
+        *,
         start: int,
         number: int,
         unmarked: int,
@@ -237,12 +219,32 @@ class Child:
         kills: dict[int, int],
         alone: bool,
     ) -> int:
-        """Mark what the dead child had finished, record its last block, say where to go on."""
+        """Mark the blocks that the dead child finished, record its last one as failed.
+
+        Parameters
+        ----------
+        job : Job
+        total : Outcome
+            Updated.
+        start, number, unmarked : int
+            Start of the range, block under way (-1: none) and first unmarked block.
+        reason : str
+            exit, signal, timeout or memory.
+        kills : dict
+            Number of deaths by SIGKILL, by block; updated.
+        alone : bool
+            False: another block was being prefetched, so the fault may be that block's.
+
+        Returns
+        -------
+        int
+            Block from which to continue.
+        """
         assert self.process is not None
         code = self.process.returncode
         if number < 0:  # it died before the first block or between two
             kills[-1] = kills.get(-1, 0) + 1
-            if kills[-1] < KILLS:
+            if kills[-1] < KILLS_PER_BLOCK:
                 return start
             number = start
         if number > unmarked:
@@ -253,7 +255,7 @@ class Child:
         if not alone:
             return number
         kills[number] = kills.get(number, 0) + 1
-        if reason == "signal" and code == -signal.SIGKILL and kills[number] < KILLS:
+        if reason == "signal" and code == -signal.SIGKILL and kills[number] < KILLS_PER_BLOCK:
             return number
         failure = Failure(
             job.step,
@@ -268,10 +270,8 @@ class Child:
 
     def _failure_message(self, reason: str, code: int) -> str:
         if reason == "timeout":
-            return f"the block was not done after {self.limits.timeout:g} s"
+            return f"the block exceeded its time limit of {self.limits.timeout:g} s"
         if reason == "memory":
-            from rich.filesize import decimal
-
             return f"the block used more than {decimal(self.limits.memory)}"
         if reason == "signal":
             name = signal.Signals(-code).name
@@ -289,62 +289,33 @@ _CHILDREN: dict[tuple[str, ...], Child] = {}
 
 
 def run_in_child(
-    payload: bytes, start: int, stop: int, search_path: tuple[str, ...], limits: Limits
+    payload: bytes,
+    start: int,
+    stop: int,
+    search_path: tuple[str, ...],
+    limits: Limits,
+    place: tuple[str, str] = ("", ""),
 ) -> Outcome:
-    """Run a range of a pickled job in this process's child; the task that Dask workers get."""
+    """Run a range of a pickled job in this process's child; the task that Dask workers run.
+
+    Parameters
+    ----------
+    payload : bytes
+        The pickled job.
+    start, stop : int
+        Half-open range of block numbers.
+    search_path : tuple of str
+        Folders of the user's own stages.
+    limits : Limits
+    place : tuple of str
+        Step and phase, for the worker's metrics.
+    """
     sys.path[:0] = [folder for folder in search_path if folder not in sys.path]
     if search_path not in _CHILDREN:
         for child in _CHILDREN.values():
             child.close()
         _CHILDREN.clear()
         _CHILDREN[search_path] = Child(search_path)
-    return _CHILDREN[search_path].run(payload, start, stop, limits)
-
-
-def _end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone."""
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before we asked
-        os._exit(1)
-
-
-def trim_heap() -> None:
-    """Return to the kernel what earlier blocks used, where the C library can."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def main(arguments: list[str]) -> None:
-    """Run the ranges that come through the pipe until it closes."""
-    pipe, page, parent = Connection(int(arguments[0])), int(arguments[1]), int(arguments[2])
-    _end_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    faulthandler.enable()
-    sys.path[:0] = [folder for folder in arguments[3:] if folder not in sys.path]
-    progress, before, rest = SharedProgress(page), "", 0.0
-    while True:
-        try:
-            message = pipe.recv_bytes()
-        except (EOFError, OSError):
-            return
-        answer: Outcome | BaseException
-        try:
-            payload, start, stop, ahead = pickle.loads(message)
-            job = pickle.loads(payload)
-            progress.next = start
-            if job_path(job) != before or time.monotonic() > rest + GIVE_BACK:
-                trim_heap()
-                before, rest = job_path(job), time.monotonic()
-            answer = run_range(job, start, stop, progress, ahead=ahead)
-        except StorageError as error:  # no room, or the ledger cannot be written
-            answer = error
-        except Exception as error:  # the job does not load
-            answer = RuntimeError(f"{type(error).__name__}: {error}")
-        progress.rest()
-        pipe.send_bytes(pickle.dumps(answer))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    child = _CHILDREN[search_path]
+    publish(child.current, *place)
+    return child.run(payload, start, stop, limits)

@@ -1,9 +1,9 @@
-"""What the next block reads, read in a thread while this block is computed.
+"""Read the next block in a thread while the current one is computed.
 
     read 0 | compute 0 | compute 1 | compute 2 |
            | read 1    | read 2    |
 
-One block ahead and no more, so memory is bounded by one more block's inputs.
+Only one block is read in advance, so memory grows by no more than the inputs of one block.
 """
 
 from __future__ import annotations
@@ -13,67 +13,67 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-WORTH = 0.002  # seconds of reading below which handing it to a thread gains nothing
+WORTHWHILE = 0.002  # seconds of reading below which a thread gains nothing
 
 T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """Reads a block when it is asked for, and begins to read the next one.
+    """Reads a block on request, then starts to read the next one.
 
     Parameters
     ----------
     read : callable
-        What a block reads, by the block's number. Called from one other thread, never twice at
-        a time.
+        Reads the inputs of a block, by its number. Called from one other thread, never twice at a
+        time.
     stop : int
-        The first number behind the last block.
-    begins : callable
-        Told the number of a block before it is read ahead.
-    on : bool
-        False: nothing is ever read ahead.
+        The number after the last block.
+    starts : callable
+        Called with the number of a block before it is read in advance.
+    enabled : bool
+        False: nothing is read in advance.
     """
 
     def __init__(
         self,
         read: Callable[[int], T],
         stop: int,
-        begins: Callable[[int], None] = lambda number: None,
-        on: bool = True,
+        starts: Callable[[int], None] = lambda number: None,
+        enabled: bool = True,
     ) -> None:
-        self._read, self._stop, self._begins, self._on = read, stop, begins, on
+        self._read, self._stop, self._starts, self._enabled = read, stop, starts, enabled
         self._pool: ThreadPoolExecutor | None = None
         self._next: tuple[int, Future[tuple[T, float]]] | None = None
 
     def close(self) -> None:
-        """End the thread; what it still reads is thrown away."""
+        """End the thread, and discard what it is reading."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
     def take(self, number: int) -> T:
-        """What a block reads; an exception of its reading is raised here, whoever read it."""
-        ahead, self._next = self._next, None
+        """Inputs of a block; raises the exception of its reading, in whichever thread it was."""
+        prefetched, self._next = self._next, None
         seconds = 0.0
         try:
-            if ahead is not None and ahead[0] == number:
-                found, seconds = ahead[1].result()
+            if prefetched is not None and prefetched[0] == number:
+                inputs, seconds = prefetched[1].result()
             else:
-                found, seconds = self._timed(number)
+                inputs, seconds = self._timed(number)
         except Exception:
-            seconds = WORTH  # the next one may be read all the same
+            seconds = WORTHWHILE  # the next block may be read all the same
             raise
         finally:
-            if self._on and number + 1 < self._stop and seconds >= WORTH:
-                self._begin(number + 1)
-        return found
+            if self._enabled and number + 1 < self._stop and seconds >= WORTHWHILE:
+                self._start(number + 1)
+        return inputs
 
-    def _begin(self, number: int) -> None:
+    def _start(self, number: int) -> None:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, "read-ahead")
-        self._begins(number)
+            self._pool = ThreadPoolExecutor(1, "prefetch")
+        self._starts(number)
         self._next = number, self._pool.submit(self._timed, number)
 
     def _timed(self, number: int) -> tuple[T, float]:
-        begun = time.perf_counter()
-        found = self._read(number)
-        return found, time.perf_counter() - begun
+        started = time.perf_counter()
+        inputs = self._read(number)
+        return inputs, time.perf_counter() - started

@@ -1,1 +1,1 @@
-"""Slurm: job scripts, pools of workers, replacement of lost jobs."""
+"""Workers in Slurm jobs: checks, job scripts, pools of workers, replacement of ended jobs."""

@@ -1,10 +1,10 @@
-"""Workers that are Slurm jobs: the script of a job, and the cluster of a pool.
+"""Workers in Slurm jobs: the script of a job, and the Dask cluster of a pool.
 
     driver ── scheduler of pool `gpu` ── job ── worker ── child
            └─ scheduler of pool `cpu` ── job ── workers ── children
                                       └─ job ── ...
 
-The jobs are dask-jobqueue's; that one which ends before its time is replaced is ours (`keeper`).
+dask-jobqueue submits the jobs; `job_replacement` replaces those that end early.
 """
 
 from __future__ import annotations
@@ -23,33 +23,36 @@ from pathlib import Path
 from typing import Any
 
 from volflow.engine.executors import tls
+from volflow.engine.executors.local import SETTINGS, interrupts_blocked
 from volflow.engine.executors.ports import free_port
-from volflow.engine.executors.profile import Pool, Profile
+from volflow.engine.executors.profile import Profile
+from volflow.engine.executors.slurm.pool import Pool
 from volflow.engine.executors.slurm.worker_preload import PER_JOB
 from volflow.engine.executors.units import time_text
 from volflow.errors import ClusterError, PlanError
 from volflow.io.address import Address
 
-ORPHANED = 60  # seconds after which a worker ends itself when it does not reach its driver
+ORPHANED = 60  # seconds after which a worker that cannot reach its driver ends itself
+EXIT_BLIND, EXIT_NO_SCRATCH, EXIT_TERMINATED = 78, 73, 143
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where driver and nodes meet: a folder that all of them see."""
+class RunFolders:
+    """Folders of a run that driver and nodes see."""
 
     run: str
     shared: Path
-    """Keys lie below it."""
+    """Holds the keys."""
     logs: Path
 
     @classmethod
-    def of(cls, profile: Profile, run: str) -> Place:
-        """The place of a run.
+    def of(cls, profile: Profile, run: str) -> RunFolders:
+        """Folders of a run, which need not exist yet.
 
         Raises
         ------
         PlanError
-            If the run is in an object store, and the profile names no folder.
+            If the run is in an object store, and the profile names no shared folder.
         """
         shared = Address.parse(run).local
         if shared is None:
@@ -64,32 +67,32 @@ class Place:
 
     @property
     def keys(self) -> Path:
-        """Where the certificates of this run lie."""
+        """Folder of the certificates of this run."""
         return self.shared / tls.KEYS
 
 
 def label(run: str) -> str:
-    """Few letters that stand for a run in the names of its jobs."""
+    """Short hash of a run for the names of its jobs."""
     return hashlib.sha256(f"{getpass.getuser()} {run}".encode()).hexdigest()[:8]
 
 
-def job_name(name: str, run: str) -> str:
-    """The name of the jobs of a pool."""
-    return f"volflow-{name}-{label(run)}"
+def job_name(pool: str, run: str) -> str:
+    """Name of the jobs of a pool."""
+    return f"volflow-{pool}-{label(run)}"
 
 
 def require_jobqueue() -> None:
-    """dask-jobqueue can be imported.
+    """Check that dask-jobqueue can be imported.
 
-    Importing it makes an interrupt end the process at once (its `runner` sets a handler); ours,
-    which leaves a run that resumes, is put back.
+    Its module `runner` sets a handler by which an interrupt ends the process at once; ours, which
+    leaves a run that can be resumed, is put back.
 
     Raises
     ------
     PlanError
-        If not; it says what to install.
+        If it is not installed.
     """
-    interrupted = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(signal.SIGINT)
     try:
         import dask_jobqueue  # noqa: F401
     except ImportError as error:
@@ -97,11 +100,11 @@ def require_jobqueue() -> None:
             "cluster 'slurm': dask-jobqueue is not installed; pip install '.[slurm]'"
         ) from error
     finally:
-        if threading.current_thread() is threading.main_thread():  # others cannot, nor need to
-            signal.signal(signal.SIGINT, interrupted)
+        if threading.current_thread() is threading.main_thread():  # others may not set handlers
+            signal.signal(signal.SIGINT, handler)
 
 
-def prologue(pool: Pool, place: Place) -> list[str]:
+def prologue(pool: Pool, folders: RunFolders) -> list[str]:
     """Lines of a job's script before its worker starts."""
     lines = [f"module load {shlex.quote(module)}" for module in pool.modules]
     if pool.conda:
@@ -111,35 +114,37 @@ def prologue(pool: Pool, place: Place) -> list[str]:
     for key, value in pool.environment.items():
         lines.append(f"export {key}={shlex.quote(value)}")
     lines += pool.prologue
+    token = shlex.quote(str(folders.keys / tls.TOKEN))
     blind = (
-        f"volflow: node $(hostname) does not see {place.shared}; a run of several machines has to "
-        f"be in a folder that they share, or in an object store"
+        f"volflow: node $(hostname) does not see {folders.shared}; for several machines put the "
+        f"run into a folder that they share, or into an object store"
     )
+    scratch = f'$(mktemp -d "{pool.scratch}/volflow-XXXXXXXX") || exit {EXIT_NO_SCRATCH}'
     return [
         *lines,
-        f'[ -e {shlex.quote(str(place.keys / tls.TOKEN))} ] || {{ echo "{blind}" >&2; exit 78; }}',
-        f'VOLFLOW_SCRATCH=$(mktemp -d "{pool.scratch}/volflow-XXXXXXXX") || exit 73',
+        f'[ -e {token} ] || {{ echo "{blind}" >&2; exit {EXIT_BLIND}; }}',
+        f"VOLFLOW_SCRATCH={scratch}",
         "trap 'rm -rf \"$VOLFLOW_SCRATCH\"' EXIT",
-        "trap 'exit 143' TERM",
+        f"trap 'exit {EXIT_TERMINATED}' TERM",
     ]
 
 
 def interpreter(pool: Pool) -> str:
-    """What starts Python on a node."""
+    """Command that starts Python on a node."""
     if pool.container:
         return f"{pool.container} {pool.python or 'python'}"
     return pool.python or ("python" if pool.conda else sys.executable)
 
 
-def job_options(name: str, profile: Profile, place: Place) -> dict[str, Any]:
-    """What a job of a pool is asked for, as `dask_jobqueue.SLURMCluster` has it.
+def job_options(name: str, profile: Profile, folders: RunFolders) -> dict[str, Any]:
+    """Options of a pool's jobs, as `dask_jobqueue.SLURMCluster` takes them.
 
     Parameters
     ----------
     name : str
         Of the pool.
     profile : Profile
-    place : Place
+    folders : RunFolders
     """
     pool = profile.pools[name]
     directives = ["--no-requeue", *pool.directives]  # a job that ended is replaced by a new one
@@ -147,36 +152,36 @@ def job_options(name: str, profile: Profile, place: Place) -> dict[str, Any]:
         directives.insert(0, f"--qos={pool.qos}")
     if pool.resources:
         directives.insert(0, f"--gres={pool.resources}")
-    arguments = ["--memory-limit", "0"]  # the child's memory is watched by its worker
+    arguments = ["--memory-limit", "0"]  # the worker limits the memory of its child process
     arguments += ["--lifetime", f"{pool.life}s", "--lifetime-stagger", f"{pool.spread}s"]
     arguments += ["--preload", "volflow.engine.executors.slurm.worker_preload", "--no-dashboard"]
-    arguments += ["--dashboard-address", "127.0.0.1:0"]  # it serves metrics all the same
+    arguments += ["--dashboard-address", "127.0.0.1:0"]  # even so it serves metrics
     if profile.ports:
         ports = f"{profile.ports[0]}:{profile.ports[1]}"
         arguments += ["--worker-port", ports, "--nanny-port", ports]
     return {
         "queue": pool.partition,
         "account": pool.account,
-        "cores": pool.per_job,  # threads of Dask: one block at a time per worker
+        "cores": pool.per_job,  # threads of Dask: each worker runs one block at a time
         "processes": pool.per_job,
         "memory": f"{pool.memory * pool.per_job}B",
         "job_cpu": pool.cores * pool.per_job,
         "job_mem": f"{-(-pool.memory * pool.per_job // 2**20)}M",
         "walltime": time_text(pool.walltime),
-        "job_name": job_name(name, place.run),
-        "log_directory": str(place.logs),
+        "job_name": job_name(name, folders.run),
+        "log_directory": str(folders.logs),
         "local_directory": '"$VOLFLOW_SCRATCH"',
         "death_timeout": ORPHANED,
         "python": interpreter(pool),
         "interface": profile.interface,
-        "job_script_prologue": prologue(pool, place),
+        "job_script_prologue": prologue(pool, folders),
         "job_extra_directives": directives,
         "worker_extra_args": arguments,
     }
 
 
 def scheduler_options(profile: Profile) -> dict[str, Any]:
-    """Where the scheduler of a pool, which is a part of the driver, listens."""
+    """Address and ports of a pool's scheduler, which runs in the driver's process."""
     options: dict[str, Any] = {"dashboard_address": f"127.0.0.1:{profile.dashboard or 0}"}
     if profile.host:
         options["host"] = profile.host
@@ -187,31 +192,31 @@ def scheduler_options(profile: Profile) -> dict[str, Any]:
     return options
 
 
-def job_script(name: str, profile: Profile, place: Place) -> str:
-    """The script of a pool's jobs; nothing is started."""
+def job_script(name: str, profile: Profile, folders: RunFolders) -> str:
+    """Script of a pool's jobs; nothing is started."""
     require_jobqueue()
     from dask_jobqueue.slurm import SLURMJob
 
-    options = job_options(name, profile, place)
-    options["log_directory"] = None  # it would be made
-    files = profile.tls or tls.made_in(place.keys)
+    options = job_options(name, profile, folders)
+    options["log_directory"] = None  # else dask-jobqueue would make the folder
+    certificate = profile.tls or tls.certificate_in(folders.keys)
     job = SLURMJob(
         "tls://DRIVER:PORT",
         name=f"{name}-0",
         protocol="tls://",
-        security=tls.given(files),
+        security=tls.security_of(certificate),
         **options,
     )
     header = str(job.job_header).splitlines()
     at = next(n for n, line in enumerate(header) if " -J " in line) + 1
-    stem = f"{place.logs}/{options['job_name']}-%J"
+    stem = f"{folders.logs}/{options['job_name']}-%J"
     header[at:at] = [f"#SBATCH -e {stem}.err", f"#SBATCH -o {stem}.out"]
     job.job_header = "\n".join(header)
     return str(job.job_script())
 
 
 def job_class() -> Any:
-    """dask-jobqueue's job, which forgets to say that it was closed: then no cluster would close."""
+    """dask-jobqueue's job class with a status after closing, without which no cluster closes."""
     from dask_jobqueue.slurm import SLURMJob
     from distributed.core import Status
 
@@ -224,8 +229,8 @@ def job_class() -> Any:
 
 
 @contextlib.contextmanager
-def slurm_cluster(name: str, profile: Profile, place: Place, security: Any) -> Iterator[Any]:
-    """The cluster of a pool, without any jobs yet: a `dask_jobqueue.SLURMCluster`.
+def slurm_cluster(name: str, profile: Profile, folders: RunFolders, security: Any) -> Iterator[Any]:
+    """Yield the cluster of a pool, a `dask_jobqueue.SLURMCluster`, without any jobs yet.
 
     Raises
     ------
@@ -236,11 +241,9 @@ def slurm_cluster(name: str, profile: Profile, place: Place, security: Any) -> I
     import dask
     from dask_jobqueue.slurm import SLURMCluster
 
-    from volflow.engine.executors.local import SETTINGS, deaf_to_interrupts
-
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(SETTINGS))
-        with deaf_to_interrupts():
+        with interrupts_blocked():
             try:
                 cluster = SLURMCluster(
                     name=name,
@@ -249,11 +252,11 @@ def slurm_cluster(name: str, profile: Profile, place: Place, security: Any) -> I
                     protocol="tls://",
                     silence_logs=logging.CRITICAL,
                     scheduler_options=scheduler_options(profile),
-                    **job_options(name, profile, place),
+                    **job_options(name, profile, folders),
                 )
             except (RuntimeError, OSError, ValueError) as error:
                 raise ClusterError(
-                    f"pool '{name}': no scheduler could be started: {error}"
+                    f"pool '{name}': its scheduler did not start: {error}"
                 ) from error
         stack.enter_context(cluster)
         yield cluster

@@ -1,4 +1,4 @@
-"""What a Slurm site has, as its own commands tell it: partitions, their limits and their nodes."""
+"""Partitions of a Slurm site, with their limits and nodes, as reported by Slurm's commands."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ from dataclasses import dataclass, field
 from volflow.errors import PlanError
 
 COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
-PATIENCE = 60  # seconds that Slurm may take to answer
+ANSWER_WITHIN = 60  # seconds that Slurm may take to answer
 
 
 @dataclass
 class Partition:
-    """A partition, with the most that one of its nodes has."""
+    """Limits of a partition, and the largest resources of any of its nodes."""
 
     seconds: float = 0.0
-    """Longest walltime."""
+    """Longest wall time."""
     cores: int = 0
     memory: int = 0
+    """In bytes."""
     gpus: int = 0
-    kinds: set[str] = field(default_factory=set)
-    """Kinds of GPU that are named."""
+    gpu_types: set[str] = field(default_factory=set)
+    """Names of GPU types, where the site names them."""
 
     def add(self, limit: str, gres: str, cores: str, memory: str) -> None:
-        """Count in nodes as `sinfo` shows them."""
+        """Include nodes as `sinfo` lists them."""
         self.seconds = max(self.seconds, limit_seconds(limit))
-        self.cores = max(self.cores, _number(cores))
-        self.memory = max(self.memory, _number(memory) * 2**20)
-        for kind, count in re.findall(r"\bgpu(?::([A-Za-z][\w.-]*))?:(\d+)", gres):
+        self.cores = max(self.cores, _leading_number(cores))
+        self.memory = max(self.memory, _leading_number(memory) * 2**20)
+        for gpu_type, count in re.findall(r"\bgpu(?::([A-Za-z][\w.-]*))?:(\d+)", gres):
             self.gpus = max(self.gpus, int(count))
-            self.kinds.update({kind} - {""})
+            self.gpu_types.update({gpu_type} - {""})
 
 
 @dataclass(frozen=True)
 class Site:
-    """Partitions by name, and which one a job gets that names none ("": there is no such one)."""
+    """Partitions by name, and the default one ("": there is none)."""
 
     partitions: dict[str, Partition]
     default: str = ""
@@ -48,28 +49,28 @@ def missing_commands() -> list[str]:
     return [name for name in COMMANDS if shutil.which(name) is None]
 
 
-def ask_site() -> Site:
-    """The partitions of the site.
+def query_site() -> Site:
+    """Partitions of the site, according to `sinfo`.
 
     Raises
     ------
     PlanError
-        If Slurm does not answer; with what it said instead.
+        If Slurm does not answer; the message quotes its error output.
     """
     command = ["sinfo", "--noheader", "--exact", "--format=%P|%l|%G|%c|%m"]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE, check=False
+            command, capture_output=True, text=True, timeout=ANSWER_WITHIN, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise PlanError(f"sinfo: Slurm did not answer within {PATIENCE} s") from error
+        raise PlanError(f"sinfo: Slurm did not answer within {ANSWER_WITHIN} s") from error
     if done.returncode:
         raise PlanError(f"sinfo: Slurm does not answer: {' '.join(done.stderr.split())}")
     return read_site(done.stdout)
 
 
 def read_site(text: str) -> Site:
-    """The partitions that `sinfo --format='%P|%l|%G|%c|%m'` lists."""
+    """Partitions in the output of `sinfo --format='%P|%l|%G|%c|%m'`."""
     partitions: dict[str, Partition] = {}
     default = ""
     for line in text.splitlines():
@@ -82,7 +83,7 @@ def read_site(text: str) -> Site:
 
 
 def limit_seconds(text: str) -> float:
-    """Seconds of a limit as `sinfo` shows it: `infinite`, `5:00`, `1-00:00:00`."""
+    """Seconds of a time limit as `sinfo` shows it: `infinite`, `5:00`, `1-00:00:00`."""
     days, dash, clock = text.rpartition("-")
     parts = clock.split(":")
     if not all(part.isdigit() for part in parts) or (dash and not days.isdigit()):
@@ -91,25 +92,25 @@ def limit_seconds(text: str) -> float:
     return int(days or 0) * 86_400 + hours * 3600 + minutes * 60 + seconds
 
 
-def _number(text: str) -> int:
-    found = re.match(r"\d+", text)
-    return int(found.group()) if found else 0
+def _leading_number(text: str) -> int:
+    match = re.match(r"\d+", text)
+    return int(match.group()) if match else 0
 
 
 def test_submission(script: str) -> str:
-    """Why Slurm would not take a job with this script; empty if it would. Nothing is submitted."""
+    """Slurm's reason to refuse a job with this script; empty if it accepts. Submits nothing."""
     try:
         done = subprocess.run(
             ["sbatch", "--test-only"],
             input=script,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=ANSWER_WITHIN,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"sbatch did not answer within {PATIENCE} s"
+        return f"sbatch did not answer within {ANSWER_WITHIN} s"
     if done.returncode == 0:
         return ""
     lines = [line.removeprefix("sbatch: error: ") for line in done.stderr.splitlines()]
-    return "; ".join(line.strip() for line in lines if line.strip()) or "sbatch does not say why"
+    return "; ".join(line.strip() for line in lines if line.strip()) or "sbatch gives no reason"

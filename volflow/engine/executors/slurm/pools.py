@@ -1,4 +1,4 @@
-"""Pools: kinds of workers, each a cluster of its own, open while steps need it."""
+"""Executor of Slurm pools: each is a Dask cluster of its own, open while steps need it."""
 
 from __future__ import annotations
 
@@ -14,61 +14,62 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
 
 from volflow.engine.executors import tls
-from volflow.engine.executors.base import PhaseRequirement, Range, Report
+from volflow.engine.executors.base import (
+    Executor,
+    ExecutorRequest,
+    Range,
+    Report,
+    RunningBlock,
+)
 from volflow.engine.executors.dask import DaskExecutor
+from volflow.engine.executors.local import dashboard_note
 from volflow.engine.executors.profile import Profile
 from volflow.engine.executors.slurm.job_replacement import JobReplacer
-from volflow.engine.executors.slurm.jobs import Place, job_name, slurm_cluster
+from volflow.engine.executors.slurm.jobs import RunFolders, job_name, slurm_cluster
+from volflow.engine.executors.slurm.preflight import preflight_problems
 from volflow.engine.executors.slurm.worker_names import WorkerNames
 from volflow.engine.job import Job
 
-SAY_AGAIN = 60.0  # seconds between two notes that workers are being waited for
+__all__ = ["SlurmExecutor", "open_executor", "preflight_problems"]
+
+FIRST_NOTE_AFTER = 10.0  # seconds without workers
+NOTE_EVERY = 60.0  # seconds between two notes that a pool has no workers
 
 logger = logging.getLogger(__name__)
 
 
-def pool_of(profile: Profile, wanted: str) -> str:
-    """The pool that does a step: the one it asks for, or the first where there is no such one.
-
-    Whether a step asks for a pool that is missing is found out before, by `preflight`.
-    """
-    return wanted if wanted in profile.pools else next(iter(profile.pools))
+@contextlib.contextmanager
+def open_executor(profile: Profile, request: ExecutorRequest) -> Iterator[Executor]:
+    """Prepare keys and logs; a pool is opened with the first block that needs it."""
+    with SlurmExecutor(profile, request) as executor:
+        yield executor
 
 
 class SlurmExecutor:
-    """A crew of several clusters: a step is done by the pool that it asks for.
+    """Several clusters; the pool that a step requests runs it.
 
-    A pool is opened when the first block of a step that wants it is to be done, and closed when no
-    later step wants it, so that no GPU is held by a run that is done with it.
+    A pool is opened when the first block of a step that needs it is to run, and closed when no
+    later step needs it, so that a run holds no GPU that it is done with.
     """
 
-    def __init__(
-        self,
-        profile: Profile,
-        run: str,
-        needs: Sequence[PhaseRequirement],
-        search_path: tuple[str, ...],
-        timeout: float,
-        note: Callable[[str], None],
-    ) -> None:
-        self.profile, self.needs = profile, list(needs)
-        self.search_path, self.timeout, self.note = search_path, timeout, note
-        self.place = Place.of(profile, run)
-        self._crews: dict[str, DaskExecutor] = {}
-        self._rosters: dict[str, WorkerNames] = {}
-        self._dismissed: frozenset[str] = frozenset()
+    def __init__(self, profile: Profile, request: ExecutorRequest) -> None:
+        self.profile, self.request = profile, request
+        self.folders = RunFolders.of(profile, request.run)
+        self._executors: dict[str, DaskExecutor] = {}
+        self._names: dict[str, WorkerNames] = {}
+        self._retired: frozenset[str] = frozenset()
         self._open: dict[str, contextlib.ExitStack] = {}
-        self._at_work: DaskExecutor | None = None
-        self._pool = ""  # at work, or being opened
+        self._active: DaskExecutor | None = None
+        self._pool = ""  # active, or being opened
         self._stack = contextlib.ExitStack()
         self._security: object = None
 
     def __enter__(self) -> SlurmExecutor:
         self._stack.enter_context(termination_interrupts())
-        folder = self.place.shared
-        self._security = self._stack.enter_context(tls.security_in(folder, self.profile.tls))
-        self.place.logs.mkdir(parents=True, exist_ok=True)
-        self.note(f"the workers' logs are in {self.place.logs}")
+        shared = self.folders.shared
+        self._security = self._stack.enter_context(tls.security_in(shared, self.profile.tls))
+        self.folders.logs.mkdir(parents=True, exist_ok=True)
+        self.request.notify(f"the workers' logs are in {self.folders.logs}")
         return self
 
     def __exit__(
@@ -83,124 +84,132 @@ class SlurmExecutor:
         finally:
             self._stack.close()
 
-    def run(self, job: Job, todo: Sequence[Range], report: Report) -> None:
-        """Have the pool of the job's step do the ranges."""
+    def run(self, job: Job, ranges: Sequence[Range], report: Report) -> None:
+        """Run the ranges in the pool of the job's step."""
         self._close_unneeded(job.step)
-        wanted = next((need.pool for need in self.needs if need.step == job.step), "")
-        self._pool = pool_of(self.profile, wanted)
-        self._at_work = self._executor(self._pool)
+        requirements = self.request.requirements
+        requested = next((each.pool for each in requirements if each.step == job.step), "")
+        self._pool = self.profile.pool_of(requested)
+        self._active = self._executor(self._pool)
         try:
-            self._at_work.run(job, todo, report)
+            self._active.run(job, ranges, report)
         finally:
-            self._at_work = None
+            self._active = None
 
-    def under_way(self) -> dict[Range, str]:
-        """The ranges that are handed out, and to which worker; asked from another thread."""
-        executor, rosters = self._at_work, list(self._rosters.values())
-        found = executor.under_way() if executor else {}
-        for roster in rosters:
-            found = {piece: roster.label(worker) for piece, worker in found.items()}
-        return found
+    def assigned(self) -> dict[Range, str]:
+        """Ranges handed out, with the worker of each; '' where no worker has started one."""
+        active = self._active
+        return active.assigned() if active else {}
+
+    def running_blocks(self) -> list[RunningBlock]:
+        """Blocks that are being computed, as the workers' last heartbeats report them."""
+        active = self._active
+        return active.running_blocks() if active else []
 
     def workers(self) -> list[str]:
-        """The workers of all pools that are open; asked from another thread."""
-        return [name for roster in list(self._rosters.values()) for name in roster.present()]
+        """Workers of all open pools."""
+        return [label for names in list(self._names.values()) for label in names.present()]
 
-    def dismissed(self) -> set[str]:
-        """The workers that left in order: their time was over, or their pool was closed."""
-        left = [roster.left for roster in list(self._rosters.values())]
-        return set(self._dismissed).union(*left)
+    def retired(self) -> set[str]:
+        """Workers that left as planned: their lifetime ended, or their pool was closed."""
+        left = [names.retired for names in list(self._names.values())]
+        return set(self._retired).union(*left)
 
-    def waits(self) -> bool:
-        """Whether the pool at work has nobody: its jobs are in Slurm's queue, or just begin."""
-        roster = self._rosters.get(self._pool)
-        return roster is None or not roster.present()
+    def waiting(self) -> bool:
+        """Whether the active pool has no workers: its jobs are in Slurm's queue, or starting."""
+        names = self._names.get(self._pool)
+        return names is None or not names.present()
 
-    def restart(self) -> None:
-        """Start the workers anew that are at work."""
-        executor = self._at_work
-        if executor:
-            executor.restart()
+    def restart_workers(self) -> None:
+        """Restart the workers that are running blocks."""
+        active = self._active
+        if active:
+            active.restart_workers()
 
     def _close_unneeded(self, step: str) -> None:
-        """Close the pools that neither this step nor a later one wants."""
-        steps = [need.step for need in self.needs]
-        later = self.needs[steps.index(step) :] if step in steps else self.needs
-        wanted = {pool_of(self.profile, need.pool) for need in later}
-        for name in sorted(set(self._open) - wanted):
+        """Close the pools that neither this step nor a later one needs."""
+        requirements = self.request.requirements
+        steps = [each.step for each in requirements]
+        later = requirements[steps.index(step) :] if step in steps else requirements
+        needed = {self.profile.pool_of(each.pool) for each in later}
+        for name in sorted(set(self._open) - needed):
             self._close(name)
-            self.note(f"pool '{name}': closed; no later step wants it")
+            self.request.notify(f"pool '{name}': closed; no later step needs it")
 
     def _close(self, name: str) -> None:
-        self._crews.pop(name, None)
-        if name in self._rosters:
-            self._dismissed |= self._rosters[name].close()
-            del self._rosters[name]
+        self._executors.pop(name, None)
+        if name in self._names:
+            self._retired |= self._names[name].close()
+            del self._names[name]
         try:
             self._open.pop(name).close()
-        except Exception as error:  # what is done is done: no reason for the run to fail
-            logger.warning("pool '%s' did not close in order: %s", name, error)
-            cancel_jobs(job_name(name, self.place.run))
+        except Exception as error:  # its blocks are done, so the run does not fail of it
+            logger.warning("pool '%s' did not close cleanly: %s", name, error)
+            cancel_jobs(job_name(name, self.folders.run))
 
     def _executor(self, name: str) -> DaskExecutor:
-        if name not in self._crews:
-            self._crews[name] = self._opened(name)
-        return self._crews[name]
+        if name not in self._executors:
+            self._executors[name] = self._opened(name)
+        return self._executors[name]
 
     def _opened(self, name: str) -> DaskExecutor:
+        """Executor of a pool, once it has a worker."""
         from distributed import Client
 
-        pool = self.profile.pools[name]
-        cancel_jobs(job_name(name, self.place.run))  # of a driver that was killed
+        pool, request = self.profile.pools[name], self.request
+        cancel_jobs(job_name(name, self.folders.run))  # of a driver that was killed
         with contextlib.ExitStack() as stack:
-            hosts = stack.enter_context(
-                slurm_cluster(name, self.profile, self.place, self._security)
+            cluster = stack.enter_context(
+                slurm_cluster(name, self.profile, self.folders, self._security)
             )
-            client = stack.enter_context(Client(hosts))
-            keeper = JobReplacer(hosts, name, pool.jobs, self.place.logs)
-            stack.callback(keeper.stop)
-            self.note(f"pool '{name}': dashboard {client.dashboard_link}")
-            self._rosters[name] = WorkerNames(hosts)
-            self._rosters[name].begin()
-            keeper.start()
+            client = stack.enter_context(Client(cluster))
+            replacer = JobReplacer(cluster, name, pool.jobs, self.folders.logs)
+            stack.callback(replacer.stop)
+            request.notify(f"pool '{name}': {dashboard_note(client)}")
+            names = self._names[name] = WorkerNames(cluster)
+            names.follow()
+            replacer.start()
             self._open[name] = stack.pop_all()
-        glance = Glance(keeper, client, pool.workers, self.note)
-        while not glance.count():
-            glance()
+        check = PoolCheck(replacer, request.notify)
+        while not check.worker_count():
+            check()
             time.sleep(0.2)
         return DaskExecutor(
-            client, self.search_path, self.timeout, 0, each=pool.memory * 9 // 10, glance=glance
+            client,
+            request.search_path,
+            request.timeout,
+            memory_per_worker=pool.memory_for_blocks,
+            check=check,
+            label=lambda _, address: names.label(address),
         )
 
 
-class Glance:
-    """Looks now and then whether a pool has workers, and says what they wait for."""
+class PoolCheck:
+    """Recurring check whether a pool has workers; notifies the user while it has none."""
 
-    def __init__(
-        self, keeper: JobReplacer, client: object, wanted: int, note: Callable[[str], None]
-    ) -> None:
-        self.keeper, self.client, self.wanted, self.note = keeper, client, wanted, note
-        self.due = time.monotonic() + 10
+    def __init__(self, replacer: JobReplacer, notify: Callable[[str], None]) -> None:
+        self.replacer, self.notify = replacer, notify
+        self.due = time.monotonic() + FIRST_NOTE_AFTER
 
-    def count(self) -> int:
-        """Workers that have joined."""
-        return len(self.keeper.cluster.scheduler.workers)
+    def worker_count(self) -> int:
+        """Number of workers that have joined."""
+        return len(self.replacer.cluster.scheduler.workers)
 
     def __call__(self) -> None:
-        """Raise what keeps the pool from having workers; tell if it has none."""
-        self.keeper.check()
-        if not self.count() and time.monotonic() > self.due:
-            jobs = f"; {self.keeper.waiting}" if self.keeper.waiting else ""
-            self.note(f"pool '{self.keeper.pool}' has no workers yet{jobs}")
-            self.due = time.monotonic() + SAY_AGAIN
+        """Raise the reason why the pool will have no workers; notify if it has none yet."""
+        self.replacer.check()
+        if not self.worker_count() and time.monotonic() > self.due:
+            jobs = f"; {self.replacer.queue}" if self.replacer.queue else ""
+            self.notify(f"pool '{self.replacer.pool}' has no workers yet{jobs}")
+            self.due = time.monotonic() + NOTE_EVERY
 
 
 @contextlib.contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Have SIGTERM interrupt this process as Ctrl-C does, so that it ends its jobs.
+    """Make SIGTERM interrupt this process as Ctrl-C does, so that it ends its jobs.
 
-    `scancel` sends it to a driver that is a job itself. Without it the jobs would go after a
-    minute, and those that wait would stay in the queue.
+    `scancel` sends SIGTERM to a driver that is a job itself. Otherwise its running jobs would end
+    only after a minute, and those in the queue would stay there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -217,11 +226,11 @@ def termination_interrupts() -> Iterator[None]:
 
 
 def cancel_jobs(name: str) -> None:
-    """End all jobs of this user that have a name."""
-    command = shutil.which("scancel")
-    if command is None:
+    """Cancel all jobs of this user that have a name."""
+    program = shutil.which("scancel")
+    if program is None:
         return
-    asked = [command, f"--user={os.getuid()}", f"--name={name}"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    command = [program, f"--user={os.getuid()}", f"--name={name}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         logger.info("scancel: %s", done.stderr.strip())

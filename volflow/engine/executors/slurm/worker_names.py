@@ -1,15 +1,15 @@
-"""Who works in a pool: each worker by its name and its job, and who of those gone left in order."""
+"""Names of a pool's workers with their Slurm jobs, and which of them left as planned."""
 
 from __future__ import annotations
 
 from typing import Any
 
-LEAVES = "worker-close-gracefully"
-"""How Dask's word begins for what takes a worker away whose lifetime has ended."""
+LIFETIME_ENDED = "worker-close-gracefully"
+"""Start of Dask's stimulus for the removal of a worker whose lifetime has ended."""
 
 
 class WorkerNames:
-    """The workers of a pool; kept by the scheduler's thread, asked from others.
+    """Workers of a pool; updated by the scheduler's thread, read by others.
 
     Parameters
     ----------
@@ -18,40 +18,40 @@ class WorkerNames:
 
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster
-        self.left: set[str] = set()
-        """Those that left because their time was over, not because something befell them."""
+        self.retired: set[str] = set()
+        """Workers that left because their lifetime ended, and so are not lost."""
         self._present: dict[str, str] = {}
 
-    def begin(self) -> None:
-        """Follow who comes and goes."""
+    def follow(self) -> None:
+        """Start to record workers that join and leave."""
         self.cluster.sync(self._follow)
 
     def present(self) -> list[str]:
-        """Who is there."""
+        """Labels of the workers."""
         return sorted(self._present.copy().values())
 
     def label(self, address: str) -> str:
-        """The worker at an address, as a message names it; the address of one that is unknown."""
+        """Name and job of the worker at an address; the address if the worker is unknown."""
         return self._present.get(address, address)
 
     def close(self) -> set[str]:
-        """Everybody leaves in order, who ever did."""
-        return self.left | set(self.present())
+        """Workers that left as planned, which those still there do now."""
+        return self.retired | set(self.present())
 
-    def joins(self, address: str, name: str) -> None:
-        """A worker has come."""
-        self._present[address] = self._named(name)
+    def add(self, address: str, name: str) -> None:
+        """Record that a worker has joined."""
+        self._present[address] = self._with_job(name)
 
-    def goes(self, address: str, why: str) -> None:
-        """A worker has gone; `why` is Dask's word for what took it away."""
+    def remove(self, address: str, stimulus: str) -> None:
+        """Record that a worker has left; `stimulus` is Dask's reason."""
         label = self._present.pop(address, "")
-        if label and why.startswith(LEAVES):
-            self.left.add(label)
+        if label and stimulus.startswith(LIFETIME_ENDED):
+            self.retired.add(label)
 
-    def _named(self, name: str) -> str:
-        """Its name, and the job that its log is called after."""
+    def _with_job(self, name: str) -> str:
+        """Name of a worker, and the job that its log is named after."""
         base = name if name in self.cluster.worker_spec else name.rpartition("-")[0]
-        # All jobs ever made under that name: a new one may start before it is listed as a worker.
+        # Among all jobs ever made: a new one may start before Dask lists it among its workers.
         jobs = [job for job in self.cluster._created if str(job.name) == base and job.job_id]
         newest = max((int(job.job_id) for job in jobs), default=0)
         return f"{name} (job {newest})" if newest else name
@@ -59,15 +59,15 @@ class WorkerNames:
     async def _follow(self) -> None:
         from distributed.diagnostics.plugin import SchedulerPlugin
 
-        roster = self
+        names = self
 
         class Follower(SchedulerPlugin):
             def add_worker(self, scheduler: Any, worker: str) -> None:
-                roster.joins(worker, str(scheduler.workers[worker].name))
+                names.add(worker, str(scheduler.workers[worker].name))
 
             def remove_worker(
                 self, scheduler: Any, worker: str, *, stimulus_id: str, **_: Any
             ) -> None:
-                roster.goes(worker, stimulus_id)
+                names.remove(worker, stimulus_id)
 
-        self.cluster.scheduler.add_plugin(Follower(), name="volflow-roster")
+        self.cluster.scheduler.add_plugin(Follower(), name="volflow-worker-names")

@@ -1,6 +1,6 @@
-"""What a worker does as it starts in a job: it takes the GPU that is its own.
+"""Preload module of workers in Slurm jobs: leave each worker its own GPU.
 
-Dask loads this module (`--preload`) in each worker, before any block is done.
+Dask imports this module (`--preload`) in each worker before it runs any block.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import MutableMapping
 from typing import Any
 
 PER_JOB = "VOLFLOW_PER_JOB"
-"""Environment variable: how many workers share a job."""
+"""Environment variable with the number of workers that share a job."""
 
 
-def take_gpu(name: str, environment: MutableMapping[str, str]) -> None:
-    """Leave a worker one of the GPUs that its job was given.
+def select_gpu(name: str, environment: MutableMapping[str, str]) -> None:
+    """Leave a worker one of the GPUs of its job.
 
     Parameters
     ----------
     name : str
-        Of the worker; where several share a job, its number among them stands behind a hyphen.
+        Of the worker. Where several share a job, it ends in a hyphen and the worker's number.
     environment : mapping
         `CUDA_VISIBLE_DEVICES` is changed where several workers share what it lists.
     """
@@ -31,5 +31,5 @@ def take_gpu(name: str, environment: MutableMapping[str, str]) -> None:
 
 
 def dask_setup(worker: Any) -> None:
-    """Dask's way in."""
-    take_gpu(str(worker.name), os.environ)
+    """Set up a worker; Dask calls this function by its name."""
+    select_gpu(str(worker.name), os.environ)
