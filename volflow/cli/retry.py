@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 )
 @options.json_output
 @options.watchdog
-@options.workers
+@options.same_workers
+@options.overrides
 def retry(
     address: str,
     only: str | None,
     as_json: bool,
-    cluster: str,
+    cluster: str | None,
+    overrides: tuple[str, ...],
     workers: int | None,
     timeout: float | None,
     stall: float | None,
@@ -36,13 +38,20 @@ def retry(
 ) -> None:
     """Run the unfinished blocks of RUN, failed ones included.
 
-    The pipeline is the one stored in RUN, as it was when the run was last started.
+    The pipeline is the one stored in RUN, as it was when the run was last started, and so are the
+    workers, unless other ones are chosen. With --set a parameter is changed; the steps that it
+    affects run again.
     """
     from volflow.cli.terminal.execution import run_with_progress
     from volflow.cli.terminal.run_folder import stored_pipeline
     from volflow.engine.api import make_plan
     from volflow.engine.executors.profile import find_profile
+    from volflow.engine.stored_profile import stored_profile
 
-    profile = find_profile(cluster, workers, timeout, stall, on_stall)
-    planned = make_plan(stored_pipeline(address), profile=profile, only=only)
+    pipeline = stored_pipeline(address, overrides)
+    if cluster is None:
+        profile = stored_profile(address, workers, timeout, stall, on_stall)
+    else:
+        profile = find_profile(cluster, workers, timeout, stall, on_stall)
+    planned = make_plan(pipeline, profile=profile, only=only)
     run_with_progress(planned, profile, as_json)

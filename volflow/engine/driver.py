@@ -14,7 +14,7 @@ from typing import Any
 
 from volflow.engine.executors.base import Executor, PhaseRequirement
 from volflow.engine.executors.connect import connect
-from volflow.engine.executors.profile import OnStall, Profile
+from volflow.engine.executors.profile import OnStall, Profile, find_profile
 from volflow.engine.executors.scratch import remove_abandoned
 from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.monitor.event_log import EventLog
@@ -24,6 +24,7 @@ from volflow.engine.monitor.watchdog import Watchdog
 from volflow.engine.outline import write_outline
 from volflow.engine.phases.registry import kind_of
 from volflow.engine.result import RunResult, StepResult
+from volflow.engine.stored_profile import store_profile
 from volflow.engine.targets import prepare
 from volflow.engine.worker.block_range import (
     Outcome,
@@ -82,6 +83,7 @@ def execute(
         If the disk of the run or of a volume is full.
     """
     run = plan.pipeline.run
+    profile = cluster if isinstance(cluster, Profile) else find_profile(cluster, workers)
     result = RunResult(run)
     open_cached.cache_clear()  # volumes may have changed since this process read them
     listener = observer or RunObserver()
@@ -90,11 +92,12 @@ def execute(
         remove_leftovers(run)
         _require_earlier_steps(plan)
         write_outline(plan)
+        store_profile(run, profile)
         recorder.run_begins(plan)
         for step in plan.chosen:
             prepare(run, step)
         with connect(
-            cluster,
+            profile,
             run=run,
             requirements=_requirements(plan),
             workers=workers,

@@ -31,17 +31,23 @@ def selection(function: Function) -> Function:
             help="Part of the volume, in voxels, half-open.",
             show_default="the pipeline's, or the whole volume",
         ),
-        click.option(
-            "--set",
-            "overrides",
-            metavar="KEY=VALUE",
-            multiple=True,
-            help="Replaces a value of the file: steps.agglomerate.threshold=0.4, "
-            "volumes.em.path=em.zarr, block=[64,64,64], run=DIR. May be repeated.",
-        ),
+        overrides,
     ):
         function = option(function)
     return function
+
+
+def overrides(function: Function) -> Function:
+    """Add `--set`, which replaces values of a pipeline."""
+    option = click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Replaces a value of the file: steps.agglomerate.threshold=0.4, "
+        "volumes.em.path=em.zarr, block=[64,64,64], run=DIR. May be repeated.",
+    )
+    return option(function)
 
 
 def _step_option(name: str, parameter: str, text: str) -> Callable[[Function], Function]:
@@ -50,7 +56,9 @@ def _step_option(name: str, parameter: str, text: str) -> Callable[[Function], F
     )
 
 
-def workers(function: Function, cluster: str = "none") -> Function:
+def workers(
+    function: Function, cluster: str | None = "none", show_default: bool | str = True
+) -> Function:
     """Add the options that choose the executor; by default blocks run in this process."""
     for option in (
         click.option(
@@ -71,7 +79,7 @@ def workers(function: Function, cluster: str = "none") -> Function:
             "--cluster",
             metavar="PROFILE",
             default=cluster,
-            show_default=True,
+            show_default=show_default,
             shell_complete=completers.profiles,
             help="none: this process; local: one worker per core; cuda: one per GPU; slurm: jobs; "
             "tls://HOST:PORT of a Dask scheduler; or a profile file.",
@@ -84,6 +92,11 @@ def workers(function: Function, cluster: str = "none") -> Function:
 def local_workers(function: Function) -> Function:
     """Add the options that choose the executor; by default one worker per core."""
     return workers(function, "local")
+
+
+def same_workers(function: Function) -> Function:
+    """Add the options that choose the executor; by default that of the run's last start."""
+    return workers(function, None, "as at the run's last start")
 
 
 def watchdog(function: Function) -> Function:

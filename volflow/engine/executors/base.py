@@ -103,7 +103,7 @@ class PhaseRequirement:
 
 @dataclass(frozen=True)
 class ExecutorRequest:
-    """What a run asks of its executor."""
+    """Number of workers and limits that a run requests, and the needs of its phases."""
 
     run: str = ""
     """Address of the run; workers on other machines have to reach it."""

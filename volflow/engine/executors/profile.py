@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from volflow.config.bundled import find_bundled
+from volflow.config.bundled import bundled, find_bundled
 from volflow.config.checked_file import check, read_data
 from volflow.config.keys import KeyPath
 from volflow.config.overrides import Overridden
@@ -31,6 +31,8 @@ KEYS_OF_KIND = {
     "address": (*GENERAL, "tls"),
 }
 """The keys that a profile of a kind may have."""
+REQUESTED = ("workers", "timeout", "stall", "on_stall")
+"""The keys that options of the command line replace."""
 
 
 def _renamed(value: object) -> object:
@@ -89,6 +91,7 @@ class Profile(Spec):
     """Certificates; default: made for each run, except for an address."""
 
     _where: Where = PrivateAttr(default_factory=Where)
+    _request: dict[str, Any] | None = PrivateAttr(default=None)
 
     @property
     def kind(self) -> str:
@@ -104,6 +107,20 @@ class Profile(Spec):
     def where(self) -> Where:
         """File and line of each key."""
         return self._where
+
+    @property
+    def request(self) -> dict[str, Any] | None:
+        """Arguments of `find_profile` that give this profile again, for JSON.
+
+        A file is named by its path, so its content (pools, certificates) is not part of it. None
+        for a profile that was made in Python, unless its name and numbers are all there is to it.
+        """
+        if self._request is not None:
+            return self._request
+        keys = self.model_fields_set
+        if not keys <= {"cluster", *REQUESTED}:
+            return None
+        return self.model_dump(include=keys)
 
     def problem(self, path: KeyPath, text: str) -> str:
         """Sentence about a key, with its file and line."""
@@ -138,10 +155,13 @@ def find_profile(
     PlanError
         If there is no such profile, or with all of its mistakes.
     """
+    source = text
     if text == "none" or "://" in text:
         profile = from_data({"cluster": text}, Where("--cluster"))
     else:
         path = find_bundled(text, "deploy", "cluster profile")
+        if path != bundled("deploy").get(path.stem):
+            source = str(path.absolute())
         profile = checked(*read_data(path, Profile))
     allowed = KEYS_OF_KIND[profile.kind]
     if workers is not None and "workers" not in allowed and profile.kind != "none":
@@ -150,7 +170,9 @@ def find_profile(
     options = {name: value for name, value in options.items() if value is not None}
     from_data({"cluster": "none", **options}, Where("options"))  # a script may pass anything
     more = {} if workers is None else {"workers": workers}
-    return profile.model_copy(update=options | more)
+    changed = profile.model_copy(update=options | more)
+    changed._request = {"cluster": source, **options, **more}
+    return changed
 
 
 def from_data(data: Mapping[str, Any], where: Where) -> Profile:

@@ -141,7 +141,7 @@ def version_and_sight(token: str) -> tuple[str, bool]:
 
 
 def _problem(answer: Any, run: str) -> str:
-    """What a worker's answer shows to be wrong; empty if nothing."""
+    """Problem that a worker's answer shows; empty if there is none."""
     if isinstance(answer, BaseException):
         return f"volflow cannot be imported there ({type(answer).__name__}: {answer})"
     version, seen = answer

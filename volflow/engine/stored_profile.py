@@ -1,0 +1,63 @@
+"""The cluster profile of a run, stored in it so that `volflow retry` continues on the same workers.
+
+`profile.json` holds the profile's name or path and the options given with it, not its content: so
+no certificates, and no environment variables of a pool.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from volflow.engine.executors.profile import REQUESTED, OnStall, Profile, find_profile
+from volflow.errors import PlanError
+from volflow.io.store import Store
+
+NAME = "profile.json"
+
+
+def store_profile(run: str, profile: Profile) -> None:
+    """Store the name and options of a profile in a run; remove those of an earlier start."""
+    request = profile.request
+    if request is None:
+        Store(run).delete(NAME)
+    else:
+        Store(run).write_json(NAME, request)
+
+
+def stored_profile(
+    run: str,
+    workers: int | None = None,
+    timeout: float | None = None,
+    stall: float | None = None,
+    on_stall: OnStall | None = None,
+) -> Profile:
+    """Read the profile of the last start of a run; `none` if it stored no profile.
+
+    Parameters
+    ----------
+    run : str
+        Address of the run.
+    workers, timeout, stall, on_stall : optional
+        Replace the stored values.
+
+    Raises
+    ------
+    PlanError
+        If the profile no longer exists, or has problems.
+    """
+    stored = Store(run).read_json(NAME)
+    request: dict[str, Any] = stored if isinstance(stored, dict) else {}
+    options: dict[str, Any] = {"workers": workers, "timeout": timeout}
+    options |= {"stall": stall, "on_stall": on_stall}
+    for name in REQUESTED:
+        if options[name] is None:
+            options[name] = request.get(name)
+    cluster = str(request.get("cluster", "none"))
+    try:
+        return find_profile(cluster, **options)
+    except PlanError as error:
+        raise PlanError(
+            *error.problems,
+            f"{run}: its last start used the cluster profile '{cluster}'; choose another one with "
+            f"--cluster",
+        ) from error
