@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Ends the Slurm that up.sh started, by the pids that it wrote down, and removes its folder.
+# End the Slurm that up.sh started, by the process ids that it stored, and remove its folder.
 set -uo pipefail
 
 folder=${VOLFLOW_SLURM:-/run/volflow-slurm}
 export SLURM_CONF=$folder/slurm.conf
 
-running() { # pid: alive, and no zombie
+running() { # pid: alive, and not a zombie
     [ -d "/proc/$1" ] && ! grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null
 }
 
@@ -21,7 +21,7 @@ stop() { # pid file, name
     kill -KILL "$pid"
 }
 
-# Jobs first: their slurmstepd would outlive slurmd.
+# Jobs first: otherwise their slurmstepd would outlive slurmd.
 if [ -f "$folder/pid/slurmctld" ]; then
     for each in $(timeout 5 squeue -h -o %A 2>/dev/null | sort -u); do
         timeout 5 scancel "$each" 2>/dev/null

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# A real Slurm on one machine, to try `volflow run --cluster slurm` with: munged, slurmctld and a few
-# slurmd that listen on 127.0.0.1 only. As root, on Debian or Ubuntu; down.sh ends what this started.
+# Start a real Slurm on one machine, to try `volflow run --cluster slurm`: munged, slurmctld and a few
+# slurmd that listen on 127.0.0.1 only. As root, on Debian or Ubuntu; down.sh ends what this starts.
 #
 #   deploy/slurm/up.sh
 #   export SLURM_CONF=/run/volflow-slurm/slurm.conf
 #   sinfo
 #
-#   VOLFLOW_SLURM        folder of everything it writes (default /run/volflow-slurm; a short path,
-#                        because sockets lie in it)
-#   VOLFLOW_SLURM_NODES  pretended nodes (default 2), of VOLFLOW_SLURM_CPUS cores (default 4) and
+#   VOLFLOW_SLURM        folder of all its files (default /run/volflow-slurm; a short path, because it
+#                        holds sockets)
+#   VOLFLOW_SLURM_NODES  simulated nodes (default 2), of VOLFLOW_SLURM_CPUS cores (default 4) and
 #                        VOLFLOW_SLURM_MEMORY MiB (default 8000) each
-#   VOLFLOW_SLURM_GPUS   pretended GPUs of the last node (1, or 2: the default)
+#   VOLFLOW_SLURM_GPUS   simulated GPUs of the last node (1, or 2: the default)
 #   VOLFLOW_SLURM_PORT   first port (default 26817)
 #
-# Partitions: cpu (all nodes), gpu (the last one, with GPUs that are pretended, too), short (the
-# first, five minutes at most). What runs already is left alone, so it may be called again.
+# Partitions: cpu (all nodes), gpu (the last node, with simulated GPUs), short (the first node, five
+# minutes at most). Processes that run already are left alone, so the script may be called again.
 set -euo pipefail
 
 folder=${VOLFLOW_SLURM:-/run/volflow-slurm}
@@ -26,7 +26,7 @@ port=${VOLFLOW_SLURM_PORT:-26817}
 last=$((nodes - 1))
 host=$(hostname -s)
 
-[ "$(id -u)" = 0 ] || { echo "up.sh: wanted root, because slurmd does; got $(id -un)" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "up.sh: expected root, which slurmd requires; got $(id -un)" >&2; exit 1; }
 
 missing=()
 command -v munged >/dev/null || missing+=(munge)
@@ -34,7 +34,7 @@ for each in slurmctld slurmd; do command -v $each >/dev/null || missing+=($each)
 command -v sbatch >/dev/null || missing+=(slurm-client)
 if [ ${#missing[@]} -gt 0 ]; then
     apt-get update -qq
-    # RUNLEVEL: the packages' own daemons are not to start
+    # RUNLEVEL keeps the packages' own daemons from starting
     RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
@@ -46,11 +46,11 @@ running() { # pid file, name
     [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ] && ! grep -q '^State:.Z' "/proc/$pid/status"
 }
 
-umask 022 # munged refuses folders that others may write to
+umask 022 # munged refuses folders that others can write to
 install -d -m 0755 "$folder" "$folder"/{munge,state,log,pid}
 getent hosts "$host" >/dev/null || echo "127.0.0.1 $host" >>/etc/hosts
 
-# munge with a key and a socket of our own; the system's are left alone
+# munge with its own key and socket; the system's are left alone
 key=$folder/munge/key
 [ -s "$key" ] || (umask 077 && dd if=/dev/urandom of="$key" bs=128 count=1 status=none)
 if ! running "$folder/munge/pid" munged; then
@@ -108,7 +108,7 @@ CONF
     echo "PartitionName=short Nodes=n0 MaxTime=00:05:00 State=UP"
 } >"$folder/slurm.conf"
 echo "CgroupPlugin=cgroup/v1" >"$folder/cgroup.conf" # read, but nothing here uses cgroups
-# Devices that are everywhere stand for GPUs: jobs get CUDA_VISIBLE_DEVICES as of real ones.
+# Devices that exist everywhere stand for GPUs: jobs get CUDA_VISIBLE_DEVICES as with real ones.
 for device in $(printf '%s\n' /dev/null /dev/zero | head -n "$gpus"); do
     echo "NodeName=n$last Name=gpu File=$device"
 done >"$folder/gres.conf"
