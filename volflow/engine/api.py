@@ -91,5 +91,5 @@ def carry_out(plan: Plan, profile: Profile, observer: RunObserver | None = None)
         observer=observer,
     )
     facts = summary(plan, profile, result, time.monotonic() - start)
-    leave_report(result.run, facts, picture=not result.interrupted)
+    result.segments = leave_report(result.run, facts, picture=not result.interrupted)
     return result

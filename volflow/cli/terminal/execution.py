@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -88,8 +89,20 @@ def _print_done(result: RunResult, temporary: bool) -> None:
     blocks = sum(step.total for step in result.steps)
     before = f", {already:,} of them done before" if already else ""
     console.print(f"[green]done[/]: {plural(blocks, 'block')}{before}")
+    if result.segments:
+        console.print(segments_text(result.segments), markup=False)
     if not temporary:
         console.print(f"{result.run}/report.html; or: volflow view {result.run}", markup=False)
+
+
+def segments_text(segments: Mapping[str, Any]) -> str:
+    """Number and median size of the segments of a run in one line."""
+    number, median, unit = segments["number"], segments["median"], segments["unit"]
+    text = f"{segments['layer']}: {number:,} segments, median size {median:.3g} {unit}"
+    if segments["voxel_nm"] is None:
+        return text
+    sides = " x ".join(f"{side:g}" for side in segments["voxel_nm"])
+    return f"{text} (counted in voxels of {sides} nm; smaller ones may be missing)"
 
 
 def _print_unfinished(result: RunResult) -> None:

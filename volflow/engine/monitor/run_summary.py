@@ -27,9 +27,9 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
     dict
         `run`, `ok`, `interrupted`, `seconds`, `finished` (UTC), `version`, `workers`, `bounds`,
         `resolution` (nm, z y x), `history` (of all sessions, see `engine/monitor/history.py`),
-        `results` by step, `unmet` (sentences), and a list each of `steps` and `failures`: the
-        numbers of `StepResult` and `Failure` under the same names. A step has `all_seconds`, too:
-        its time in all sessions together.
+        `segments` (number and sizes, if counted), `results` by step, `unmet` (sentences), and a
+        list each of `steps` and `failures`: the numbers of `StepResult` and `Failure` under the
+        same names. A step has `all_seconds`, too: its time in all sessions together.
     """
     workers = "this process" if profile.cluster == "none" else profile.cluster
     past = history(result.run)
@@ -60,6 +60,7 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
             for step in result.steps
         ],
         "history": past,
+        "segments": result.segments,
         "results": result.results,
         "unmet": result.unmet,
         "failures": [asdict(failure) for failure in result.failures],

@@ -53,11 +53,13 @@ def test_the_page_shows_the_numbers_of_the_result(tmp_path: Path) -> None:
     assert result.ok
     cells = page(tmp_path / "run")
     for step in result.steps:
-        row = next(row for row in cells.rows if row[0] == step.name and len(row) == 9)
+        row = next(row for row in cells.rows if row[0] == step.name and len(row) == 10)
         assert [number(n) for n in row[1:6]] == [step.total, step.done, step.already, 0, step.left]
         assert float(row[6]) == pytest.approx(step.seconds, abs=0.005)
-        assert number(row[7] or "0") == step.voxels
-        assert float(row[8]) == pytest.approx(step.voxels / step.seconds / 1e6, rel=0.02, abs=0.005)
+        assert float(row[7]) == pytest.approx(step.seconds, abs=0.05)
+        assert number(row[8] or "0") == step.voxels
+        speed = step.voxels / max(step.seconds, float(row[7])) / 1e6
+        assert float(row[9]) == pytest.approx(speed, rel=0.1, abs=0.01)
     scores = {row[0]: row for row in cells.rows if len(row) == 4}
     values = {n: v for n, v in result.results["score"].items() if not isinstance(v, dict)}
     assert len(values) > 5
@@ -96,7 +98,11 @@ def test_the_summary_is_the_result_in_json(tmp_path: Path) -> None:
         assert found == {
             "name": step.name, "total": step.total, "done": step.done, "already": step.already,
             "failed": 0, "left": step.left, "seconds": step.seconds, "voxels": step.voxels,
+            "all_seconds": found["all_seconds"], "extent": step.extent,
         }  # fmt: skip
+        assert found["all_seconds"] >= step.seconds
+    segments = len(np.unique(expected()["segmentation"])) - 1
+    assert told["segments"]["number"] == result.segments["number"] == segments
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing(run: Path) -> None:
@@ -152,5 +158,10 @@ def test_a_page_stays_that_of_what_was_run_last(tmp_path: Path) -> None:
     painted(tmp_path / "run")
     again = painted(tmp_path / "run")
     assert [step.already for step in again.steps] == [step.total for step in again.steps]
-    row = next(row for row in page(tmp_path / "run").rows if row[0] == "paint")
+    cells = page(tmp_path / "run")
+    row = next(row for row in cells.rows if row[0] == "paint")
     assert row[3] == row[1]
+    assert float(row[7]) > 0, "the time of the first session"
+    assert number(row[8]) == again.steps[0].extent, "and the work that it did"
+    facts = {row[0]: row[1] for row in cells.rows if len(row) == 2}
+    assert facts["time"].endswith("s in all 2 sessions")

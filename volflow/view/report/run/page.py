@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from volflow.io.store import Store
@@ -24,7 +25,7 @@ SUMMARY, PICTURE, PAGE = "summary.json", "overview.png", "report.html"
 SHOWN = 20  # failed blocks; all of them are in the summary
 
 
-def leave_report(run: str, summary: Mapping[str, Any], picture: bool = True) -> None:
+def leave_report(run: str, summary: Mapping[str, Any], picture: bool = True) -> dict[str, Any]:
     """Write the three files of a run that has ended, successfully or not.
 
     Errors are logged and not raised: a run does not fail for want of a report.
@@ -37,19 +38,30 @@ def leave_report(run: str, summary: Mapping[str, Any], picture: bool = True) -> 
         See `volflow.engine.monitor.run_summary.summary`.
     picture : bool
         Whether to draw the overview and count segments, which reads volumes.
+
+    Returns
+    -------
+    dict
+        The fields of `SegmentSizes`, for JSON, which are also the summary's `segments`; empty if
+        no segments were counted.
     """
+    segments: dict[str, Any] = {}
     try:
         store = Store(run)
         store.write_json(SUMMARY, summary)
         layers = run_layers(run)
         drawn = _overview(layers) if picture else None
         sizes = _segment_sizes(layers) if picture else None
+        if sizes:
+            segments = asdict(sizes)
+            store.write_json(SUMMARY, {**summary, "segments": segments})
         png = drawn.png() if drawn else b""
         if png:
             store.write(PICTURE, png)
         store.write(PAGE, page(summary, layers, drawn, png, sizes).encode())
     except Exception as error:  # formats, codecs, stores, and whatever a user's volume contains
         logger.warning("no report of %s: %s: %s", run, type(error).__name__, error)
+    return segments
 
 
 def page(
@@ -136,10 +148,19 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("bounds", f"{summary['bounds']} voxels z, y, x"),
         ("resolution", f"{sides} nm z, y, x"),
         ("workers", summary["workers"]),
-        ("time", f"{summary['seconds']:.1f} s"),
+        ("time", _time(summary)),
         ("finished", summary["finished"]),
         ("volflow", summary["version"]),
     ]
+
+
+def _time(summary: Mapping[str, Any]) -> str:
+    """Time of this session, and of all if there were several."""
+    text, history = f"{summary['seconds']:.1f} s", summary.get("history", {})
+    if history.get("sessions", 1) < 2:
+        return text
+    total = sum(step["all_seconds"] for step in summary["steps"])
+    return f"{text}; {total:.1f} s in all {history['sessions']} sessions"
 
 
 def _caption(drawn: Overview) -> str:
@@ -149,11 +170,13 @@ def _caption(drawn: Overview) -> str:
 
 
 def _step(step: Mapping[str, Any]) -> Sequence[object]:
-    """The cells of a step's row."""
-    seconds, voxels = step["seconds"], step["voxels"]
+    """The cells of a step's row; the last three are sums over all sessions."""
+    seconds = step["all_seconds"]
+    voxels = step["extent"] * step["done"] // max(1, step["total"])
     speed = f"{voxels / seconds / 1e6:.2f}" if voxels and seconds > 0 else ""
     counts = [f"{step[name]:,}" for name in ("total", "done", "already", "failed", "left")]
-    return [step["name"], *counts, f"{seconds:.2f}", f"{voxels:,}" if voxels else "", speed]
+    times = (f"{step['seconds']:.2f}", f"{seconds:.2f}")
+    return [step["name"], *counts, *times, f"{voxels:,}" if voxels else "", speed]
 
 
 def _result(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
