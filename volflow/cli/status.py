@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EVERY = 2.0  # seconds between two readings with --watch
 LONG_BLOCK = 10.0  # seconds after which a block that is being computed is listed
 LISTED = 5  # blocks
-QUIET = 60.0  # seconds without a finished block after which a line says so
+QUIET = 60.0  # seconds without a finished block after which a line reports them
 
 
 @click.command()
