@@ -96,7 +96,12 @@ def _print_driver(console: Console, state: RunStatus) -> None:
     for block in state.blocks[:LISTED]:
         if block.seconds > LONG_BLOCK:
             text = running_block_text(
-                block.step, block.index, block.seconds, block.worker, block.memory
+                block.step,
+                block.index,
+                block.seconds,
+                worker=block.worker,
+                memory=block.memory,
+                parts=block.parts,
             )
             console.print(text, markup=False)
     if state.quiet > QUIET:

@@ -24,6 +24,7 @@ from typing import TypeAlias
 import numpy as np
 
 from volflow.checkpoints.header import Padding
+from volflow.core.block_progress import report_parts
 from volflow.core.geometry import Box, Triple, zyx
 
 Network: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -182,6 +183,7 @@ def tiled(
         made = _cropped(network(shown), tiling, channels)
         for index, output in zip(indices, made, strict=False):
             _add(total, weight, write, tiling, index, output)
+        report_parts(first + len(indices), len(todo))
     if tiling.overlapping:
         total /= weight
     return total

@@ -232,7 +232,10 @@ def _left(pace: Pace, result: StepResult) -> str:
 def _longest_block(job: Job, blocks: Sequence[RunningBlock]) -> str:
     block = blocks[0]
     index = job.phase.grid.index(block.number)
-    return running_block_text(job.step, index, block.seconds, block.worker, block.memory)
+    parts = block.parts_done, block.parts_total
+    return running_block_text(
+        job.step, index, block.seconds, worker=block.worker, memory=block.memory, parts=parts
+    )
 
 
 def _counts(result: StepResult) -> str:
