@@ -67,6 +67,8 @@ def description(stage: type[Stage]) -> list[str]:
     """The docstring as Markdown: headings of numpydoc become bold."""
     text = inspect.getdoc(stage) or ""
     text = re.sub(r"^(\w[\w ]*)\n-{3,}$", r"**\1**\n", text, flags=re.MULTILINE)
+    # entries of a numpydoc section, `name : type` over an indented meaning
+    text = re.sub(r"^(\S[^\n:]*?) : (.+)\n((?:    \S.*\n?)+)", entry, text, flags=re.MULTILINE)
     lines: list[str] = []
     fenced = False
     for line in text.splitlines():
@@ -81,6 +83,12 @@ def description(stage: type[Stage]) -> list[str]:
             fenced = False
         lines.append(line)
     return [*lines, "```"] if fenced else lines
+
+
+def entry(match: re.Match[str]) -> str:
+    """An entry of a section as an item of a list."""
+    name, type_name, meaning = match.groups()
+    return f"- `{name}`: {type_name}. {' '.join(meaning.split())}\n"
 
 
 def kind(stage: type[Stage]) -> str:

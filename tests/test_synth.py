@@ -105,9 +105,9 @@ def test_seeds_doubt_and_noise_make_a_difference(whole: Rendered) -> None:
 
 
 def test_a_box_outside_the_bounds_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not lie in the bounds"):
+    with pytest.raises(ValueError, match="expected a box with voxels within"):
         NEUROPIL.truth(Box((-8, 20, 3), (0, 30, 10)))
-    with pytest.raises(ValueError, match="8 voxels apart or more; got 7"):
+    with pytest.raises(ValueError, match="cell: expected at least 8 voxels; got 7"):
         Neuropil(BOUNDS, cell=7)
 
 
@@ -370,11 +370,14 @@ def test_longer_voxels_are_every_other_section() -> None:
 
 
 def test_shares_and_steps_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"1 together at most; got 0.7 and 0.4"):
+    with pytest.raises(ValueError, match=r"a sum of at most 1; got 0.7 and 0.4"):
         Neuropil(BOUNDS, missing=0.7, repeated=0.4)
     with pytest.raises(ValueError, match="expected every >= 1 and drift >= 0; got every=0"):
         Neuropil(BOUNDS, every=0)
-    with pytest.raises(ValueError, match="0, or 14 or more; got 9"):
+    with pytest.raises(
+        ValueError,
+        match="nucleus: expected 0, or at least 14 voxels, the width of a neurite; got 9",
+    ):
         Neuropil(BOUNDS, nucleus=9)
     with pytest.raises(ValueError, match="needs bounds of 116 voxels along each"):
         Neuropil(BOUNDS, nucleus=24)

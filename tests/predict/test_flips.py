@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from volflow.core.geometry import Triple
-from volflow.predict.flips import averaged, moved, moving, nearest, subsets
+from volflow.predict.flips import (
+    average_over_flips,
+    axis_subsets,
+    neighbour_channels,
+    shift_channels,
+    shifted,
+)
 from volflow.predict.tiling import Network
 
 OFFSETS = [(-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, -3), (2, 0, 0)]
@@ -16,7 +22,7 @@ OFFSETS = [(-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, -3), (2, 0, 0)]
 
 def pairs(batch: np.ndarray, offsets: list[Triple] = OFFSETS) -> np.ndarray:
     """A network whose channel is the product of the two voxels that it joins."""
-    return np.stack([batch * moved(batch, offset) for offset in offsets], axis=1)
+    return np.stack([batch * shifted(batch, offset) for offset in offsets], axis=1)
 
 
 IMAGE = np.random.default_rng(0).random((2, 9, 10, 11), dtype="float32")
@@ -25,7 +31,7 @@ INNER = (..., slice(3, -3), slice(3, -3), slice(3, -3))
 
 @pytest.mark.parametrize("axes", ["z", "x", "yx", "zyx"])
 def test_a_network_that_does_not_care_is_its_own_average(axes: str) -> None:
-    mean = averaged(pairs, axes, OFFSETS)(IMAGE)
+    mean = average_over_flips(pairs, axes, OFFSETS)(IMAGE)
     np.testing.assert_allclose(mean[INNER], pairs(IMAGE)[INNER], rtol=1e-5)
 
 
@@ -35,7 +41,7 @@ def test_without_the_shift_the_average_is_another() -> None:
 
 
 def test_the_average_is_taken_over_every_set_of_axes() -> None:
-    assert subsets("xz") == [(), (0,), (2,), (0, 2)]
+    assert axis_subsets("xz") == [(), (0,), (2,), (0, 2)]
     shown = []
 
     def corner(batch: np.ndarray) -> np.ndarray:
@@ -43,7 +49,7 @@ def test_the_average_is_taken_over_every_set_of_axes() -> None:
         return np.broadcast_to(batch[:, None, :1, :1, :1], (len(batch), 1, *batch.shape[1:]))
 
     image = np.arange(8, dtype="float32").reshape(1, 2, 2, 2)
-    made = averaged(corner, "zyx", ())(image)
+    made = average_over_flips(corner, "zyx", ())(image)
     assert sorted(shown) == list(range(8))
     np.testing.assert_array_equal(made, np.full((1, 1, 2, 2, 2), 3.5))
 
@@ -57,41 +63,41 @@ def slopes(batch: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("axes", ["z", "x", "zx", "zyx"])
 def test_parts_of_an_arrow_turn_their_sign(axes: str) -> None:
     odd, total = ("z", "zx", ""), (6.0, 2.0, 1.0)
-    mean = averaged(slopes, axes, (), odd, total)(IMAGE)
+    mean = average_over_flips(slopes, axes, (), odd, total)(IMAGE)
     np.testing.assert_allclose(mean, slopes(IMAGE), atol=1e-5)
-    assert np.abs(averaged(slopes, axes, ())(IMAGE) - slopes(IMAGE)).max() > 0.1
+    assert np.abs(average_over_flips(slopes, axes, ())(IMAGE) - slopes(IMAGE)).max() > 0.1
 
 
 def test_no_flips_change_nothing() -> None:
-    assert averaged(pairs, "", OFFSETS) is pairs
+    assert average_over_flips(pairs, "", OFFSETS) is pairs
 
 
 def test_slanted_offsets_are_refused_where_a_flip_breaks_them() -> None:
     slanted = [(0, -3, -3)]
-    assert averaged(pairs, "z", slanted) is not None
-    with pytest.raises(ValueError, match=r"turns offset \(0, -3, -3\) into another pair"):
-        averaged(pairs, "x", slanted)
+    assert average_over_flips(pairs, "z", slanted) is not None
+    with pytest.raises(ValueError, match=r"maps offset \(0, -3, -3\) to another pair"):
+        average_over_flips(pairs, "x", slanted)
 
 
 def test_affinities_with_the_next_voxel_become_those_with_the_previous() -> None:
     offsets = [(0, 0, 1), (0, 0, 5), (0, -1, 0), (1, 0, 0)]
-    picks = nearest(offsets)
+    picks = neighbour_channels(offsets)
     assert picks == [(3, (-1, 0, 0)), (2, (0, 0, 0)), (0, (0, 0, -1))]
     picked = [offsets[channel] for channel, _ in picks]
-    made = moving(lambda batch: pairs(batch, picked), [move for _, move in picks])(IMAGE)
+    made = shift_channels(lambda batch: pairs(batch, picked), [move for _, move in picks])(IMAGE)
     expected = pairs(IMAGE, [(-1, 0, 0), (0, -1, 0), (0, 0, -1)])
     np.testing.assert_allclose(made[INNER], expected[INNER], rtol=1e-6)
 
 
 def test_a_lacking_neighbour_is_noticed() -> None:
-    assert nearest([(-1, 0, 0), (0, -1, 0), (0, 0, -2)]) is None
+    assert neighbour_channels([(-1, 0, 0), (0, -1, 0), (0, 0, -2)]) is None
 
 
 @pytest.mark.parametrize(
     "wrapped",
     [
-        lambda network: averaged(network, "x", [(0, 0, -1)]),
-        lambda network: moving(network, [(0, 0, -1)]),
+        lambda network: average_over_flips(network, "x", [(0, 0, -1)]),
+        lambda network: shift_channels(network, [(0, 0, -1)]),
     ],
 )
 def test_outputs_smaller_than_the_tile_cannot_be_moved(

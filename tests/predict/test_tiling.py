@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from tests.strategies import triples
 from volflow.checkpoints.header import Padding
 from volflow.core.geometry import BlockGrid, Box, Triple, zyx
-from volflow.predict.tiling import Tiling, fitted, mirrored, seen, tiled
+from volflow.predict.tiling import (
+    Tiling,
+    fitted_tile,
+    mirrored_positions,
+    predict_tiles,
+    tile_input,
+)
 
 PADDINGS = st.sampled_from(["reflect", "symmetric"])
 
@@ -59,7 +65,9 @@ def by_blocks(tiling: Tiling, shape: Triple, network, batch: int = 1) -> np.ndar
         part = np.full(block.read.shape, np.nan, "float32")  # poison outside the bounds
         inside = block.read.clip(bounds)
         part[inside.within(block.read)] = image[inside.within(bounds)]
-        made = tiled(part, block.read, block.write, tiling, network, 2, batch)
+        made = predict_tiles(
+            part, block.read, block.write, tiling, network, channels=2, batch=batch
+        )
         out[(slice(None), *block.write.within(bounds))] = made
     return out
 
@@ -97,8 +105,8 @@ def test_enough_context_equals_the_whole_volume_at_once(
 def test_the_halo_is_the_smallest_that_tiles_ask_for(tiling: Tiling, shape: Triple) -> None:
     need = [0, 0, 0]
     for block in BlockGrid(tiling.bounds, shape):
-        for index in tiling.reaching(block.write):
-            box = tiling.keeps(index).grow(tiling.context).clip(tiling.bounds)
+        for index in tiling.tiles_over(block.write):
+            box = tiling.kept_box(index).grow(tiling.context).clip(tiling.bounds)
             for axis in range(3):
                 before = block.write.start[axis] - box.start[axis]
                 after = box.stop[axis] - block.write.stop[axis]
@@ -109,14 +117,14 @@ def test_the_halo_is_the_smallest_that_tiles_ask_for(tiling: Tiling, shape: Trip
 @settings(max_examples=60, deadline=None)
 @given(tilings(blend=True))
 def test_tiles_reach_a_box_if_they_keep_one_of_its_voxels(tiling: Tiling) -> None:
-    every = [tiling.keeps(i) for i in np.ndindex(tiling.counts)]
+    every = [tiling.kept_box(i) for i in np.ndindex(tiling.counts)]
     covered = np.zeros(tiling.bounds.shape, bool)
     for box in every:
         covered[box.clip(tiling.bounds).within(tiling.bounds)] = True
     assert covered.all()
     for block in BlockGrid(tiling.bounds, (3, 4, 5)):
-        wanted = [i for i in np.ndindex(tiling.counts) if tiling.keeps(i).clip(block.write).size]
-        assert tiling.reaching(block.write) == wanted
+        wanted = [i for i in np.ndindex(tiling.counts) if tiling.kept_box(i).clip(block.write).size]
+        assert tiling.tiles_over(block.write) == wanted
 
 
 def test_aligned_blocks_read_no_more_than_the_context() -> None:
@@ -131,16 +139,16 @@ def test_beyond_the_bounds_a_tile_sees_the_reflection_and_then_its_end() -> None
     image = np.array([0, 1, 2, 3], "float32").reshape(4, 1, 1)
     # context 2 | the volume | reflected 2 | the last of it, repeated
     expected = [*(2, 1), *(0, 1, 2, 3), *(2, 1), *(1, 1, 1, 1)]
-    np.testing.assert_array_equal(seen(image, bounds, tiling, (0, 0, 0)).ravel(), expected)
+    np.testing.assert_array_equal(tile_input(image, bounds, tiling, (0, 0, 0)).ravel(), expected)
     tiling = replace(tiling, padding="symmetric")
     expected = [*(1, 0), *(0, 1, 2, 3), *(3, 2), *(2, 2, 2, 2)]
-    np.testing.assert_array_equal(seen(image, bounds, tiling, (0, 0, 0)).ravel(), expected)
+    np.testing.assert_array_equal(tile_input(image, bounds, tiling, (0, 0, 0)).ravel(), expected)
 
 
 @given(st.integers(1, 9), st.integers(0, 20), st.integers(0, 20), PADDINGS)
 def test_mirrored_is_what_numpy_pads(side: int, before: int, after: int, padding: Padding) -> None:
     expected = np.pad(np.arange(side), (before, after), mode=padding)
-    found = mirrored(np.arange(-before, side + after), side, padding)
+    found = mirrored_positions(np.arange(-before, side + after), side, padding)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -149,7 +157,7 @@ def test_a_volume_thinner_than_the_context_is_reflected_to_and_fro() -> None:
     tiling = Tiling(bounds, (10, 1, 1), (4, 0, 0), (2, 1, 1))
     image = np.array([5, 6], "float32").reshape(2, 1, 1)
     expected = [5, 6] * 5
-    np.testing.assert_array_equal(seen(image, bounds, tiling, (0, 0, 0)).ravel(), expected)
+    np.testing.assert_array_equal(tile_input(image, bounds, tiling, (0, 0, 0)).ravel(), expected)
 
 
 def test_blending_weighs_the_middle_of_a_tile_most() -> None:
@@ -160,7 +168,9 @@ def test_blending_weighs_the_middle_of_a_tile_most() -> None:
     def constant(batch: np.ndarray) -> np.ndarray:
         return np.full((1, 1, *batch.shape[1:]), next(answers), "float32")
 
-    made = tiled(np.zeros((6, 1, 1), "float32"), tiling.bounds, tiling.bounds, tiling, constant, 1)
+    made = predict_tiles(
+        np.zeros((6, 1, 1), "float32"), tiling.bounds, tiling.bounds, tiling, constant, channels=1
+    )
     # voxels 2 and 3 lie in both tiles: weights 2 and 1, then 1 and 2
     np.testing.assert_allclose(made.ravel(), [0, 0, 1 / 3, 2 / 3, 1, 1], rtol=1e-6)
 
@@ -176,7 +186,7 @@ def test_the_network_always_sees_the_same_shape() -> None:
 
     bounds = Box((0, 0, 0), (7, 5, 3))
     tiling = Tiling(bounds, (4, 4, 4), (1, 1, 1), (2, 2, 2))
-    made = tiled(image_of(bounds), bounds, bounds, tiling, noting, 1, batch=5)
+    made = predict_tiles(image_of(bounds), bounds, bounds, tiling, noting, channels=1, batch=5)
     np.testing.assert_array_equal(made[0], image_of(bounds))
     assert set(shapes) == {(5, 4, 4, 4)}
     assert len(shapes) == 5  # 4 * 3 * 2 tiles
@@ -192,24 +202,28 @@ def test_a_network_may_pad_nothing() -> None:
         return blurred(batch)[..., 1:-1, 1:-1, 1:-1]
 
     image = image_of(bounds)
-    same = tiled(image, bounds, bounds, tiling, blurred, 2)
-    np.testing.assert_array_equal(tiled(image, bounds, bounds, tiling, valid, 2), same)
+    same = predict_tiles(image, bounds, bounds, tiling, blurred, channels=2)
+    np.testing.assert_array_equal(
+        predict_tiles(image, bounds, bounds, tiling, valid, channels=2), same
+    )
 
 
 def test_an_output_of_another_size_is_refused() -> None:
     bounds = Box((0, 0, 0), (4, 4, 4))
     tiling = Tiling(bounds, (6, 6, 6), (1, 1, 1), (4, 4, 4))
     with pytest.raises(ValueError, match=r"expected \(2, 6, 6, 6\), or \(2, 4, 4, 4\)"):
-        tiled(image_of(bounds), bounds, bounds, tiling, lambda batch: batch[:, None], 2)
+        predict_tiles(
+            image_of(bounds), bounds, bounds, tiling, lambda batch: batch[:, None], channels=2
+        )
 
 
 def test_a_tile_smaller_than_its_context_is_refused() -> None:
     with pytest.raises(ValueError, match="larger than its context"):
         Tiling(Box((0, 0, 0), (4, 4, 4)), (6, 6, 6), (3, 1, 1), (1, 1, 1))
-    with pytest.raises(ValueError, match="between 1 and the"):
+    with pytest.raises(ValueError, match="expected a stride between 1 and"):
         Tiling(Box((0, 0, 0), (4, 4, 4)), (6, 6, 6), (1, 1, 1), (5, 4, 4))
 
 
 def test_a_tile_is_no_larger_than_a_thin_volume_asks_for() -> None:
     bounds = Box((5, 0, 0), (20, 100, 33))
-    assert fitted((64, 64, 64), (8, 8, 8), (4, 4, 4), bounds) == (32, 64, 52)
+    assert fitted_tile((64, 64, 64), (8, 8, 8), (4, 4, 4), bounds) == (32, 64, 52)

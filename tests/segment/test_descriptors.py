@@ -163,12 +163,12 @@ def test_cells_of_two_voxels_are_near() -> None:
     [
         (
             {"labels": np.zeros((3, 3), int)},
-            r"integers of shape \(Z, Y, X\); got int64 of \(3, 3\)",
+            r"integer labels of shape \(Z, Y, X\); got int64 of \(3, 3\)",
         ),
-        ({"labels": np.zeros((3, 3, 3))}, "must be integers"),
-        ({"sigma_nm": 0.0}, "must be positive; got 0.0"),
-        ({"step": 0}, "must be positive"),
-        ({"around": (0, 2, 0)}, r"must leave something of \(3, 3, 3\); got \(0, 2, 0\)"),
+        ({"labels": np.zeros((3, 3, 3))}, "expected integer labels"),
+        ({"sigma_nm": 0.0}, "expected positive sigma, voxel size and step; got 0.0"),
+        ({"step": 0}, "expected positive sigma"),
+        ({"halo": (0, 2, 0)}, r"a halo that fits twice into \(3, 3, 3\); got \(0, 2, 0\)"),
     ],
 )
 def test_what_is_wrong_is_told(change: dict[str, object], told: str) -> None:

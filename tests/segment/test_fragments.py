@@ -134,7 +134,7 @@ def test_pieces_and_links_make_up_the_fragments(draw: random.Random):
 def test_what_was_not_read_is_an_error():
     box, write = Box((0, 0, 0), (8, 8, 8)), Box((0, 0, 0), (4, 8, 8))
     affinity = np.zeros((3, 6, 8, 8), np.uint8)
-    with pytest.raises(ValueError, match="must be read; got 0:6,0:8,0:8"):
+    with pytest.raises(ValueError, match="need affinities of 0:7,0:8,0:8; got 0:6,0:8,0:8"):
         pieces(affinity, Box((0, 0, 0), (6, 8, 8)), write, box)
-    with pytest.raises(ValueError, match="must be uint8 of shape"):
+    with pytest.raises(ValueError, match="expected uint8 affinities of shape"):
         fragments(affinity.astype(np.float32))

@@ -89,7 +89,7 @@ def test_worked_examples() -> None:
 
 
 def test_what_does_not_fit_is_said() -> None:
-    with pytest.raises(ValueError, match="labels to pool must be integers; got float32"):
+    with pytest.raises(ValueError, match="expected integer labels to pool; got float32"):
         pooled_labels(np.ones((2, 2, 2), np.float32), (2, 2, 2))
     with pytest.raises(ValueError, match="integer of up to 32 bits; got uint64"):
         pooled_image(np.ones((2, 2, 2), np.uint64), (2, 2, 2))

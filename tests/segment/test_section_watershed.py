@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volflow.segment.section_watershed import (
-    Flooding,
+    WatershedOptions,
     boundaries,
     section_fragments,
     seeds,
@@ -60,12 +60,12 @@ def test_seeds_are_the_plateaus_without_a_higher_neighbour(seed, levels, height,
 
 
 def test_a_seed_is_the_middle_of_a_room():
-    labels = seeds(smooth_distance(rooms(19), Flooding()))  # rooms of 19 and of 39 pixels
+    labels = seeds(smooth_distance(rooms(19), WatershedOptions()))  # rooms of 19 and of 39 pixels
     # both are open at the borders, where the pixels farthest from the wall are
     assert set(np.nonzero(labels)[1].tolist()) == {0, 59}
     closed = rooms(0, 19, 58)
     closed[:2], closed[-2:] = 1, 1
-    labels = seeds(smooth_distance(closed, Flooding()))
+    labels = seeds(smooth_distance(closed, WatershedOptions()))
     found = sorted(float(np.nonzero(labels == name)[1].mean()) for name in np.unique(labels)[1:])
     # of columns 2 to 18 and 21 to 57: ridges along columns 10 and 39, one plateau each
     assert found == pytest.approx([10, 39], abs=1)
@@ -74,8 +74,8 @@ def test_a_seed_is_the_middle_of_a_room():
 def test_what_is_above_the_level_is_a_wall_and_nothing_else():
     faint = 0.5 * rooms(19)
     for level, wall in ((0.4, True), (0.5, False), (0.6, False)):
-        found = smooth_distance(faint, Flooding(level=level))
-        wanted = smooth_distance(rooms(19), Flooding()) if wall else np.zeros(faint.shape)
+        found = smooth_distance(faint, WatershedOptions(level=level))
+        wanted = smooth_distance(rooms(19), WatershedOptions()) if wall else np.zeros(faint.shape)
         np.testing.assert_array_equal(found, wanted)
 
 
@@ -83,17 +83,19 @@ def test_without_a_share_of_boundary_only_distances_are_flooded():
     height = rooms(24)
     height[:, 20:24] = 0.4  # a wall of columns 20 to 25, highest in the last two
     noise = np.random.default_rng(8).uniform(0, 0.2, height.shape)
-    plain, noisy = (section_fragments(h, Flooding(share=0)) for h in (height, height + noise))
+    plain, noisy = (
+        section_fragments(h, WatershedOptions(share=0)) for h in (height, height + noise)
+    )
     np.testing.assert_array_equal(noisy, plain)
     assert len(np.unique(plain)) == 2
     assert len(np.unique(plain[:, :20])) == len(np.unique(plain[:, 26:])) == 1
-    with_boundary = section_fragments(height, Flooding())
+    with_boundary = section_fragments(height, WatershedOptions())
     ends = [np.count_nonzero(labels[20] == labels[20, 0]) for labels in (plain, with_boundary)]
     assert 20 < ends[0] < ends[1] <= 26  # the middle of the wall, and its highest part
 
 
 def test_a_wall_parts_two_fragments_and_nothing_else_does():
-    labels = section_fragments(rooms(25), Flooding())
+    labels = section_fragments(rooms(25), WatershedOptions())
     assert sorted(np.unique(labels).tolist()) == [1, 2]
     assert len(np.unique(labels[:, :25])) == len(np.unique(labels[:, 27:])) == 1
     assert labels[0, 0] != labels[0, 59]
@@ -104,7 +106,7 @@ def test_the_watershed_fills_everything_and_leaves_nothing_small(seed, min_size)
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in rng.integers(1, 50, 2))
     height = np.clip(rng.normal(0.3, 0.4, shape), 0, 1)
-    labels = section_fragments(height, Flooding(min_size=min_size))
+    labels = section_fragments(height, WatershedOptions(min_size=min_size))
     assert labels.shape == shape
     assert labels.min() >= 1
     sizes = np.unique(labels, return_counts=True)[1]
@@ -113,14 +115,14 @@ def test_the_watershed_fills_everything_and_leaves_nothing_small(seed, min_size)
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.25])
 def test_a_section_without_any_contrast_is_one_fragment(value):
-    assert (section_fragments(np.full((20, 30), value), Flooding()) == 1).all()
+    assert (section_fragments(np.full((20, 30), value), WatershedOptions()) == 1).all()
 
 
 def test_a_fragment_below_the_limit_goes_to_its_neighbours():
     # the middle room has 8 x 40 = 320 pixels and half of each wall, the others more
     height = rooms(20, 30)
-    assert len(np.unique(section_fragments(height, Flooding(min_size=100)))) == 3
-    dissolved = section_fragments(height, Flooding(min_size=450))
+    assert len(np.unique(section_fragments(height, WatershedOptions(min_size=100)))) == 3
+    dissolved = section_fragments(height, WatershedOptions(min_size=450))
     assert len(np.unique(dissolved)) == 2
     assert dissolved[0, 0] != dissolved[0, 59]
 
@@ -161,5 +163,5 @@ def test_boundaries_are_of_pairs_that_exist():
             real = min(other) >= 0 and mask[voxel] and mask[other]
             assert found[(axis, *voxel)] == (255 - affinity[(axis, *voxel)] if real else 0)
     np.testing.assert_array_equal(affinity, before)
-    with pytest.raises(ValueError, match=r"affinities must be uint8 \(3, Z, Y, X\); got float64"):
+    with pytest.raises(ValueError, match=r"expected uint8 affinities \(3, Z, Y, X\); got float64"):
         boundaries(affinity.astype(float))

@@ -129,8 +129,8 @@ def test_a_horizon_that_cuts_blocks_is_told_at_planning():
     grid = BlockGrid(Box((0, 0, 0), (40, 40, 40)), (4, 4, 64))
     problems = Agglomerate(threshold=0.3, horizon=(6, 8, 20)).check(grid)
     assert problems == [
-        "horizon 6 along z is not a multiple of the block's 4",
-        "horizon 20 along x is not a multiple of the block's 64",
+        "horizon: expected a multiple of the block's 4 voxels along z; got 6",
+        "horizon: expected a multiple of the block's 64 voxels along x; got 20",
     ]
     assert Agglomerate(threshold=0.3, horizon=(8, 40, 64)).check(grid) == []
 

@@ -97,9 +97,9 @@ def test_floats_and_a_range_the_wrong_way_are_told(tmp_path: Path) -> None:
     with pytest.raises(PlanError) as caught:
         make_plan({**pipeline, "steps": steps})
     told = "\n".join(caught.value.problems)
-    assert "em: expected uint8 or uint16, and it is float32" in told
-    assert "segments: expected ids as unsigned integers, and it is float32" in told
-    with pytest.raises(ValueError, match="its first number must be below its second"):
+    assert "em: expected uint8 or uint16; got float32" in told
+    assert "segments: expected unsigned integers; got float32" in told
+    with pytest.raises(ValueError, match=r"expected \[LOW, HIGH\] with LOW below HIGH"):
         Borders(range=(255, 0))
 
 

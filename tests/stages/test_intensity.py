@@ -92,7 +92,7 @@ def test_quantiles_are_those_of_the_range() -> None:
 
 
 def test_low_is_below_high() -> None:
-    with pytest.raises(ValueError, match="low must be below high"):
+    with pytest.raises(ValueError, match="expected low below high"):
         Intensity(low=0.5, high=0.5)
 
 
@@ -127,7 +127,7 @@ def test_a_volume_that_is_all_masked_is_an_error() -> None:
     stage = Intensity()
     (block,) = BlockGrid(BOUNDS, BOUNDS.shape)
     up = stage.leaf(block, "total", None, em=EM, mask=np.zeros(EM.shape, bool))
-    with pytest.raises(ValueError, match="no voxels to take the intensity range of"):
+    with pytest.raises(ValueError, match="expected at least one voxel, got none"):
         stage.finish(block, PreviousRound(up.retained, None))
 
 

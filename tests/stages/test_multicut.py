@@ -118,7 +118,7 @@ def mistake(tmp_path, block: Triple) -> str:
 
 def test_more_than_one_block_is_told_with_the_block_that_does(tmp_path):
     told = mistake(tmp_path, (8, 32, 16))
-    assert "one block must cover the bounds of [8, 32, 32] voxels; got blocks of" in told
+    assert "needs one block that covers the bounds of [8, 32, 32] voxels; got blocks of" in told
     assert "block: [8, 32, 32]" in told
     assert "take fragments, agglomerate, relabel" in told
 

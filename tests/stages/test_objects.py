@@ -306,11 +306,11 @@ class TestObjectAffinities(StageContract):
 def test_mistakes_are_told_before_anything_starts() -> None:
     assert find_stage("objects") is Objects
     assert find_stage("object_affinities") is ObjectAffinities
-    with pytest.raises(ValidationError, match=r"core must not be below low; got 0\.4 and 0\.5"):
+    with pytest.raises(ValidationError, match=r"expected core not below low; got 0\.4 and 0\.5"):
         ObjectAffinities(core=0.4)
     stage = ObjectAffinities(inside=0, contours=2)
     told = stage.check_inputs({"probability": Layer("uint8", 2)}, (8, 8, 8))
-    assert told == ["contours: expected one of the 2 channels of probability, from 0 on; got 2"]
+    assert told == ["contours: expected a channel of probability, 0 to 1; got 2"]
     assert stage.check_inputs({"probability": Layer("uint8", 3)}, (8, 8, 8)) == []
     for wrong in ({"min_size": 0}, {"min_core": 0}, {"grow": 1.1}):
         with pytest.raises(ValidationError):

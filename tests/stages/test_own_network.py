@@ -18,7 +18,7 @@ import volflow
 from tests.stages.contract import Case, run
 from tests.stages.test_predict import BOUNDS, EM, affinity, problems, store
 from volflow.errors import StorageError
-from volflow.predict.flips import moved
+from volflow.predict.flips import shifted
 from volflow.stages.predict import Predict
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bring-your-own-network.md").read_text()
@@ -78,7 +78,7 @@ def test_the_page_runs(folder: Path) -> None:
     network.load_state_dict(load_file("small.safetensors"))
     with torch.inference_mode():
         next_voxel = network(torch.from_numpy(padded)[None, None]).sigmoid()[0].numpy()
-    expected = np.stack([moved(next_voxel[a], o) for a, o in enumerate(-np.eye(3, dtype=int))])
+    expected = np.stack([shifted(next_voxel[a], o) for a, o in enumerate(-np.eye(3, dtype=int))])
     expected = 255 * expected[:, 4:-4, 4:-4, 4:-4]
     assert np.ptp(found) > 100
     assert np.abs(found - expected).max() < 0.51
@@ -140,7 +140,7 @@ def test_weights_that_change_are_other_content_and_never_those_of_before(folder:
             "returns shape (1, 3, 32, 32, 32) for a tile of shape",
         ),
         ({"offsets": None}, "give offsets, or out_channels if it predicts no affinities"),
-        ({"offsets": None, "out_channels": 3}, "has no affinities with the three neighbours"),
+        ({"offsets": None, "out_channels": 3}, "has no affinities to the three neighbours"),
         ({"in_channels": 2}, "does not accept a tile of shape (1, 2, 32, 32, 32)"),
         ({"halo": None}, "network.halo"),
         ({"halo": [16, 4, 4]}, "halo (16, 4, 4) on both sides leaves nothing of tile"),

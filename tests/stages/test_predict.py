@@ -304,7 +304,7 @@ def test_planning_does_not_import_torch(folder: Path) -> None:
         " 'volumes': {'em': {'path': 'em.zarr'}},"
         " 'steps': [{'use': 'intensity'}, {'use': 'predict', 'with': {'model': 'net.safetensors'}}]"
         "})\n"
-        "assert plan.step('predict').jobs[0].sweep.grid.halo == (10, 10, 0)\n"
+        "assert plan.step('predict').jobs[0].phase.grid.halo == (10, 10, 0)\n"
         "assert 'torch' not in sys.modules\n"
     )
     planned = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -376,8 +376,11 @@ def test_another_voxel_size(folder: Path) -> None:
     make_plan(pipeline())  # 10 against 8.4 nm: within 20 %
     checkpoint(folder / "net.safetensors", voxel_size_nm=(10, 10, 8))
     told = problems(pipeline())
-    assert "voxels are 10 x 10 x 10 nm" in told
-    assert "was trained on 10 x 10 x 8 nm; beyond 20% it is not trusted" in told
+    assert "got 10 x 10 x 10 nm" in told
+    assert (
+        "was trained on voxels of 10 x 10 x 8 nm; expected a voxel size within 20% of it, got"
+        in told
+    )
     make_plan(pipeline(voxel_tolerance=0.3))
 
 
@@ -385,7 +388,7 @@ def test_an_image_with_channels(folder: Path) -> None:
     store(folder / "rgb.zarr", np.stack([EM, EM]))
     source = pipeline()
     source["volumes"]["em"]["path"] = "rgb.zarr"
-    assert "em: the network takes 1 channels, not 2" in problems(source)
+    assert "em: expected 1 channels, as the network takes; got 2" in problems(source)
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])
@@ -394,13 +397,15 @@ def test_an_image_of_floats(folder: Path, value: float) -> None:
     source = pipeline()
     source["volumes"]["em"]["path"] = "float.zarr"
     told = problems(source)
-    assert "expected uint8 or uint16, and it is float32; `scale` of the volume makes uint8" in told
+    assert (
+        "expected uint8 or uint16; got float32; `scale` of the volume converts it to uint8" in told
+    )
 
 
 def test_an_image_without_intensities(folder: Path) -> None:
     source = pipeline()
     del source["steps"][0]
-    assert "add `- use: intensity` before, or give range: [LOW, HIGH]" in problems(source)
+    assert "add `- use: intensity` before this step, or give range: [LOW, HIGH]" in problems(source)
 
 
 def test_a_constant_image_ends_the_run_before_the_network_sees_it(folder: Path) -> None:
@@ -421,21 +426,21 @@ def test_a_constant_image_ends_the_run_before_the_network_sees_it(folder: Path) 
     [
         (
             {"write": {"affinity": [0, 1, 4]}},
-            r"wants channels [0, 1, 4] of a network that has 0 to 3",
+            r"expected channels from 0 to 3, the network's; got [0, 1, 4]",
         ),
-        ({"write": {"far": []}}, "wants channels []"),
+        ({"write": {"far": []}}, "the network's; got []"),
         ({"heads": ["lsd"]}, "has no head 'lsd'; it has affinity"),
         ({"heads": ["affinity", "affinity"]}, "heads: 'affinity' is named twice"),
         (
             {"heads": ["affinity"], "write": {"affinity": [0]}},
             "heads: 'affinity' is named twice",
         ),
-        ({"overlap": [3, 0, 0]}, "is not a multiple of the network's stride (2, 2, 2)"),
-        ({"overlap": [16, 0, 0]}, "the stride of tiles lies between 1 and"),
-        ({"input_tile": [37, 36, 36]}, "is not a multiple of the network's stride"),
+        ({"overlap": [3, 0, 0]}, "overlap: expected multiples of the network's stride (2, 2, 2)"),
+        ({"overlap": [16, 0, 0]}, "expected a stride between 1 and"),
+        ({"input_tile": [37, 36, 36]}, "input_tile: expected multiples of the network's stride"),
         ({"input_tile": [20, 20, 20]}, "larger than its context"),
         ({"flips": "xz"}, "flips"),
-        ({"range": [200, 50]}, "range: its first number must be below its second"),
+        ({"range": [200, 50]}, "range: expected [LOW, HIGH] with LOW below HIGH"),
         ({"weights": "a.safetensors"}, "belong to a model of your own"),
         ({"device": "cuda:1"}, "device"),
         ({"modle": "x"}, "modle"),
@@ -448,14 +453,17 @@ def test_parameters_that_do_not_fit(folder: Path, with_: dict[str, Any], told: s
 def test_to_compile_without_a_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-c++ -O3")
     told = problems(pipeline(compile=True))
-    assert "compile: torch needs a C++ compiler for it, and there is no 'no-such-c++' here" in told
+    assert "compile: torch needs a C++ compiler, and 'no-such-c++' was not found" in told
     make_plan(pipeline())
 
 
 def test_offsets_that_flips_break(folder: Path) -> None:
     offsets = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, -3, -3))
     checkpoint(folder / "net.safetensors", offsets=offsets)
-    assert "flips: x turns offset (0, -3, -3) into another pair" in problems(pipeline(flips="x"))
+    assert (
+        "flips: expected axes that keep all offsets; x maps offset (0, -3, -3) to another pair"
+        in problems(pipeline(flips="x"))
+    )
     make_plan(pipeline(flips="z"))
 
 
@@ -463,6 +471,6 @@ def test_a_network_without_nearest_affinities(folder: Path) -> None:
     offsets = ((-1, 0, 0), (0, -1, 0), (0, 0, -2), (0, 0, -4))
     checkpoint(folder / "net.safetensors", offsets=offsets)
     told = problems(pipeline())
-    assert "has no affinities with the three neighbours" in told
-    assert "say which of its 4 channels are to be written" in told
+    assert "has no affinities to the three neighbours" in told
+    assert "choose among its 4 channels" in told
     make_plan(pipeline(write={"far": [2, 3]}))

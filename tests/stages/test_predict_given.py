@@ -38,7 +38,7 @@ def test_the_image_is_mapped_as_the_header_says(tmp_path: Path, said: dict[str, 
     scaled = Normalisation(kind="fixed", **said)
     stage = Predict(model=str(checkpoint(tmp_path / "a.safetensors", normalisation=scaled)))
     ends = (scaled.low, scaled.high)
-    image = normalise(EM, *ends, scaled.base_round, scaled.clip)
+    image = normalise(EM, *ends, scaled.onto, scaled.clip)
     assert np.abs(image - normalise(EM, 0, 255)).max() > 0.5  # not as others are
     # The same numbers, as those of an image that is shown as it is.
     bare = Normalisation(kind="fixed", low=0, high=1, base_round=(0, 1), clip=None)
@@ -76,7 +76,9 @@ def test_numbers_that_are_not_finite_are_an_error(tmp_path: Path, number: float)
     tensors["head.bias"][3] = number
     save_checkpoint(tmp_path / "bad.safetensors", tensors, said)
     stage = Predict(model=str(tmp_path / "bad.safetensors"), heads=("affinity", "height"))
-    with pytest.raises(ValueError, match=r"bad\.safetensors' made numbers that are not finite"):
+    with pytest.raises(
+        ValueError, match=r"bad\.safetensors': the output has values that are not finite"
+    ):
         shown(stage)
     assert np.ptp(shown(stage.model_copy(update={"heads": ("affinity",)}))["affinity"]) > 50
 

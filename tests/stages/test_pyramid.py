@@ -67,10 +67,11 @@ def test_passes_say_what_they_read_and_write() -> None:
 def test_parameters_that_make_no_scale_are_named() -> None:
     grid = BlockGrid(BOUNDS, (4, 4, 4))
     assert Pyramid(factors=((2, 2, 2), (1, 1, 1))).check(grid) == [
-        "factors: level 2 is as large as the one before it"
+        "factors: level 2 has the size of the one before; expected a factor of 2 along at least "
+        "one axis"
     ]
     assert Pyramid(levels=1, factors=((2, 2, 2), (1, 2, 2))).check(grid) == [
-        "factors: 2 given for 1 levels"
+        "factors: expected those of at most 1 levels; got 2"
     ]
     with pytest.raises(ValueError, match="less than or equal to 2"):
         Pyramid(factors=((2, 2, 3),))

@@ -75,9 +75,11 @@ def test_half_of_255_is_not_a_half():
 
 def test_arrays_that_do_not_belong_together_are_told():
     affinity, foreground = np.zeros((3, 2, 3, 4), np.uint8), np.zeros((2, 3, 4), np.uint8)
-    with pytest.raises(ValueError, match=r"uint8 of shape \(3, 4, 5\), one voxel more on the low"):
+    with pytest.raises(
+        ValueError, match=r"uint8 foreground of shape \(3, 4, 5\), one more voxel on the low"
+    ):
         restricted(affinity, foreground)
-    with pytest.raises(ValueError, match=r"affinities must be uint8 .* got float32"):
+    with pytest.raises(ValueError, match=r"expected uint8 affinities .* got float32"):
         restricted(affinity.astype("float32"), foreground)
 
 

@@ -129,7 +129,9 @@ def test_nothing_counted_is_a_result_too():
 def test_a_table_at_one_threshold_is_told():
     stage = Sweep.model_validate({})
     (told,) = stage.check_tables({"table": SINGLE})
-    assert told.startswith("table holds segments at one threshold only; a sweep is over a list")
+    assert told.startswith(
+        "table: expected segments at several thresholds, got those at one; give agglomerate a list"
+    )
     stage_of_many = Agglomerate(threshold=(0.2, 0.3))
     assert stage.check_tables({"table": stage_of_many.outputs["table"]}) == []
 
@@ -191,16 +193,18 @@ def test_what_the_table_does_not_hold_is_told_at_planning(tmp_path: Path):
         return mistake
 
     assert told([0.3, 0.5]).endswith(
-        "step 'relabel': threshold is not given; the table holds segments at 0.3, 0.5"
+        "step 'relabel': threshold is not given; the table has segments at 0.3, 0.5"
     )
     mistake = told([0.5, 0.3], threshold=0.4)
     assert "steps[3].with.threshold: " in mistake
-    assert mistake.endswith("threshold 0.4 is not there; the table holds segments at 0.3, 0.5")
-    assert "threshold 0.3 chooses among several" in told(0.3, threshold=0.3)
+    assert mistake.endswith("threshold 0.4 is not in the table; the table has segments at 0.3, 0.5")
+    assert "threshold 0.3 selects one of several" in told(0.3, threshold=0.3)
     make_plan(pipeline(tmp_path, [0.3]))
     document = pipeline(tmp_path, [0.3])
     document["steps"][1]["with"]["threshold"] = 0.3
-    with pytest.raises(PlanError, match="step 'sweep': table holds segments at one threshold"):
+    with pytest.raises(
+        PlanError, match="step 'sweep': table: expected segments at several thresholds"
+    ):
         make_plan(document)
 
 

@@ -380,7 +380,7 @@ def test_mistakes_are_told_before_anything_starts() -> None:
     told = stage.check_inputs({"probability": Layer("uint8", 3)}, (10, 8, 8))
     assert told == [
         "resolution: expected that of the run, [10, 8, 8] nm (z, y, x); got [8.0, 8.0, 8.0]",
-        "channels: expected three of the 3 channels of probability, from 0 on; got [0, 1, 3]",
+        "channels: expected three channels of probability, 0 to 2; got [0, 1, 3]",
     ]
     for wrong in ({"polyadic": 1.5}, {"reach_nm": 0}, {"merge_nm": -1}, {"least": 0}):
         with pytest.raises(ValidationError):

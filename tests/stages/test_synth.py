@@ -78,18 +78,18 @@ def test_bounds_too_thin_for_a_neurite_are_a_mistake() -> None:
     assert Synth().check(BlockGrid(Box((0, 0, 0), (64, 64, 64)), (8, 8, 8))) == []
     (mistake,) = Synth().check(BlockGrid(Box((0, 0, 0), (20, 64, 64)), (8, 8, 8)))
     assert mistake == (
-        "neurites 14 voxels wide need bounds of 28 voxels along each axis; got (20, 64, 64)"
+        "bounds: neurites 14 voxels wide need at least 28 voxels along each axis; got (20, 64, 64)"
     )
 
 
 def test_a_nucleus_that_does_not_fit_is_a_mistake() -> None:
     grid = BlockGrid(Box((0, 0, 0), (96, 96, 96)), (96, 96, 96))
     assert Synth(nucleus=14).check(grid) == []
-    assert Synth(nucleus=9).check(grid) == ["nucleus is 0, or at least the 14 of cell; got 9"]
+    assert Synth(nucleus=9).check(grid) == ["nucleus: expected 0, or at least `cell`, 14; got 9"]
     (mistake,) = Synth(nucleus=30).check(grid)
     assert mistake == (
-        "cell bodies among neurites 14 voxels wide need bounds of 128 voxels along each axis; "
-        "got (96, 96, 96)"
+        "bounds: cell bodies among neurites 14 voxels wide need at least 128 voxels along each "
+        "axis; got (96, 96, 96)"
     )
     found = Synth(nucleus=14).run(grid[0])
     assert found.keys() == Synth(nucleus=14).outputs.keys()

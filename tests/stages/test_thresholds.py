@@ -151,8 +151,8 @@ def test_one_threshold_is_as_it_was():
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ([], "expected a threshold, or several"),
-        ([0.3, 0.5, 0.3], r"a threshold comes twice among 0\.3, 0\.5, 0\.3"),
+        ([], "expected at least one threshold"),
+        ([0.3, 0.5, 0.3], r"expected distinct thresholds; got 0\.3, 0\.5, 0\.3"),
         ([0.3, 1.5], "less than or equal to 1"),
     ],
 )

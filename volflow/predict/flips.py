@@ -1,9 +1,9 @@
-"""Channels of a network shown an image from several sides: what each says in the image's frame.
+"""Test-time flips: a network's channels mapped back from flipped images to the original frame.
 
-Channel c of an affinity network with offset o joins voxel v with v + o. Shown the image flipped
-along axes in which o is not zero, it joins v with v - o, so its output belongs one offset away;
-the same shift turns a channel of offset o into one of offset -o. A channel that tells the part of
-an arrow along an axis turns its sign when that axis is flipped.
+Channel c of an affinity network with offset o joins voxel v with v + o. On an image that is flipped
+along axes in which o is not zero, it joins v with v - o, so its output has to be shifted by o; the
+same shift turns a channel of offset o into one of offset -o. A channel that holds a vector's
+component along an axis changes sign when that axis is flipped.
 """
 
 from __future__ import annotations
@@ -19,120 +19,124 @@ from volflow.predict.tiling import Network
 AXES = "zyx"
 
 
-def moved(array: np.ndarray, offset: Triple) -> np.ndarray:
-    """The array whose voxel v is the given one's v + offset; at the faces the last is repeated."""
+def shifted(array: np.ndarray, offset: Triple) -> np.ndarray:
+    """The array shifted so that voxel v holds the value at v + offset; edge values repeat."""
     if not any(offset):
         return array
     z, y, x = (
         (np.arange(n) + o).clip(0, n - 1) for n, o in zip(array.shape[-3:], offset, strict=True)
     )
-    found: np.ndarray = array[..., z[:, None, None], y[:, None], x]
-    return found
+    result: np.ndarray = array[..., z[:, None, None], y[:, None], x]
+    return result
 
 
-def subsets(axes: str) -> list[tuple[int, ...]]:
-    """All sets of these axes, none of them first."""
+def axis_subsets(axes: str) -> list[tuple[int, ...]]:
+    """All subsets of the axes as axis numbers, the empty set first."""
     numbers = sorted(AXES.index(axis) for axis in axes)
     return [s for n in range(len(numbers) + 1) for s in itertools.combinations(numbers, n)]
 
 
 def unflippable(offsets: Sequence[Triple], axes: str) -> list[Triple]:
-    """Offsets that some flip turns into another pair of voxels: those along several axes."""
+    """Offsets that flips along these axes map to another pair: those along several axes."""
     numbers = {AXES.index(axis) for axis in axes}
     slanted = [offset for offset in offsets if sum(o != 0 for o in offset) > 1]
     return [offset for offset in slanted if any(offset[axis] for axis in numbers)]
 
 
-def averaged(
+def average_over_flips(
     network: Network,
     axes: str,
     offsets: Sequence[Triple],
     odd: Sequence[str] = (),
     total: Sequence[float] = (),
 ) -> Network:
-    """The network's mean over the image and its flips along all sets of these axes.
+    """A network that averages its output over flips of the image along all subsets of axes.
 
     Parameters
     ----------
     network : Network
-        Its output is as large as its input.
+        Its output must have the shape of its input.
     axes : str
-        Of the letters z, y, x; '' leaves the network as it is.
+        Any of the letters z, y, x; '' returns the network unchanged.
     offsets : sequence of Triple
-        The pair that each channel joins, (0, 0, 0) of one that is no affinity; () where none is.
+        The offset that each channel joins, (0, 0, 0) for other channels; () if none is an affinity.
     odd : sequence of str
-        Of each channel, the axes whose flip turns v into `total` - v; () where none does.
+        For each channel, the axes whose flip turns v into `total` - v; () if there are none.
     total : sequence of float
-        Of each channel.
+        For each channel, the sum of the two ends of its range.
 
     Raises
     ------
     ValueError
-        If an offset along several axes would be flipped into another pair.
+        If a flip would map an offset along several axes to another pair, or, when called, if the
+        output's shape differs from the input's.
     """
     slanted = unflippable(offsets, axes)
     if slanted:
-        raise ValueError(f"a flip along {axes} turns offset {slanted[0]} into another pair")
+        raise ValueError(
+            f"flips: expected axes that keep all offsets; {axes} maps offset {slanted[0]} to "
+            f"another pair"
+        )
     if not axes:
         return network
 
     def mean(batch: np.ndarray) -> np.ndarray:
-        made = network(batch)
-        if made.shape[-3:] != batch.shape[-3:]:
-            raise ValueError(
-                f"only a network whose output is as large as its input can be averaged over "
-                f"flips; it was shown {batch.shape[-3:]} and made {made.shape[-3:]}"
-            )
-        made = made.astype("float32")
-        sets = subsets(axes)
+        output = network(batch)
+        _check_same_shape("flips", batch, output)
+        output = output.astype("float32")
+        sets = axis_subsets(axes)
         for flipped in sets[1:]:
             sides = tuple(axis - 3 for axis in flipped)
-            found = np.flip(network(np.ascontiguousarray(np.flip(batch, sides))), sides)
-            for channel in range(made.shape[1]):
-                answer = found[:, channel]
+            mirrored = np.flip(network(np.ascontiguousarray(np.flip(batch, sides))), sides)
+            for channel in range(output.shape[1]):
+                channel_output = mirrored[:, channel]
                 if offsets and any(offsets[channel][axis] for axis in flipped):
-                    answer = moved(answer, offsets[channel])
+                    channel_output = shifted(channel_output, offsets[channel])
                 if odd and sum(AXES[axis] in odd[channel] for axis in flipped) % 2:
-                    answer = np.float32(total[channel]) - answer
-                made[:, channel] += answer
-        made /= len(sets)
-        return made
+                    channel_output = np.float32(total[channel]) - channel_output
+                output[:, channel] += channel_output
+        output /= len(sets)
+        return output
 
     return mean
 
 
-def nearest(offsets: Sequence[Triple]) -> list[tuple[int, Triple]] | None:
-    """Channels that join a voxel with its neighbours along z, y, x, and how each is to be moved.
+def neighbour_channels(offsets: Sequence[Triple]) -> list[tuple[int, Triple]] | None:
+    """Channels that join a voxel with its neighbours along z, y, x, and the shift of each.
 
-    Where a network joins a voxel with the *next* one, its channel is moved by one, as affinities
-    here join a voxel with the *previous* one. None if a channel is lacking.
+    Affinities in volflow join a voxel with the *previous* one. The channel of a network that joins
+    it with the *next* one is therefore shifted by one voxel. None if an axis has no channel.
     """
-    found: list[tuple[int, Triple]] = []
+    channels: list[tuple[int, Triple]] = []
     for axis in range(3):
         previous = zyx([-1 if a == axis else 0 for a in range(3)])
         following = zyx([-o for o in previous])
         if previous in offsets:
-            found.append((offsets.index(previous), (0, 0, 0)))
+            channels.append((offsets.index(previous), (0, 0, 0)))
         elif following in offsets:
-            found.append((offsets.index(following), previous))
+            channels.append((offsets.index(following), previous))
         else:
             return None
-    return found
+    return channels
 
 
-def moving(network: Network, moves: Sequence[Triple]) -> Network:
-    """The network with each of its channels moved: voxel v becomes what v + move was."""
-    if not any(any(move) for move in moves):
+def shift_channels(network: Network, shifts: Sequence[Triple]) -> Network:
+    """A network whose channel outputs are shifted: voxel v holds the value at v + shift."""
+    if not any(any(shift) for shift in shifts):
         return network
 
-    def moved_channels(batch: np.ndarray) -> np.ndarray:
-        made = network(batch)
-        if made.shape[-3:] != batch.shape[-3:]:
-            raise ValueError(
-                f"affinities with the next voxel can only be turned into those with the previous "
-                f"one where the output is as large as the input; the network was shown "
-                f"{batch.shape[-3:]} and made {made.shape[-3:]}"
-            )
-        return np.stack([moved(made[:, c], move) for c, move in enumerate(moves)], axis=1)
+    def shifted_channels(batch: np.ndarray) -> np.ndarray:
+        output = network(batch)
+        _check_same_shape("affinities to the next voxel", batch, output)
+        return np.stack([shifted(output[:, c], shift) for c, shift in enumerate(shifts)], axis=1)
 
-    return moved_channels
+    return shifted_channels
+
+
+def _check_same_shape(subject: str, batch: np.ndarray, output: np.ndarray) -> None:
+    """Raise a ValueError if a network's output is not as large as its input."""
+    if output.shape[-3:] != batch.shape[-3:]:
+        raise ValueError(
+            f"{subject}: expected a network whose output is as large as its input; got an output "
+            f"of {output.shape[-3:]} for an input of {batch.shape[-3:]}"
+        )

@@ -1,6 +1,6 @@
-"""Whether a network fits what is asked of it and the volume it is laid over, in sentences.
+"""Checks of a network against the parameters of a step and the volume that it is applied to.
 
-Each function returns what is wrong, the parameter's name first; an empty list is well.
+Each function returns the problems, one sentence each, that begin with the parameter's name.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from volflow.checkpoints.header import Header
 from volflow.core.geometry import Triple
 from volflow.core.stage import Layer
-from volflow.predict.flips import nearest, unflippable
-from volflow.stages.intensity import PARTS, check_image
+from volflow.predict.flips import neighbour_channels, unflippable
+from volflow.predict.intensity import QUANTILE_PARTS, check_image
 
 Resolution = tuple[float, float, float]
 
@@ -26,83 +26,90 @@ def check_channels(
     write: Mapping[str, tuple[int, ...]],
     flips: str,
 ) -> list[str]:
-    """The heads and channels to be written are there, and flips keep their pairs."""
-    wrong = []
-    named = header.named
-    offsets = named["affinity"][0].offsets if "affinity" in named else ()
-    if not heads and not write and nearest(offsets) is None:
-        wrong.append(
-            f"write: network '{model}' has no affinities with the three neighbours (its "
-            f"offsets: {list(offsets) or 'none'}); say which of its "
-            f"{header.out_channels} channels are to be written, write: {{NAME: [0, ...]}}, or "
-            f"which of its heads: {', '.join(named)}"
+    """Problems with the heads and channels to write, and with flips that change their offsets."""
+    problems = []
+    heads_by_name = header.named
+    offsets = heads_by_name["affinity"][0].offsets if "affinity" in heads_by_name else ()
+    if not heads and not write and neighbour_channels(offsets) is None:
+        problems.append(
+            f"write: network '{model}' has no affinities to the three neighbours (its offsets: "
+            f"{list(offsets) or 'none'}); choose among its {header.out_channels} channels, "
+            f"write: {{NAME: [0, ...]}}, or its heads: {', '.join(heads_by_name)}"
         )
-    wrong += [
-        f"heads: network '{model}' has no head '{name}'; it has {', '.join(named)}"
+    problems += [
+        f"heads: network '{model}' has no head '{name}'; it has {', '.join(heads_by_name)}"
         for name in heads
-        if name not in named
+        if name not in heads_by_name
     ]
-    named_all = [*heads, *write]
-    wrong += [
+    written = [*heads, *write]
+    problems += [
         f"heads: '{name}' is named twice"
-        for name in dict.fromkeys(n for n in named_all if named_all.count(n) > 1)
+        for name in dict.fromkeys(n for n in written if written.count(n) > 1)
     ]
     for name, channels in write.items():
         if not channels or max(channels) >= header.out_channels:
-            wrong.append(
-                f"write: '{name}' wants channels {list(channels)} of a network that has 0 to "
-                f"{header.out_channels - 1}"
+            problems.append(
+                f"write: '{name}': expected channels from 0 to {header.out_channels - 1}, the "
+                f"network's; got {list(channels)}"
             )
     slanted = unflippable(header.pairs, flips)
     if slanted:
-        wrong.append(f"flips: {flips} turns offset {slanted[0]} into another pair")
-    return wrong
+        problems.append(
+            f"flips: expected axes that keep all offsets; {flips} maps offset {slanted[0]} to "
+            f"another pair"
+        )
+    return problems
 
 
 def check_stride(name: str, sides: Triple, header: Header) -> list[str]:
-    """A tile or a distance between tiles is a multiple of what the network pools to."""
+    """Problems with the sides of a tile or an overlap that are not multiples of the stride."""
     unit = header.total_stride
     if any(side % u for side, u in zip(sides, unit, strict=True)):
-        return [f"{name}: {sides} is not a multiple of the network's stride {unit}"]
+        return [f"{name}: expected multiples of the network's stride {unit}; got {sides}"]
     return []
 
 
 def check_voxels(model: str, header: Header, resolution: Resolution, tolerance: float) -> list[str]:
-    """Voxels are about as large as those that the network was trained on."""
+    """Problems with a voxel size that differs from the training's by more than the tolerance."""
     trained = header.voxel_size_nm
     sides = zip(resolution, trained, strict=True)
     if all(abs(here - there) <= tolerance * there for here, there in sides):
         return []
     return [
-        f"voxel_tolerance: voxels are {_listed(resolution)} nm, and network '{model}' was trained "
-        f"on {_listed(trained)} nm; beyond {tolerance:.0%} it is not trusted (another level of the "
-        "volume may fit)"
+        f"voxel_tolerance: network '{model}' was trained on voxels of {_listed(trained)} nm; "
+        f"expected a voxel size within {tolerance:.0%} of it, got {_listed(resolution)} nm; "
+        f"another scale of the volume may fit"
     ]
 
 
 def check_em(header: Header, em: Layer | None) -> list[str]:
-    """The image has the type and the channels that the network takes."""
-    wrong = check_image(em)
+    """Problems with the dtype or the number of channels of the image."""
+    problems = check_image(em)
     if em is not None and (em.channels or 1) != header.in_channels:
-        wrong.append(f"em: the network takes {header.in_channels} channels, not {em.channels}")
-    return wrong
+        problems.append(
+            f"em: expected {header.in_channels} channels, as the network takes; got {em.channels}"
+        )
+    return problems
 
 
 def check_scaling(
     model: str, header: Header, given: bool, inputs: Mapping[str, Layer | None]
 ) -> list[str]:
-    """The intensities by which the image is scaled will be known."""
+    """Problems with the intensities that the network's normalisation needs."""
     scaled = header.normalisation
     if scaled.kind == "fixed" or given:
         return []
     if "intensity" not in inputs:
         return [
-            f"range: network '{model}' wants its image scaled by quantiles of the volume; add "
-            "`- use: intensity` before, or give range: [LOW, HIGH]"
+            f"range: network '{model}' needs its image scaled by quantiles of the volume; add "
+            "`- use: intensity` before this step, or give range: [LOW, HIGH]"
         ]
-    ends = (scaled.low * PARTS, scaled.high * PARTS)
+    ends = (scaled.low * QUANTILE_PARTS, scaled.high * QUANTILE_PARTS)
     if any(abs(end - round(end)) > 1e-6 for end in ends):
-        return [f"range: quantiles are known in steps of 1/{PARTS}; give range: [LOW, HIGH]"]
+        return [
+            f"range: expected quantiles in steps of 1/{QUANTILE_PARTS}; the network uses "
+            f"{scaled.low:g} and {scaled.high:g}; give range: [LOW, HIGH]"
+        ]
     return []
 
 
@@ -111,11 +118,11 @@ def _listed(values: Resolution) -> str:
 
 
 def check_compiler() -> list[str]:
-    """There is a C++ compiler, the one that torch would call, where a network is to be compiled."""
-    told = shlex.split(os.environ.get("CXX", "")) or ["g++"]
-    if shutil.which(told[0]):
+    """Problems with the C++ compiler that torch needs to compile a network."""
+    compiler = (shlex.split(os.environ.get("CXX", "")) or ["g++"])[0]
+    if shutil.which(compiler):
         return []
     return [
-        f"compile: torch needs a C++ compiler for it, and there is no '{told[0]}' here; install "
-        "one (Debian: apt install g++), name one in the variable CXX, or leave compile out"
+        f"compile: torch needs a C++ compiler, and '{compiler}' was not found; install one "
+        "(Debian: apt install g++), set the variable CXX, or leave compile out"
     ]

@@ -1,59 +1,62 @@
-"""Borders of segments moved to where the image says that they lie, voxel by voxel."""
+"""Segment borders refined by affinities and image brightness, voxel by voxel."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-FINE = 1 << 16  # parts of a unit of log odds: whole numbers compare alike everywhere
-FARTHEST = 1 << 11  # log odds of a brightness: far beyond any affinity, and sums fit 32 bits
+FINE = 1 << 16  # fixed-point steps per unit of log odds: integers compare alike on any machine
+FARTHEST = 1 << 11  # clip for brightness, log odds: far beyond any affinity; sums fit in 32 bits
 
 
 def moved_borders(segments: np.ndarray, affinity: np.ndarray, brightness: np.ndarray) -> np.ndarray:
-    """Segments, of which every voxel has gone with the neighbour that it most belongs with.
+    """Segments after each voxel has moved to the segment of its best neighbour.
 
-    All voxels look at their up to six neighbours at once, in segments as they were given. A
-    neighbour counts the log odds of the affinity between the two plus its own brightness; the
-    voxel gets the segment of the one that counts most, if a second neighbour is of it as well: a
-    voxel alone would soon lie loose. Where several count the same, its own segment comes first,
-    then the smaller id. What has no id (0) neither grows nor shrinks.
+    All voxels are updated simultaneously from the given segments. The weight of a face neighbour
+    is the log odds of the affinity to it plus its brightness. The voxel takes the segment of the
+    neighbour with the largest weight, provided that a second neighbour belongs to the same
+    segment; otherwise single voxels would become detached. Ties go to the voxel's own segment,
+    then to the smaller id. Background (0) neither grows nor shrinks.
 
     Parameters
     ----------
     segments : uint64, (Z, Y, X)
-        0 is none.
+        Segment ids; 0 is background.
     affinity : uint8, (3, Z, Y, X)
         `round(255 p)`; `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
     brightness : float32, (Z, Y, X)
-        In log odds.
+        In log odds, finite.
 
     Returns
     -------
     uint64, (Z, Y, X)
+        Each voxel's new segment id. Borders move by at most one voxel.
 
     Raises
     ------
     ValueError
-        If the arrays do not cover the same voxels, or a brightness is not a number.
+        If the arrays do not cover the same voxels, or a brightness is not finite.
     """
     if affinity.shape != (3, *segments.shape) or brightness.shape != segments.shape:
         raise ValueError(
-            f"affinities {affinity.shape} and brightness {brightness.shape} do not cover the "
-            f"segments {segments.shape}"
+            f"expected affinities of shape {(3, *segments.shape)} and brightness of shape "
+            f"{segments.shape}; got {affinity.shape} and {brightness.shape}"
         )
     if not np.isfinite(brightness).all():
-        raise ValueError("a brightness is not a number")
-    whole = np.rint(np.clip(brightness, -FARTHEST, FARTHEST) * np.float32(FINE)).astype(np.int32)
+        raise ValueError("brightness has values that are not finite")
+    fixed_point = np.rint(np.clip(brightness, -FARTHEST, FARTHEST) * np.float32(FINE)).astype(
+        np.int32
+    )
     segments, affinity = np.ascontiguousarray(segments), np.ascontiguousarray(affinity)
-    found: np.ndarray = _moved(segments, affinity, whole, LOG_ODDS)
-    return found
+    moved: np.ndarray = _moved(segments, affinity, fixed_point, LOG_ODDS)
+    return moved
 
 
 def log_odds() -> np.ndarray:
-    """Of each uint8 affinity, in parts of a unit, int32 (256,); certainty is half a step away."""
+    """Log odds of each uint8 affinity in fixed point, int32 (256,), finite at 0 and 255."""
     probability = (np.arange(256) + 0.5) / 256
-    found: np.ndarray = np.rint(np.log(probability / (1 - probability)) * FINE).astype(np.int32)
-    return found
+    odds: np.ndarray = np.rint(np.log(probability / (1 - probability)) * FINE).astype(np.int32)
+    return odds
 
 
 LOG_ODDS = log_odds()
@@ -69,9 +72,9 @@ def _moved(
         for y in range(height):
             for x in range(width):
                 own = segments[z, y, x]
-                if own == 0 or _neighbours_of(own, segments, z, y, x) == 6:
+                if own == 0 or _count_neighbours(own, segments, z, y, x) == 6:
                     continue
-                most, best = np.int64(-(1 << 40)), own
+                largest, winner = np.int64(-(1 << 40)), own
                 for half in range(6):
                     axis, after = half >> 1, half & 1
                     to = (z, y, x)[axis] + 2 * after - 1
@@ -83,20 +86,20 @@ def _moved(
                     other = segments[k, j, i]
                     if other == 0:
                         continue
-                    joined = affinity[axis, k, j, i] if after else affinity[axis, z, y, x]
-                    counts = np.int64(log_odds[joined]) + brightness[k, j, i]
-                    if counts > most or (
-                        counts == most and best != own and (other == own or other < best)
+                    across = affinity[axis, k, j, i] if after else affinity[axis, z, y, x]
+                    weight = np.int64(log_odds[across]) + brightness[k, j, i]
+                    if weight > largest or (
+                        weight == largest and winner != own and (other == own or other < winner)
                     ):
-                        most, best = counts, other
-                if best != own and _neighbours_of(best, segments, z, y, x) > 1:
-                    moved[z, y, x] = best
+                        largest, winner = weight, other
+                if winner != own and _count_neighbours(winner, segments, z, y, x) > 1:
+                    moved[z, y, x] = winner
     return moved
 
 
 @njit(cache=True, nogil=True)
-def _neighbours_of(segment: int, segments: np.ndarray, z: int, y: int, x: int) -> int:
-    """How many of a voxel's neighbours are of a segment."""
+def _count_neighbours(segment: int, segments: np.ndarray, z: int, y: int, x: int) -> int:
+    """Number of a voxel's face neighbours that belong to a segment."""
     depth, height, width = segments.shape
     count = 0
     count += z > 0 and segments[z - 1, y, x] == segment

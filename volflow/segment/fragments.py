@@ -1,7 +1,8 @@
 """Fragments: each voxel joins the neighbour across its strongest affinity.
 
-The rule is decided within two voxels, so pieces computed block by block are parts of the same
-fragments whatever the blocks; what was cut at a face is told as a link.
+The choice depends on voxels at a distance of at most two, so pieces computed block by block are
+parts of the same fragments for any block shape. Where a block face cuts a fragment, a link
+records that the two pieces belong together.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from numba import njit
 
 from volflow.core.geometry import Box
 
-PAD = 3  # choice of the voxel below the block: its neighbours, and whether *their* pairs exist
-NOTHING = 6  # the direction of a voxel that is no part of any fragment
-ALONE = 7  # the direction of a fragment of one voxel that has nobody to join
+PAD = (
+    3  # for the choice of the voxel before the block: its neighbours and whether their pairs exist
+)
+NOTHING = 6  # direction of a voxel outside all fragments
+ALONE = 7  # direction of a voxel that is a fragment by itself, without a neighbour to join
 
 
 class Pieces(NamedTuple):
-    """Fragments cut at the faces of a box, and the links that were cut at its low faces.
+    """Fragments cut at the faces of a box, and the links across its low faces.
 
     labels : uint64, (Z, Y, X)
         1 + the C-order index, within the bounds, of the piece's last voxel; 0: no fragment.
     links : three bool arrays, (Y, X), (Z, X), (Z, Y)
-        For the low face of each axis, where the voxel belongs to the fragment of the voxel
+        For the low face of each axis: whether the voxel belongs to the same fragment as the voxel
         before it.
     """
 
@@ -44,9 +47,9 @@ def fragments(
     low : int, 0 to 255
         A voxel whose strongest affinity is below this belongs to no fragment.
     high : int or None
-        Pairs at or above this are joined as well.
+        Pairs with an affinity at or above this are joined as well.
     mask : bool, (Z, Y, X), or None
-        Where voxels may belong to a fragment.
+        True where voxels may belong to a fragment.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def fragments(
         1 + the C-order index of the fragment's last voxel; 0 where there is no fragment.
     """
     box = Box((0, 0, 0), affinity.shape[1:])
-    return pieces(affinity, box, box, box, low, high, mask).labels
+    return pieces(affinity, box, box, box, low=low, high=high, mask=mask).labels
 
 
 def pieces(
@@ -62,30 +65,37 @@ def pieces(
     read: Box,
     write: Box,
     bounds: Box,
+    *,
     low: int = 1,
     high: int | None = None,
     mask: np.ndarray | None = None,
 ) -> Pieces:
     """The parts of all fragments inside one box of a larger volume.
 
-    A voxel joins the neighbour across its strongest affinity. Of equal ones it takes the
-    neighbour whose own six affinities have the larger sum, then the first in the order
-    -z +z -y +y -x +x. Pairs that leave the bounds or touch a masked voxel do not exist. A voxel
-    without any pair counts as one whose strongest affinity is 0.
+    A voxel joins the neighbour across its strongest affinity. Ties go to the neighbour whose own
+    six affinities have the larger sum, then to the first in the order -z +z -y +y -x +x. Pairs
+    that leave the bounds or touch a masked voxel do not exist. A voxel without any pair counts as
+    one whose strongest affinity is 0.
 
     Parameters
     ----------
     affinity : uint8, (3, *read.shape)
+        `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
     read, write, bounds : Box
-        What `affinity` covers, which voxels are labelled, and what the volume is. `read` must
-        reach 3 voxels beyond `write` wherever the bounds do.
+        The box of `affinity`, the box to label, and the box of the volume. `read` must extend 3
+        voxels beyond `write` wherever the bounds do.
     low, high, mask
         As for `fragments`; the mask covers `read`.
+
+    Returns
+    -------
+    Pieces
+        Labels and links over `write`.
 
     Raises
     ------
     ValueError
-        If an array does not cover `read`, or `read` does not reach far enough.
+        If an array does not cover `read`, or `read` is too small.
     """
     _check(affinity, read, write, bounds, mask)
     work = write.grow((PAD, PAD, PAD))
@@ -97,9 +107,9 @@ def pieces(
     direction = _directions(pairs, solid, low)
     strong = 256 if high is None else max(high, low)
     roots = _roots(direction, pairs, strong)
-    start = [a - b for a, b in zip(write.start, bounds.start, strict=True)]
+    offset = [a - b for a, b in zip(write.start, bounds.start, strict=True)]
     _, height, width = bounds.shape
-    labels = _labels(roots, start[0], start[1], start[2], height, width)
+    labels = _labels(roots, offset[0], offset[1], offset[2], height, width)
     return Pieces(labels, _links(direction, pairs, strong))
 
 
@@ -108,20 +118,22 @@ def _check(
 ) -> None:
     if affinity.dtype != np.uint8 or affinity.shape != (3, *read.shape):
         raise ValueError(
-            f"affinities must be uint8 of shape {(3, *read.shape)} over the box {read}; "
+            f"expected uint8 affinities of shape {(3, *read.shape)} over the box {read}; "
             f"got {affinity.dtype} of shape {affinity.shape}"
         )
     if mask is not None and mask.shape != read.shape:
-        raise ValueError(f"the mask must have the shape {read.shape}; got {mask.shape}")
+        raise ValueError(f"expected a mask of shape {read.shape}; got {mask.shape}")
     needed = write.grow((PAD, PAD, PAD)).clip(bounds)
     if not (read.covers(needed) and bounds.covers(write)):
-        raise ValueError(f"to label {write} within {bounds}, {needed} must be read; got {read}")
+        raise ValueError(
+            f"labels of {write} within {bounds} need affinities of {needed}; got {read}"
+        )
 
 
 def _existing_pairs(
     affinity: np.ndarray, read: Box, work: Box, bounds: Box, mask: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Affinities over `work`, 0 for pairs that do not exist, and which voxels do."""
+    """Affinities over `work`, 0 for pairs that do not exist, and whether each voxel exists."""
     known = read.clip(bounds).clip(work)
     pairs = np.zeros((3, *work.shape), np.uint8)
     pairs[(slice(None), *known.within(work))] = affinity[(slice(None), *known.within(read))]
@@ -142,7 +154,7 @@ def _existing_pairs(
 
 @njit(cache=True, nogil=True)
 def _sums(pairs: np.ndarray) -> np.ndarray:
-    """Sum of the six affinities of each voxel but those at the high faces, uint16."""
+    """Sum of the six affinities of each voxel except those at the high faces, uint16."""
     _, depth, height, width = pairs.shape
     total = np.zeros((depth, height, width), np.uint16)
     for z in range(depth - 1):
@@ -163,12 +175,12 @@ def _sums(pairs: np.ndarray) -> np.ndarray:
 def _directions(pairs: np.ndarray, solid: np.ndarray, low: int) -> np.ndarray:
     """The neighbour that each voxel joins: 0..5 for -z +z -y +y -x +x, NOTHING or ALONE.
 
-    Affinity, sum and order are packed in one number, so that the choice is a plain maximum.
+    Affinity, sum and order are packed into one integer, so that the choice is a plain maximum.
     Only voxels at least PAD - 1 from the low and PAD from the high faces are decided.
     """
     _, depth, height, width = pairs.shape
     total = _sums(pairs)
-    found = np.full((depth, height, width), NOTHING, np.uint8)
+    direction = np.full((depth, height, width), NOTHING, np.uint8)
     keys = np.empty(width, np.int32)
     for z in range(PAD - 1, depth - PAD):
         for y in range(PAD - 1, height - PAD):
@@ -184,17 +196,17 @@ def _directions(pairs: np.ndarray, solid: np.ndarray, low: int) -> np.ndarray:
                 strongest = keys[x] >> 14
                 if strongest > 0:
                     if strongest >= low:
-                        found[z, y, x] = 7 - (keys[x] & 7)
+                        direction[z, y, x] = 7 - (keys[x] & 7)
                 elif low == 0 and solid[z, y, x]:
-                    found[z, y, x] = _direction_without_affinity(total, solid, z, y, x)
-    return found
+                    direction[z, y, x] = _direction_without_affinity(total, solid, z, y, x)
+    return direction
 
 
 @njit(cache=True, nogil=True)
 def _direction_without_affinity(
     total: np.ndarray, solid: np.ndarray, z: int, y: int, x: int
 ) -> int:
-    """The choice of a voxel all of whose affinities are 0, where that is allowed."""
+    """The direction of a voxel all of whose affinities are 0, for `low` of 0."""
     best, largest = ALONE, -1
     for way in range(6):
         step = 2 * (way & 1) - 1
@@ -207,11 +219,11 @@ def _direction_without_affinity(
 
 @njit(cache=True, nogil=True)
 def _roots(direction: np.ndarray, pairs: np.ndarray, strong: int) -> np.ndarray:
-    """One voxel (flat index within the write box) for each piece, -1 where there is none.
+    """The root voxel (flat index within the write box) of each voxel's piece; -1: no piece.
 
-    Following the choices ends in two voxels that chose each other (longer rings cannot be: at
-    its far end along its first axis a ring would have had to prefer the way it came), in a
-    voxel that chose beyond the box, or in one alone.
+    A chain of choices ends in two voxels that chose each other, in a voxel that chose a neighbour
+    beyond the box, or in a voxel that is alone. Longer rings are impossible: at its far end along
+    its first axis, a ring would have had to prefer the direction that it came from.
     """
     depth, height, width = direction.shape
     depth, height, width = depth - 2 * PAD, height - 2 * PAD, width - 2 * PAD
@@ -250,7 +262,7 @@ def _roots(direction: np.ndarray, pairs: np.ndarray, strong: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _follow(root: np.ndarray, v: int) -> int:
-    """The end of the chain that starts at v; all of the chain then points at it."""
+    """The end of the chain that starts at v; the whole chain then points to it."""
     end = int(root[v])
     if end < 0:
         return -1
@@ -265,6 +277,7 @@ def _follow(root: np.ndarray, v: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _join_strong(root: np.ndarray, direction: np.ndarray, pairs: np.ndarray, strong: int) -> None:
+    """Join the pieces of pairs whose affinity is at least `strong`, in place."""
     depth, height, width = direction.shape
     depth, height, width = depth - 2 * PAD, height - 2 * PAD, width - 2 * PAD
     back = (height * width, width, 1)
@@ -291,7 +304,7 @@ def _join_strong(root: np.ndarray, direction: np.ndarray, pairs: np.ndarray, str
 def _labels(
     roots: np.ndarray, z0: int, y0: int, x0: int, bounds_height: int, bounds_width: int
 ) -> np.ndarray:
-    """Number pieces by their last voxel: backwards, the first met of a piece is its last."""
+    """Labels of pieces by their last voxel: scanning backwards, it is the first one met."""
     depth, height, width = roots.shape
     labels = np.zeros((depth, height, width), np.uint64)
     last = np.zeros(depth * height * width, np.uint64)
@@ -310,8 +323,8 @@ def _labels(
 def _links(
     direction: np.ndarray, pairs: np.ndarray, strong: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where a voxel at a low face and the one before it joined each other."""
-    found = []
+    """Whether each voxel at a low face and the voxel before it joined each other."""
+    faces = []
     inner = slice(PAD, -PAD)
     for axis in range(3):
         here: list[slice | int] = [inner, inner, inner]
@@ -321,5 +334,5 @@ def _links(
         own, other = direction[tuple(here)], direction[tuple(before)]
         link = (own == 2 * axis) | (other == 2 * axis + 1)
         strongly = (pairs[(axis, *here)] >= strong) & (own != NOTHING) & (other != NOTHING)
-        found.append(link | strongly)
-    return found[0], found[1], found[2]
+        faces.append(link | strongly)
+    return faces[0], faces[1], faces[2]

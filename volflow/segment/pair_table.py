@@ -1,4 +1,4 @@
-"""Open-addressing tables of pairs of small integers, for kernels that meet pairs in any order."""
+"""Open-addressing hash tables of pairs of small integers, for use in compiled kernels."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def pair_key(u: int, v: int) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def slot_of(keys: np.ndarray, key: np.uint64) -> np.int64:
-    """Where a key stands in a table, or the empty slot where it would.
+    """The slot of a key in a table, or the empty slot where it would be inserted.
 
     Parameters
     ----------
     keys : uint64, (2**n,)
         The table, with `EMPTY` in free slots; at least one must be free.
     key : uint64
+        A key from `pair_key`.
     """
     spread = key * np.uint64(0x9E3779B97F4A7C15)
     spread ^= spread >> np.uint64(32)
@@ -37,7 +38,7 @@ def slot_of(keys: np.ndarray, key: np.uint64) -> np.int64:
 
 @njit(cache=True, nogil=True)
 def table_size(entries: int) -> int:
-    """The power of two that keeps a table of so many entries at most half full."""
+    """The power of two at which a table with this number of entries is at most half full."""
     size = 16
     while size < 2 * entries:
         size *= 2
@@ -46,7 +47,7 @@ def table_size(entries: int) -> int:
 
 @njit(cache=True, nogil=True)
 def group_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, int]:
-    """The number of each (unordered) pair's group, in order of first appearance, and how many."""
+    """The group number of each unordered pair, by first appearance, and the number of groups."""
     keys = np.full(table_size(len(a)), EMPTY, np.uint64)
     group_at = np.empty(len(keys), np.int32)
     group = np.empty(len(a), np.int64)

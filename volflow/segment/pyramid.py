@@ -1,11 +1,11 @@
-"""Coarser scales of a volume: the most frequent label, or the mean of an image.
+"""Downsampling of volumes: the most frequent label, or the mean of an image.
 
-An output voxel stands for a box of up to 2 x 2 x 2 voxels whose absolute coordinates start at a
+An output voxel pools a box of up to 2 x 2 x 2 voxels whose absolute coordinates start at a
 multiple of the factor. Voxels outside the bounds are not counted:
 
     |---|---|---|---|---|       voxels 3..8 of a volume, bounds start at 3
         |-------|-------|       pooled by 2: output voxels 1..4;
-    |---|                       output voxel 1 has voxel 3 alone
+    |---|                       output voxel 1 pools voxel 3 alone
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 
 from volflow.core.geometry import Triple
 
-NOBODY = np.ones((0, 0, 0), bool)  # stands for a mask in which every voxel exists
+NO_MASK = np.ones((0, 0, 0), bool)  # stands for a mask in which every voxel exists
 
 
 def pooled_labels(
     labels: np.ndarray, factor: Triple, exists: np.ndarray | None = None
 ) -> np.ndarray:
-    """The most frequent label of each box of `factor` voxels; of several, the smallest.
+    """The most frequent label of each box of `factor` voxels; ties go to the smallest label.
 
     Label 0 counts like any other.
 
@@ -32,7 +32,7 @@ def pooled_labels(
     factor : Triple
         1 or 2 along z, y, x.
     exists : bool array, (z, y, x), optional
-        False for voxels that are not to be counted. A box without any voxel becomes 0.
+        False for voxels that are not counted. The output is 0 where a box has no voxels.
 
     Returns
     -------
@@ -41,15 +41,15 @@ def pooled_labels(
     Raises
     ------
     ValueError
-        If the dtype is no integer, or shapes or the factor do not fit.
+        If the dtype is not an integer, or shapes or the factor do not fit.
     """
     if labels.dtype.kind not in "bui":
-        raise ValueError(f"labels to pool must be integers; got {labels.dtype}")
+        raise ValueError(f"expected integer labels to pool; got {labels.dtype}")
     return _pooled(_modes, labels, factor, exists)
 
 
 def pooled_image(image: np.ndarray, factor: Triple, exists: np.ndarray | None = None) -> np.ndarray:
-    """The mean of each box of `factor` voxels; of integers rounded, halves up.
+    """The mean of each box of `factor` voxels; integer means are rounded, halves up.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def pooled_image(image: np.ndarray, factor: Triple, exists: np.ndarray | None = 
     factor : Triple
         1 or 2 along z, y, x.
     exists : bool array, (z, y, x), optional
-        False for voxels that are not to be counted. A box without any voxel becomes 0.
+        False for voxels that are not counted. The output is 0 where a box has no voxels.
 
     Returns
     -------
@@ -68,13 +68,13 @@ def pooled_image(image: np.ndarray, factor: Triple, exists: np.ndarray | None = 
     Raises
     ------
     ValueError
-        If the dtype is another, or shapes or the factor do not fit.
+        If the dtype is not supported, or shapes or the factor do not fit.
     """
     if image.dtype.kind == "f":
         return _pooled(_float_means, image, factor, exists)
     if image.dtype.kind not in "bui" or image.dtype.itemsize > 4:
         raise ValueError(
-            f"an image to pool is float or integer of up to 32 bits; got {image.dtype}"
+            f"expected a float image or one of integers of up to 32 bits; got {image.dtype}"
         )
     return _pooled(_integer_means, image, factor, exists)
 
@@ -85,18 +85,20 @@ def _pooled(
     factor: Triple,
     exists: np.ndarray | None,
 ) -> np.ndarray:
-    """The kernel over each channel, once shapes are known to fit."""
+    """Check the shapes and apply the kernel to each channel."""
     if volume.ndim not in (3, 4):
-        raise ValueError(f"a volume to pool is (z, y, x) or (c, z, y, x); got {volume.shape}")
+        raise ValueError(f"expected a volume (z, y, x) or (c, z, y, x); got shape {volume.shape}")
     shape = volume.shape[-3:]
     if any(f not in (1, 2) for f in factor) or any(
         side % f for side, f in zip(shape, factor, strict=True)
     ):
-        raise ValueError(f"pooling factors are 1 or 2 and divide the shape; got {factor}, {shape}")
+        raise ValueError(
+            f"expected pooling factors of 1 or 2 that divide the shape; got {factor} and {shape}"
+        )
     if exists is not None and exists.shape != shape:
-        raise ValueError(f"the mask must have the volume's shape {shape}; got {exists.shape}")
+        raise ValueError(f"expected a mask of the volume's shape {shape}; got {exists.shape}")
     plain = np.ascontiguousarray(volume.view(np.uint8) if volume.dtype == bool else volume)
-    known = NOBODY if exists is None else np.ascontiguousarray(exists, dtype=bool)
+    known = NO_MASK if exists is None else np.ascontiguousarray(exists, dtype=bool)
     out = np.empty(
         (*volume.shape[:-3], *(side // f for side, f in zip(shape, factor, strict=True))),
         plain.dtype,
@@ -111,38 +113,38 @@ def _pooled(
 def _modes(
     labels: np.ndarray, exists: np.ndarray, fz: int, fy: int, fx: int, out: np.ndarray
 ) -> None:
-    """Write the mode of each box to `out`."""
+    """Write the most frequent label of each box to `out`."""
     all_exist = exists.size == 0
     depth, height, width = out.shape
     box = np.empty(8, labels.dtype)
     for z in range(depth):
         for y in range(height):
             for x in range(width):
-                found = 0
+                voxels = 0
                 same = True
                 for dz in range(fz):
                     for dy in range(fy):
                         for dx in range(fx):
                             vz, vy, vx = z * fz + dz, y * fy + dy, x * fx + dx
                             if all_exist or exists[vz, vy, vx]:
-                                box[found] = labels[vz, vy, vx]
-                                same = same and box[found] == box[0]
-                                found += 1
-                if found == 0:
+                                box[voxels] = labels[vz, vy, vx]
+                                same = same and box[voxels] == box[0]
+                                voxels += 1
+                if voxels == 0:
                     out[z, y, x] = 0
                 elif same:
                     out[z, y, x] = box[0]
                 else:
-                    out[z, y, x] = _mode(box, found)
+                    out[z, y, x] = _mode(box, voxels)
 
 
 @numba.njit(cache=True, nogil=True)
-def _mode(box: np.ndarray, found: int) -> np.generic:
-    """The most frequent of the first `found` entries; of several, the smallest."""
+def _mode(box: np.ndarray, voxels: int) -> np.generic:
+    """The most frequent of the first `voxels` entries; ties go to the smallest."""
     best, most = box[0], 0
-    for i in range(found):
+    for i in range(voxels):
         count = 0
-        for j in range(found):
+        for j in range(voxels):
             count += box[j] == box[i]
         if count > most or (count == most and box[i] < best):
             best, most = box[i], count
@@ -159,15 +161,15 @@ def _integer_means(
     for z in range(depth):
         for y in range(height):
             for x in range(width):
-                total, found = np.int64(0), 0
+                total, voxels = np.int64(0), 0
                 for dz in range(fz):
                     for dy in range(fy):
                         for dx in range(fx):
                             vz, vy, vx = z * fz + dz, y * fy + dy, x * fx + dx
                             if all_exist or exists[vz, vy, vx]:
                                 total += np.int64(image[vz, vy, vx])
-                                found += 1
-                out[z, y, x] = (2 * total + found) // (2 * found) if found else 0
+                                voxels += 1
+                out[z, y, x] = (2 * total + voxels) // (2 * voxels) if voxels else 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -180,12 +182,12 @@ def _float_means(
     for z in range(depth):
         for y in range(height):
             for x in range(width):
-                total, found = 0.0, 0
+                total, voxels = 0.0, 0
                 for dz in range(fz):
                     for dy in range(fy):
                         for dx in range(fx):
                             vz, vy, vx = z * fz + dz, y * fy + dy, x * fx + dx
                             if all_exist or exists[vz, vy, vx]:
                                 total += image[vz, vy, vx]
-                                found += 1
-                out[z, y, x] = total / found if found else 0.0
+                                voxels += 1
+                out[z, y, x] = total / voxels if voxels else 0.0

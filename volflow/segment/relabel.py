@@ -1,4 +1,4 @@
-"""Labels of a volume under other names."""
+"""Labels renamed by a table of old and new ids."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ from numba import njit
 
 
 def relabel(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """The labels under their new names; 0 stays 0.
+    """Labels replaced by their new ids; 0 stays 0.
 
     Parameters
     ----------
     labels : uint64, any shape
     before : uint64, (N,), ascending
-        Every label that occurs, but 0.
+        Old ids: every label that occurs except 0.
     after : uint64, (N,)
+        The new id of each.
+
+    Returns
+    -------
+    uint64, of the shape of `labels`
 
     Raises
     ------
     ValueError
-        If a label has no new name.
+        If a label is missing from the table.
     """
     flat = np.ascontiguousarray(labels).ravel()
     renamed, unknown = _relabel(flat, before, after)
     if unknown:
         raise ValueError(
-            f"label {unknown} is in no row of the table of {len(before)} pieces, so labels and "
-            f"table were not made on the same blocks"
+            f"label {unknown} is missing from the table of {len(before)} pieces; labels and table "
+            f"must be computed on the same blocks"
         )
     return renamed.reshape(labels.shape)
 
@@ -35,7 +40,7 @@ def relabel(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.nda
 def _relabel(
     labels: np.ndarray, before: np.ndarray, after: np.ndarray
 ) -> tuple[np.ndarray, np.uint64]:
-    """The renamed labels and a label that is not in the table (0: none)."""
+    """The renamed labels, and a label that is missing from the table (0: none)."""
     renamed = np.zeros(len(labels), np.uint64)
     label, name = np.uint64(0), np.uint64(0)
     for voxel in range(len(labels)):

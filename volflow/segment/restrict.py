@@ -1,4 +1,4 @@
-"""Affinities restricted to a foreground: a pair is no surer than either voxel is tissue."""
+"""Affinities limited by a foreground probability."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def in_foreground(foreground: np.ndarray, least: float) -> np.ndarray:
-    """Where the foreground, `round(255 p)`, is at least `255 least`; bool, of the same shape."""
+    """Whether each voxel's foreground, `round(255 p)`, is at least `255 least`; bool."""
     return np.asarray(foreground >= math.ceil(255 * least))
 
 
@@ -20,10 +20,10 @@ def restricted(affinity: np.ndarray, foreground: np.ndarray, least: float = 0.5)
     affinity : uint8, (3, Z, Y, X)
         `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
     foreground : uint8, (Z + 1, Y + 1, X + 1)
-        `round(255 p)` of p, how surely a voxel is of a cell, over the same voxels and over one
-        more before them along each axis.
+        `round(255 p)` of the probability p that a voxel is part of a cell, over the same voxels
+        and one more before them along each axis.
     least : float, 0 to 1
-        All pairs of a voxel whose foreground is below `255 least` get affinity 0.
+        Pairs with a voxel whose foreground is below `255 least` get affinity 0.
 
     Returns
     -------
@@ -32,27 +32,27 @@ def restricted(affinity: np.ndarray, foreground: np.ndarray, least: float = 0.5)
     Raises
     ------
     ValueError
-        If an array is not uint8, or the shapes do not belong together.
+        If an array is not uint8, or the shapes do not match.
 
     References
     ----------
-    SegNeuron (MICCAI 2024), as published by its authors: there an affinity is held against the
-    foreground of its own voxel alone and nothing is cut off. Ours looks at both voxels, so that it
-    does not matter from which end a pair is named, and is never above theirs.
+    SegNeuron (MICCAI 2024), code published by its authors. There, an affinity is limited by the
+    foreground of its own voxel only, and there is no threshold. Here both voxels count, so the
+    result does not depend on which end of a pair owns it; it is never larger than theirs.
     """
-    wanted = tuple(side + 1 for side in affinity.shape[1:])
+    expected = tuple(side + 1 for side in affinity.shape[1:])
     if affinity.dtype != np.uint8 or affinity.ndim != 4 or len(affinity) != 3:
         raise ValueError(
-            f"affinities must be uint8 (3, Z, Y, X); got {affinity.dtype} of {affinity.shape}"
+            f"expected uint8 affinities (3, Z, Y, X); got {affinity.dtype} of {affinity.shape}"
         )
-    if foreground.dtype != np.uint8 or foreground.shape != wanted:
+    if foreground.dtype != np.uint8 or foreground.shape != expected:
         raise ValueError(
-            f"the foreground must be uint8 of shape {wanted}, one voxel more on the low sides; "
+            f"expected a uint8 foreground of shape {expected}, one more voxel on the low sides; "
             f"got {foreground.dtype} of {foreground.shape}"
         )
-    kept = np.where(in_foreground(foreground, least), foreground, np.uint8(0))
-    here = kept[1:, 1:, 1:]
-    before = (kept[:-1, 1:, 1:], kept[1:, :-1, 1:], kept[1:, 1:, :-1])
+    limit = np.where(in_foreground(foreground, least), foreground, np.uint8(0))
+    here = limit[1:, 1:, 1:]
+    before = (limit[:-1, 1:, 1:], limit[1:, :-1, 1:], limit[1:, 1:, :-1])
     return np.stack(
         [np.minimum(a, np.minimum(here, b)) for a, b in zip(affinity, before, strict=True)]
     )

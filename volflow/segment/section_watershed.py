@@ -1,7 +1,7 @@
-"""Fragments of single sections: a watershed from the middles of what boundaries enclose.
+"""Fragments of single sections: a watershed seeded at the maxima of the boundary distance.
 
-For volumes whose sections are much thicker than their pixels, where a fragment that leaves its
-section would be a guess.
+For volumes whose sections are much thicker than their pixels are wide, where fragments that span
+sections would be unreliable.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ NEIGHBOURS = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True, slots=True)
-class Flooding:
-    """How a section is flooded.
+class WatershedOptions:
+    """Parameters of the watershed of a section.
 
     level : float, 0 to 1
-        A pixel whose boundary is above this keeps seeds away.
+        Pixels with a boundary probability above this count as boundary in the distance transform.
     sigma : float
-        Pixels over which distances and boundaries are smoothed.
+        Standard deviation, in pixels, of the Gaussian that smooths distances and boundaries.
     share : float, 0 to 1
-        Of the boundary in the height that is flooded; the rest is nearness to boundaries.
+        Weight of the smoothed boundary in the flooded height map; the rest is proximity to
+        boundaries.
     min_size : int
-        Pixels; a smaller fragment is given to its neighbours.
+        In pixels; the pixels of smaller fragments are assigned to neighbouring fragments.
     """
 
     level: float = 0.25
@@ -37,14 +38,14 @@ class Flooding:
 
 
 def boundaries(affinity: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """`255 - affinity` of pairs that exist, 0 of others.
+    """Boundaries, `255 - affinity`, of pairs of voxels that exist; 0 for other pairs.
 
     Parameters
     ----------
     affinity : uint8, (3, Z, Y, X)
         `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
     mask : bool, (Z, Y, X), or None
-        Pairs of a voxel outside of it do not exist, nor do pairs that leave the volume.
+        Pairs with a voxel outside the mask do not exist, nor do pairs that leave the volume.
 
     Returns
     -------
@@ -52,35 +53,35 @@ def boundaries(affinity: np.ndarray, mask: np.ndarray | None = None) -> np.ndarr
     """
     if affinity.dtype != np.uint8 or affinity.ndim != 4 or len(affinity) != 3:
         raise ValueError(
-            f"affinities must be uint8 (3, Z, Y, X); got {affinity.dtype} of {affinity.shape}"
+            f"expected uint8 affinities (3, Z, Y, X); got {affinity.dtype} of {affinity.shape}"
         )
-    found: np.ndarray = np.subtract(255, affinity, dtype=np.uint8)
+    boundary: np.ndarray = np.subtract(255, affinity, dtype=np.uint8)
     for axis in range(3):
-        channel = np.moveaxis(found[axis], axis, 0)
+        channel = np.moveaxis(boundary[axis], axis, 0)
         channel[:1] = 0
         if mask is not None:
             solid = np.moveaxis(mask, axis, 0)
             channel[1:] *= solid[1:] & solid[:-1]
-    return found
+    return boundary
 
 
 def stack_fragments(
-    boundary: np.ndarray, mask: np.ndarray | None = None, how: Flooding | None = None
+    boundary: np.ndarray, mask: np.ndarray | None = None, options: WatershedOptions | None = None
 ) -> np.ndarray:
-    """The fragments of every section by itself.
+    """Fragments of a stack, computed section by section.
 
     Parameters
     ----------
     boundary : uint8, (3, Z, Y, X)
-        From `boundaries`; of it those along y and x.
+        From `boundaries`; only the channels along y and x are used.
     mask : bool, (Z, Y, X), or None
-        Outside, there is boundary and no fragment.
-    how : Flooding
+        Pixels outside the mask count as boundary and belong to no fragment.
+    options : WatershedOptions, optional
 
     Returns
     -------
     uint64, (Z, Y, X)
-        1, 2, ... section by section, each number in use; 0 outside the mask and nowhere else.
+        Consecutive labels from 1, section by section; 0 outside the mask and nowhere else.
 
     Raises
     ------
@@ -93,9 +94,9 @@ def stack_fragments(
         height = np.maximum(boundary[1, z], boundary[2, z]) / np.float64(255)
         inside = np.ones(height.shape, bool) if mask is None else mask[z]
         height[~inside] = 1
-        found = np.where(inside, section_fragments(height, how or Flooding()), 0)
-        names, numbers = np.unique(found, return_inverse=True)
-        section[...] = numbers.reshape(found.shape)
+        flooded = np.where(inside, section_fragments(height, options or WatershedOptions()), 0)
+        names, numbers = np.unique(flooded, return_inverse=True)
+        section[...] = numbers.reshape(flooded.shape)
         if not len(names) or names[0] != 0:
             section += np.uint64(1)
         section[inside] += np.uint64(count)
@@ -103,50 +104,50 @@ def stack_fragments(
     return labels
 
 
-def section_fragments(height: np.ndarray, how: Flooding) -> np.ndarray:
-    """The fragments of one section.
+def section_fragments(height: np.ndarray, options: WatershedOptions) -> np.ndarray:
+    """Fragments of one section.
 
     Parameters
     ----------
     height : float64, (Y, X), 0 to 1
-        How surely there is a boundary.
-    how : Flooding
+        Probability of a boundary.
+    options : WatershedOptions
 
     Returns
     -------
     uint32, (Y, X)
-        No pixel is left out.
+        Labels from 1; every pixel has one.
 
     References
     ----------
     Beier et al., Multicut brings automated neurite segmentation closer to human performance, Nature
-    Methods 2017, in the form that python-elf has and SegNeuron calls.
+    Methods 2017, in the variant of python-elf that SegNeuron uses.
     """
     if not height.size:
         return np.zeros(height.shape, np.uint32)
     flood = library("segmentation").watershed
-    distance = smooth_distance(height, how)
-    smooth = ndimage.gaussian_filter(height, how.sigma)
+    distance = smooth_distance(height, options)
+    smooth = ndimage.gaussian_filter(height, options.sigma)
     near = 1 - (distance - distance.min()) / max(np.ptp(distance), np.finfo(float).tiny)
-    weights = how.share * smooth + (1 - how.share) * near
+    weights = options.share * smooth + (1 - options.share) * near
     labels = flood(weights, seeds(distance))
     sizes = np.bincount(labels.ravel())
-    kept = sizes >= min(how.min_size, sizes[1:].max())
-    if kept[1:].all():
+    large = sizes >= min(options.min_size, sizes[1:].max())
+    if large[1:].all():
         return np.asarray(labels)
-    return np.asarray(flood(weights, labels * kept[labels]))
+    return np.asarray(flood(weights, labels * large[labels]))
 
 
-def smooth_distance(height: np.ndarray, how: Flooding) -> np.ndarray:
-    """Pixels to the nearest boundary, smoothed; 0 everywhere in a section without boundaries."""
-    free = height <= how.level
+def smooth_distance(height: np.ndarray, options: WatershedOptions) -> np.ndarray:
+    """Smoothed distance to the nearest boundary in pixels; all 0 if there are no boundaries."""
+    free = height <= options.level
     if free.all():
         return np.zeros(height.shape)
-    return np.asarray(ndimage.gaussian_filter(ndimage.distance_transform_edt(free), how.sigma))
+    return np.asarray(ndimage.gaussian_filter(ndimage.distance_transform_edt(free), options.sigma))
 
 
 def seeds(distance: np.ndarray) -> np.ndarray:
-    """The local maxima of a map, numbered; pixels of one plateau are one maximum.
+    """Local maxima of a map, numbered; the pixels of a plateau are one maximum.
 
     Parameters
     ----------
@@ -155,11 +156,12 @@ def seeds(distance: np.ndarray) -> np.ndarray:
     Returns
     -------
     uint32, (Y, X)
-        0 where there is a larger value among the eight neighbours of the plateau.
+        Numbers from 1; 0 where a pixel, or the plateau it belongs to, has a larger neighbour (of
+        eight).
     """
     top = ndimage.maximum_filter(distance, size=3, mode="nearest") == distance
     plateaus, count = ndimage.label(top, NEIGHBOURS)
-    # a plateau goes on into a pixel that sees something higher: it is a slope's foot
+    # A pixel of the plateau has a larger neighbour: the plateau is the foot of a slope.
     rest = np.where(top, -np.inf, distance)
     foot = top & (ndimage.maximum_filter(rest, size=3, mode="nearest") == distance)
     real = np.ones(count + 1, bool)

@@ -1,4 +1,4 @@
-"""Union-find over small integers: components whose name is their largest member."""
+"""Union-find over small integers; a component is named after its largest member."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def components(count: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     count : int
         Number of nodes.
     a, b : integer arrays, (E,)
-        The pairs that are joined.
+        The pairs of nodes that are joined.
 
     Returns
     -------

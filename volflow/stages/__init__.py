@@ -1,1 +1,1 @@
-"""Thin adapters from a block's arrays to an algorithm."""
+"""The stages: one file each, a thin adapter from a block's arrays to an algorithm."""

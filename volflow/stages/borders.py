@@ -1,4 +1,4 @@
-"""The stage that moves borders of segments to where the image says that they lie."""
+"""The `borders` stage: segment borders refined by affinities and image brightness."""
 
 from __future__ import annotations
 
@@ -10,20 +10,36 @@ from pydantic import Field, model_validator
 
 from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Columns, Layer, Record, Stage
-from volflow.predict.intensity import normalise
+from volflow.predict.intensity import check_image, intensities_at, normalise
 from volflow.segment.borders import moved_borders
-from volflow.stages.intensity import check_image, ends
 
-LOW, HIGH = 0.01, 0.99  # quantiles of the intensities between which an image's range lies
+LOW, HIGH = 0.01, 0.99  # quantiles of the intensities that are the ends of an image's range
 
 
 class Borders(Stage):
-    """`segments` with voxels at borders given to the segment that they most belong with.
+    """`segments` with each border voxel reassigned to its best neighbour's segment.
 
-    A neighbour counts the log odds of the affinity between the two voxels, and how bright it is:
-    membranes are dark. A voxel goes where two of its neighbours are. Only voxels at borders change,
-    so no border moves farther than a voxel; segments keep their names, one of a few voxels may
-    vanish, and single voxels may come to lie loose.
+    The weight of a face neighbour is the log odds of the affinity to it plus its brightness, as
+    membranes are dark. A voxel moves to the segment of the neighbour with the largest weight if a
+    second neighbour belongs to it, too. Only voxels at borders change, so borders move by at most
+    one voxel. Segments keep their ids; segments of a few voxels may vanish, and single voxels may
+    become detached.
+
+    Inputs
+    ------
+    segments : unsigned integers, (Z, Y, X)
+        Segment ids; 0 is background.
+    affinity : uint8, (3, Z, Y, X)
+        `round(255 p)`; `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
+    em : uint8 or uint16, (Z, Y, X)
+        The image.
+    intensity : table, optional
+        Quantiles of the image, from the stage `intensity`; needed unless `range` is given.
+
+    Outputs
+    -------
+    segmentation : uint64, (Z, Y, X)
+        The refined segments.
     """
 
     wants: ClassVar[dict[str, Layer]] = {
@@ -33,15 +49,17 @@ class Borders(Stage):
     }
 
     brightness: Annotated[float, Field(ge=-1000, le=1000)] = 12.0
-    """Log odds by which a neighbour at the bright end of the image's range counts more than one at
-    its dark end; negative where membranes are bright."""
+    """Weight of the brightness, -1000 to 1000: the difference in log odds between a neighbour at
+    the bright end of the image's range and one at its dark end. Negative if membranes are
+    bright."""
     range: tuple[float, float] | None = None
-    """The ends of the image's range; default: quantiles 0.01 and 0.99, found by `intensity`."""
+    """The intensities [LOW, HIGH] at the dark and the bright end of the image's range; default:
+    the quantiles 0.01 and 0.99, from the stage `intensity`."""
 
     @model_validator(mode="after")
     def _range_ascends(self) -> Borders:
         if self.range is not None and not self.range[0] < self.range[1]:
-            raise ValueError(f"range: its first number must be below its second; got {self.range}")
+            raise ValueError(f"range: expected [LOW, HIGH] with LOW below HIGH; got {self.range}")
         return self
 
     @property
@@ -53,20 +71,20 @@ class Borders(Stage):
         return {"segmentation": Layer("uint64", 0, "segmentation")}
 
     def memory(self, shape: Triple) -> int:
-        return 44 * int(np.prod(shape))  # ids thrice, affinities twice, image, brightness thrice
+        return 44 * int(np.prod(shape))  # ids 3 times, affinities twice, image, brightness 3 times
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
     ) -> list[str]:
-        wrong, given = check_image(inputs.get("em")), inputs.get("segments")
-        if given is not None and np.dtype(given.dtype).kind != "u":
-            wrong.append(f"segments: expected ids as unsigned integers, and it is {given.dtype}")
+        problems, segments = check_image(inputs.get("em")), inputs.get("segments")
+        if segments is not None and np.dtype(segments.dtype).kind != "u":
+            problems.append(f"segments: expected unsigned integers; got {segments.dtype}")
         if self.range is None and "intensity" not in inputs:
-            wrong.append(
-                "range: brightness is told by quantiles of the volume; add `- use: intensity` "
-                "before, or give range: [LOW, HIGH]"
+            problems.append(
+                "range: the brightness needs quantiles of the volume; add `- use: intensity` "
+                "before this step, or give range: [LOW, HIGH]"
             )
-        return wrong
+        return problems
 
     def run(  # type: ignore[override]  # the inputs by name
         self,
@@ -77,11 +95,11 @@ class Borders(Stage):
         em: np.ndarray,
         intensity: Record | None = None,
     ) -> dict[str, np.ndarray | Record]:
-        given = self.range
-        if given is None:
-            assert intensity is not None  # `check_inputs` wants it
-            given = ends(intensity, LOW, HIGH)
-        low, high = given
+        ends = self.range
+        if ends is None:
+            assert intensity is not None  # see `check_inputs`
+            ends = intensities_at(intensity, LOW, HIGH)
+        low, high = ends
         bright = normalise(em, low, high) * np.float32(self.brightness / 2)
         ids = segments.astype(np.uint64, copy=False)
         return {"segmentation": moved_borders(ids, affinity, bright)}

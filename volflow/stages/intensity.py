@@ -1,4 +1,4 @@
-"""The `intensity` stage: how bright a volume is, found once and told to every block."""
+"""The `intensity` stage: quantiles of the intensities of a whole volume."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Columns, Layer, NodeOutput, PreviousRound, Record, Reduction
 from volflow.predict.intensity import (
+    check_image,
     intensity_histogram,
     intensity_quantiles,
     intensity_range,
@@ -18,26 +19,37 @@ from volflow.predict.intensity import (
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-PARTS = 1000  # quantiles are kept in steps of 1/1000
-LARGEST = 1 << 16  # intensities that a histogram tells apart
+LARGEST = 1 << 16  # number of intensities in a histogram
 
 
 class Intensity(Reduction):
-    """Quantiles of the intensities of `em` within bounds and mask, which `predict` scales it by.
+    """Quantiles of the intensities of `em` within bounds and mask, for its normalisation.
 
-    Histograms of integers add up exactly, so the result does not depend on the blocks. An image
-    that is constant between two fractions of its voxels is an error.
+    The stages `predict` and `borders` scale the image by these quantiles. Integer histograms add up
+    exactly, so the result does not depend on the blocks. An image with the same intensity at the
+    quantiles `low` and `high` is reported as constant and fails.
+
+    Inputs
+    ------
+    em : uint8 or uint16, (Z, Y, X) or (C, Z, Y, X)
+        The image.
+
+    Outputs
+    -------
+    intensity : table
+        `quantiles`: the intensities at the fractions 0, 1/1000, ..., 1 of the voxels.
     """
 
     low: Fraction = 0.01
-    """Fraction of the voxels, for the report and to tell a constant image."""
+    """Fraction of the voxels, 0 to 1: the dark end of the range in the report, and of the check for
+    a constant image."""
     high: Fraction = 0.99
-    """The same, at the bright end."""
+    """Fraction of the voxels, 0 to 1, above `low`: the bright end of the range."""
 
     @model_validator(mode="after")
     def _low_is_below_high(self) -> Intensity:
         if not self.low < self.high:
-            raise ValueError(f"low must be below high; got {self.low} and {self.high}")
+            raise ValueError(f"expected low below high; got {self.low} and {self.high}")
         return self
 
     @property
@@ -68,19 +80,19 @@ class Intensity(Reduction):
         em: np.ndarray,
         mask: np.ndarray | None = None,
     ) -> NodeOutput:
-        found = _sparse(intensity_histogram(em if mask is None else em[..., mask]))
-        return NodeOutput(found, found if block.write == block.bounds else {})
+        histogram = _sparse(intensity_histogram(em if mask is None else em[..., mask]))
+        return NodeOutput(histogram, histogram if block.write == block.bounds else {})
 
     def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
-        found = _sparse(_total(children))
-        kept = found if block.write == block.bounds else {}
-        return NodeOutput(found, {**kept, "children": np.array([len(children)])})
+        histogram = _sparse(_total(children))
+        stored = histogram if block.write == block.bounds else {}
+        return NodeOutput(histogram, {**stored, "children": np.array([len(children)])})
 
     def split(
-        self, block: Block, round_name: str, kept: Record, received: Record | None
+        self, block: Block, round_name: str, retained: Record, received: Record | None
     ) -> Sequence[Record]:
-        told = self._quantiles(kept) if received is None else received
-        return [told] * int(kept["children"][0])
+        quantiles = self._quantiles(retained) if received is None else received
+        return [quantiles] * int(retained["children"][0])
 
     def finish(self, block: Block, previous: PreviousRound) -> dict[str, np.ndarray | Record]:
         received = previous.received
@@ -89,12 +101,12 @@ class Intensity(Reduction):
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         histogram = _total(roots)
         low, high = intensity_range(histogram, self.low, self.high)
-        seen = np.flatnonzero(histogram)
-        ends = {"least": int(seen[0]), "most": int(seen[-1]), "voxels": int(histogram.sum())}
+        present = np.flatnonzero(histogram)
+        ends = {"least": int(present[0]), "most": int(present[-1]), "voxels": int(histogram.sum())}
         return {"low": low, "high": high, **ends}
 
     def _quantiles(self, record: Record) -> Record:
-        """What is told to the blocks, of the histogram of the whole volume.
+        """The quantiles of the whole volume's histogram, as passed down to the blocks.
 
         Raises
         ------
@@ -103,43 +115,17 @@ class Intensity(Reduction):
         """
         histogram = _total([record])
         intensity_range(histogram, self.low, self.high)
-        return {"quantiles": intensity_quantiles(histogram, PARTS)}
-
-
-def ends(intensity: Record, low: float, high: float) -> tuple[int, int]:
-    """The intensities of two fractions of a volume's voxels, of what the step `intensity` told.
-
-    Raises
-    ------
-    ValueError
-        If they are the same: the image is constant.
-    """
-    first, last = (int(intensity["quantiles"][round(f * PARTS)]) for f in (low, high))
-    if first >= last:
-        raise ValueError(
-            f"the image is constant: {high - low:.0%} of its voxels have the intensity {first}"
-        )
-    return first, last
-
-
-def check_image(image: Layer | None) -> list[str]:
-    """What is wrong with a volume's type as an image whose intensities are counted."""
-    if image is None or image.dtype in ("uint8", "uint16"):
-        return []
-    hint = ""
-    if np.dtype(image.dtype).kind == "f":
-        hint = "; `scale` of the volume makes uint8 of it"
-    return [f"em: expected uint8 or uint16, and it is {image.dtype}{hint}"]
+        return {"quantiles": intensity_quantiles(histogram)}
 
 
 def _sparse(histogram: np.ndarray) -> Record:
     """A histogram without the intensities that no voxel has."""
-    seen = np.flatnonzero(histogram)
-    return {"intensity": seen.astype("uint16"), "voxels": histogram[seen].astype("int64")}
+    present = np.flatnonzero(histogram)
+    return {"intensity": present.astype("uint16"), "voxels": histogram[present].astype("int64")}
 
 
 def _total(records: Sequence[Record]) -> np.ndarray:
-    """The sum of sparse histograms; a block that was skipped under the mask left an empty one."""
+    """The sum of sparse histograms; those of blocks outside the mask are empty records."""
     total = np.zeros(LARGEST, "int64")
     for record in filter(None, records):
         total[record["intensity"]] += record["voxels"]

@@ -1,4 +1,4 @@
-"""The stage that segments a whole volume by a multicut."""
+"""The `multicut` stage: a whole volume segmented by a multicut."""
 
 from __future__ import annotations
 
@@ -12,17 +12,35 @@ from volflow.core.geometry import Block, BlockGrid, Triple
 from volflow.core.stage import Columns, Layer, Record, Stage
 from volflow.segment.multicut import contacts, edge_costs, library, multicut, named_by_last_voxel
 from volflow.segment.restrict import in_foreground
-from volflow.segment.section_watershed import Flooding, boundaries, stack_fragments
+from volflow.segment.section_watershed import WatershedOptions, boundaries, stack_fragments
 
-BYTES_PER_VOXEL = 60  # measured: 53 to 57, affinities and foreground that were read included
+BYTES_PER_VOXEL = 60  # measured: 53 to 57, including the affinities and the foreground read
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Multicut(Stage):
-    """Segments of `affinity`: a watershed of each section, then one multicut over all of them.
+    """Segments of `affinity`: a watershed of each section, then one multicut of all fragments.
 
-    It is solved on the bounds as a whole, so one block has to cover them. Where there is a volume
-    `foreground`, what is below `least` of it is no part of a segment.
+    The multicut is solved for the whole volume at once, so one block has to cover the bounds. Needs
+    bioimage-cpp: `pip install '.[multicut]'`.
+
+    Inputs
+    ------
+    affinity : uint8, (3, Z, Y, X)
+        `round(255 p)`; `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
+    foreground : uint8, (Z, Y, X), optional
+        `round(255 p)` of the probability that a voxel is part of a cell; voxels below `least` are
+        background.
+
+    Outputs
+    -------
+    segmentation : uint64, (Z, Y, X)
+        Segments; 0 is background.
+
+    References
+    ----------
+    Beier et al., Multicut brings automated neurite segmentation closer to human performance, Nature
+    Methods 2017, in the variant of python-elf that SegNeuron uses; see `segment/multicut.py`.
     """
 
     wants: ClassVar[dict[str, Layer]] = {
@@ -31,17 +49,21 @@ class Multicut(Stage):
     }
 
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """Below 0.5 joins more, above less."""
+    """Bias of the multicut, 0 to 1, exclusive: below 0.5 joins more fragments, above 0.5 fewer."""
     level: Fraction = 0.25
-    """A pixel whose boundary, 1 - affinity, is above this keeps seeds of the watershed away."""
+    """Boundary probability (1 - affinity), 0 to 1; pixels above this count as boundary in the
+    distance transform that gives the seeds of the watershed."""
     sigma: Annotated[float, Field(gt=0, le=100)] = 2.0
-    """Pixels over which distances and boundaries are smoothed for the watershed."""
+    """Standard deviation in pixels, up to 100, of the Gaussian that smooths distances and
+    boundaries before the watershed."""
     share: Fraction = 0.9
-    """Of the boundary in the height that is flooded; the rest is nearness to boundaries."""
+    """Weight, 0 to 1, of the boundary probability in the height map of the watershed; the rest is
+    proximity to boundaries."""
     min_size: Annotated[int, Field(ge=1)] = 100
-    """Pixels of a section; a smaller fragment is given to its neighbours before the multicut."""
+    """Size in pixels of a section, at least 1; smaller fragments are divided among their neighbours
+    before the multicut."""
     least: Fraction = 0.5
-    """A voxel whose foreground is below this fraction of 255 belongs to no segment."""
+    """Fraction of 255, 0 to 1; voxels whose foreground is below it are background."""
 
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
@@ -51,19 +73,19 @@ class Multicut(Stage):
         return BYTES_PER_VOXEL * int(np.prod(shape))
 
     def check(self, grid: BlockGrid) -> list[str]:
-        wrong = []
+        problems = []
         if len(grid) > 1:
-            wrong.append(
-                f"a multicut is solved on the whole volume at once, so one block must cover the "
-                f"bounds of {_listed(grid.bounds.shape)} voxels; got blocks of "
-                f"{_listed(grid.shape)}. Give the step `block: {_listed(grid.bounds.shape)}`, or "
-                f"for a volume that does not fit in memory take fragments, agglomerate, relabel"
+            problems.append(
+                f"block: a multicut needs one block that covers the bounds of "
+                f"{_listed(grid.bounds.shape)} voxels; got blocks of {_listed(grid.shape)}. Set "
+                f"`block: {_listed(grid.bounds.shape)}`, or use fragments, agglomerate and relabel "
+                f"for a volume that does not fit in memory"
             )
         try:
             library("graph")
         except ImportError as error:
-            wrong.append(str(error))
-        return wrong
+            problems.append(str(error))
+        return problems
 
     def run(  # type: ignore[override]  # the inputs by name
         self,
@@ -74,13 +96,13 @@ class Multicut(Stage):
         mask: np.ndarray | None = None,
     ) -> dict[str, np.ndarray | Record]:
         boundary = boundaries(affinity, mask)
-        how = Flooding(self.level, self.sigma, self.share, self.min_size)
-        fragments = stack_fragments(boundary, mask, how)
-        found = contacts(fragments, boundary)
-        costs = edge_costs(found.boundary, found.size, self.beta)
+        options = WatershedOptions(self.level, self.sigma, self.share, self.min_size)
+        fragments = stack_fragments(boundary, mask, options)
+        touching = contacts(fragments, boundary)
+        costs = edge_costs(touching.boundary, touching.size, self.beta)
         count = int(fragments.max(initial=0))
-        parts = multicut(count + 1, found.pairs, costs) + np.uint64(1)
-        parts[0] = 0  # no fragment
+        parts = multicut(count + 1, touching.pairs, costs) + np.uint64(1)
+        parts[0] = 0  # background
         segments = parts[fragments]
         if foreground is not None:
             segments[~in_foreground(foreground, self.least)] = 0

@@ -1,8 +1,7 @@
-"""The stage that turns probabilities of objects into affinities."""
+"""The `object_affinities` stage: probabilities of objects turned into affinities."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
@@ -13,34 +12,46 @@ from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Layer, Stage
 from volflow.segment.objects import Levels, core_affinities
 
-BYTES_PER_VOXEL = 16  # measured: 9.5, with two channels that were read
+BYTES_PER_VOXEL = 16  # measured: 9.5, including two channels read
 Share = Annotated[float, Field(gt=0, le=1)]
 Channel = Annotated[int, Field(ge=0)]
 
 
 class ObjectAffinities(Stage):
-    """Affinities from `probability`: 255 within the cores of objects, weaker around them.
+    """Affinities from `probability`: 255 within the cores of objects, lower around them.
 
-    `fragments` with `high: 255` and `objects` make instances of them; see `docs/objects.md`.
+    The stages `fragments`, with `high: 255`, and `objects` turn them into instances; see
+    `docs/objects.md`.
+
+    Inputs
+    ------
+    probability : uint8, (Z, Y, X) or (C, Z, Y, X)
+        `round(255 p)`, a channel for the inside of objects and, optionally, one for contours.
+
+    Outputs
+    -------
+    affinity : uint8, (3, Z, Y, X)
+        `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
     """
 
     wants: ClassVar[dict[str, Layer]] = {"probability": Layer("uint8")}
 
     inside: Channel = 0
-    """The channel that tells how surely a voxel is inside of an object."""
+    """Channel, counted from 0, with the probability of being inside an object."""
     contours: Channel | None = None
-    """The channel that tells how surely it lies on a contour; None: there is no such channel."""
+    """Channel, counted from 0, with the probability of being on a contour; None: no contours."""
     core: Share = 0.9
-    """Voxels at least this surely inside are part of a core, if they are on no contour."""
+    """Probability of being inside, up to 1; voxels at or above it that are not on a contour form
+    the cores of objects."""
     contour: Share = 0.8
-    """Voxels at least this surely on a contour are part of no core."""
+    """Probability of a contour, up to 1; voxels at or above it are not part of a core."""
     low: Share = 0.5
-    """Voxels less surely inside are part of no object."""
+    """Probability of being inside, up to `core`; voxels below it are not part of an object."""
 
     @model_validator(mode="after")
     def _core_is_not_below_low(self) -> ObjectAffinities:
         if self.core < self.low:
-            raise ValueError(f"core must not be below low; got {self.core} and {self.low}")
+            raise ValueError(f"expected core not below low; got {self.core} and {self.low}")
         return self
 
     @property
@@ -60,28 +71,19 @@ class ObjectAffinities(Stage):
         layer = inputs.get("probability")
         if layer is None or layer.channels is None:
             return []
-        there = max(1, layer.channels)
+        count = max(1, layer.channels)
         return [
-            f"{name}: expected one of the {there} channels of probability, from 0 on; got {channel}"
+            f"{name}: expected a channel of probability, 0 to {count - 1}; got {channel}"
             for name, channel in (("inside", self.inside), ("contours", self.contours))
-            if channel is not None and channel >= there
+            if channel is not None and channel >= count
         ]
 
     def run(  # type: ignore[override]  # the inputs by name
         self, block: Block, *, probability: np.ndarray
     ) -> dict[str, np.ndarray]:
         channels = probability.reshape(-1, *probability.shape[-3:])
-        before = (slice(0, -1),) * 3  # nothing is asked of the voxels after the block
+        before = (slice(0, -1),) * 3  # without the voxels after the block
         inside = channels[self.inside][before]
         contour = None if self.contours is None else channels[self.contours][before]
-        found = core_affinities(inside, contour, Levels(*map(_level, self._thresholds)))
-        return {"affinity": found}
-
-    @property
-    def _thresholds(self) -> tuple[float, float, float]:
-        return self.core, self.contour, self.low
-
-
-def _level(share: float) -> int:
-    """The least value that stands for at least this probability, where 255 stands for 1."""
-    return math.ceil(255 * share - 1e-9)
+        levels = Levels.of_probabilities(self.core, self.contour, self.low)
+        return {"affinity": core_affinities(inside, contour, levels)}

@@ -1,4 +1,4 @@
-"""The stage that makes objects of fragments around cores, the same whatever the blocks."""
+"""The `objects` stage: instances from fragments around cores, independently of the blocks."""
 
 from __future__ import annotations
 
@@ -13,29 +13,46 @@ from pydantic import Field
 from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Columns, Layer, NodeOutput, Phase, PreviousRound, Record, Reduction
 from volflow.segment.agglomeration.block_graph import block_graph, unpack_links
-from volflow.segment.agglomeration.graph_tables import (
-    BlockGraph,
-    Renaming,
-    box_of,
-    gather,
-    with_box,
-)
+from volflow.segment.agglomeration.graph_tables import BlockGraph, box_of, gather, with_box
 from volflow.segment.agglomeration.horizon import inner_faces
-from volflow.segment.agglomeration.rounds import Step, facing, link_pieces, links_only, merge_down
-from volflow.segment.objects import Census, core_pairs, pooled_census
+from volflow.segment.agglomeration.renaming import names_record, split_names
+from volflow.segment.agglomeration.rounds import (
+    Step,
+    link_pieces,
+    links_only,
+    merge_down,
+    round_graph,
+)
+from volflow.segment.objects import ObjectTable, core_pairs, merged_objects
 from volflow.segment.pair_table import sum_groups
 
-BYTES_PER_VOXEL = 64  # as agglomerate; measured where objects fill 4 % of the voxels: 23
-NODE_FACTOR, NODE_EXPONENT = 640, 0.82  # of agglomerate: a bound, objects leave much less
+BYTES_PER_VOXEL = 64  # as for agglomerate; measured with objects in 4 % of the voxels: 23
+NODE_FACTOR, NODE_EXPONENT = 640, 0.82  # as for agglomerate: a generous upper bound
 
 
 class Objects(Reduction):
-    """Objects: `fragments`, each with a core or joined to one that has.
+    """Objects from `fragments`: each grows from one core; two cores never join.
 
-    Rounds: `link` puts pieces that blocks cut apart together; `grow` lets what has no core join
-    its best neighbour, best first, so that no two cores ever join; `drop` takes away what has
-    no core in the end, and objects that are too small. `affinity` is that of `object_affinities`,
-    `fragments` and `links` are made of it with `high: 255`. `relabel` paints the objects.
+    The result is the same for any block shape. Rounds:
+
+        link     pieces of fragments that were cut by block faces are put back together
+        grow     fragments without a core join their best neighbour, best mean affinity first
+        drop     fragments without a core, and objects that are too small, become background
+
+    Inputs
+    ------
+    fragments : uint64, (Z, Y, X)
+        Pieces of fragments, from the stage `fragments` with `high: 255` on the same blocks.
+    affinity : uint8, (3, Z, Y, X)
+        From the stage `object_affinities`.
+    links : table
+        The links between pieces across block faces, from the stage `fragments`.
+
+    Outputs
+    -------
+    table : table
+        `piece` and its object, `segment` (0: background); the stage `relabel` turns it into a
+        segmentation. The result has the numbers of objects kept and dropped.
     """
 
     anchored: ClassVar[bool] = True
@@ -45,12 +62,12 @@ class Objects(Reduction):
     }
 
     min_size: Annotated[int, Field(ge=1)] = 128
-    """Voxels; objects of fewer are dropped."""
+    """Size in voxels, at least 1; smaller objects become background."""
     min_core: Annotated[int, Field(ge=1)] = 1
-    """Pairs of touching voxels that a core has at the least (a thick one has almost three to a
-    voxel); what has fewer is no core, and joins one or is dropped."""
+    """Size of a core in pairs of touching voxels, at least 1 (a thick core has almost three pairs
+    per voxel); fragments with fewer have no core: they join one or become background."""
     grow: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Mean affinity of a contact below which nothing grows across it."""
+    """Mean affinity of a contact, 0 to 1, below which fragments do not join across it."""
 
     @property
     def halo(self) -> Triple:
@@ -93,47 +110,45 @@ class Objects(Reduction):
             assert fragments is not None
             assert affinity is not None
             assert links is not None
-            cut = unpack_links(links["bits"], block.write.shape)
-            graph = block_graph(fragments, affinity, cut, near)
+            faces = unpack_links(links["bits"], block.write.shape)
+            graph = block_graph(fragments, affinity, faces, near)
             voxels, graph = graph.size, _sized_by_cores(graph, fragments, affinity)
         else:
-            voxels, graph = previous.retained["voxels"], _settled(previous).contracted()
+            voxels = previous.retained["voxels"]
+            graph = BlockGraph.settled(previous.retained, previous.received).contracted()
         if round_name == "drop":
             size = sum_groups(graph.piece_node, len(graph.id), voxels)
-            up = self._dropped(Census(graph.id, size, graph.size, graph.faces & np.uint8(near)), ())
-            component, passed = up.retained["names"], up.passed
+            objects = ObjectTable(graph.id, size, graph.size, graph.faces & np.uint8(near))
+            component, passed = self._drop(objects, ())
         else:
-            seen = facing(graph, near, near, with_edges=round_name != "link")
-            step = self._step(round_name, links_only(seen) if round_name == "link" else seen)
+            part = round_graph(graph, near, near, with_edges=round_name != "link")
+            step = self._step(round_name, links_only(part) if round_name == "link" else part)
             component, passed = step.component, step.passed.record()
-        kept = replace(graph, component=component).record()
-        return NodeOutput(with_box(passed, block.write), {**kept, "voxels": voxels})
+        columns = replace(graph, component=component).record()
+        return NodeOutput(with_box(passed, block.write), {**columns, "voxels": voxels})
 
     def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
         if round_name == "drop":
-            parts = [(Census.from_record(child), box_of(child)) for child in children]
-            census = pooled_census(parts, block.write)
-            up = self._dropped(census, children)
+            parts = [(ObjectTable.from_record(child), box_of(child)) for child in children]
+            objects = merged_objects(parts, block.write)
+            names, passed = self._drop(objects, children)
             ids = [part.id for part, _ in parts]
-            after = [up.retained["names"][np.searchsorted(census.id, own)] for own in ids]
-            return NodeOutput(with_box(up.passed, block.write), _handed_down(ids, after))
+            after = [names[np.searchsorted(objects.id, own)] for own in ids]
+            return NodeOutput(with_box(passed, block.write), names_record(ids, after))
         graphs = [(BlockGraph.from_record(child), box_of(child)) for child in children]
         gathered = gather(graphs, block.write, block.bounds)
         step = self._step(round_name, gathered.graph)
-        after = [step.component[nodes] for nodes in gathered.stands]
-        kept = _handed_down(gathered.passed, after)
-        return NodeOutput(with_box(step.passed.record(), block.write), kept)
+        after = [step.component[nodes] for nodes in gathered.members]
+        passed = with_box(step.passed.record(), block.write)
+        return NodeOutput(passed, names_record(gathered.passed, after))
 
     def split(
-        self, block: Block, round_name: str, kept: Record, received: Record | None
+        self, block: Block, round_name: str, retained: Record, received: Record | None
     ) -> Sequence[Record]:
-        after = Renaming.from_record(received)(kept["after"].reshape(-1, 1))
-        ends = np.cumsum(kept["counts"])[:-1]
-        parts = zip(np.split(kept["before"], ends), np.split(after, ends), strict=True)
-        return [Renaming.between(old, new).record() for old, new in parts]
+        return split_names(retained, received)
 
     def finish(self, block: Block, previous: PreviousRound) -> dict[str, np.ndarray | Record]:
-        graph = _settled(previous)
+        graph = BlockGraph.settled(previous.retained, previous.received)
         return {"table": {"piece": graph.piece, "segment": graph.component[graph.piece_node]}}
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
@@ -145,33 +160,18 @@ class Objects(Reduction):
             return link_pieces(graph)
         return merge_down(graph, self.grow, self.min_core)
 
-    def _dropped(self, census: Census, children: Sequence[Record]) -> NodeOutput:
-        """What is passed up of a census, and what each of its objects is called from now on."""
-        names = census.names(self.min_size, self.min_core)
-        whole = census.faces == 0
+    def _drop(self, objects: ObjectTable, children: Sequence[Record]) -> tuple[np.ndarray, Record]:
+        """The new id of each object (0: dropped), and the record passed up."""
+        names = objects.names(self.min_size, self.min_core)
+        whole = objects.faces == 0
         counted = np.array([(whole & (names > 0)).sum(), (whole & (names == 0)).sum()], np.int64)
         counted += sum((child["counted"] for child in children), np.zeros(2, np.int64))
-        return NodeOutput({**census.waiting().record(), "counted": counted}, {"names": names})
+        return names, {**objects.unfinished().record(), "counted": counted}
 
 
 def _sized_by_cores(graph: BlockGraph, fragments: np.ndarray, affinity: np.ndarray) -> BlockGraph:
-    """The graph of pieces whose sizes are their pairs within cores."""
+    """The graph with each piece's number of pairs within cores as its size."""
     label, count = core_pairs(fragments, affinity)
     size = np.zeros(len(graph.id), np.int64)
     size[np.searchsorted(graph.id, label)] = count
     return replace(graph, size=size)
-
-
-def _settled(previous: PreviousRound) -> BlockGraph:
-    """The block's graph of the round before with what came of its nodes in the end."""
-    graph = BlockGraph.from_record(previous.retained)
-    return replace(graph, component=Renaming.from_record(previous.received)(graph.component))
-
-
-def _handed_down(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Record:
-    """What a node keeps: the names that each child passed up, and what they became."""
-    return {
-        "before": np.concatenate(before),
-        "after": np.concatenate(after),
-        "counts": np.array([len(names) for names in before], np.int64),
-    }

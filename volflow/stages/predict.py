@@ -1,8 +1,8 @@
-"""The `predict` stage: a trained network laid over an image, tile by tile."""
+"""The `predict` stage: a trained network applied to an image, tile by tile."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -13,8 +13,8 @@ from volflow.checkpoints.find import DeclaredNetwork, FoundNetwork, find_network
 from volflow.checkpoints.header import Header, Sides
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, zyx
 from volflow.core.stage import Layer, Record, Stage
-from volflow.predict.flips import averaged, moving, nearest
-from volflow.predict.intensity import normalise
+from volflow.predict.flips import average_over_flips, neighbour_channels, shift_channels
+from volflow.predict.intensity import intensities_at, normalise
 from volflow.predict.network_checks import (
     check_channels,
     check_compiler,
@@ -23,15 +23,15 @@ from volflow.predict.network_checks import (
     check_stride,
     check_voxels,
 )
-from volflow.predict.tiling import Tiling, fitted, tiled
-from volflow.stages.intensity import ends
+from volflow.predict.outputs import to_uint8
+from volflow.predict.tiling import Tiling, fitted_tile, predict_tiles
 
 if TYPE_CHECKING:
     from volflow.models.inference import Inference
 
 Span = Annotated[int, Field(ge=0)]
 Pick = tuple[int, Triple]
-"""A channel of the network, and how far its output is moved."""
+"""A channel of the network, and the shift of its output in voxels."""
 
 BASE = 200 << 20  # bytes that torch and a network add to a process before the first tile
 PER_TILE_VOXEL = 1000  # bytes; measured: 500 at a first width of 16 in float32, 270 in bfloat16
@@ -39,11 +39,24 @@ IN_PLACE: Triple = (0, 0, 0)
 
 
 class Predict(Stage):
-    """What a trained network sees in `em`, affinities or other things: `round(255 p)`.
+    """Output of a trained network for `em`, such as affinities: `round(255 p)`.
 
-    The network is shown tiles that are anchored to the bounds, so the result does not depend on
-    the blocks. A network trained so has its image scaled by quantiles of the volume, which the
-    step `intensity` finds.
+    The network is applied in tiles that are anchored to the bounds, so the result does not depend
+    on the blocks. Networks whose training normalised images by quantiles need the quantiles of the
+    volume from the stage `intensity`, or `range`.
+
+    Inputs
+    ------
+    em : uint8 or uint16, (Z, Y, X) or (C, Z, Y, X)
+        The image.
+    intensity : table, optional
+        Quantiles of the image, from the stage `intensity`.
+
+    Outputs
+    -------
+    affinity : uint8, (3, Z, Y, X)
+        By default, or one volume for each of `heads` and `write`: uint8, (C, Z, Y, X), or
+        (Z, Y, X) for one channel. Affinities join a voxel with the one before it along each axis.
     """
 
     pool: ClassVar[str] = "gpu"
@@ -51,35 +64,41 @@ class Predict(Stage):
     wants: ClassVar[dict[str, Layer]] = {"em": Layer(kind="image")}
 
     model: str
-    """Name of a shipped network, path of a checkpoint, or `module:Class` of one of your own."""
+    """Name of a bundled network, path of a checkpoint, or `module:Class` of your own network."""
     weights: str | None = None
-    """Of a network of your own: a safetensors file of its `state_dict()`."""
+    """For your own network only: path of a safetensors file with its `state_dict()`."""
     network: DeclaredNetwork | None = None
-    """Of a network of your own: what a checkpoint of ours says itself."""
+    """For your own network only: the properties that a volflow checkpoint stores itself, such as
+    offsets, voxel_size_nm, input_tile and halo."""
     heads: tuple[str, ...] = ()
-    """Heads of the network to write, each as the volume of its name; of one with the three
-    affinities that join a voxel with the one before it along z, y and x, these. Default: the
-    head `affinity`, if `write` names nothing."""
+    """Names of the network's heads to write, each to the volume of its name. A head with the three
+    affinities to the voxel before along z, y and x is written as these three. Default: the head
+    `affinity` if `write` is empty."""
     write: dict[str, tuple[Span, ...]] = Field(default_factory=dict)
-    """Further volumes to write, and their channels of the network."""
+    """Further volumes to write: for each name, the network's channels, counted from 0."""
     flips: Annotated[str, Field(pattern=r"^z?y?x?$")] = ""
-    """Axes along which the image is flipped to average over; each doubles the time."""
+    """Axes (of `zyx`) along which the image is flipped; the outputs are averaged. Each axis doubles
+    the time."""
     overlap: tuple[Span, Span, Span] = (0, 0, 0)
-    """Voxels by which what neighbouring tiles keep overlaps, to be blended."""
+    """Overlap z y x, in voxels, of the kept output of neighbouring tiles, which is blended."""
     input_tile: Sides | None = None
-    """Voxels that the network is shown at once; default: as it was saved with."""
+    """Shape z y x, in voxels, of the network's input; default: as stored in the checkpoint."""
     range: tuple[float, float] | None = None
-    """Intensities that are taken for the ends of the network's range, instead of quantiles."""
+    """The intensities [LOW, HIGH] that are mapped to the ends of the network's input range;
+    default: quantiles of the volume, or the fixed values of the training."""
     voxel_tolerance: Annotated[float, Field(ge=0)] = 0.2
-    """How far the voxel size may be from that of the training, as a fraction of it, per axis."""
+    """Largest relative difference between the voxel size and that of the training, per axis; 0.2
+    is 20 %."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where there is one."""
+    """Where the network runs; auto: cuda if available."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the device gains by it; workers of several kinds need fp32 or bf16."""
+    """Floating-point format; auto: bf16 where it is faster on the device. With workers on several
+    kinds of devices, choose fp32 or bf16."""
     threads: Annotated[int, Field(ge=1)] = 1
-    """Threads of one worker; more are of use where memory allows fewer workers than cores."""
+    """Number of threads per worker, at least 1; more than 1 helps if memory allows fewer workers
+    than there are cores."""
     compile: bool = False
-    """Have torch compile the network, once in each worker; the bytes become others."""
+    """Whether torch compiles the network, once in each worker; this changes the output bytes."""
 
     _found: FoundNetwork = PrivateAttr()
 
@@ -87,94 +106,96 @@ class Predict(Stage):
     def _find(self) -> Predict:
         self._found = find_network(self.model, self.weights, self.network)
         if self.range is not None and not self.range[0] < self.range[1]:
-            raise ValueError(f"range: its first number must be below its second; got {self.range}")
+            raise ValueError(f"range: expected [LOW, HIGH] with LOW below HIGH; got {self.range}")
         return self
 
     @property
     def header(self) -> Header:
-        """What the network says of itself."""
+        """The header of the network's checkpoint."""
         return self._found.header
 
     @property
     def picks(self) -> dict[str, tuple[Pick, ...]]:
-        """What is written, by volume; empty if that is not told and there are no affinities."""
-        found: dict[str, tuple[Pick, ...]] = {}
+        """The channels of each volume to write; empty if undeclared and without affinities."""
+        picks: dict[str, tuple[Pick, ...]] = {}
         for name in self.heads if self.heads or self.write else ("affinity",):
-            if name not in self.header.named:  # told by `check`
+            if name not in self.header.named:  # reported by `check`
                 continue
             head, channels = self.header.named[name]
-            three = nearest(head.offsets)
-            if three:
-                found[name] = tuple((channels[c], move) for c, move in three)
+            neighbours = neighbour_channels(head.offsets)
+            if neighbours:
+                picks[name] = tuple((channels[c], shift) for c, shift in neighbours)
             elif name in self.heads:
-                found[name] = tuple((c, IN_PLACE) for c in channels)
+                picks[name] = tuple((c, IN_PLACE) for c in channels)
         written = {name: tuple((c, IN_PLACE) for c in cs) for name, cs in self.write.items()}
-        return found | written
+        return picks | written
 
     @property
     def outputs(self) -> dict[str, Layer]:  # type: ignore[override]  # no tables
-        found, pairs = {}, self.header.pairs
+        layers, pairs = {}, self.header.pairs
         for name, picks in self.picks.items():
             joins = all(any(pairs[c]) for c, _ in picks if c < len(pairs))
             kind: Literal["affinity", "image"] = "affinity" if joins else "image"
-            found[name] = Layer("uint8", len(picks) if len(picks) > 1 else 0, kind)
-        return found
+            layers[name] = Layer("uint8", len(picks) if len(picks) > 1 else 0, kind)
+        return layers
 
     def tiling(self, bounds: Box) -> Tiling:
-        """The tiles over a volume; no larger than the volume asks for."""
+        """The tiles of a volume, shortened where the volume is smaller."""
         halo, unit = self.header.halo, self.header.total_stride
-        tile = fitted(self.input_tile or self.header.input_tile, halo, unit, bounds)
-        kept = [t - 2 * h for t, h in zip(tile, halo, strict=True)]
-        sides = zip(kept, self.overlap, bounds.shape, strict=True)
-        stride = [k if n <= k else k - overlap for k, overlap, n in sides]
+        tile = fitted_tile(self.input_tile or self.header.input_tile, halo, unit, bounds)
+        widths = zyx(tile) - zyx(halo) * 2
+        sides = zip(widths, self.overlap, bounds.shape, strict=True)
+        stride = [width if n <= width else width - overlap for width, overlap, n in sides]
         return Tiling(bounds, tile, halo, zyx(stride), self.header.padding)
 
     def halo_on(self, bounds: Box, shape: Triple) -> Triple:
         try:
             return self.tiling(bounds).halo(shape)
-        except ValueError:  # told by `check`
+        except ValueError:  # reported by `check`
             return IN_PLACE
 
     def effort(self, grid: BlockGrid, bounds: Box) -> float:
-        """Tiles that all blocks compute; blocks that share a tile compute it once each."""
+        """Number of tiles that all blocks compute; a tile shared by blocks counts for each."""
         tiling = self.tiling(bounds)
-        found = 1.0
+        tiles = 1.0
         for axis, count in enumerate(grid.counts):
-            row = [grid[zyx([place * (a == axis) for a in range(3)])] for place in range(count)]
-            reached = [{tile[axis] for tile in tiling.reaching(block.write)} for block in row]
-            found *= sum(map(len, reached))
-        return found
+            row = [grid[zyx([number * (a == axis) for a in range(3)])] for number in range(count)]
+            reached = [{tile[axis] for tile in tiling.tiles_over(block.write)} for block in row]
+            tiles *= sum(map(len, reached))
+        return tiles
 
     def memory(self, shape: Triple) -> int:
         tile = int(np.prod(self.input_tile or self.header.input_tile))
-        made = sum(len(picks) for picks in self.picks.values())
-        per_voxel = 2 + 4 + 4 + 6 * made  # read, normalised, weights; made, rounded
+        written = sum(len(picks) for picks in self.picks.values())
+        per_voxel = 2 + 4 + 4 + 6 * written  # read, normalised, weights; predicted, as uint8
         return BASE + PER_TILE_VOXEL * tile + per_voxel * int(np.prod(shape))
 
     def identity(self) -> dict[str, Any]:
-        left = {"model", "weights", "network", "voxel_tolerance"}
-        said = self.model_dump(mode="json", exclude=left if self.heads else {*left, "heads"})
-        if not self.compile:  # as before there was the choice, so that what is done stays done
-            del said["compile"]
-        return {**said, "network": self._found.content}
+        excluded = {"model", "weights", "network", "voxel_tolerance"}
+        if not self.heads:
+            excluded.add("heads")
+        if not self.compile:  # the digest of runs from before this parameter existed stays valid
+            excluded.add("compile")
+        dumped = self.model_dump(mode="json", exclude=excluded)
+        return {**dumped, "network": self._found.content}
 
     # --- before the first block ------------------------------------------------------------------
 
     def check(self, grid: BlockGrid) -> list[str]:
-        wrong = check_channels(self.model, self.header, self.heads, self.write, self.flips)
+        problems = check_channels(self.model, self.header, self.heads, self.write, self.flips)
         if self.input_tile is not None:
-            wrong += check_stride("input_tile", self.input_tile, self.header)
-        wrong += check_stride("overlap", self.overlap, self.header)
+            problems += check_stride("input_tile", self.input_tile, self.header)
+        problems += check_stride("overlap", self.overlap, self.header)
         try:
             self.tiling(grid.bounds)
         except ValueError as error:
-            wrong.append(f"{'input_tile' if self.input_tile else 'overlap'}: {error}")
+            problems.append(f"{'input_tile' if self.input_tile else 'overlap'}: {error}")
         if self._found.foreign:
             from volflow.models.inference import network_problem
 
-            told = network_problem(self.header, self._found.path)
-            wrong += [f"model: {told}"] if told else []
-        return wrong + (check_compiler() if self.compile else [])
+            defect = network_problem(self.header, self._found.path)
+            problems += [f"model: {defect}"] if defect else []
+        return problems + (check_compiler() if self.compile else [])
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
@@ -200,22 +221,31 @@ class Predict(Stage):
         loaded = _inference(
             self.header.model_dump_json(),
             self._found.path,
-            self._found.foreign,
-            channels,
-            self.device,
-            self.precision,
-            self.threads,
-            self.compile,
+            foreign=self._found.foreign,
+            channels=channels,
+            device=self.device,
+            precision=self.precision,
+            threads=self.threads,
+            compiled=self.compile,
         )
-        mean = averaged(loaded, self.flips, pairs, odd, [sum(ends) for ends in ranges])
-        network = moving(mean, [move for _, move in picks])
-        tiling, count, batch = self.tiling(block.bounds), len(picks), loaded.tiles_per_batch
-        made = tiled(image, block.read, block.write, tiling, network, count, batch)
-        if not np.isfinite(made).all():
-            raise ValueError(f"network '{self.model}' made numbers that are not finite")
-        found = iter(rounded(made, ranges))
+        mean = average_over_flips(loaded, self.flips, pairs, odd, [sum(ends) for ends in ranges])
+        network = shift_channels(mean, [shift for _, shift in picks])
+        predicted = predict_tiles(
+            image,
+            block.read,
+            block.write,
+            self.tiling(block.bounds),
+            network,
+            channels=len(picks),
+            batch=loaded.tiles_per_batch,
+        )
+        if not np.isfinite(predicted).all():
+            raise ValueError(f"network '{self.model}': the output has values that are not finite")
+        channel_outputs = iter(to_uint8(predicted, ranges))
         return {
-            name: np.stack([next(found) for _ in picks]) if len(picks) > 1 else next(found)
+            name: np.stack([next(channel_outputs) for _ in picks])
+            if len(picks) > 1
+            else next(channel_outputs)
             for name, picks in self.picks.items()
         }
 
@@ -227,28 +257,14 @@ class Predict(Stage):
         if scaled.kind == "fixed":
             return scaled.low, scaled.high
         assert intensity is not None
-        return ends(intensity, scaled.low, scaled.high)
-
-
-def rounded(probabilities: np.ndarray, ranges: Sequence[tuple[float, float]] = ()) -> np.ndarray:
-    """`round(255 p)` of probabilities, uint8; in place of the given array.
-
-    Of a channel with a range of its own, p is the place between the range's ends.
-    """
-    for channel, (low, high) in enumerate(ranges):
-        if (low, high) != (0, 1):
-            probabilities[channel] -= low
-            probabilities[channel] /= high - low
-    np.clip(probabilities, 0, 1, out=probabilities)
-    probabilities *= 255
-    found: np.ndarray = np.rint(probabilities, out=probabilities).astype("uint8")
-    return found
+        return intensities_at(intensity, scaled.low, scaled.high)
 
 
 @lru_cache(maxsize=1)
 def _inference(
     header: str,
     path: str | None,
+    *,
     foreign: bool,
     channels: tuple[int, ...],
     device: Literal["auto", "cpu", "cuda"],
@@ -259,6 +275,14 @@ def _inference(
     """The network, loaded once per process; torch is first imported here."""
     from volflow.models.inference import Inference, loaded
 
-    told = Header.model_validate_json(header)
-    network = loaded(told, path, foreign)
-    return Inference(network, told, channels, device, precision, threads, compiled)
+    declared = Header.model_validate_json(header)
+    network = loaded(declared, path, foreign)
+    return Inference(
+        network,
+        declared,
+        channels,
+        device=device,
+        precision=precision,
+        threads=threads,
+        compiled=compiled,
+    )

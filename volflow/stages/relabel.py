@@ -1,4 +1,4 @@
-"""The stage that paints segments."""
+"""The `relabel` stage: a segmentation from fragments and a table of segments."""
 
 from __future__ import annotations
 
@@ -15,21 +15,34 @@ from volflow.segment.relabel import relabel
 
 
 class Relabel(Stage):
-    """`fragments` under the names that `table` gives to their pieces."""
+    """Segmentation: each piece of `fragments` replaced by its segment in `table`.
+
+    Inputs
+    ------
+    fragments : uint64, (Z, Y, X)
+        Pieces, from the stage `fragments`.
+    table : table
+        `piece` and `segment`, from the stage `agglomerate` or `objects` on the same blocks.
+
+    Outputs
+    -------
+    segmentation : uint64, (Z, Y, X)
+        Segments; 0 is background.
+    """
 
     wants: ClassVar[dict[str, Layer]] = {
         "fragments": Layer("uint64", 0, "segmentation", blockwise=True)
     }
 
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Which of the thresholds of `table` to paint; needed where it has several."""
+    """The threshold, 0 to 1, whose segments are used; required if `table` has several."""
 
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
         return {"segmentation": Layer("uint64", 0, "segmentation")}
 
     def memory(self, shape: Triple) -> int:
-        return 24 * int(np.prod(shape))  # labels in and out, and a table of at most as many rows
+        return 24 * int(np.prod(shape))  # labels in and out, and a table of at most one row each
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
         for table in tables.values():

@@ -17,12 +17,19 @@ VOXELS_PER_LABEL = 64  # of a node's memory estimate: segmentations have far mor
 class Renumber(Reduction):
     """Ids 1, 2, ... for the labels of `labels`, in ascending order of the labels; 0 stays 0.
 
-    Inputs: `labels`, unsigned integers (Z, Y, X). Outputs: `ids`, for each block a table of the
-    labels in it (column `label`, ascending) and their ids (column `id`). The `convert` stage
-    writes a volume of the ids. The result holds the number of labels and the largest one.
-
-    Nodes join the labels of their blocks; the root numbers them, and sends the ids down again. So
+    Nodes join the labels of their blocks; the root numbers them and sends the ids down again, so
     the ids do not depend on the blocks. The root holds every label of the volume: 8 bytes each.
+
+    Inputs
+    ------
+    labels : unsigned integers, (Z, Y, X)
+        The segmentation; 0 is background.
+
+    Outputs
+    -------
+    ids : table
+        Per block, each `label` in it, ascending, and its `id`; the stage `convert` writes a volume
+        of the ids. The result holds the number of labels and the largest one.
     """
 
     wants: ClassVar[dict[str, Layer]] = {"labels": Layer(kind="segmentation", channels=0)}

@@ -1,4 +1,4 @@
-"""The stage that restricts affinities to a foreground."""
+"""The `restrict` stage: affinities limited by a foreground probability."""
 
 from __future__ import annotations
 
@@ -13,9 +13,27 @@ from volflow.segment.restrict import restricted
 
 
 class Restrict(Stage):
-    """`affinity`, but no surer than `foreground` is of either of the two voxels that it joins.
+    """`affinity`, limited to the `foreground` of the two voxels that it joins.
 
-    What segments affinities takes `restricted` in their place: `in: {affinity: restricted}`.
+    Stages that read affinities take the result with `in: {affinity: restricted}`.
+
+    Inputs
+    ------
+    affinity : uint8, (3, Z, Y, X)
+        `round(255 p)`; `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
+    foreground : uint8, (Z, Y, X)
+        `round(255 p)` of the probability that a voxel is part of a cell.
+
+    Outputs
+    -------
+    restricted : uint8, (3, Z, Y, X)
+        The minimum of each affinity and the foreground of both voxels; 0 where the foreground of
+        one is below `least`.
+
+    References
+    ----------
+    SegNeuron (MICCAI 2024), code published by its authors; see `segment/restrict.py` for the
+    difference.
     """
 
     wants: ClassVar[dict[str, Layer]] = {
@@ -24,8 +42,8 @@ class Restrict(Stage):
     }
 
     least: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """A voxel whose foreground is below this fraction of 255 is joined with nothing, so
-    `fragments` leaves it unlabelled; 0: none is cut off."""
+    """Fraction of 255, 0 to 1; all affinities of a voxel whose foreground is below it become 0, so
+    `fragments` leaves it background. 0: no threshold."""
 
     @property
     def halo(self) -> Triple:
@@ -42,6 +60,6 @@ class Restrict(Stage):
         self, block: Block, *, affinity: np.ndarray, foreground: np.ndarray
     ) -> dict[str, np.ndarray | Record]:
         inside = block.read.clip(block.bounds).within(block.read)
-        known = np.full_like(foreground, 255)  # a pair that leaves the bounds has one voxel
+        known = np.full_like(foreground, 255)  # pairs that leave the bounds have one voxel only
         known[inside] = foreground[inside]
         return {"restricted": restricted(affinity, known[:-1, :-1, :-1], self.least)}

@@ -1,4 +1,4 @@
-"""The `score` stage: how far a segmentation is from the truth."""
+"""The `score` stage: a segmentation compared with the truth, voxel by voxel."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from volflow.metrics.voxels.partial_scores import (
 
 MOST_PARTITIONS = 1024
 VOXELS_PER_PARTITION = 1 << 26
-VOXELS_PER_ROW = 64  # at the least; measured on a fine oversegmentation: about 200
-BYTES_PER_ROW = 320  # of a partition at its peak: rows, sorted, and what is made of them
+VOXELS_PER_ROW = 64  # lower bound; measured on a fine oversegmentation: about 200
+BYTES_PER_ROW = 320  # peak of a partition: rows, sorted rows, and scores
 
 METRICS = (
     "vi", "vi_split", "vi_merge", "arand", "precision", "recall", "arand_all_pairs",
@@ -48,9 +48,25 @@ Side = Annotated[float, Field(gt=0)]
 class Score(Limited, Grouping):
     """Variation of information (bits) and adapted Rand error of `segmentation` against `truth`.
 
-    Voxels of truth label 0 and voxels outside the mask are ignored; segment 0 is a segment like
-    any other. The result is the same whatever the blocks, and no table of the whole volume is
-    ever in one memory: rows of overlaps are grouped by truth label, then by segment.
+    Voxels of truth label 0 and voxels outside the mask are ignored; segment 0 is a segment like any
+    other. The result does not depend on the blocks. Rows of overlaps are grouped by truth label,
+    then by segment, so that no process has to hold a table of the whole volume.
+
+    Inputs
+    ------
+    segmentation : integers, (Z, Y, X)
+        The segmentation to evaluate.
+    truth : integers, (Z, Y, X)
+        True labels; 0 is unlabelled and ignored.
+
+    Outputs
+    -------
+    result : JSON
+        The scores, and the worst splits and mergers with their positions.
+
+    References
+    ----------
+    See `docs/metrics.md`.
     """
 
     version: ClassVar[int] = 2
@@ -61,22 +77,25 @@ class Score(Limited, Grouping):
     }
 
     border: Annotated[float, Field(ge=0, le=64)] = 0.0
-    """Voxels this near to another truth label, or to truth 0, are not counted; 0: all are."""
+    """Distance, 0 to 64, in the unit of `border_spacing` (voxels by default); voxels within it of
+    another truth label, or of truth 0, are ignored. 0: all voxels count."""
     border_spacing: tuple[Side, Side, Side] = (1.0, 1.0, 1.0)
-    """Sides of a voxel z y x, in the unit of `border`; [10, 1, 1] looks within sections only."""
+    """Sides z y x of a voxel in the unit of `border`; [10, 1, 1] with a `border` below 10 measures
+    within sections only."""
     objects: tuple[Overlap, ...] = ()
-    """Least overlaps (intersection over union), ascending, at which a segment counts as an object
-    found: precision, recall, F1 and average precision of objects are told for each."""
+    """Smallest overlaps (intersection over union, 0.5 to 1), ascending, at which a segment counts
+    as a detected object: precision, recall, F1 and average precision of objects are reported for
+    each."""
     min_object: Annotated[int, Field(ge=1)] = 1
-    """Voxels; objects of fewer are neither to be found nor found."""
+    """Size in voxels, at least 1; smaller objects are ignored, in truth and in segmentation."""
     worst: Annotated[int, Field(ge=0, le=10_000)] = 20
-    """How many of the worst splits and mergers are told, with their places."""
+    """Number, up to 10,000, of the worst splits and mergers to report with their positions."""
 
     @field_validator("objects")
     @classmethod
     def _ascending(cls, given: tuple[float, ...]) -> tuple[float, ...]:
         if list(given) != sorted(set(given)):
-            raise ValueError(f"expected ascending overlaps, each once; got {list(given)}")
+            raise ValueError(f"expected distinct overlaps in ascending order; got {list(given)}")
         return given
 
     @property
@@ -113,10 +132,12 @@ class Score(Limited, Grouping):
         own = block.crop(truth), block.crop(segmentation)
         counted = None if mask is None else block.crop(mask)
         if self.border:
-            there = block.read.clip(block.bounds)  # beyond the volume nothing is known
-            kept = interior_mask(truth[there.within(block.read)], self.border, self.border_spacing)
-            kept = kept[block.write.within(there)]
-            counted = kept if counted is None else counted & kept
+            known = block.read.clip(block.bounds)
+            off_border = interior_mask(
+                truth[known.within(block.read)], self.border, self.border_spacing
+            )
+            off_border = off_border[block.write.within(known)]
+            counted = off_border if counted is None else counted & off_border
         return count_overlaps(
             *own, counted, block.write.start, unlabelled=bool(self.objects)
         ).record()
@@ -124,25 +145,25 @@ class Score(Limited, Grouping):
     def combine(self, round_name: str, rows: Record) -> Record:
         if round_name == "truth":
             return sum_overlaps(rows).record()
-        order = np.lexsort((rows["truth"], rows["segment"]))  # pairs are whole by now
+        order = np.lexsort((rows["truth"], rows["segment"]))  # pairs are complete already
         return {name: column[order] for name, column in rows.items()}
 
     def group(self, round_name: str, rows: Record) -> Group:
         if not rows:
             return Group({}, {})
         if round_name == "truth":
-            found = partial_scores_by_truth(rows, self.worst)
-            return Group(found, rows if not self.objects else with_label_sizes(rows, "truth"))
-        found = partial_scores_by_segment(rows, self.worst)
+            columns = partial_scores_by_truth(rows, self.worst)
+            return Group(columns, rows if not self.objects else with_label_sizes(rows, "truth"))
+        columns = partial_scores_by_segment(rows, self.worst)
         if self.objects:
             whole = with_label_sizes(rows, "segment")
             pairs = count_matches(whole, self.objects, self.min_object, self.min_object)
-            found |= {f"match.{name}": column for name, column in pairs.record().items()}
-            found |= object_sizes(whole)
-        return Group(found, {})
+            columns |= {f"match.{name}": column for name, column in pairs.record().items()}
+            columns |= object_sizes(whole)
+        return Group(columns, {})
 
-    def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-        truths, segments = ([part for part in found[name] if part] for name in self.rounds)
+    def result(self, partials: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+        truths, segments = ([part for part in partials[name] if part] for name in self.rounds)
         totals = join_group_sizes(truths, segments)
         voxels = max(1, totals.joint.voxels)
         return {
@@ -163,7 +184,7 @@ class Score(Limited, Grouping):
             return {}
         names = ("threshold", "matched", "high", "low")
         parts = [MatchCounts(*(part[f"match.{name}"] for name in names)) for part in segments]
-        none = count_matches({}, self.objects)
+        empty = count_matches({}, self.objects)
         truths = totals.truth.at_least(self.min_object)
-        found = join_sizes(segments, "object").at_least(self.min_object)
-        return {"objects": object_scores(sum_matches([none, *parts]), truths, found)}
+        segment_sizes = join_sizes(segments, "object").at_least(self.min_object)
+        return {"objects": object_scores(sum_matches([empty, *parts]), truths, segment_sizes)}

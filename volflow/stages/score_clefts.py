@@ -1,4 +1,4 @@
-"""The `score_clefts` stage: which synaptic clefts are found, cleft by cleft."""
+"""The `score_clefts` stage: precision and recall of detected synaptic clefts."""
 
 from __future__ import annotations
 
@@ -22,18 +22,32 @@ from volflow.metrics.voxels.overlaps import count_overlaps, sum_overlaps
 
 VIEWS = ("distance", "overlap")
 METRICS = tuple(f"{view}_{rate}" for view in VIEWS for rate in ("precision", "recall", "f1"))
-VOXELS_PER_BYTE = 512  # of a table of clefts at its peak; a synapse has some 500,000 around it
+VOXELS_PER_BYTE = (
+    512  # of a table of clefts at its peak; there is one synapse in some 500,000 voxels
+)
 
 Side = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ScoreClefts(Limited, Reduction):
-    """Precision, recall and F1 of `found_clefts` against `true_clefts`, both with a label to each.
+    """Precision, recall and F1 of `found_clefts` against `true_clefts`, both with one label each.
 
-    Clefts are paired one to one in two ways: by the distance of their centres (`distance`), and
-    by sharing voxels (`overlap`); those that share none are told with their places. Blocks pass
-    up counts and sums of coordinates of each pair of labels, in integers, so the result is the
-    same whatever the blocks. Voxels outside the mask are of no cleft.
+    Clefts are matched one to one in two ways: by the distance of their centres (`distance`), and by
+    shared voxels (`overlap`); clefts without shared voxels are reported with their positions.
+    Blocks pass up integer counts and sums of coordinates for each pair of labels, so the result
+    does not depend on the blocks. Voxels outside the mask belong to no cleft.
+
+    Inputs
+    ------
+    found_clefts : integers, (Z, Y, X)
+        Detected clefts, a label each; 0 is background.
+    true_clefts : integers, (Z, Y, X)
+        True clefts, a label each; 0 is background.
+
+    Outputs
+    -------
+    result : JSON
+        Scores by distance and by overlap, and the largest missed and spurious clefts.
     """
 
     metrics: ClassVar[tuple[str, ...]] = METRICS
@@ -43,13 +57,14 @@ class ScoreClefts(Limited, Reduction):
     }
 
     resolution: tuple[Side, Side, Side]
-    """Nanometres per voxel z y x, as the volumes have it: centres are compared in nanometres."""
+    """Voxel size z y x in nanometres; must be that of the volumes."""
     distance: Side = CLEFT_DISTANCE
-    """Nanometres within which the centres of two clefts count as one."""
+    """Largest distance in nanometres between the centres of two matching clefts."""
     min_size: Annotated[int, Field(ge=1)] = 1
-    """Voxels; clefts of fewer, of either side, do not exist."""
+    """Size in voxels, at least 1; smaller clefts are ignored, detected or true."""
     worst: Annotated[int, Field(ge=0, le=10_000)] = 100
-    """How many of the largest missed and spurious clefts are told, with their places."""
+    """Number, up to 10,000, of the largest missed and spurious clefts to report with their
+    positions."""
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
@@ -77,39 +92,39 @@ class ScoreClefts(Limited, Reduction):
         true_clefts: np.ndarray,
         mask: np.ndarray | None = None,
     ) -> NodeOutput:
-        met = count_overlaps(
+        overlaps = count_overlaps(
             true_clefts, found_clefts, mask, block.write.start, unlabelled=True
         ).record()
-        some = (met["truth"] != 0) | (met["segment"] != 0)
-        return NodeOutput({name: column[some] for name, column in met.items()}, {})
+        labelled = (overlaps["truth"] != 0) | (overlaps["segment"] != 0)
+        return NodeOutput({name: column[labelled] for name, column in overlaps.items()}, {})
 
     def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
         return NodeOutput(_together(children), {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
-        met = _together(roots)
-        truth, found = (
-            Clefts.of({**met, "label": met[side]}, self.resolution, self.min_size)
+        overlaps = _together(roots)
+        true, detected = (
+            Clefts.of({**overlaps, "label": overlaps[side]}, self.resolution, self.min_size)
             for side in ("truth", "segment")
         )
-        overlap = match_by_overlap(truth, found, met)
+        overlap = match_by_overlap(true, detected, overlaps)
         return {
-            "distance": match_by_distance(truth, found, self.distance).scores(),
+            "distance": match_by_distance(true, detected, self.distance).scores(),
             "overlap": overlap.scores(),
             "distance_nm": self.distance,
             "min_size": self.min_size,
-            "truth_clefts": len(truth),
-            "found_clefts": len(found),
-            "errors": cleft_errors(truth, found, overlap, self.worst),
+            "truth_clefts": len(true),
+            "found_clefts": len(detected),
+            "errors": cleft_errors(true, detected, overlap, self.worst),
         }
 
     def value(self, result: Mapping[str, Any], name: str) -> float | None:
         view, _, rate = name.partition("_")
-        found: float | None = result[view][rate]
-        return found
+        score: float | None = result[view][rate]
+        return score
 
 
 def _together(parts: Sequence[Record]) -> Record:
-    """Rows of several boxes, those of one pair of labels added up."""
+    """Rows of several boxes, added up for each pair of labels."""
     names = parts[0]
     return sum_overlaps({n: np.concatenate([part[n] for part in parts]) for n in names}).record()

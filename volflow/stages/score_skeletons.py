@@ -1,4 +1,4 @@
-"""The `score_skeletons` stage: how far along traced neurites a segmentation is right."""
+"""The `score_skeletons` stage: expected run lengths of a segmentation along traced skeletons."""
 
 from __future__ import annotations
 
@@ -38,12 +38,33 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class ScoreSkeletons(Limited, Reduction):
-    """ERL, tERL, bERL and nERL of `segmentation` along `skeletons`, splits and mergers with places.
+    """ERL, tERL, bERL and nERL of `segmentation` along `skeletons`, with splits and mergers.
 
-    With `mito` (labels, any but 0 is a mitochondrion) and `clefts` (a label to each) there is
-    bERL, with `nuclei` (a label to each) nERL. Each block reads the labels under its own nodes,
-    all at once; the result is the same whatever the blocks. A node outside the bounds or the mask
-    is on background.
+    bERL needs `mito` and `clefts`, nERL needs `nuclei`. Each block reads the labels at its own
+    nodes; the result does not depend on the blocks. Nodes outside the bounds or the mask count as
+    background.
+
+    Inputs
+    ------
+    segmentation : integers, (Z, Y, X)
+        The segmentation to evaluate; 0 is background.
+    skeletons : skeletons
+        Traced skeletons of neurites.
+    mito : integers, (Z, Y, X), optional
+        Mitochondria; 0 is background.
+    clefts : integers, (Z, Y, X), optional
+        Synaptic clefts, a label each; 0 is background.
+    nuclei : integers, (Z, Y, X), optional
+        Nuclei, a label each; 0 is background.
+
+    Outputs
+    -------
+    result : JSON
+        The scores, and the worst splits and mergers with their positions.
+
+    References
+    ----------
+    See `docs/metrics-skeletons.md`.
     """
 
     metrics: ClassVar[tuple[str, ...]] = METRICS
@@ -56,35 +77,38 @@ class ScoreSkeletons(Limited, Reduction):
     }
 
     rule: MergeRule = "length"
-    """When a segment shared by several skeletons is a merger, but in plain ERL: `length`: all but
-    the longest run more than tau nm in it; `nodes`: the second most has tau nodes in it; `pairs`:
-    more than tau pairs of nodes."""
+    """When a segment shared by several skeletons counts as a merger (in plain ERL it always does).
+    length: the runs of all skeletons but the longest exceed `tau` nm; nodes: the second largest
+    number of nodes is at least `tau`; pairs: there are more than `tau` pairs of nodes."""
     tau: NotNegative = TAU_NM
-    """What the rule tolerates: nanometres, nodes or pairs."""
+    """Tolerance of the rule: nanometres, nodes or pairs, by `rule`."""
     epsilon: NotNegative | None = None
-    """Nanometres that a split at a mitochondrion costs; default: twice the median edge."""
+    """Cost in nanometres of a split at a mitochondrion (bERL); default: twice the median edge."""
     charge: Charge = "literal"
-    """Who pays for it: the segment that holds the mitochondrion's node (literal), or both."""
+    """The segment that is charged for a split at a mitochondrion: the one with the mitochondrion's
+    node (literal), or both."""
     veto: Veto = "minority"
-    """Whose nodes at a synapse make a tolerated merger count: all but the longest run's, or any."""
+    """The nodes at synapses that turn a tolerated merger into an error: those of all skeletons but
+    the one with the longest run (minority), or any."""
     fit: Fit = "geometric"
-    """How near to the disk of a cleft a node at a synapse is; `literal`: as the paper prints it."""
+    """Criterion for a node at a synapse, by its distance to the disk of a cleft; literal: the
+    formula as printed in the paper."""
     gap_nm: NotNegative = GAP_NM
-    """From the middle of a cleft into the neurite; not used by `literal`."""
+    """Distance in nanometres from the centre of a cleft into the neurite; not used by `literal`."""
     d0: Positive | None = None
-    """Nanometres, the unit of distance in nERL; default: the radius of each nucleus."""
+    """Unit of distance in nERL in nanometres; default: the radius of each nucleus."""
     mito_spacing_nm: NotNegative = 40.0
-    """Voxels of mitochondria are looked at on a lattice this fine; 0: all of them."""
+    """Spacing in nanometres of the lattice on which voxels of mitochondria are sampled; 0: all."""
     cleft_thinning: Annotated[int, Field(ge=1)] = 1
-    """Of so many voxels of clefts one is kept, chosen by a hash of its place; 1: all of them."""
+    """One in this many voxels of clefts is used, chosen by a hash of its position; 1: all."""
     worst: Annotated[int, Field(ge=0, le=10_000)] = 100
-    """How many of the worst splits and mergers are told, with their places."""
+    """Number, up to 10,000, of the worst splits and mergers to report with their positions."""
 
     def memory(self, shape: Triple) -> int:
         return 64 * int(np.prod(shape))
 
     def node_memory(self, shape: Triple) -> int:
-        # the engine counts the nodes; clefts, where they are read, are some voxels in a thousand
+        # The engine counts the nodes; clefts, if they are read, are a few voxels in a thousand.
         return (64 << 20) + int(np.prod(shape)) // (1024 * self.cleft_thinning)
 
     def leaf(  # type: ignore[override]  # the inputs by name
@@ -100,30 +124,30 @@ class ScoreSkeletons(Limited, Reduction):
         nuclei: np.ndarray | None = None,
     ) -> NodeOutput:
         own = skeletons["own"]
-        at = tuple(skeletons["voxel"][own].T)
-        seen = ~skeletons["outside"][own]
-        found: Record = {
+        voxels = tuple(skeletons["voxel"][own].T)
+        inside = ~skeletons["outside"][own]
+        columns: Record = {
             "node": skeletons["node"][own],
             "skeleton": skeletons["skeleton"][own],
             "parent": skeletons["parent"][own],
             "position": skeletons["position"][own],
             "radius": skeletons["radius"][own],
-            "label": np.where(seen, segmentation[at], 0).astype("uint64"),
-            "outside": np.array([np.count_nonzero(~seen)], "int64"),
+            "label": np.where(inside, segmentation[voxels], 0).astype("uint64"),
+            "outside": np.array([np.count_nonzero(~inside)], "int64"),
             "resolution": skeletons["resolution"],
         }
         resolution = _nm(skeletons)
         if mito is not None:
             stride = zyx([max(1, int(self.mito_spacing_nm // side)) for side in resolution])
             points = voxel_centres_nm(lattice_voxels(mito, block.write, stride), resolution)
-            found["mito_node"] = mito_node_numbers(skeletons, points)
+            columns["mito_node"] = mito_node_numbers(skeletons, points)
         if clefts is not None:
             voxel, cleft = sampled_voxels(clefts, block.write, self.cleft_thinning)
-            found |= {"cleft_voxel": voxel, "cleft": cleft}
+            columns |= {"cleft_voxel": voxel, "cleft": cleft}
         if nuclei is not None:
-            found["node_nucleus"] = np.where(seen, nuclei[at], 0).astype("uint64")
-            found |= nuclei_sums(nuclei, block.write)
-        return NodeOutput(found, {})
+            columns["node_nucleus"] = np.where(inside, nuclei[voxels], 0).astype("uint64")
+            columns |= nuclei_sums(nuclei, block.write)
+        return NodeOutput(columns, {})
 
     def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
         return NodeOutput(join_tables(children), {})
@@ -144,17 +168,23 @@ class ScoreSkeletons(Limited, Reduction):
             )
         nuclei = find_nuclei(table, resolution) if "nucleus" in record else None
         options = SkeletonOptions(
-            self.rule, self.tau, self.epsilon, self.charge, self.veto, self.d0, self.worst
+            rule=self.rule,
+            tau=self.tau,
+            epsilon=self.epsilon,
+            charge=self.charge,
+            veto=self.veto,
+            d0=self.d0,
+            worst=self.worst,
         )
-        found = skeleton_scores(
+        scores = skeleton_scores(
             forest, table.label, options, mito=mito, synapse=synapse, nuclei=nuclei
         )
         if not radii and {"mito_node", "cleft"} & record.keys():
-            found["not_computed"]["berl"] = NO_RADII
-        return found | {"outside_nodes": int(record["outside"].sum())}
+            scores["not_computed"]["berl"] = NO_RADII
+        return scores | {"outside_nodes": int(record["outside"].sum())}
 
 
 def _nm(record: Record) -> tuple[float, float, float]:
-    """Sides of a voxel, as nodes are told them."""
+    """The voxel size z, y, x in nm, as recorded with the nodes."""
     z, y, x = record["resolution"].tolist()
     return z, y, x

@@ -1,4 +1,4 @@
-"""The `sweep` stage: the score of each of many thresholds from one run, and the best of them."""
+"""The `sweep` stage: scores at each of several thresholds from one run, and the best threshold."""
 
 from __future__ import annotations
 
@@ -10,18 +10,32 @@ import numpy as np
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Columns, Group, Layer, Record
 from volflow.metrics.voxels.overlaps import sum_overlaps
-from volflow.segment.agglomeration.thresholds import not_many, segment_column, thresholds_of
+from volflow.segment.agglomeration.thresholds import check_sweep, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
 from volflow.stages.score import Score
 
-MANY = 4  # times the rows of one segmentation: those at low thresholds are much fewer
+ROWS_FACTOR = 4  # rows relative to one segmentation: low thresholds have far fewer
 
 
 class Sweep(Score):
-    """The scores of `score` at each threshold of `table`, without painting a segmentation.
+    """The scores of `score` at each threshold of `table`, without writing segmentations.
 
-    What truth labels and pieces share is counted once; each threshold names the pieces anew. The
-    scores at a threshold are those that `score` gives to what `relabel` paints at it.
+    The overlaps of truth labels and pieces are counted once; each threshold renames the pieces. The
+    scores at a threshold are those of `score` for the segmentation that `relabel` writes at it.
+
+    Inputs
+    ------
+    fragments : uint64, (Z, Y, X)
+        Pieces, from the stage `fragments`.
+    truth : integers, (Z, Y, X)
+        True labels; 0 is unlabelled and ignored.
+    table : table
+        Segments of the pieces at several thresholds, from the stage `agglomerate`.
+
+    Outputs
+    -------
+    result : JSON
+        The scores at each threshold, and those at the best one.
     """
 
     version: ClassVar[int] = 1
@@ -31,16 +45,16 @@ class Sweep(Score):
     }
 
     by: Literal["vi", "arand"] = "vi"
-    """The score that is lowest at the best threshold; `require` is asked of that one."""
+    """The score that is lowest at the best threshold; `require` applies to that threshold."""
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
-        return [text for table in tables.values() for text in not_many(dict(table.dtypes))]
+        return [text for table in tables.values() for text in check_sweep(dict(table.dtypes))]
 
     def node_memory(self, shape: Triple) -> int:
-        return MANY * super().node_memory(shape)
+        return ROWS_FACTOR * super().node_memory(shape)
 
     def group_memory(self, bounds: Box) -> int:
-        return MANY * super().group_memory(bounds)
+        return ROWS_FACTOR * super().group_memory(bounds)
 
     def rows(  # type: ignore[override]  # the inputs by name
         self,
@@ -52,11 +66,11 @@ class Sweep(Score):
         mask: np.ndarray | None = None,
     ) -> Record:
         shared = super().rows(block, segmentation=fragments, truth=truth, mask=mask)
-        found = {}
+        records = {}
         for threshold in thresholds_of(table):
             segment = relabel(shared["segment"], table["piece"], table[segment_column(threshold)])
-            found[threshold] = sum_overlaps({**shared, "segment": segment}).record()
-        return _together(found)
+            records[threshold] = sum_overlaps({**shared, "segment": segment}).record()
+        return _together(records)
 
     def combine(self, round_name: str, rows: Record) -> Record:
         return _together(
@@ -64,33 +78,35 @@ class Sweep(Score):
         )
 
     def group(self, round_name: str, rows: Record) -> Group:
-        made = {t: super(Sweep, self).group(round_name, own) for t, own in _apart(rows)}
-        found = {
+        groups = {t: super(Sweep, self).group(round_name, own) for t, own in _apart(rows)}
+        columns = {
             f"{threshold!r}/{name}": column
-            for threshold, group in made.items()
+            for threshold, group in groups.items()
             for name, column in group.partial.items()
         }
-        return Group(found, _together({t: group.rows for t, group in made.items()}))
+        return Group(columns, _together({t: group.rows for t, group in groups.items()}))
 
-    def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-        parts = [part for parts in found.values() for part in parts]
+    def result(self, partials: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+        parts = [part for parts in partials.values() for part in parts]
         thresholds = sorted({float(name.partition("/")[0]) for part in parts for name in part})
-        told = [
-            {"threshold": threshold, **super(Sweep, self).result(_of(threshold, found))}
+        scores_by_threshold = [
+            {"threshold": threshold, **super(Sweep, self).result(_of(threshold, partials))}
             for threshold in thresholds
         ]
-        counted = [scores for scores in told if scores[self.by] is not None]
+        counted = [scores for scores in scores_by_threshold if scores[self.by] is not None]
         best = min(counted, key=lambda scores: float(scores[self.by]), default=None)
-        curve = [{n: v for n, v in scores.items() if n != "worst"} for scores in told]
+        curve = [
+            {n: v for n, v in scores.items() if n != "worst"} for scores in scores_by_threshold
+        ]
         return {"by": self.by, "best": best, "thresholds": curve}
 
     def unmet(self, result: Mapping[str, Any]) -> list[str]:
         return super().unmet(result["best"] or dict.fromkeys(self.require))
 
 
-def _together(found: Mapping[float, Record]) -> Record:
-    """Rows of several thresholds in one table, ascending, told apart by a column."""
-    filled = {threshold: rows for threshold, rows in sorted(found.items()) if rows}
+def _together(records: Mapping[float, Record]) -> Record:
+    """Rows of several thresholds in one table, ascending, with the threshold as a column."""
+    filled = {threshold: rows for threshold, rows in sorted(records.items()) if rows}
     if not filled:
         return {}
     lengths = [len(rows["count"]) for rows in filled.values()]
@@ -112,13 +128,13 @@ def _apart(rows: Record) -> list[tuple[float, Record]]:
     ]
 
 
-def _of(threshold: float, found: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
-    """What partitions found at one threshold, under the names that a score gives it."""
+def _of(threshold: float, records: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
+    """The records of the partitions at one threshold, with the column names of `score`."""
     start = f"{threshold!r}/"
     return {
         round_name: [
             {name.removeprefix(start): c for name, c in part.items() if name.startswith(start)}
             for part in parts
         ]
-        for round_name, parts in found.items()
+        for round_name, parts in records.items()
     }

@@ -1,4 +1,4 @@
-"""The `sweep_skeletons` stage: run lengths at each of many thresholds from one run."""
+"""The `sweep_skeletons` stage: run lengths at each of several thresholds from one run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from volflow.core.geometry import Block
 from volflow.core.stage import Columns, Layer, NodeOutput, PreviousRound, Record
-from volflow.segment.agglomeration.thresholds import not_many, segment_column, thresholds_of
+from volflow.segment.agglomeration.thresholds import check_sweep, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
 from volflow.stages.score_skeletons import ScoreSkeletons
 
@@ -17,10 +17,24 @@ LABEL = "label@"
 
 
 class SweepSkeletons(ScoreSkeletons):
-    """The scores of `score_skeletons` at each threshold of `table`, nothing painted.
+    """The scores of `score_skeletons` at each threshold of `table`, without writing segmentations.
 
-    Each block reads the pieces under its nodes once; each threshold names them anew. The scores
-    at a threshold are those that `score_skeletons` gives to what `relabel` paints at it.
+    Each block reads the pieces at its nodes once; each threshold renames them. The scores at a
+    threshold are those of `score_skeletons` for the segmentation that `relabel` writes at it.
+
+    Inputs
+    ------
+    fragments : uint64, (Z, Y, X)
+        Pieces, from the stage `fragments`.
+    table : table
+        Segments of the pieces at several thresholds, from the stage `agglomerate`.
+    skeletons, mito, clefts, nuclei : see `score_skeletons`
+        The same inputs as there; all but `skeletons` are optional.
+
+    Outputs
+    -------
+    result : JSON
+        The scores at each threshold, and those at the best one.
     """
 
     wants: ClassVar[dict[str, Layer]] = {
@@ -29,10 +43,10 @@ class SweepSkeletons(ScoreSkeletons):
     }
 
     by: Literal["erl", "terl", "berl", "nerl", "nerl_norm"] = "erl"
-    """The score that is highest at the best threshold; `require` is asked of that one."""
+    """The score that is highest at the best threshold; `require` applies to that threshold."""
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
-        return [text for table in tables.values() for text in not_many(dict(table.dtypes))]
+        return [text for table in tables.values() for text in check_sweep(dict(table.dtypes))]
 
     def leaf(  # type: ignore[override]  # the inputs by name
         self,
@@ -47,7 +61,7 @@ class SweepSkeletons(ScoreSkeletons):
         clefts: np.ndarray | None = None,
         nuclei: np.ndarray | None = None,
     ) -> NodeOutput:
-        found = super().leaf(
+        at_nodes = super().leaf(
             block,
             round_name,
             previous,
@@ -57,31 +71,35 @@ class SweepSkeletons(ScoreSkeletons):
             clefts=clefts,
             nuclei=nuclei,
         )
-        piece = found.passed["label"]
+        piece = at_nodes.passed["label"]
         labels = {
             f"{LABEL}{threshold!r}": relabel(
                 piece, table["piece"], table[segment_column(threshold)]
             )
             for threshold in thresholds_of(table)
         }
-        return NodeOutput({**found.passed, **labels}, {})
+        return NodeOutput({**at_nodes.passed, **labels}, {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         names = [name for name in roots[0] if name.startswith(LABEL)]
-        told = []
+        scores_by_threshold = []
         for threshold in sorted(float(name.removeprefix(LABEL)) for name in names):
             chosen = [{**_plain(root), "label": root[f"{LABEL}{threshold!r}"]} for root in roots]
-            told.append({"threshold": threshold, **super().result(chosen)})
-        known = [scores for scores in told if scores[self.by] is not None]
+            scores_by_threshold.append({"threshold": threshold, **super().result(chosen)})
+        known = [scores for scores in scores_by_threshold if scores[self.by] is not None]
         best = max(known, key=lambda scores: float(scores[self.by]), default=None)
-        return {"by": self.by, "best": best, "thresholds": [_numbers(scores) for scores in told]}
+        return {
+            "by": self.by,
+            "best": best,
+            "thresholds": [_numbers(scores) for scores in scores_by_threshold],
+        }
 
     def unmet(self, result: Mapping[str, Any]) -> list[str]:
         return super().unmet(result["best"] or dict.fromkeys(self.require))
 
 
 def _plain(root: Record) -> Record:
-    """A record without the labels of the thresholds."""
+    """A record without the labels at the thresholds."""
     return {name: column for name, column in root.items() if not name.startswith(LABEL)}
 
 

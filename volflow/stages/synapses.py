@@ -1,4 +1,4 @@
-"""The stage that tells who synapses on whom."""
+"""The `synapses` stage: a table of synapses with their pre- and postsynaptic neurons."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Group, Grouping, Layer, Record
 from volflow.segment.synapses.pairing import (
     TABLE,
-    clefts_of,
-    joined_tables,
+    cleft_table,
+    concatenated_tables,
     merge_duplicates,
-    synapses_of,
+    synapse_table,
 )
-from volflow.segment.synapses.rows import pooled, reach_voxels, synapse_rows
+from volflow.segment.synapses.rows import pooled_rows, reach_voxels, synapse_rows
 
-BYTES_PER_VOXEL = 88  # measured: 81, with what was read
+BYTES_PER_VOXEL = 88  # measured: 81, including the inputs
 MOST_PARTITIONS = 1024
 VOXELS_PER_PARTITION = 1 << 30
-VOXELS_PER_ROW = 1 << 11  # at the least; measured where synapses are too dense: 3100
+VOXELS_PER_ROW = 1 << 11  # lower bound; measured with unrealistically dense synapses: 3100
 BYTES_PER_ROW = 640
 DECIMALS = 3  # of positions, areas and scores in the table
 
@@ -31,12 +31,31 @@ Channel = Annotated[int, Field(ge=0)]
 
 
 class Synapses(Grouping):
-    """A table of synapses: `clefts` and the neurons of `segmentation` on both sides of each.
+    """A table of synapses: `clefts` with the neurons of `segmentation` on both sides of each.
 
-    Each neuron is given what `probability` has of presynaptic and of postsynaptic voxels in it
-    within `reach_nm` of a cleft; the cleft's partners are the two neurons with most. Without a
-    `segmentation` the table is of clefts alone, neurons 0. The run leaves it as
-    `results/synapses.csv`, the same whatever the blocks.
+    For each neuron, presynaptic and postsynaptic probability is summed over its voxels within
+    `reach_nm` of a cleft; the partners of the cleft are the two neurons with the largest sums.
+    Without a `segmentation`, the table lists clefts only, with 0 for neurons. The table does not
+    depend on the blocks.
+
+    Inputs
+    ------
+    clefts : integers, (Z, Y, X)
+        Synaptic clefts, a label each; 0 is background.
+    probability : uint8, (C, Z, Y, X)
+        `round(255 p)` of being part of a cleft, presynaptic and postsynaptic; see `channels`.
+    segmentation : integers, (Z, Y, X), optional
+        Neurons; 0 is background.
+
+    Outputs
+    -------
+    results/synapses.csv : table
+        One row per synapse: ids of the neurons, positions in nm, sizes and scores.
+
+    References
+    ----------
+    Turner et al. 2020 (partners) and Buhmann et al. 2021 (duplicates); see
+    `segment/synapses/pairing.py`.
     """
 
     wants: ClassVar[dict[str, Layer]] = {
@@ -46,18 +65,19 @@ class Synapses(Grouping):
     }
 
     resolution: tuple[Side, Side, Side]
-    """Nanometres per voxel z y x, as the volumes have it."""
+    """Voxel size z y x in nanometres; must be that of the volumes."""
     channels: tuple[Channel, Channel, Channel] = (0, 1, 2)
-    """The channels of `probability` that tell of clefts, presynaptic and postsynaptic voxels."""
+    """Channels of `probability`, from 0, for clefts, presynaptic and postsynaptic voxels."""
     reach_nm: Side = 100.0
-    """How far from a cleft a voxel may be that speaks for a partner."""
+    """Largest distance in nanometres from a cleft at which a voxel counts for a partner."""
     least: Annotated[float, Field(gt=0)] = 1.0
-    """Voxels: what the probabilities of a partner sum up to at the least."""
+    """Smallest sum of probabilities of a partner, in voxels: 1 is one voxel of probability 1."""
     polyadic: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Every neuron with this share of a cleft's postsynaptic probability is a partner of it;
-    None: only the one with most."""
+    """Share, up to 1, of a cleft's postsynaptic probability at which a neuron is a postsynaptic
+    partner; None: only the neuron with the largest share."""
     merge_nm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 500.0
-    """Clefts between the same two neurons with middles within this are one synapse; 0: none."""
+    """Largest distance in nanometres between the centres of two clefts of the same two neurons that
+    are merged into one synapse; 0: none are merged."""
 
     @property
     def halo(self) -> Triple:
@@ -86,21 +106,21 @@ class Synapses(Grouping):
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
     ) -> list[str]:
-        wrong = []
+        problems = []
         if not np.allclose(self.resolution, resolution, rtol=1e-3, atol=0):
-            wrong.append(
+            problems.append(
                 f"resolution: expected that of the run, {list(resolution)} nm (z, y, x); "
                 f"got {list(self.resolution)}"
             )
         layer = inputs.get("probability")
         if layer is not None and layer.channels is not None:
-            there = max(1, layer.channels)
-            if max(self.channels) >= there:
-                wrong.append(
-                    f"channels: expected three of the {there} channels of probability, from 0 on; "
+            count = max(1, layer.channels)
+            if max(self.channels) >= count:
+                problems.append(
+                    f"channels: expected three channels of probability, 0 to {count - 1}; "
                     f"got {list(self.channels)}"
                 )
-        return wrong
+        return problems
 
     def rows(  # type: ignore[override]  # the inputs by name
         self,
@@ -110,15 +130,21 @@ class Synapses(Grouping):
         probability: np.ndarray,
         segmentation: np.ndarray | None = None,
     ) -> Record:
-        place = self.resolution, self.reach_nm
-        found = synapse_rows(block, clefts, probability[list(self.channels)], segmentation, *place)
-        known = np.full(len(found["cleft"]), segmentation is not None, np.int64)
-        return {**found, "neurons": known}
+        rows = synapse_rows(
+            block,
+            clefts,
+            probability[list(self.channels)],
+            segmentation,
+            resolution=self.resolution,
+            reach_nm=self.reach_nm,
+        )
+        known = np.full(len(rows["cleft"]), segmentation is not None, np.int64)
+        return {**rows, "neurons": known}
 
     def combine(self, round_name: str, rows: Record) -> Record:
         if round_name == "cleft":
-            found = pooled(rows)
-            return {**found, "neurons": rows["neurons"][: len(found["cleft"])]}
+            pooled = pooled_rows(rows)
+            return {**pooled, "neurons": rows["neurons"][: len(pooled["cleft"])]}
         order = np.lexsort((rows["synapse_id"], rows["post"], rows["pre"]))
         return {name: column[order] for name, column in rows.items()}
 
@@ -131,17 +157,17 @@ class Synapses(Grouping):
         whole = rows["segment"] == 0
         counted = {"clefts": np.array([whole.sum()], np.int64)}
         if not rows["neurons"].all():
-            table = clefts_of(
+            table = cleft_table(
                 {name: column[whole] for name, column in rows.items()}, self.resolution
             )
             return Group(counted, table)
-        table, alone = synapses_of(rows, self.resolution, self.least, self.polyadic)
-        counted["alone"] = np.array([alone], np.int64)
+        table, unpaired = synapse_table(rows, self.resolution, self.least, self.polyadic)
+        counted["alone"] = np.array([unpaired], np.int64)
         return Group(counted, {name: table[name] for name in TABLE})
 
-    def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-        first = [part for part in found["cleft"] if part]
-        last = [part for part in found["pair"] if part]
+    def result(self, partials: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+        first = [part for part in partials["cleft"] if part]
+        last = [part for part in partials["pair"] if part]
         clefts = sum(int(part["clefts"][0]) for part in first)
         if not all("alone" in part for part in first):
             return {"clefts": clefts}
@@ -152,10 +178,10 @@ class Synapses(Grouping):
             "merged": sum(int(part["clefts"].sum()) - len(part["clefts"]) for part in last),
         }
 
-    def table(self, found: Mapping[str, Sequence[Record]]) -> Record:
+    def table(self, partials: Mapping[str, Sequence[Record]]) -> Record:
         empty = {name: np.zeros(0, np.int64) for name in TABLE}
-        parts = [part for part in found["pair"] if part]
-        table = joined_tables(parts) if parts else empty
+        parts = [part for part in partials["pair"] if part]
+        table = concatenated_tables(parts) if parts else empty
         return {
             name: column.round(DECIMALS) if column.dtype.kind == "f" else column
             for name, column in table.items()

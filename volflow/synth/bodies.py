@@ -1,7 +1,7 @@
-"""Cell bodies: balls that no axis enters, where some of those that would have entered begin.
+"""Cell bodies: balls that axes do not enter; some of the axes that end at one are its processes.
 
-The bounds are divided into equal boxes, each with one body that lies in it whole, so the body
-near a place is found without a search.
+The bounds are divided into equal boxes with one whole body each, so that the body near a position
+is computed directly, without a search.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from volflow.core.geometry import Box
 from volflow.synth.noise import uniform
 
 CYTOPLASM = 0.6  # of a cell, between the nucleus and the membrane of the body
-GAP, STRAY = 0.5, 5.0  # of a cell, and voxels: between a body and others' axes
-APART = 5.0  # radii of a hole to each body's box, where bounds allow it
+GAP, STRAY = 0.5, 5.0  # of a cell, and voxels: between a body and the axes of other neurites
+APART = 5.0  # side of each body's box in radii of the hole, where the bounds allow it
 SALT = 120
 
 
-class Ground(NamedTuple):
-    """Where axes may be, and where bodies are.
+class BodyGrid(NamedTuple):
+    """The region for sites of axes, and the grid of boxes with a body each.
 
     Attributes
     ----------
     low, high : float64 arrays, (3,)
-        Least and greatest place of a site, voxels.
+        Smallest and largest position of a site, voxels.
     start, pitch : float64 arrays, (3,)
         First voxel of the bounds, and voxels from one body's box to the next.
     counts : int64 array, (3,)
-        Bodies along each axis.
+        Number of bodies along each axis.
     radius : float
-        Of a body, voxels; 0: there are none.
+        Radius of a body, voxels; 0: no bodies.
     hole : float
-        Voxels around the middle of a body that are kept free of others' axes.
+        Radius of the hole around the centre of a body that axes of others do not enter, voxels.
     """
 
     low: np.ndarray
@@ -46,8 +46,8 @@ class Ground(NamedTuple):
     hole: float
 
 
-def hole_of(cell: int, nucleus: int) -> tuple[float, float]:
-    """Radius of a body, and of the hole it lies in, voxels; 0 without a nucleus."""
+def body_radii(cell: int, nucleus: int) -> tuple[float, float]:
+    """Radius of a body and radius of the hole around it, voxels; 0 without a nucleus."""
     if not nucleus:
         return 0.0, 0.0
     radius = nucleus + CYTOPLASM * cell
@@ -55,116 +55,121 @@ def hole_of(cell: int, nucleus: int) -> tuple[float, float]:
 
 
 def least_side(cell: int, nucleus: int) -> int:
-    """Voxels along each axis that a volume with a body needs."""
-    return int(2.0 * hole_of(cell, nucleus)[1]) + 2 * cell
+    """Smallest side, in voxels, of a volume with a body."""
+    return int(2.0 * body_radii(cell, nucleus)[1]) + 2 * cell
 
 
-def ground_of(bounds: Box, cell: int, nucleus: int, margin: float) -> Ground:
-    """The ground in bounds, sites keeping `margin` voxels away from their faces."""
+def body_grid(bounds: Box, cell: int, nucleus: int, margin: float) -> BodyGrid:
+    """The grid of bodies in bounds; sites stay `margin` voxels away from the faces."""
     start, stop = (np.array(side, np.float64) for side in (bounds.start, bounds.stop))
-    # a thin volume has no room for the whole margin
+    # A thin volume has no room for the whole margin.
     away = np.minimum(margin, (stop - start - 1.0) / 2.0)
-    radius, hole = hole_of(cell, nucleus)
+    radius, hole = body_radii(cell, nucleus)
     counts = np.ones(3, np.int64)
     if nucleus:
         counts = np.maximum(1, (stop - start) // (APART * hole)).astype(np.int64)
     pitch = (stop - start) / counts
-    return Ground(start + away, stop - 1.0 - away, start, pitch, counts, radius, hole)
+    return BodyGrid(start + away, stop - 1.0 - away, start, pitch, counts, radius, hole)
 
 
 @numba.njit(cache=True, nogil=True)
 def body_at(
-    seed: np.uint64, ground: Ground, place: tuple[float, float, float]
+    seed: np.uint64, bodies: BodyGrid, position: tuple[float, float, float]
 ) -> tuple[tuple[float, float, float], int]:
-    """The middle of the body in whose box a place lies, and its number from 1."""
+    """The centre of the body whose box contains a position, and its number from 1."""
     at = np.empty(3, np.int64)
     for axis in range(3):
-        index = int(np.floor((place[axis] - ground.start[axis]) / ground.pitch[axis]))
-        at[axis] = min(ground.counts[axis] - 1, max(0, index))
-    middle = np.empty(3)
+        index = int(np.floor((position[axis] - bodies.start[axis]) / bodies.pitch[axis]))
+        at[axis] = min(bodies.counts[axis] - 1, max(0, index))
+    centre = np.empty(3)
     for axis in range(3):
-        room = ground.pitch[axis] - 2.0 * ground.hole
-        luck = uniform(seed + np.uint64(SALT + axis), at[0], at[1], at[2])
-        middle[axis] = ground.start[axis] + at[axis] * ground.pitch[axis] + ground.hole
-        middle[axis] += luck * room
-    number = (at[0] * ground.counts[1] + at[1]) * ground.counts[2] + at[2] + 1
-    return (middle[0], middle[1], middle[2]), number
+        slack = bodies.pitch[axis] - 2.0 * bodies.hole
+        fraction = uniform(seed + np.uint64(SALT + axis), at[0], at[1], at[2])
+        centre[axis] = bodies.start[axis] + at[axis] * bodies.pitch[axis] + bodies.hole
+        centre[axis] += fraction * slack
+    number = (at[0] * bodies.counts[1] + at[1]) * bodies.counts[2] + at[2] + 1
+    return (centre[0], centre[1], centre[2]), number
 
 
 @numba.njit(cache=True, nogil=True)
-def in_hole(seed: np.uint64, ground: Ground, place: tuple[float, float, float]) -> bool:
-    """Whether a place lies in the hole of a body."""
-    if ground.radius <= 0.0:
+def in_hole(seed: np.uint64, bodies: BodyGrid, position: tuple[float, float, float]) -> bool:
+    """Whether a position is in the hole around a body."""
+    if bodies.radius <= 0.0:
         return False
-    middle, _ = body_at(seed, ground, place)
-    z, y, x = place[0] - middle[0], place[1] - middle[1], place[2] - middle[2]
-    return z * z + y * y + x * x < ground.hole * ground.hole
+    centre, _ = body_at(seed, bodies, position)
+    z, y, x = position[0] - centre[0], position[1] - centre[1], position[2] - centre[2]
+    return z * z + y * y + x * x < bodies.hole * bodies.hole
 
 
-def bodies_near(seed: np.uint64, ground: Ground, box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """Middles, float64 (N, 3), and numbers, int64 (N,), of the bodies that may reach into a box."""
-    if ground.radius <= 0.0:
+def bodies_near(seed: np.uint64, bodies: BodyGrid, box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Centres, float64 (N, 3), and numbers, int64 (N,), of the bodies that may reach into a box."""
+    if bodies.radius <= 0.0:
         return np.empty((0, 3)), np.empty(0, np.int64)
     ends = [
-        np.clip((np.array(side) - ground.start) // ground.pitch, 0, ground.counts - 1)
+        np.clip((np.array(side) - bodies.start) // bodies.pitch, 0, bodies.counts - 1)
         for side in (box.start, np.array(box.stop) - 1)
     ]
     ranges = [np.arange(int(a), int(b) + 1) for a, b in zip(*ends, strict=True)]
     boxes = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, 3)
-    found = [body_at(seed, ground, tuple(ground.start + (b + 0.5) * ground.pitch)) for b in boxes]
-    middles = np.array([middle for middle, _ in found])
-    return middles, np.array([number for _, number in found], np.int64)
+    near = [body_at(seed, bodies, tuple(bodies.start + (b + 0.5) * bodies.pitch)) for b in boxes]
+    centres = np.array([centre for centre, _ in near])
+    return centres, np.array([number for _, number in near], np.int64)
 
 
-def distances(box: Box, middle: np.ndarray) -> np.ndarray:
-    """Voxels from a place to each voxel of a box, float64 (z, y, x)."""
+def distances(box: Box, position: np.ndarray) -> np.ndarray:
+    """Distance from a position to each voxel of a box in voxels, float64 (z, y, x)."""
     squares = [
-        (np.arange(start, stop) - place) ** 2
-        for start, stop, place in zip(box.start, box.stop, middle, strict=True)
+        (np.arange(start, stop) - centre) ** 2
+        for start, stop, centre in zip(box.start, box.stop, position, strict=True)
     ]
     total: np.ndarray = squares[0][:, None, None] + squares[1][:, None] + squares[2]
-    away: np.ndarray = np.sqrt(total)
-    return away
+    distance: np.ndarray = np.sqrt(total)
+    return distance
 
 
 @numba.njit(cache=True, nogil=True)
-def embody(
+def add_body(
     start: np.ndarray,
-    middle: np.ndarray,
+    centre: np.ndarray,
     radius: float,
     number: int,
-    free: float,
-    who: np.ndarray,
+    bottom: float,
+    neurite: np.ndarray,
     height: np.ndarray,
     wall: np.ndarray,
     organ: np.ndarray,
 ) -> None:
-    """Put one body into the fields of `Leaning`, in place.
+    """Write one body into the fields of a `PowerDiagram`, in place.
 
     Parameters
     ----------
     start : int64 array, (3,)
         Absolute coordinates of the first voxel.
-    middle : float64 array, (3,)
+    centre : float64 array, (3,)
+        Centre of the body, voxels.
+    radius : float
+        Radius of the body, voxels.
     number : int
-        Of the neurite in `who`.
-    free : float
-        Height of a core; others' cores are left alone.
+        Number of the body's neurite in `neurite`.
+    bottom : float
+        Height of a core; cores of other neurites are left unchanged.
+    neurite, height, wall, organ : arrays, (z, y, x)
+        The fields of the diagram.
     """
-    depth, rows, width = who.shape
+    depth, rows, width = neurite.shape
     for z in range(depth):
         for y in range(rows):
             for x in range(width):
-                square = (start[0] + z - middle[0]) ** 2 + (start[1] + y - middle[1]) ** 2
-                square += (start[2] + x - middle[2]) ** 2
-                away = np.sqrt(square) - radius
-                own = who[z, y, x] == number
-                if away >= 0.0:
+                square = (start[0] + z - centre[0]) ** 2 + (start[1] + y - centre[1]) ** 2
+                square += (start[2] + x - centre[2]) ** 2
+                outside = np.sqrt(square) - radius
+                own = neurite[z, y, x] == number
+                if outside >= 0.0:
                     if not own:
-                        wall[z, y, x] = min(wall[z, y, x], away)
-                elif own or height[z, y, x] > free / 2.0:
+                        wall[z, y, x] = min(wall[z, y, x], outside)
+                elif own or height[z, y, x] > bottom / 2.0:
                     # no membrane where a process begins
-                    wall[z, y, x] = max(-away, wall[z, y, x]) if own else -away
-                    who[z, y, x] = number
-                    height[z, y, x] = free
-                    organ[z, y, x] = free
+                    wall[z, y, x] = max(-outside, wall[z, y, x]) if own else -outside
+                    neurite[z, y, x] = number
+                    height[z, y, x] = bottom
+                    organ[z, y, x] = bottom

@@ -1,12 +1,12 @@
-"""Neurites as trees on a bent lattice: who belongs to whom, and where their axes run.
+"""Neurites as trees on a warped lattice: the tree of each site, and the axes of the trees.
 
 Sites of a cubic lattice, by whether their indices i, j, k are even (0) or odd (1):
 
     j even, k odd    a rod along i          i even, j odd    a rod along k
     i odd, k even    a rod along j          000 and 111      between the rods
 
-Every site has one parent at most, so following parents ends in a root, which names the tree.
-Only neighbouring sites are ever asked, in a volume of any size.
+Every site has at most one parent, so following parents ends in a root, after which the tree is
+named. Only neighbouring sites are evaluated, in a volume of any size.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ import numba
 import numpy as np
 
 from volflow.core.geometry import Box
-from volflow.synth.bodies import Ground, body_at, ground_of, in_hole
+from volflow.synth.bodies import BodyGrid, body_at, body_grid, in_hole
 from volflow.synth.noise import hashed, smooth_at, uniform
 
-TURN = 0.05  # a rod's site that joins a neighbour instead of going on: every 20 sites
-PROCESSES = 0.3  # of the rods that end at a body are its processes
-END = 0.004  # a neurite's last site: 250 sites to a neurite, in a volume that holds them
+TURN = 0.05  # probability that a site leaves its rod and joins a neighbour: every 20 sites
+PROCESSES = 0.3  # fraction of the rods ending at a body that are its processes
+END = 0.004  # probability that a neurite ends at a site: 250 sites per neurite in a large volume
 JITTER = 0.22  # of a cell, to each side
-BEND, BEND_CELLS = 0.9, 5.0  # the lattice is bent by up to 0.9 cells, over 5 cells
-MARGIN = 4.0  # voxels between sites and the end of the bounds
-PARTS = 3  # straight pieces to a rounded corner
-SLOTS = 2 * PARTS  # names of nodes that each site gives
-DEEP = 6.0  # voxels: how far a process's axis goes into a body
+BEND, BEND_CELLS = 0.9, 5.0  # the lattice is warped by up to 0.9 cells, over 5 cells
+MARGIN = 4.0  # voxels between sites and the faces of the bounds
+PARTS = 3  # straight pieces per rounded corner
+SLOTS = 2 * PARTS  # names of nodes reserved for each site
+DEEP = 6.0  # voxels by which the axis of a process extends into a body
 THICK = 0.32  # of a cell squared: weight of the thickest rods in the power distance
 MITOCHONDRION = 0.34  # of a cell: radius
 
-# a rotation with no entry near 0 or 1, so that no rod is parallel to a section
+# A rotation with no entry near 0 or 1, so that no rod is parallel to a section.
 TURNED = np.array([[2, -1, 2], [2, 2, -1], [-1, 2, 2]]) / 3.0
 
 
 class Axes(NamedTuple):
-    """Straight pieces of neurites' axes.
+    """Straight pieces of the axes of neurites.
 
     Attributes
     ----------
@@ -47,13 +47,13 @@ class Axes(NamedTuple):
     weights : float64 array, (N, 2)
         Weight in the power distance at both ends, voxels squared.
     organs : float64 array, (N, 2)
-        Radius of the mitochondrion at both ends, voxels; 0 for none.
+        Radius of the mitochondrion at both ends, voxels; 0: none.
     owner : int64 array, (N,)
         Name of the neurite, from 1.
     site : int64 array, (N,)
-        Name of the site whose corner the piece is part of.
+        Name of the site whose corner contains the piece.
     nodes : int64 array, (N, 2)
-        Names of both ends; pieces that hang together share one.
+        Names of both ends; adjoining pieces share one.
     """
 
     ends: np.ndarray
@@ -65,45 +65,45 @@ class Axes(NamedTuple):
 
 
 class Lattice(NamedTuple):
-    """What decides about sites in given bounds.
+    """The lattice of sites in given bounds.
 
     Attributes
     ----------
     cell : float
         Voxels between neighbouring sites.
-    ground : Ground
-        Where sites may be.
+    bodies : BodyGrid
+        The region for sites, and the holes around bodies.
     origin, sides : int64 arrays, (3,)
         First cell of the bounds, and cells along each axis of the lattice.
     """
 
     cell: float
-    ground: Ground
+    bodies: BodyGrid
     origin: np.ndarray
     sides: np.ndarray
 
 
 def lattice_of(bounds: Box, cell: int, nucleus: int) -> Lattice:
     """The lattice in bounds."""
-    ground = ground_of(bounds, cell, nucleus, MARGIN)
+    bodies = body_grid(bounds, cell, nucleus, MARGIN)
     origin, last = _cells(bounds, cell, 0.0)
-    return Lattice(float(cell), ground, origin, last - origin)
+    return Lattice(float(cell), bodies, origin, last - origin)
 
 
 def axes_near(
     seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box, reach: float
 ) -> Axes:
-    """The pieces of axes within `reach` voxels of a box, in an order that is the lattice's."""
-    # of a process's beginning, the site is further away
+    """The pieces of axes within `reach` voxels of a box, in the order of the lattice."""
+    # The site at the start of a process is further away.
     slack = (4.0 if nucleus else 2.0) * cell
     low, high = _cells(box, cell, reach + slack + cell)
     lattice = lattice_of(bounds, cell, nucleus)
     near = np.stack([np.array(box.start) - reach, np.array(box.stop) + reach])
-    return Axes(*_grow(seed, *lattice, low, high, near, slack))
+    return Axes(*_grow_axes(seed, *lattice, low, high, near, slack))
 
 
 def _cells(box: Box, cell: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Half-open range of lattice cells whose site may lie within `reach` voxels of a box."""
+    """Half-open range of the lattice cells whose sites may be within `reach` voxels of a box."""
     corners = np.array(
         [[(box.start, box.stop)[(n >> axis) & 1][axis] for axis in range(3)] for n in range(8)]
     )
@@ -115,7 +115,7 @@ def _cells(box: Box, cell: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
 
 @numba.njit(cache=True, nogil=True)
 def _site(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[float, float, float]:
-    """Where a site lies, in voxels."""
+    """Position of a site in voxels."""
     a = i + 0.5 + JITTER * (2.0 * uniform(seed + np.uint64(1), i, j, k) - 1.0)
     b = j + 0.5 + JITTER * (2.0 * uniform(seed + np.uint64(2), i, j, k) - 1.0)
     c = k + 0.5 + JITTER * (2.0 * uniform(seed + np.uint64(3), i, j, k) - 1.0)
@@ -130,13 +130,13 @@ def _site(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[float, 
 
 
 @numba.njit(cache=True, nogil=True)
-def _stands(seed: np.uint64, cell: float, ground: Ground, i: int, j: int, k: int) -> bool:
-    """Whether the site lies in the bounds."""
-    place = _site(seed, cell, i, j, k)
-    stands = True
+def _site_exists(seed: np.uint64, cell: float, bodies: BodyGrid, i: int, j: int, k: int) -> bool:
+    """Whether a site is within the bounds and outside all holes around bodies."""
+    position = _site(seed, cell, i, j, k)
+    inside = True
     for axis in range(3):
-        stands &= ground.low[axis] <= place[axis] <= ground.high[axis]
-    return stands and not in_hole(seed, ground, place)
+        inside &= bodies.low[axis] <= position[axis] <= bodies.high[axis]
+    return inside and not in_hole(seed, bodies, position)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -153,7 +153,7 @@ def _rod(i: int, j: int, k: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _rod_hash(seed: np.uint64, rod: int, i: int, j: int, k: int) -> np.uint64:
-    """Bits that all sites of a rod share."""
+    """Hash bits that all sites of a rod share."""
     if rod == 0:
         return hashed(seed + np.uint64(10), -1, j, k)
     if rod == 1:
@@ -175,25 +175,25 @@ def _step(i: int, j: int, k: int, direction: int | np.int64) -> tuple[int, int, 
 
 @numba.njit(cache=True, nogil=True)
 def _parent(
-    seed: np.uint64, cell: float, ground: Ground, i: int, j: int, k: int
+    seed: np.uint64, cell: float, bodies: BodyGrid, i: int, j: int, k: int
 ) -> tuple[bool, int, int, int]:
-    """The parent of a site that stands, if it has one."""
+    """The parent of an existing site: whether it has one, and the parent's indices."""
     rod = _rod(i, j, k)
-    luck = uniform(seed + np.uint64(20), i, j, k)
+    chance = uniform(seed + np.uint64(20), i, j, k)
     if rod >= 0:
-        if luck < END:
+        if chance < END:
             return False, i, j, k
-        if luck > END + TURN:
+        if chance > END + TURN:
             forward = np.int64(_rod_hash(seed, rod, i, j, k) & np.uint64(1))
             a, b, c = _step(i, j, k, 2 * rod + forward)
-            # a rod that leaves the bounds ends there
-            return _stands(seed, cell, ground, a, b, c), a, b, c
+            # A rod that leaves the bounds ends there.
+            return _site_exists(seed, cell, bodies, a, b, c), a, b, c
     first = np.int64(hashed(seed + np.uint64(21), i, j, k) % np.uint64(6))
     for turn in range(6):
         direction = (first + turn) % 6
         if direction // 2 != rod:
             a, b, c = _step(i, j, k, direction)
-            if _stands(seed, cell, ground, a, b, c):
+            if _site_exists(seed, cell, bodies, a, b, c):
                 return True, a, b, c
     return False, i, j, k
 
@@ -206,7 +206,7 @@ def _name(origin: np.ndarray, sides: np.ndarray, i: int, j: int, k: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def body_name(sides: np.ndarray, number: int) -> int:
-    """The name of the neurite of a body; no site has it."""
+    """The name of the neurite of a body; distinct from the names of sites."""
     return int(sides[0] * sides[1] * sides[2] + number)
 
 
@@ -214,37 +214,37 @@ def body_name(sides: np.ndarray, number: int) -> int:
 def _body(
     seed: np.uint64,
     cell: float,
-    ground: Ground,
+    bodies: BodyGrid,
     site: tuple[int, int, int],
     beyond: tuple[int, int, int],
 ) -> int:
-    """The body that a root is joined to, if the site beyond it lies in one's hole; or 0."""
-    if ground.radius <= 0.0 or beyond == site:
+    """The number of the body that a root joins if the site beyond is in its hole; 0: none."""
+    if bodies.radius <= 0.0 or beyond == site:
         return 0
-    place = _site(seed, cell, beyond[0], beyond[1], beyond[2])
-    if not in_hole(seed, ground, place):
+    position = _site(seed, cell, beyond[0], beyond[1], beyond[2])
+    if not in_hole(seed, bodies, position):
         return 0
     if uniform(seed + np.uint64(22), site[0], site[1], site[2]) > PROCESSES:
         return 0
-    return body_at(seed, ground, place)[1]
+    return body_at(seed, bodies, position)[1]
 
 
 @numba.njit(cache=True, nogil=True)
 def _root(
     seed: np.uint64,
     cell: float,
-    ground: Ground,
+    bodies: BodyGrid,
     origin: np.ndarray,
     sides: np.ndarray,
     start: tuple[int, int, int],
 ) -> int:
-    """The name of the tree of a site: its root's, or on a ring the smallest on the ring."""
+    """The name of a site's tree: that of its root or, on a ring, the smallest on the ring."""
     slow, fast = start, start
     power, length = 1, 0
-    while True:  # Brent's search for a ring
-        has, i, j, k = _parent(seed, cell, ground, fast[0], fast[1], fast[2])
+    while True:  # Brent's cycle detection
+        has, i, j, k = _parent(seed, cell, bodies, fast[0], fast[1], fast[2])
         if not has:
-            body = _body(seed, cell, ground, fast, (i, j, k))
+            body = _body(seed, cell, bodies, fast, (i, j, k))
             if body:
                 return body_name(sides, body)
             return _name(origin, sides, fast[0], fast[1], fast[2])
@@ -254,17 +254,17 @@ def _root(
             break
         if length == power:
             slow, power, length = fast, 2 * power, 0
-    least = _name(origin, sides, fast[0], fast[1], fast[2])
+    smallest = _name(origin, sides, fast[0], fast[1], fast[2])
     for _ in range(length):
-        _, i, j, k = _parent(seed, cell, ground, fast[0], fast[1], fast[2])
+        _, i, j, k = _parent(seed, cell, bodies, fast[0], fast[1], fast[2])
         fast = (i, j, k)
-        least = min(least, _name(origin, sides, i, j, k))
-    return least
+        smallest = min(smallest, _name(origin, sides, i, j, k))
+    return smallest
 
 
 @numba.njit(cache=True, nogil=True)
 def _caliber(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[float, float]:
-    """Weight of a site in the power distance, and radius of its mitochondrion."""
+    """Weight of a site in the power distance, and radius of its mitochondrion (voxels; 0: none)."""
     rod = _rod(i, j, k)
     if rod < 0:
         return 0.0, 0.0
@@ -272,22 +272,22 @@ def _caliber(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[floa
     thick = np.float64((bits >> np.uint64(8)) & np.uint64(0xFFFF)) / 65536.0
     swelling = uniform(seed + np.uint64(30), i, j, k)  # varicosities
     weight = THICK * cell * cell * (thick * thick + 0.35 * swelling * swelling * swelling)
-    # mitochondria lie in runs of three sites of the thicker rods
+    # mitochondria occupy runs of three sites of the thicker rods
     along = (i, j, k)[rod] // 3
-    there = uniform(seed + np.uint64(31), along, np.int64(bits >> np.uint64(40)), rod)
-    return weight, (MITOCHONDRION * cell if thick > 0.35 and there < 0.4 else 0.0)
+    chance = uniform(seed + np.uint64(31), along, np.int64(bits >> np.uint64(40)), rod)
+    return weight, (MITOCHONDRION * cell if thick > 0.35 and chance < 0.4 else 0.0)
 
 
 @numba.njit(cache=True, nogil=True)
-def _look(seed: np.uint64, cell: float, i: int, j: int, k: int, point: np.ndarray) -> None:
-    """Write place, weight and organ of a site to `point`."""
+def _load_site(seed: np.uint64, cell: float, i: int, j: int, k: int, point: np.ndarray) -> None:
+    """Write position, weight and mitochondrion radius of a site to `point`."""
     point[0], point[1], point[2] = _site(seed, cell, i, j, k)
     point[3], point[4] = _caliber(seed, cell, i, j, k)
 
 
 @numba.njit(cache=True, nogil=True)
-def _far(point: np.ndarray, near: np.ndarray, slack: float) -> bool:
-    """Whether a place lies further than `slack` outside the box along some axis."""
+def _is_far(point: np.ndarray, near: np.ndarray, slack: float) -> bool:
+    """Whether a position is more than `slack` voxels outside the box along some axis."""
     far = False
     for axis in range(3):
         far |= point[axis] < near[0, axis] - slack or point[axis] > near[1, axis] + slack
@@ -295,7 +295,7 @@ def _far(point: np.ndarray, near: np.ndarray, slack: float) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
-def _corner(
+def _append_corner(
     points: np.ndarray,
     used: int,
     ends: np.ndarray,
@@ -304,13 +304,13 @@ def _corner(
     nodes: np.ndarray,
     names: tuple[int, int],
 ) -> int:
-    """Append the axis from half way to the child, past the site, to half way to the parent.
+    """Append the axis from halfway to the child, past the site, to halfway to the parent.
 
-    A quadratic Bezier curve whose control point is the site. Curves of all children end in one
-    point, where the curve of the parent begins: the axes of a tree hang together.
+    The axis is a quadratic Bezier curve whose control point is the site. The curves of all children
+    end at one point, where the parent's curve starts, so the axes of a tree are connected.
 
-    Names of nodes: those of a curve are the child's, and the site's where there is no child; the
-    last is the site's.
+    The nodes of a curve are named after the child, or after the site if there is no child; the last
+    node is named after the site.
     """
     first = names[0] * SLOTS if names[0] else names[1] * SLOTS + PARTS
     child, site, parent = points
@@ -332,27 +332,27 @@ def _corner(
 
 
 @numba.njit(cache=True, nogil=True)
-def _enter(
+def _append_process(
     seed: np.uint64,
-    ground: Ground,
+    bodies: BodyGrid,
     points: np.ndarray,
     used: int,
     ends: np.ndarray,
     weights: np.ndarray,
     organs: np.ndarray,
 ) -> None:
-    """Write a process's way from its root into the body: to the site beyond, then inwards.
+    """Append the axis of a process from its root into the body: to the site beyond, then inwards.
 
-    The third piece has no length; it stands for the edge to the middle.
+    The third piece has length zero; it represents the edge to the centre of the body.
     """
     site, beyond = points[1], points[2]
-    middle, _ = body_at(seed, ground, (beyond[0], beyond[1], beyond[2]))
+    centre, _ = body_at(seed, bodies, (beyond[0], beyond[1], beyond[2]))
     square = 0.0
     for axis in range(3):
-        square += (beyond[axis] - middle[axis]) ** 2
-    part = min(1.0, (ground.radius - DEEP) / (np.sqrt(square) + 1e-9))
+        square += (beyond[axis] - centre[axis]) ** 2
+    part = min(1.0, (bodies.radius - DEEP) / (np.sqrt(square) + 1e-9))
     for axis in range(3):
-        last = middle[axis] + part * (beyond[axis] - middle[axis])
+        last = centre[axis] + part * (beyond[axis] - centre[axis])
         ends[used, 0, axis] = (site[axis] + beyond[axis]) / 2.0
         ends[used, 1, axis] = ends[used + 1, 0, axis] = beyond[axis]
         ends[used + 1, 1, axis] = last
@@ -362,10 +362,10 @@ def _enter(
 
 
 @numba.njit(cache=True, nogil=True)
-def _grow(
+def _grow_axes(
     seed: np.uint64,
     cell: float,
-    ground: Ground,
+    bodies: BodyGrid,
     origin: np.ndarray,
     sides: np.ndarray,
     low: np.ndarray,
@@ -373,7 +373,7 @@ def _grow(
     near: np.ndarray,
     slack: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The pieces of all axes that may come near the box `near`, site by site."""
+    """The columns of `Axes` for all pieces that may be near the box `near`, site by site."""
     room = 4096
     ends = np.empty((room, 2, 3))
     weights = np.empty((room, 2))
@@ -386,20 +386,20 @@ def _grow(
     for i in range(low[0], high[0]):
         for j in range(low[1], high[1]):
             for k in range(low[2], high[2]):
-                _look(seed, cell, i, j, k, points[1])
-                if _far(points[1], near, slack) or not _stands(seed, cell, ground, i, j, k):
+                _load_site(seed, cell, i, j, k, points[1])
+                if _is_far(points[1], near, slack) or not _site_exists(seed, cell, bodies, i, j, k):
                     continue
-                name = _root(seed, cell, ground, origin, sides, (i, j, k))
+                name = _root(seed, cell, bodies, origin, sides, (i, j, k))
                 own, body, beyond = _name(origin, sides, i, j, k), 0, 0
-                has, a, b, c = _parent(seed, cell, ground, i, j, k)
+                has, a, b, c = _parent(seed, cell, bodies, i, j, k)
                 has = has and name != own
                 if has:
-                    _look(seed, cell, a, b, c, points[2])
+                    _load_site(seed, cell, a, b, c, points[2])
                 else:
                     points[2] = points[1]
-                    body = _body(seed, cell, ground, (i, j, k), (a, b, c))
+                    body = _body(seed, cell, bodies, (i, j, k), (a, b, c))
                     if body and name == body_name(sides, body):
-                        _look(seed, cell, a, b, c, points[2])
+                        _load_site(seed, cell, a, b, c, points[2])
                         beyond = _name(origin, sides, a, b, c)
                 if used + 7 * PARTS + 3 > room:
                     room *= 2
@@ -412,20 +412,22 @@ def _grow(
                 leaf, before = True, used
                 for direction in range(6):
                     a, b, c = _step(i, j, k, direction)
-                    if not _stands(seed, cell, ground, a, b, c):
+                    if not _site_exists(seed, cell, bodies, a, b, c):
                         continue
-                    parented, d, e, f = _parent(seed, cell, ground, a, b, c)
-                    # a root on a ring has a parent, but no axis leads there
+                    parented, d, e, f = _parent(seed, cell, bodies, a, b, c)
+                    # A root on a ring has a parent, but no axis leads to it.
                     child = _name(origin, sides, a, b, c)
                     if parented and (d, e, f) == (i, j, k) and name != child:
                         leaf = False
-                        _look(seed, cell, a, b, c, points[0])
-                        used = _corner(points, used, ends, weights, organs, nodes, (child, own))
+                        _load_site(seed, cell, a, b, c, points[0])
+                        used = _append_corner(
+                            points, used, ends, weights, organs, nodes, (child, own)
+                        )
                 if leaf:
                     points[0] = points[1]
-                    used = _corner(points, used, ends, weights, organs, nodes, (0, own))
+                    used = _append_corner(points, used, ends, weights, organs, nodes, (0, own))
                 if beyond:
-                    _enter(seed, ground, points, used, ends, weights, organs)
+                    _append_process(seed, bodies, points, used, ends, weights, organs)
                     nodes[used] = own * SLOTS, beyond * SLOTS
                     nodes[used + 1] = beyond * SLOTS, beyond * SLOTS + 1
                     nodes[used + 2] = beyond * SLOTS + 1, name * SLOTS

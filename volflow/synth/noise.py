@@ -12,9 +12,9 @@ ONE = 1.0 / 9007199254740992.0  # 2^-53: the top 53 bits of a hash as a float in
 
 @numba.njit(cache=True, nogil=True)
 def hashed(seed: np.uint64, z: int, y: int | np.int64, x: int | np.int64) -> np.uint64:
-    """64 well mixed bits for a seed and a place; coordinates may be negative.
+    """64 well-mixed bits for a seed and a position; coordinates may be negative.
 
-    The finalizer is that of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), once per coordinate.
+    Applies the finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) once per coordinate.
     """
     bits = seed
     for value in (z, y, x):
@@ -27,13 +27,16 @@ def hashed(seed: np.uint64, z: int, y: int | np.int64, x: int | np.int64) -> np.
 
 @numba.njit(cache=True, nogil=True)
 def uniform(seed: np.uint64, z: int, y: int | np.int64, x: int | np.int64) -> float:
-    """A number in [0, 1) for a seed and a place."""
+    """A uniform number in [0, 1) for a seed and a position."""
     return np.float64(hashed(seed, z, y, x) >> np.uint64(11)) * ONE
 
 
 @numba.njit(cache=True, nogil=True)
 def normal(seed: np.uint64, z: int, y: int, x: int) -> float:
-    """A number of mean 0 and deviation 1 for a seed and a place: four 16-bit parts, added."""
+    """A number of mean 0 and standard deviation 1 for a seed and a position.
+
+    The sum of four uniform 16-bit integers, standardised; approximately normal.
+    """
     bits = hashed(seed, z, y, x)
     part = np.uint64(0xFFFF)
     total = (bits & part) + ((bits >> np.uint64(16)) & part)
@@ -43,7 +46,7 @@ def normal(seed: np.uint64, z: int, y: int, x: int) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def smooth_at(seed: np.uint64, z: float, y: float, x: float) -> float:
-    """A smooth field in [-1, 1] whose knots are the integers, at one place."""
+    """The value at one position of a smooth field in [-1, 1] with knots at the integers."""
     kz, ky, kx = int(np.floor(z)), int(np.floor(y)), int(np.floor(x))
     tz, ty, tx = _eased(z - kz), _eased(y - ky), _eased(x - kx)
     total = 0.0
@@ -58,7 +61,7 @@ def smooth_at(seed: np.uint64, z: float, y: float, x: float) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _eased(t: float) -> float:
-    """Interpolation weight without a kink at the knots."""
+    """Interpolation weight with zero slope at the knots."""
     return t * t * (3.0 - 2.0 * t)
 
 
@@ -68,7 +71,7 @@ def salted(seed: np.uint64, salt: int) -> np.uint64:
 
 
 def smooth(seed: np.uint64, salt: int, box: Box, spacing: int) -> np.ndarray:
-    """A smooth field in [-1, 1] over a box, its knots `spacing` voxels apart, float32."""
+    """A smooth field in [-1, 1] over a box, with knots `spacing` voxels apart, float32."""
     out = np.empty(box.shape, np.float32)
     _smooth(salted(seed, salt), box.start[0], box.start[1], box.start[2], spacing, out)
     return out
@@ -76,7 +79,7 @@ def smooth(seed: np.uint64, salt: int, box: Box, spacing: int) -> np.ndarray:
 
 @numba.njit(cache=True, nogil=True)
 def _smooth(seed: np.uint64, z0: int, y0: int, x0: int, spacing: int, out: np.ndarray) -> None:
-    """Fill `out` by interpolating knots along z and y first, then along each row."""
+    """Fill `out` by interpolation between knots, along z and y first, then along each row."""
     depth, height, width = out.shape
     first_z, first_y, first_x = z0 // spacing, y0 // spacing, x0 // spacing
     nz = (z0 + depth - 1) // spacing - first_z + 2

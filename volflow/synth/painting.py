@@ -1,4 +1,4 @@
-"""What a microscope and a network would make of neurites: grey values and affinities."""
+"""Grey values and affinities of synthetic neurites, as of a microscope and a network."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import numpy as np
 
 from volflow.synth.noise import normal, uniform
 
-CYTOPLASM, MEMBRANE, ORGAN = 172.0, 92.0, 62.0  # grey value; how much darker membranes, organs are
+CYTOPLASM, MEMBRANE, ORGAN = 172.0, 92.0, 62.0  # grey value; darkening by membranes, mitochondria
 SHEATH = 1.5  # voxels: half the width of a membrane
-CLEFT_SHADE, POST_SHADE, PRE_SHADE = 45.0, 50.0, 8.0  # how much darker parts of synapses are
-VESICLE_SHADE, VESICLE, APART = 60.0, 1.4, 4  # grey values; voxels: radius of a ring, and apart
+CLEFT_SHADE, POST_SHADE, PRE_SHADE = 45.0, 50.0, 8.0  # darkening by the parts of synapses
+VESICLE_SHADE, VESICLE, APART = 60.0, 1.4, 4  # darkening; voxels: radius of a ring, and spacing
 
 
 @numba.njit(cache=True, nogil=True)
-def painted(
+def grey_values(
     seed: np.uint64,
     start: np.ndarray,
     truth: np.ndarray,
@@ -32,14 +32,15 @@ def painted(
     start : int64 array, (3,)
         Absolute coordinates of the first voxel.
     truth : uint64 array, (z, y, x)
+        Labels of neurites.
     wall, organ : float32 array, (z, y, x)
-        Voxels to the nearest membrane, and voxels inside a mitochondrion.
+        Distance to the nearest membrane, and depth inside a mitochondrion, in voxels.
     fine, rough : float32 array, (z, y, x)
         Smooth fields in [-1, 1].
     shade : float32 array, (z, y, x) or empty
-        Grey values that a voxel is darker.
+        Grey values by which a voxel is darkened.
     noise : float
-        Standard deviation, grey values.
+        Standard deviation of the noise in grey values.
     """
     out = np.empty(truth.shape, np.uint8)
     depth, height, width = truth.shape
@@ -69,7 +70,7 @@ def painted(
 
 
 @numba.njit(cache=True, nogil=True)
-def joined(
+def synthetic_affinity(
     seed: np.uint64,
     start: np.ndarray,
     truth: np.ndarray,
@@ -80,8 +81,16 @@ def joined(
 ) -> np.ndarray:
     """Affinities to the voxel before along z, y, x, uint8 (3, z, y, x); 0 in the first planes.
 
-    Sure in the middle of a neurite, less so near membranes; `fine` and `rough` errors are shared
-    by neighbouring voxels, so that some membranes have gaps and some neurites seem to end.
+    High in the middle of a neurite, lower near membranes. The `fine` and `rough` errors are
+    correlated between neighbouring voxels, so some membranes have gaps and some neurites seem to
+    end.
+
+    Parameters
+    ----------
+    start, truth, wall, fine, rough
+        As for `grey_values`.
+    doubt : float
+        Amplitude of the errors, in units of log odds.
     """
     depth, height, width = truth.shape
     out = np.zeros((3, depth, height, width), np.uint8)
@@ -103,7 +112,7 @@ def joined(
                         seed + np.uint64(80 + axis), start[0] + z, start[1] + y, start[2] + x
                     )
                     half = 0.5 * (logit + doubt * error)
-                    # a rational tanh: the same bits with any mathematics library
+                    # A rational approximation of tanh: the same bits with any maths library.
                     half = min(3.0, max(-3.0, half))
                     sure = 0.5 + 0.5 * half * (27.0 + half * half) / (27.0 + 9.0 * half * half)
                     out[axis, z, y, x] = np.uint8(255.0 * sure + 0.5)
@@ -111,10 +120,12 @@ def joined(
 
 
 @numba.njit(cache=True, nogil=True)
-def shaded(seed: np.uint64, start: np.ndarray, parts: np.ndarray, sampled: int) -> np.ndarray:
-    """How much darker the parts of synapses are, float32 (z, y, x).
+def synapse_shade(
+    seed: np.uint64, start: np.ndarray, parts: np.ndarray, sampled: int
+) -> np.ndarray:
+    """Grey values by which the parts of synapses are darkened, float32 (z, y, x).
 
-    Vesicles are dark rings around the knots of a jittered lattice, on the pre side.
+    Vesicles are dark rings around the knots of a jittered lattice, on the presynaptic side.
 
     Parameters
     ----------
@@ -123,7 +134,7 @@ def shaded(seed: np.uint64, start: np.ndarray, parts: np.ndarray, sampled: int) 
     parts : uint8 array, (z, y, x)
         1: cleft, 2: pre, 3: post.
     sampled : int
-        Sections from one voxel to the next along z.
+        Number of sections from one voxel to the next along z.
     """
     out = np.zeros(parts.shape, np.float32)
     depth, height, width = parts.shape
@@ -136,7 +147,7 @@ def shaded(seed: np.uint64, start: np.ndarray, parts: np.ndarray, sampled: int) 
                 elif part == 3:
                     out[z, y, x] = POST_SHADE
                 elif part == 2:
-                    away = _vesicle(
+                    away = _vesicle_distance(
                         seed + np.uint64(72), start[0] + z * sampled, start[1] + y, start[2] + x
                     )
                     ring = max(0.0, 1.0 - abs(away - VESICLE))
@@ -145,8 +156,8 @@ def shaded(seed: np.uint64, start: np.ndarray, parts: np.ndarray, sampled: int) 
 
 
 @numba.njit(cache=True, nogil=True)
-def _vesicle(seed: np.uint64, z: int, y: int, x: int) -> float:
-    """Voxels to the centre of the nearest vesicle."""
+def _vesicle_distance(seed: np.uint64, z: int, y: int, x: int) -> float:
+    """Distance to the centre of the nearest vesicle in voxels."""
     a, b, c = z // APART, y // APART, x // APART
     least = np.inf
     for i in range(a - 1, a + 2):

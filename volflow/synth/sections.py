@@ -1,4 +1,4 @@
-"""What happens to sections: they drift, their brightness changes, some are lost."""
+"""Defects of sections: drift, varying brightness, missing and repeated sections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SALT = 110
 
 
 class Sections(NamedTuple):
-    """The sections of a volume, each row one of them.
+    """The sections of a volume, one row each.
 
     Attributes
     ----------
@@ -21,11 +21,11 @@ class Sections(NamedTuple):
     shift : int64 array, (N, 2)
         The image at (y, x) shows the truth at (y, x) + shift; clamped to the bounds.
     offset : float64 array, (N,)
-        Grey values that a section is brighter.
+        Grey values by which a section is brighter.
     missing : bool array, (N,)
-        Sections that are black.
+        Whether a section is black.
     repeated : bool array, (N,)
-        Sections that show the one before them.
+        Whether a section shows the one before it.
     """
 
     z: np.ndarray
@@ -40,7 +40,7 @@ class Sections(NamedTuple):
         return Sections(*(column[first : first + stop - start] for column in self))
 
 
-def sections_of(
+def draw_sections(
     seed: np.uint64,
     start: int,
     stop: int,
@@ -55,19 +55,20 @@ def sections_of(
     Parameters
     ----------
     section_noise : float
-        Standard deviation of a section's brightness, grey values.
+        Standard deviation of the brightness of sections in grey values.
     drift : int
-        The greatest shift along y and x, voxels; neighbours differ by one at most.
+        Largest shift along y and x in voxels; consecutive sections differ by at most one voxel.
     missing, repeated : float
-        Shares of sections. One is repeated only after one that is itself.
+        Fractions of the sections. A section is repeated only if it is neither missing nor repeated
+        itself.
     """
     z = np.arange(start, stop)
-    columns = _drawn(salted(seed, SALT), start, len(z), section_noise, drift, missing, repeated)
+    columns = _draw(salted(seed, SALT), start, len(z), section_noise, drift, missing, repeated)
     return Sections(z, *columns)
 
 
 @numba.njit(cache=True, nogil=True)
-def _drawn(
+def _draw(
     seed: np.uint64,
     start: int,
     count: int,
@@ -76,7 +77,7 @@ def _drawn(
     missing: float,
     repeated: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Shift, offset, missing, repeated; the walk starts at 0 where the bounds do."""
+    """Shift, offset, missing, repeated; the random walk of shifts starts at 0."""
     shift = np.zeros((count, 2), np.int64)
     offset = np.zeros(count)
     lost, again = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
@@ -89,27 +90,29 @@ def _drawn(
                 here[axis] += step
             shift[row, axis] = here[axis]
         offset[row] = section_noise * normal(seed + np.uint64(2), z, 0, 0)
-        luck = uniform(seed + np.uint64(3), z, 0, 0)
-        lost[row] = luck < missing
-        sound = row > 0 and not lost[row - 1] and not again[row - 1]
-        again[row] = sound and missing <= luck < missing + repeated
+        chance = uniform(seed + np.uint64(3), z, 0, 0)
+        lost[row] = chance < missing
+        intact = row > 0 and not lost[row - 1] and not again[row - 1]
+        again[row] = intact and missing <= chance < missing + repeated
     return shift, offset, lost, again
 
 
-def damaged(image: np.ndarray, first: int, here: np.ndarray, rows: Sections) -> np.ndarray:
-    """An image as the microscope's operator got it, uint8, of the sections in `rows`.
+def damaged(image: np.ndarray, first: int, window: np.ndarray, rows: Sections) -> np.ndarray:
+    """An image with the shifts and defects of its sections applied, uint8.
 
     Parameters
     ----------
     image : uint8 array, (z, y, x)
-        Without damage, its first section being `first`.
-    here : int64 array, (2, 2)
-        First and last (exclusive) y, then x, in voxels of `image`; what a shift needs lies
-        in the array, or beyond the bounds, where its outermost voxels are repeated.
+        The image without defects.
+    first : int
+        Absolute coordinate of its first section.
+    window : int64 array, (2, 2)
+        First and last (exclusive) y, then x, of the result in voxels of `image`, which has to
+        contain everything that shifts need within the bounds; beyond them, edge voxels repeat.
     rows : Sections
-        A repeated section's predecessor is in `image`.
+        The sections of the result; `image` contains the predecessors of repeated sections.
     """
-    y, x = (np.arange(*here[axis]) for axis in range(2))
+    y, x = (np.arange(*window[axis]) for axis in range(2))
     out = np.empty((len(rows.z), len(y), len(x)), np.uint8)
     before = rows.repeated.astype(np.int64)
     for row, z in enumerate(rows.z):

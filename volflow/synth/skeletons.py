@@ -1,4 +1,4 @@
-"""Skeletons of neurites: the axes that they were grown around, where they really run."""
+"""Skeletons of synthetic neurites: their axes, at undisplaced positions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from volflow.core.geometry import BlockGrid, Box, zyx
 from volflow.synth.bodies import bodies_near
 from volflow.synth.forest import SLOTS, axes_near, body_name, lattice_of
-from volflow.synth.power_diagram import REACH, chosen, nearest, settled
+from volflow.synth.power_diagram import REACH, candidate_pieces, nearest_neurite, unwarped
 
 BRICK = 96  # voxels a side; axes are looked up per brick
-STRAY = 4  # voxels that a node may lie beside its axis as the lattice has it
+STRAY = 4  # largest distance in voxels between a node and its displaced position on the axis
 
 
 class Skeletons(NamedTuple):
     """Nodes and edges in a box.
 
-    An edge is in the box that holds its first node, so those of boxes which tile a volume are
-    the volume's, each once. Nodes are told apart by name, the same in every box.
+    An edge belongs to the box that contains its first node, so boxes that tile a volume contain
+    each edge once. Nodes are identified by names, which are the same in every box.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class Skeletons(NamedTuple):
     owner : uint64 array, (N,)
         The label of each node's neurite.
     places : float64 array, (N, 3)
-        z, y, x in voxels; an integer is the middle of a voxel.
+        z, y, x in voxels; integers are centres of voxels.
     radii : float64 array, (N,)
-        To the nearest membrane, in voxels along y and x.
+        Distance to the nearest membrane in voxels along y and x.
     edges : int64 array, (M, 2)
         Names of both nodes; the first is further from the root.
     """
@@ -43,13 +43,13 @@ class Skeletons(NamedTuple):
     edges: np.ndarray
 
     def places_nm(self, resolution: tuple[float, float, float]) -> np.ndarray:
-        """Places in nanometres, float64 (N, 3), for voxels of this size."""
+        """Positions of the nodes in nanometres, float64 (N, 3), for voxels of this size."""
         scaled: np.ndarray = self.places * np.array(resolution)
         return scaled
 
 
 def skeletons_in(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box) -> Skeletons:
-    """The skeletons of a box, in voxels that are cubes."""
+    """The skeletons in a box of cubic voxels."""
     bricks = BlockGrid(box, zyx(BRICK))
     parts = [_brick(seed, bounds, cell, nucleus, block.write) for block in bricks]
     names, owner, places, radii, edges = (
@@ -61,35 +61,35 @@ def skeletons_in(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box
 
 
 def _brick(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box) -> Skeletons:
-    """The skeletons of a brick, unordered."""
+    """The skeletons in a brick, unordered."""
     reach = REACH * cell
     axes = axes_near(seed, bounds, cell, nucleus, box.grow(zyx(STRAY)), reach + 4.0)
     names, first = np.unique(axes.nodes, return_index=True)
     warped = axes.ends.reshape(-1, 3)[first]
-    # axes beyond the brick are there for the sake of distances
+    # Axes beyond the brick are needed for distances to membranes only.
     near = ((warped >= np.array(box.start) - STRAY) & (warped < np.array(box.stop) + STRAY)).all(1)
     lattice = lattice_of(bounds, cell, nucleus)
-    middles, numbers = bodies_near(seed, lattice.ground, box)
-    bodies = np.array([body_name(lattice.sides, number) for number in numbers], np.int64)
-    # the middle of a body is a node whether a process of it is near or not
+    centres, numbers = bodies_near(seed, lattice.bodies, box)
+    body_names = np.array([body_name(lattice.sides, number) for number in numbers], np.int64)
+    # Centres of bodies are added below, whether or not one of their processes is near.
     near &= names < body_name(lattice.sides, 1) * SLOTS
     names, first, warped = names[near], first[near], warped[near]
-    places = settled(seed, warped)
+    places = unwarped(seed, warped)
     voxels = np.rint(places)
-    here = ((voxels >= box.start) & (voxels < box.stop)).all(axis=1)
-    names, first, warped, places = names[here], first[here], warped[here], places[here]
+    inside = ((voxels >= box.start) & (voxels < box.stop)).all(axis=1)
+    names, first, warped, places = names[inside], first[inside], warped[inside], places[inside]
     owners, owner = np.unique(axes.owner, return_inverse=True)
     pieces = (axes.ends, axes.weights, axes.organs, owner.astype(np.int32))
     radii = _radii(*pieces, warped, reach)
     edges = axes.nodes[np.isin(axes.nodes[:, 0], names)]
-    who = owners[owner[first // 2]] if len(first) else owners[:0]
-    voxels = np.rint(middles)
-    here = ((voxels >= box.start) & (voxels < box.stop)).all(axis=1)
+    labels = owners[owner[first // 2]] if len(first) else owners[:0]
+    voxels = np.rint(centres)
+    inside = ((voxels >= box.start) & (voxels < box.stop)).all(axis=1)
     return Skeletons(
-        np.concatenate([names, bodies[here] * SLOTS]),
-        np.concatenate([who, bodies[here]]).astype(np.uint64),
-        np.concatenate([places, middles[here]]),
-        np.concatenate([radii, np.full(here.sum(), lattice.ground.radius)]),
+        np.concatenate([names, body_names[inside] * SLOTS]),
+        np.concatenate([labels, body_names[inside]]).astype(np.uint64),
+        np.concatenate([places, centres[inside]]),
+        np.concatenate([radii, np.full(inside.sum(), lattice.bodies.radius)]),
         edges,
     )
 
@@ -103,12 +103,20 @@ def _radii(
     places: np.ndarray,
     reach: float,
 ) -> np.ndarray:
-    """Distance to the wall at each place, at most `reach`."""
+    """Distance to the wall at each place in voxels, at most `reach`."""
     out = np.empty(len(places))
     everything = np.arange(len(owner))
     for n in range(len(places)):
         place = (places[n, 0], places[n, 1], places[n, 2])
-        some, least = chosen(ends, weights, owner, everything, place, 1e-3, reach)
-        found = nearest(ends[some], weights[some], organs[some], owner[some], least, place, reach)
-        out[n] = min(reach, found[2])
+        candidates, least = candidate_pieces(ends, weights, owner, everything, place, 1e-3, reach)
+        neurite_at = nearest_neurite(
+            ends[candidates],
+            weights[candidates],
+            organs[candidates],
+            owner[candidates],
+            least,
+            place,
+            reach,
+        )
+        out[n] = min(reach, neurite_at[2])
     return out

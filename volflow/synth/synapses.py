@@ -1,7 +1,7 @@
 """Synapses: a cleft between two neurites, vesicles on one side and a density on the other.
 
-Candidates lie on walls near the knots of a jittered lattice, known from the axes alone. Which
-voxels are part of one is read off the truth:
+Candidates are placed on walls near the knots of a jittered lattice, from the axes alone. The voxels
+of each are then determined from the truth:
 
     pre pre pre | post post
      2   2   1  |  1    3         CLEFT = 1, PRE = 2, POST = 3
@@ -18,20 +18,20 @@ import numpy as np
 from volflow.core.geometry import Box
 from volflow.synth.forest import Axes, axes_near
 from volflow.synth.noise import hashed, salted, uniform
-from volflow.synth.power_diagram import REACH, project, settled
+from volflow.synth.power_diagram import REACH, project, unwarped
 
 CLEFT, PRE, POST = 1, 2, 3
 SPACING = 2.0  # of a cell, between knots of the lattice of candidates
-OFTEN = 0.8  # of the knots have a candidate
+OFTEN = 0.8  # fraction of the knots that have a candidate
 DISC, CLOUD = 0.42, 0.6  # of a cell: radius of a cleft, and of the vesicles around its centre
-DENSITY = 3.0  # voxels: how deep the density of the post side is
-STEPS = 5  # of a candidate towards the wall
-SMALLEST = 8  # voxels of a cleft
+DENSITY = 3.0  # voxels: depth of the postsynaptic density
+STEPS = 5  # iterations that move a candidate to the wall
+SMALLEST = 8  # fewest voxels of a cleft
 SALT = 90
 
 
 class Candidates(NamedTuple):
-    """Where synapses may be.
+    """Candidates for synapses.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Candidates(NamedTuple):
     centres : float64 array, (N, 3)
         z, y, x in voxels.
     pre, post : int64 arrays, (N,)
-        Neurites that give and that take.
+        Names of the presynaptic and the postsynaptic neurite.
     """
 
     names: np.ndarray
@@ -49,18 +49,21 @@ class Candidates(NamedTuple):
     post: np.ndarray
 
 
-def cloud(cell: int) -> int:
-    """Voxels around the centre of a synapse that may be part of it."""
+def cloud_radius(cell: int) -> int:
+    """Distance in voxels from the centre of a synapse within which all its voxels are."""
     return math.ceil(CLOUD * cell) + 1
 
 
 def candidates_near(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box) -> Candidates:
-    """The candidates with a voxel in a box; none within two clouds of another of lesser name."""
+    """The candidates with a voxel in a box, without those too close to one with a smaller name.
+
+    Too close means within twice `cloud_radius`.
+    """
     pitch = SPACING * cell
-    seen = box.grow((3 * cloud(cell),) * 3)
+    seen = box.grow((3 * cloud_radius(cell),) * 3)
     first = np.floor(np.array(bounds.start) / pitch).astype(np.int64)
     sides = np.floor(np.array(bounds.stop) / pitch).astype(np.int64) - first + 1
-    # a candidate strays from its knot by a cell at most, a knot from its corner by a pitch
+    # A candidate is at most a cell away from its knot, a knot at most a pitch from its corner.
     low = np.floor((np.array(seen.start) - cell) / pitch).astype(np.int64) - 1
     high = np.floor((np.array(seen.stop) + cell) / pitch).astype(np.int64) + 1
     low, high = np.maximum(low, first), np.minimum(high, first + sides - 1)
@@ -69,26 +72,26 @@ def candidates_near(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: 
     knots, names = _knots(own, grid, first, sides, pitch)
     reach = REACH * cell
     axes = axes_near(seed, bounds, cell, nucleus, seen.grow((2 * cell,) * 3), reach + 4.0)
-    places, first_owner, second_owner = _walls(axes, knots, reach, float(cell))
-    centres = settled(seed, places)
-    there = (first_owner > 0) & (names > 0)
-    there &= ((centres >= bounds.start) & (centres <= np.array(bounds.stop) - 1)).all(axis=1)
-    names, centres = names[there], centres[there]
-    pair = np.sort(np.stack([first_owner[there], second_owner[there]]), axis=0)
-    turned = np.array([int(hashed(own, -7, 0, name)) & 1 for name in names], np.int64)
-    pre, post = np.where(turned, pair[1], pair[0]), np.where(turned, pair[0], pair[1])
-    near = np.array(box.start) - cloud(cell), np.array(box.stop) - 1 + cloud(cell)
-    apart = np.linalg.norm(centres[:, None] - centres[None], axis=-1) > 2 * cloud(cell)
-    kept = (apart | (names[None] >= names[:, None])).all(axis=1)
-    kept &= ((centres >= near[0]) & (centres <= near[1])).all(axis=1)
-    return Candidates(names[kept], centres[kept], pre[kept], post[kept])
+    places, first_owner, second_owner = _on_walls(axes, knots, reach, float(cell))
+    centres = unwarped(seed, places)
+    valid = (first_owner > 0) & (names > 0)
+    valid &= ((centres >= bounds.start) & (centres <= np.array(bounds.stop) - 1)).all(axis=1)
+    names, centres = names[valid], centres[valid]
+    pair = np.sort(np.stack([first_owner[valid], second_owner[valid]]), axis=0)
+    swapped = np.array([int(hashed(own, -7, 0, name)) & 1 for name in names], np.int64)
+    pre, post = np.where(swapped, pair[1], pair[0]), np.where(swapped, pair[0], pair[1])
+    limits = np.array(box.start) - cloud_radius(cell), np.array(box.stop) - 1 + cloud_radius(cell)
+    apart = np.linalg.norm(centres[:, None] - centres[None], axis=-1) > 2 * cloud_radius(cell)
+    selected = (apart | (names[None] >= names[:, None])).all(axis=1)
+    selected &= ((centres >= limits[0]) & (centres <= limits[1])).all(axis=1)
+    return Candidates(names[selected], centres[selected], pre[selected], post[selected])
 
 
 @numba.njit(cache=True, nogil=True)
 def _knots(
     seed: np.uint64, grid: np.ndarray, first: np.ndarray, sides: np.ndarray, pitch: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the lattice's jittered knots, and their names; 0 where there is no candidate."""
+    """Positions of the jittered knots, and their names; 0 where there is no candidate."""
     places = np.empty((len(grid), 3))
     names = np.zeros(len(grid), np.int64)
     for n in range(len(grid)):
@@ -102,17 +105,17 @@ def _knots(
     return places, names
 
 
-def _walls(
+def _on_walls(
     axes: Axes, places: np.ndarray, reach: float, far: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places moved onto the wall between the two nearest neurites, and who these are."""
+    """Positions moved onto the wall between the two nearest neurites, and the two neurites."""
     out = places.copy()
-    pairs = _walked(axes.ends, axes.weights, axes.owner, out, reach, far)
+    pairs = _walk_to_walls(axes.ends, axes.weights, axes.owner, out, reach, far)
     return out, pairs[:, 0], pairs[:, 1]
 
 
 @numba.njit(cache=True, nogil=True)
-def _walked(
+def _walk_to_walls(
     ends: np.ndarray,
     weights: np.ndarray,
     owner: np.ndarray,
@@ -120,16 +123,20 @@ def _walked(
     reach: float,
     far: float,
 ) -> np.ndarray:
-    """Move places in steps along the line between both nearest axes.
+    """Move places, in place, step by step along the line between the two nearest axes.
 
-    Returns both neurites, or 0 and 0 where there are none, or a place strays `far` voxels.
+    Returns
+    -------
+    int64 array, (N, 2)
+        The two neurites; 0 and 0 if there are not two, or a place has moved by more than `far`
+        voxels.
     """
     pairs = np.zeros((len(places), 2), np.int64)
-    begun = np.empty(3)
+    start = np.empty(3)
     for n in range(len(places)):
-        begun[:] = places[n]
-        # a piece is shorter than a cell
-        offset = np.abs(ends[:, 0] - begun)
+        start[:] = places[n]
+        # A piece is shorter than a cell.
+        offset = np.abs(ends[:, 0] - start)
         limit = reach + 2.0 * far
         around = (offset[:, 0] < limit) & (offset[:, 1] < limit) & (offset[:, 2] < limit)
         for _ in range(STEPS):
@@ -156,52 +163,59 @@ def _walked(
                 _, t = project(ends[piece], places[n, 0], places[n, 1], places[n, 2])
                 target[:] = ends[piece, 0] + t * (ends[piece, 1] - ends[piece, 0])
             line = there - here
-            # along the line the difference of both power distances falls by 2 |line| a voxel
+            # Along the line, the difference of the power distances falls by 2 |line| per voxel.
             places[n] += line * ((other - best) / (2.0 * (line * line).sum() + 1e-6))
-            if ((places[n] - begun) ** 2).sum() > far * far:
+            if ((places[n] - start) ** 2).sum() > far * far:
                 pairs[n] = 0
                 break
     return pairs
 
 
-def placed(
-    found: Candidates, truth: np.ndarray, wall: np.ndarray, start: tuple[int, int, int], cell: int
+def place_synapses(
+    candidates: Candidates,
+    truth: np.ndarray,
+    wall: np.ndarray,
+    start: tuple[int, int, int],
+    cell: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The synapses of an array of labels, voxel by voxel.
+    """The voxels of synapses in an array of labels.
 
     Parameters
     ----------
-    found : Candidates
-        Those whose cloud reaches the box of interest; the array holds their clouds and a voxel
-        more, or ends where the bounds do.
+    candidates : Candidates
+        Those whose cloud reaches the box of interest. The array contains their clouds and a margin
+        of one voxel, or ends at the bounds.
     truth : uint64 array, (z, y, x)
+        Labels of neurites.
     wall : float32 array, (z, y, x)
-        Voxels to the nearest membrane.
+        Distance to the nearest membrane in voxels.
     start : Triple
         Absolute coordinates of the first voxel.
+    cell : int
+        Mean width of a neurite in voxels.
 
     Returns
     -------
     uint64 array, (z, y, x)
         Names of synapses.
     uint8 array, (z, y, x)
-        Which part: CLEFT, PRE or POST.
+        The part: CLEFT, PRE or POST.
     bool array, (N,)
-        Whether a candidate has a cleft, and so is a synapse.
+        Whether each candidate has a cleft, and so is a synapse.
     """
     names = np.zeros(truth.shape, np.uint64)
     parts = np.zeros(truth.shape, np.uint8)
-    there = np.zeros(len(found.names), np.bool_)
-    centres = found.centres - np.array(start)
+    has_cleft = np.zeros(len(candidates.names), np.bool_)
+    centres = candidates.centres - np.array(start)
     radii = (DISC * cell, CLOUD * cell)
-    columns = (found.names, centres, found.pre, found.post)
-    _place(*columns, truth, wall, radii, names, parts, there)
-    return names, parts, there
+    columns = (candidates.names, centres, candidates.pre, candidates.post)
+    _write_synapses(*columns, truth, wall, radii, names, parts, has_cleft)
+    return names, parts, has_cleft
 
 
 @numba.njit(cache=True, nogil=True)
 def _touches(truth: np.ndarray, z: int, y: int, x: int, other: int) -> bool:
-    """Whether a face neighbour of a voxel bears a label."""
+    """Whether a face neighbour of a voxel has this label."""
     touching = False
     for way in range(6):
         sign = 1 if way % 2 else -1
@@ -214,7 +228,7 @@ def _touches(truth: np.ndarray, z: int, y: int, x: int, other: int) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
-def _place(
+def _write_synapses(
     ids: np.ndarray,
     centres: np.ndarray,
     pre: np.ndarray,
@@ -224,39 +238,39 @@ def _place(
     radii: tuple[float, float],
     names: np.ndarray,
     parts: np.ndarray,
-    there: np.ndarray,
+    has_cleft: np.ndarray,
 ) -> None:
-    """Write names and parts of each candidate that has a cleft."""
-    room = int(radii[1]) + 1
+    """Write names and parts of each candidate that has a cleft, and whether it has one."""
+    margin = int(radii[1]) + 1
     low, high = np.empty(3, np.int64), np.empty(3, np.int64)
     for n in range(len(ids)):
         for axis in range(3):
             middle = int(np.floor(centres[n, axis]))
-            low[axis] = max(0, middle - room)
-            high[axis] = max(low[axis], min(truth.shape[axis], middle + room + 2))
+            low[axis] = max(0, middle - margin)
+            high[axis] = max(low[axis], min(truth.shape[axis], middle + margin + 2))
         local = np.zeros((high[0] - low[0], high[1] - low[1], high[2] - low[2]), np.uint8)
         count = 0
         for z in range(low[0], high[0]):
             for y in range(low[1], high[1]):
                 for x in range(low[2], high[2]):
-                    who = np.int64(truth[z, y, x])
-                    if who != pre[n] and who != post[n]:
+                    label = np.int64(truth[z, y, x])
+                    if label != pre[n] and label != post[n]:
                         continue
                     square = (z - centres[n, 0]) ** 2 + (y - centres[n, 1]) ** 2
                     square += (x - centres[n, 2]) ** 2
                     if square > radii[1] ** 2:
                         continue
-                    part = PRE if who == pre[n] else 0
+                    part = PRE if label == pre[n] else 0
                     if square <= radii[0] ** 2:
-                        other = post[n] if who == pre[n] else pre[n]
+                        other = post[n] if label == pre[n] else pre[n]
                         if _touches(truth, z, y, x, other):
                             part = CLEFT
                             count += 1
-                        elif who == post[n] and wall[z, y, x] < DENSITY:
+                        elif label == post[n] and wall[z, y, x] < DENSITY:
                             part = POST
                     local[z - low[0], y - low[1], x - low[2]] = part
-        there[n] = count >= SMALLEST
-        if not there[n]:
+        has_cleft[n] = count >= SMALLEST
+        if not has_cleft[n]:
             continue
         for z in range(low[0], high[0]):
             for y in range(low[1], high[1]):

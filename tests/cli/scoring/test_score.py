@@ -140,7 +140,7 @@ def test_a_sweep_of_what_cannot_be_swept_is_told(
     assert run("segment", overrides=[f"run={one}", affinity]).ok
     found = volflow("score", *of_sweep(swept)[:4], "--sweep", one)
     assert found.exit_code == 2
-    assert "table holds segments at one threshold only" in found.stderr
+    assert "table: expected segments at several thresholds, got those at one" in found.stderr
     assert "scored_" not in (one / "pipeline.yaml").read_text()
 
 

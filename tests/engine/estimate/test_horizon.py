@@ -58,13 +58,13 @@ def test_a_run_that_fails_at_a_plane_is_resumed_to_the_same_bytes(
     tmp_path, affinity, monkeypatch, horizon, nodes
 ):
     parameters = {**PARAMETERS, "horizon": horizon}
-    done, sew_nodes = [], agglomerate.sew_nodes
+    done, join_nodes = [], agglomerate.join_nodes
 
     def failing(children, box):
         if len(done) == nodes:
             raise OSError("the node is gone")
         done.append(box)
-        return sew_nodes(children, box)
+        return join_nodes(children, box)
 
     plan = plan_of(tmp_path, **parameters)
     with monkeypatch.context() as patch:

@@ -105,7 +105,7 @@ def test_beyond_a_part_is_its_mirror_image_and_beyond_the_whole_nothing(tmp_path
 def test_the_effort_of_a_network_is_the_tiles_that_its_blocks_compute(extent, shape):
     stage, bounds = Predict(model="fib25-affinity"), box((3, -4, 5), extent)
     grid, tiling = BlockGrid(bounds, shape), stage.tiling(bounds)
-    tiles = sum(len(tiling.reaching(block.write)) for block in grid)
+    tiles = sum(len(tiling.tiles_over(block.write)) for block in grid)
     assert stage.effort(grid, bounds) == tiles
 
 

@@ -135,7 +135,7 @@ def test_edges_that_come_twice_are_pooled():
 
 def test_wrong_graphs_are_errors():
     id, one = np.array([1, 2], np.uint64), np.ones(2, np.int64)
-    with pytest.raises(ValueError, match="comes twice"):
+    with pytest.raises(ValueError, match="not unique"):
         agglomerate(id[[0, 0]], one, id[:1], id[1:], one[:1], one[:1], 0.5)
     with pytest.raises(ValueError, match="not among the nodes"):
         agglomerate(id, one, id[:1], id[1:] + np.uint64(1), one[:1], one[:1], 0.5)

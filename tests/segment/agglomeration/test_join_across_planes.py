@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from tests.strategies import grids, triples
 from volflow.core.geometry import Block, BlockGrid, Box, Triple
-from volflow.segment.agglomeration.graph_tables import BlockGraph, Renaming, with_box
-from volflow.segment.agglomeration.horizon import inner_faces, most_open
+from volflow.segment.agglomeration.graph_tables import BlockGraph, with_box
+from volflow.segment.agglomeration.horizon import inner_faces, max_open_voxels
 from volflow.segment.agglomeration.join_across_planes import (
-    Seams,
+    PlaneSegments,
     join_across_planes,
-    name_beyond,
-    seams_of,
-    sew_nodes,
+    join_nodes,
+    name_segments_beyond,
+    plane_segments,
 )
+from volflow.segment.agglomeration.renaming import Renaming
 
 SIDE = (4, 5, 6)  # of a box
 Contact = tuple[int, int, int, int, int]  # own segment, segment beyond, axis, affinity sum, voxels
@@ -109,7 +110,7 @@ def test_any_tree_of_boxes_gives_the_components_of_all_planes_at_once(draw: rand
         renamings.append(
             Renaming(np.sort(np.array(boxes.ids[block.index], np.uint64)), _column(step.component))
         )
-        known[block.index] = (seams_of(step.passed.record(), threshold), block.write)
+        known[block.index] = (plane_segments(step.passed.record(), threshold), block.write)
     first = {block.index: renaming for block, renaming in zip(boxes.grid, renamings, strict=True)}
     ups, grid = [], boxes.grid
     while len(grid) > 1 or not ups:
@@ -117,7 +118,7 @@ def test_any_tree_of_boxes_gives_the_components_of_all_planes_at_once(draw: rand
         joined, parents = {}, {}
         for node in above:
             children = draw.sample(grid.children(node), len(grid.children(node)))
-            found = sew_nodes([known[child.index] for child in children], node.write)
+            found = join_nodes([known[child.index] for child in children], node.write)
             check_surface(found.passed, boxes, node)
             joined[node.index] = (found.passed, node.write)
             for child, before, after in zip(children, found.before, found.after, strict=True):
@@ -135,7 +136,7 @@ def test_any_tree_of_boxes_gives_the_components_of_all_planes_at_once(draw: rand
     assert names == boxes.by_reference(threshold)
 
 
-def check_surface(seams: Seams, boxes: Boxes, node: Block) -> None:
+def check_surface(seams: PlaneSegments, boxes: Boxes, node: Block) -> None:
     """One row for a segment at the surface of a node, none for what is inside."""
     _, far = inner_faces(node.write, node.bounds, SIDE)
     assert (np.diff(seams.key.astype(np.int64)) > 0).all()
@@ -161,11 +162,11 @@ def test_two_boxes_by_hand():
     for graph, start in ((lower, 0), (upper, 4)):
         step = join_across_planes(graph, 0.5, whole=True)
         assert step.component.tolist() == graph.id.tolist()
-        seams = seams_of(step.passed.record(), 0.5)
+        seams = plane_segments(step.passed.record(), 0.5)
         parts.append((seams, Box((0, 0, start), (4, 4, start + 4))))
     assert parts[0][0].key.tolist() == parts[0][0].name.tolist() == [10, 11]
     assert list(zip(parts[1][0].key, parts[1][0].name, strict=True)) == [(10, 20), (11, 21)]
-    joined = sew_nodes(parts, bounds)
+    joined = join_nodes(parts, bounds)
     assert [names.tolist() for names in joined.before] == [[10, 11], [20, 21]]
     assert [names.tolist() for names in joined.after] == [[20, 21], [20, 21]]
     assert join_across_planes(upper, 0.8, whole=True).passed.record()["key"].tolist() == []
@@ -179,13 +180,13 @@ def test_a_part_of_a_box_passes_on_what_touches_its_faces():
     assert passed.id.tolist() == [20, 21, 22]
     assert step.component.tolist() == [20, 21, 22, 23]
     assert passed.pending_sum.tolist() == [50, 5]  # pooled by pair
-    alone = seams_of(with_box(passed.record(), Box((0, 0, 0), (1, 1, 1))), 0.09)
+    alone = plane_segments(with_box(passed.record(), Box((0, 0, 0), (1, 1, 1))), 0.09)
     assert alone.key.tolist() == [10, 22], "a part that is never whole decides alone"
 
 
 def test_pieces_beyond_a_plane_are_named_by_their_segments_on_that_axis_alone():
     graph = box_graph([20], {20: 5}, [(20, 4, 0, 9, 1), (20, 6, 0, 9, 1), (20, 6, 1, 9, 1)])
-    named = name_beyond(graph, 0, np.array([6, 4], np.uint64), np.array([9, 9], np.uint64))
+    named = name_segments_beyond(graph, 0, np.array([6, 4], np.uint64), np.array([9, 9], np.uint64))
     assert named.pending_piece.tolist() == [9, 9, 6]
 
 
@@ -202,4 +203,4 @@ def test_the_most_open_node_is_the_most_open_of_all(grid: BlockGrid, factor: Tri
             for axis, side in enumerate(child.write.shape):
                 found += (near >> (2 * axis) & 3).bit_count() * child.write.size // side
         most = max(most, found)
-    assert most_open(grid, tuple(largest)) == most
+    assert max_open_voxels(grid, tuple(largest)) == most

@@ -11,7 +11,7 @@ from tests.segment.agglomeration.test_greedy import random_graph, table
 from volflow.segment.agglomeration.greedy import merge_greedily
 from volflow.segment.agglomeration.thresholds import (
     chosen_column,
-    cut,
+    clusters_at_thresholds,
     segment_column,
     thresholds_of,
 )
@@ -25,7 +25,7 @@ def test_a_run_by_hand_is_cut_where_it_was():
     edges = table((0, 1, 200, 1), (0, 2, 180, 1), (1, 2, 100, 1), (2, 3, 51, 1))
     merged = merge_greedily(np.ones(4, np.int64), edges, np.zeros(4, bool), 0.1)
     thresholds = (0.1, 0.2, float(np.nextafter(0.2, 1)), 0.54, 0.55, 0.78, 0.79)
-    found = cut(merged, thresholds).T.tolist()
+    found = clusters_at_thresholds(merged, thresholds).T.tolist()
     assert found[0] == found[1] == [3, 3, 3, 3]
     assert found[2] == found[3] == [2, 2, 2, 3]
     assert found[4] == found[5] == [1, 1, 2, 3]
@@ -38,7 +38,7 @@ def test_each_cut_is_a_run_of_its_own(draw: random.Random):
     size, edges = random_graph(draw)
     chosen = sorted(draw.sample(THRESHOLDS, draw.randint(1, 5)))
     free = np.zeros(len(size), bool)
-    found = cut(merge_greedily(size, edges, free, chosen[0]), chosen)
+    found = clusters_at_thresholds(merge_greedily(size, edges, free, chosen[0]), chosen)
     for threshold, clusters in zip(chosen, found.T, strict=True):
         alone = merge_greedily(size, edges, free, threshold).cluster
         np.testing.assert_array_equal(clusters, alone)
@@ -64,9 +64,11 @@ def test_beside_the_unknown_a_cut_is_part_of_that_of_the_whole(draw: random.Rand
     chosen = sorted(draw.sample(THRESHOLDS, 3))
     rng = np.random.default_rng(draw.getrandbits(32))
     open = rng.random(len(size)) < draw.choice([0.05, 0.3])
-    whole = cut(merge_greedily(size, edges, np.zeros(len(size), bool), chosen[0]), chosen)
+    whole = clusters_at_thresholds(
+        merge_greedily(size, edges, np.zeros(len(size), bool), chosen[0]), chosen
+    )
     merged = merge_greedily(size, edges, open, chosen[0])
-    part = cut(merged, chosen)
+    part = clusters_at_thresholds(merged, chosen)
     for column in range(3):
         known, clusters = whole[:, column], part[:, column]
         assert (known[clusters] == known).all()
@@ -88,9 +90,11 @@ def test_a_column_is_chosen_by_its_threshold():
     assert chosen_column(many, 0.5) == "segment_0.5"
     assert chosen_column(["piece", "segment_0.2"], None) == "segment_0.2"
     assert chosen_column(["piece", "segment"], None) == "segment"
-    with pytest.raises(ValueError, match=r"threshold 0\.3 is not there; the table holds segments"):
+    with pytest.raises(
+        ValueError, match=r"threshold 0\.3 is not in the table; the table has segments"
+    ):
         chosen_column(many, 0.3)
     with pytest.raises(ValueError, match=r"not given; the table holds segments at 0\.2, 0\.5"):
         chosen_column(many, None)
-    with pytest.raises(ValueError, match=r"threshold 0\.2 chooses among several"):
+    with pytest.raises(ValueError, match=r"threshold 0\.2 selects one of several"):
         chosen_column(["piece", "segment"], 0.2)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volflow.core.geometry import Box, zyx
-from volflow.predict.tiling import Tiling, seen
+from volflow.predict.tiling import Tiling, tile_input
 from volflow.train.data import augment
 from volflow.train.data.augment import Augmentation, augmented
 from volflow.train.data.samples import UNKNOWN, Sample
@@ -156,7 +156,7 @@ def test_where_the_volume_ends_it_is_mirrored_as_predict_does(seed, padding):
     context = (augment.MIRRORED,) * 3
     tile = zyx([volume.shape[axis] + 2 * augment.MIRRORED for axis in range(3)])
     tiling = Tiling(volume, tile, context, volume.shape, padding)
-    found = seen(sample.image[volume.slices], volume, tiling, (0, 0, 0))
+    found = tile_input(sample.image[volume.slices], volume, tiling, (0, 0, 0))
     wide = np.pad(found, 20, mode="edge")
     first = [volume.start[axis] - augment.MIRRORED - 20 for axis in range(3)]
     crop = tuple(slice(-a, 20 - a) for a in first)

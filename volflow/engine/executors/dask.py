@@ -122,16 +122,8 @@ class DaskExecutor:
                 job.phase.name,
             ):
                 worker = self.label(info["name"], address)
-                blocks.append(
-                    RunningBlock(
-                        current["number"],
-                        current["seconds"],
-                        worker,
-                        memory=current["memory"],
-                        parts_done=current["parts_done"],
-                        parts_total=current["parts_total"],
-                    )
-                )
+                number, seconds = int(current["number"]), float(current["seconds"])
+                blocks.append(RunningBlock(number, seconds, worker, int(current["memory"])))
         return blocks
 
     def workers(self) -> list[str]:

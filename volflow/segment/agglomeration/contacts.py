@@ -1,4 +1,4 @@
-"""Contacts: where voxels of different labels touch, pooled to edges of a graph.
+"""Contacts between touching labels, pooled to the edges of a region graph.
 
 Each contact is counted once, by the block that owns the voxel with the higher index.
 """
@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-SHORTEST_TABLE = 1024
+INITIAL_LABELS = 1024  # labels that the table of `_number_as_met` can hold before it grows
 
 
 class EdgeTable(NamedTuple):
-    """Edges of a graph as columns, one row per pair of nodes that touch.
+    """Edges of a graph as columns, one row per pair of touching nodes.
 
     a, b : int32, (E,)
         The two nodes, as positions in a table of nodes.
@@ -30,7 +30,7 @@ class EdgeTable(NamedTuple):
     contact: np.ndarray
 
     def rows(self, chosen: np.ndarray) -> EdgeTable:
-        """Some of the edges, by a mask or by position."""
+        """A selection of the edges, by mask or by position."""
         return EdgeTable(*(column[chosen] for column in self))
 
     @classmethod
@@ -46,10 +46,11 @@ class EdgeTable(NamedTuple):
 
 
 class RegionGraph(NamedTuple):
-    """Labels of a volume, their sizes in voxels, and where they touch.
+    """The labels of a volume, their sizes and their contacts.
 
     id : uint64, (N,), ascending
     size : int64, (N,)
+        In voxels.
     edges : EdgeTable
         `a` < `b` are positions in `id`.
     """
@@ -65,33 +66,34 @@ def region_graph(labels: np.ndarray, affinity: np.ndarray) -> RegionGraph:
     Parameters
     ----------
     labels : uint64, (Z, Y, X)
-        0 is no label and has no contacts.
+        0 is background and has no contacts.
     affinity : uint8, (3, Z, Y, X)
         `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
 
     Raises
     ------
     ValueError
-        If the two do not cover the same voxels.
+        If the two arrays do not cover the same voxels.
     """
     if affinity.shape != (3, *labels.shape):
         raise ValueError(
-            f"affinities must have the shape {(3, *labels.shape)} of the labels with three "
-            f"channels; got {affinity.shape}"
+            f"expected affinities of shape {(3, *labels.shape)}, three channels over the labels; "
+            f"got {affinity.shape}"
         )
-    id, size, numbers = number_labels(labels)
-    return RegionGraph(id, size, count_contacts(numbers, affinity, len(id)))
+    ids, size, numbers = number_labels(labels)
+    return RegionGraph(ids, size, count_contacts(numbers, affinity, len(ids)))
 
 
 def number_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The labels that occur, ascending, their sizes, and the position of each voxel's label.
+    """The labels that occur, their sizes, and the position of each voxel's label among them.
 
     Returns
     -------
-    id : uint64, (N,)
+    ids : uint64, (N,), ascending
     size : int64, (N,)
+        In voxels.
     numbers : int32, shape of `labels`
-        -1 where the label is 0.
+        Position in `ids`; -1 where the label is 0.
     """
     met, size, numbers = _number_as_met(labels)
     order = np.argsort(met, kind="stable")
@@ -106,15 +108,15 @@ def number_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 @njit(cache=True, nogil=True)
 def _number_as_met(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Number the labels backwards, so that those named by their last voxel are met in order.
+    """Number the labels scanning backwards, which meets labels named by last voxel in order.
 
-    Most voxels have the label of a voxel met just before; only the others are looked up.
+    Most voxels have the label of an adjacent voxel; only the others need a table lookup.
     """
     depth, height, width = labels.shape
     numbers = np.empty((depth, height, width), np.int32)
-    met = np.empty(SHORTEST_TABLE, np.uint64)
-    size = np.zeros(SHORTEST_TABLE, np.int64)
-    number_at = np.full(2 * SHORTEST_TABLE, -1, np.int32)
+    met = np.empty(INITIAL_LABELS, np.uint64)
+    size = np.zeros(INITIAL_LABELS, np.int64)
+    number_at = np.full(2 * INITIAL_LABELS, -1, np.int32)
     count = 0
     for z in range(depth - 1, -1, -1):
         for y in range(height - 1, -1, -1):
@@ -145,9 +147,9 @@ def _number_as_met(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 @njit(cache=True, nogil=True)
 def _slot_of_label(label: np.uint64, met: np.ndarray, number_at: np.ndarray) -> int:
-    """Where a label's number stands in the table, or the free place (-1) where it would.
+    """The slot of a label's number in the table, or the free slot (-1) for it.
 
-    Sixteen labels in a row share a cache line: those of neighbouring voxels often are close.
+    Sixteen consecutive labels share a cache line: labels of neighbouring voxels are often close.
     """
     spread = (label >> np.uint64(4)) * np.uint64(0x9E3779B97F4A7C15)
     line = (spread ^ (spread >> np.uint64(32))) << np.uint64(4)
@@ -159,6 +161,7 @@ def _slot_of_label(label: np.uint64, met: np.ndarray, number_at: np.ndarray) -> 
 
 @njit(cache=True, nogil=True)
 def _grow_labels(met: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The labels, sizes and numbers in tables twice as long."""
     longer = np.empty(2 * len(met), np.uint64)
     longer[: len(met)] = met
     longer_size = np.zeros(2 * len(met), np.int64)
@@ -170,28 +173,29 @@ def _grow_labels(met: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def count_contacts(numbers: np.ndarray, affinity: np.ndarray, count: int) -> EdgeTable:
-    """The edges between the numbered labels inside an array.
+    """The edges between numbered labels within an array.
 
     Parameters
     ----------
     numbers : int32, (Z, Y, X)
-        From 0 up to below `count`; -1 is no label.
+        0 to `count` - 1; -1 is background.
     affinity : uint8, (3, Z, Y, X)
+        `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
     count : int
-        How many labels there are.
+        Number of labels.
     """
     if count == 0:
         return EdgeTable.empty()
-    ends = np.cumsum(_contacts_of(numbers, count) + 1)  # a spare place: see _sort_contacts
+    ends = np.cumsum(_contact_counts(numbers, count) + 1)  # a spare slot: see _sort_contacts
     lower, values, filled = _sort_contacts(numbers, affinity, ends)
     return EdgeTable(*_pool_contacts(lower, values, ends, filled))
 
 
 @njit(cache=True, nogil=True)
-def _contacts_of(numbers: np.ndarray, count: int) -> np.ndarray:
-    """For each label the number of its contacts with labels of a smaller number."""
+def _contact_counts(numbers: np.ndarray, count: int) -> np.ndarray:
+    """For each label, the number of its contacts with labels of smaller numbers."""
     depth, height, width = numbers.shape
-    found = np.zeros(count, np.int64)
+    contacts = np.zeros(count, np.int64)
     for z in range(depth):
         for y in range(height):
             for axis in range(3):
@@ -201,18 +205,18 @@ def _contacts_of(numbers: np.ndarray, count: int) -> np.ndarray:
                 row, before = numbers[z, y], numbers[z - (axis == 0), y - (axis == 1)]
                 for x in range(back, width):
                     u, v = row[x], before[x - back]
-                    found[max(u, v, 0)] += (u != v) & (u >= 0) & (v >= 0)
-    return found
+                    contacts[max(u, v, 0)] += (u != v) & (u >= 0) & (v >= 0)
+    return contacts
 
 
 @njit(cache=True, nogil=True)
 def _sort_contacts(
     numbers: np.ndarray, affinity: np.ndarray, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Contacts in buckets, one for each larger number: the smaller number and the affinity.
+    """Contacts in buckets, one per larger number: the smaller number and the affinity.
 
-    Without a branch: what is no contact is written as well, and overwritten by the next that
-    is; hence a spare place at the end of each bucket.
+    The loop has no branches: every pair of voxels is written, and the next one overwrites it
+    unless it was a contact. Each bucket therefore has a spare slot at its end.
     """
     depth, height, width = numbers.shape
     lower, values = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.uint8)
@@ -240,8 +244,8 @@ def _pool_contacts(
     lower: np.ndarray, values: np.ndarray, ends: np.ndarray, filled: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pool the contacts of each bucket by the smaller number."""
-    bucket_of = np.full(len(ends), -1, np.int32)  # the bucket that met this number last
-    edge_of = np.empty(len(ends), np.int64)  # and the edge it made of it
+    bucket_of = np.full(len(ends), -1, np.int32)  # the last bucket in which a number occurred
+    edge_of = np.empty(len(ends), np.int64)  # and the edge for it
     edges = 0
     for b in range(len(ends)):
         for place in range(ends[b - 1] if b else 0, filled[b]):

@@ -1,11 +1,11 @@
-"""The part of a graph that one box of the volume knows, as columns that can be stored.
+"""The part of a region graph inside one box of the volume, as columns that can be stored.
 
     nodes     clusters with voxels in the box
     edges     contacts between them
-    pending   contacts across the low faces of the box: we know the piece on the other side, but
+    pending   contacts across the low faces of the box: the piece on the other side is known, but
               not yet its cluster
-    pieces    the pieces that touch the high faces, and the cluster of each: what a neighbour's
-              pending contacts will ask for
+    pieces    the pieces that touch the high faces, and the cluster of each: they resolve the
+              pending contacts of the neighbours
 
 Faces are bits: 1 << (2 * axis) is the low face of an axis, 2 << (2 * axis) the high one.
 """
@@ -20,11 +20,12 @@ import numpy as np
 from volflow.core.geometry import Box, zyx
 from volflow.segment.agglomeration.contacts import EdgeTable
 from volflow.segment.agglomeration.greedy import pool_edges
+from volflow.segment.agglomeration.renaming import Renaming
 from volflow.segment.pair_table import first_of_groups, group_pairs, sum_groups
 from volflow.segment.union_find import components
 
 HIGH_FACES = np.uint8(0b101010)
-DECIDED = np.uint8(0b1000000)  # in place of faces: a node that has made its choice of this round
+DECIDED = np.uint8(0b1000000)  # in place of faces: a node that has chosen its edge of this round
 AXIS, LINK = np.uint8(0b011), np.uint8(0b100)  # bits of `pending_kind`
 
 
@@ -32,8 +33,9 @@ AXIS, LINK = np.uint8(0b011), np.uint8(0b100)  # bits of `pending_kind`
 class BlockGraph:
     """Nodes, edges, pending contacts and face pieces of one box.
 
-    Ids are those at the beginning of a round; `component` is what each has become since, as far
-    as this box can tell. Nodes are ascending by id; other columns name them by position.
+    Ids are those at the start of a round; `component` is the cluster that each node belongs to
+    since then, as far as it is known within this box. Nodes are ascending by id; other columns
+    refer to them by position.
     """
 
     id: np.ndarray  # uint64, (N,)
@@ -48,7 +50,7 @@ class BlockGraph:
     pending_piece: np.ndarray  # uint64, the piece beyond the face
     pending_sum: np.ndarray  # int64
     pending_contact: np.ndarray  # int64
-    pending_kind: np.ndarray  # uint8, AXIS of the face, LINK if both are of one fragment
+    pending_kind: np.ndarray  # uint8, AXIS of the face, LINK if both are parts of one fragment
     piece: np.ndarray  # uint64, (P,)
     piece_node: np.ndarray  # int32
     piece_faces: np.ndarray  # uint8
@@ -64,8 +66,16 @@ class BlockGraph:
 
     @classmethod
     def from_record(cls, record: dict[str, np.ndarray]) -> BlockGraph:
-        """The graph of a record made by `record`, which may hold other columns too."""
+        """The graph of a record made by `record`, which may have further columns."""
         return cls(**{field.name: record[field.name] for field in fields(cls)})
+
+    @classmethod
+    def settled(
+        cls, stored: dict[str, np.ndarray], received: dict[str, np.ndarray] | None
+    ) -> BlockGraph:
+        """The graph of a record with the final components received from the boxes above."""
+        graph = cls.from_record(stored)
+        return replace(graph, component=Renaming.from_record(received)(graph.component))
 
     def with_edges(self, edges: EdgeTable) -> BlockGraph:
         """The graph with other edges."""
@@ -78,7 +88,7 @@ class BlockGraph:
         )
 
     def with_pending(self, rows: np.ndarray) -> BlockGraph:
-        """The graph with some of its pending contacts."""
+        """The graph with a selection of its pending contacts."""
         return replace(
             self,
             pending_node=self.pending_node[rows],
@@ -89,7 +99,7 @@ class BlockGraph:
         )
 
     def with_pieces(self, rows: np.ndarray) -> BlockGraph:
-        """The graph with some of its pieces."""
+        """The graph with a selection of its pieces."""
         return replace(
             self,
             piece=self.piece[rows],
@@ -97,47 +107,47 @@ class BlockGraph:
             piece_faces=self.piece_faces[rows],
         )
 
-    def with_nodes(self, kept: np.ndarray) -> BlockGraph:
-        """The graph with some of its nodes (bool, (N,)) and the edges between them.
+    def with_nodes(self, selected: np.ndarray) -> BlockGraph:
+        """The graph with the selected nodes (bool, (N,)) and the edges between them.
 
-        Every pending contact and piece must be of a node that is kept.
+        The nodes of all pending contacts and pieces must be selected.
         """
-        number = (np.cumsum(kept) - 1).astype(np.int32)
-        edges = self.edges.rows(kept[self.a] & kept[self.b])
+        number = (np.cumsum(selected) - 1).astype(np.int32)
+        edges = self.edges.rows(selected[self.a] & selected[self.b])
         smaller = replace(
             self,
-            id=self.id[kept],
-            size=self.size[kept],
-            faces=self.faces[kept],
-            component=self.component[kept],
+            id=self.id[selected],
+            size=self.size[selected],
+            faces=self.faces[selected],
+            component=self.component[selected],
             pending_node=number[self.pending_node],
             piece_node=number[self.piece_node],
         )
         return smaller.with_edges(edges._replace(a=number[edges.a], b=number[edges.b]))
 
     def contracted(self) -> BlockGraph:
-        """The graph whose nodes are the components of this one's."""
-        id, number = np.unique(self.component, return_inverse=True)
+        """The graph whose nodes are the components of this graph."""
+        ids, number = np.unique(self.component, return_inverse=True)
         number = number.astype(np.int32)
-        size = sum_groups(number, len(id), self.size)
-        faces = np.zeros(len(id), np.uint8)
+        size = sum_groups(number, len(ids), self.size)
+        faces = np.zeros(len(ids), np.uint8)
         np.bitwise_or.at(faces, number, self.faces)
         edges = self.edges._replace(a=number[self.a], b=number[self.b])
         renamed = replace(
             self,
-            id=id,
+            id=ids,
             size=size,
             faces=faces,
-            component=id,
+            component=ids,
             pending_node=number[self.pending_node],
             piece_node=number[self.piece_node],
         )
         return renamed.with_edges(pool_edges(edges)).with_pooled_pending()
 
     def with_pooled_pending(self) -> BlockGraph:
-        """The graph with one pending contact for each pair of node and piece."""
+        """The graph with one pending contact per pair of node and piece."""
         column = np.unique(self.pending_piece, return_inverse=True)[1]
-        # nodes and pieces are numbered apart, so that a pair of them is an ordered one
+        # Nodes and pieces get disjoint numbers, so that unordered pairs identify them.
         group, count = group_pairs(self.pending_node, column + len(self.id))
         if count == len(group):
             return self
@@ -153,67 +163,31 @@ class BlockGraph:
 
 
 @dataclass(frozen=True)
-class Renaming:
-    """What each of some ids is called afterwards; ids that are not named stay what they are.
-
-    There may be several names at once, K of them: one for each of several thresholds.
-    """
-
-    before: np.ndarray  # uint64, (N,), ascending
-    after: np.ndarray  # uint64, (N, K)
-
-    @classmethod
-    def between(cls, before: np.ndarray, after: np.ndarray) -> Renaming:
-        """The renaming of ids (N,) to names (N, K), without those that keep all their names."""
-        other = (after != before[:, None]).any(axis=1)
-        return cls(before[other], after[other])
-
-    def record(self) -> dict[str, np.ndarray]:
-        """The columns by name; the K names of an id lie one after the other."""
-        return {"before": self.before, "after": self.after.ravel()}
-
-    @classmethod
-    def from_record(cls, record: dict[str, np.ndarray] | None, names: int = 1) -> Renaming:
-        """The renaming of a record with so many names to an id; None renames nothing."""
-        if record is None:
-            return cls(np.zeros(0, np.uint64), np.zeros((0, names), np.uint64))
-        return cls(record["before"], record["after"].reshape(-1, names))
-
-    def __call__(self, ids: np.ndarray) -> np.ndarray:
-        """The new names of some ids, uint64: the k-th of those in column k of an array (M, K)."""
-        if len(self.before) == 0 or len(ids) == 0:
-            return ids.astype(np.uint64)
-        at = np.minimum(np.searchsorted(self.before, ids), len(self.before) - 1)
-        column = np.arange(ids.shape[1]) if ids.ndim > 1 else 0
-        return np.where(self.before[at] == ids, self.after[at, column], ids).astype(np.uint64)
-
-
-@dataclass(frozen=True)
 class Gathered:
-    """The graphs of a node's children put together.
+    """The combined graph of a node's children.
 
-    `passed` are the components that each child passed up, ascending, and `stands` a node of each
-    in the graph.
+    `passed` are the components that each child passed up, ascending; `members` is, for each of
+    them, the position of one of its nodes in the graph.
     """
 
     graph: BlockGraph
     passed: tuple[np.ndarray, ...]
-    stands: tuple[np.ndarray, ...]
+    members: tuple[np.ndarray, ...]
 
 
 def with_box(record: dict[str, np.ndarray], box: Box) -> dict[str, np.ndarray]:
-    """The record and the box that it speaks of."""
+    """The record with the box that it covers."""
     return {**record, "box": np.array([*box.start, *box.stop], np.int64)}
 
 
 def box_of(record: dict[str, np.ndarray]) -> Box:
-    """The box of a record made by `with_box`."""
+    """The box of a record from `with_box`."""
     corners = record["box"].tolist()
     return Box(zyx(corners[:3]), zyx(corners[3:]))
 
 
 def shared_faces(inner: Box, outer: Box) -> int:
-    """The faces of the inner box that lie on faces of the outer one, as bits to be kept."""
+    """Bit mask of the inner box's faces that are on faces of the outer box, with DECIDED set."""
     bits = int(DECIDED)
     for axis in range(3):
         bits |= (inner.start[axis] == outer.start[axis]) << (2 * axis)
@@ -222,7 +196,7 @@ def shared_faces(inner: Box, outer: Box) -> int:
 
 
 def gather(children: Sequence[tuple[BlockGraph, Box]], box: Box, bounds: Box) -> Gathered:
-    """Put graphs of the parts of a box together, and resolve what was pending between them.
+    """Combine the graphs of the parts of a box, and resolve contacts pending between them.
 
     Parameters
     ----------
@@ -230,22 +204,22 @@ def gather(children: Sequence[tuple[BlockGraph, Box]], box: Box, bounds: Box) ->
         Disjoint boxes that make up `box`.
     box : Box
     bounds : Box
-        Of the volume, beyond which nothing is waited for.
+        The volume; nothing is pending at its faces.
     """
     graphs = [graph for graph, _ in children]
     outer = shared_faces(box, bounds) & ~int(DECIDED)
     inside = [np.uint8(shared_faces(part, box) & ~outer) for _, part in children]
     rows = _concatenate(graphs, inside)
-    id, number = np.unique(rows.id, return_inverse=True)
+    ids, number = np.unique(rows.id, return_inverse=True)
     number = number.astype(np.int32)
-    faces = np.zeros(len(id), np.uint8)
+    faces = np.zeros(len(ids), np.uint8)
     np.bitwise_or.at(faces, number, rows.faces)
     graph = replace(
         rows,
-        id=id,
-        size=sum_groups(number, len(id), rows.size),
+        id=ids,
+        size=sum_groups(number, len(ids), rows.size),
         faces=faces,
-        component=_common_components(id, number, rows.component),
+        component=_common_components(ids, number, rows.component),
         a=number[rows.a],
         b=number[rows.b],
         pending_node=number[rows.pending_node],
@@ -255,17 +229,17 @@ def gather(children: Sequence[tuple[BlockGraph, Box]], box: Box, bounds: Box) ->
     graph = graph.with_pending((np.uint8(outer) >> (2 * (graph.pending_kind & AXIS))) & 1 == 0)
     graph = graph.with_edges(pool_edges(graph.edges))
     graph = graph.with_pieces((graph.piece_faces & HIGH_FACES) != 0)
-    passed, stands, start = [], [], 0
+    passed, members, start = [], [], 0
     for child in graphs:
         names, first = np.unique(child.component, return_index=True)
         passed.append(names)
-        stands.append(number[start : start + len(child.id)][first])
+        members.append(number[start : start + len(child.id)][first])
         start += len(child.id)
-    return Gathered(graph, tuple(passed), tuple(stands))
+    return Gathered(graph, tuple(passed), tuple(members))
 
 
 def _concatenate(graphs: Sequence[BlockGraph], inside: Sequence[np.uint8]) -> BlockGraph:
-    """All rows of some graphs, nodes numbered on, faces that are now inside dropped."""
+    """The rows of all graphs, with nodes renumbered and the bits of interior faces cleared."""
     starts = np.cumsum([0] + [len(graph.id) for graph in graphs]).astype(np.int32)
     columns: dict[str, np.ndarray] = {}
     for field in fields(BlockGraph):
@@ -278,28 +252,28 @@ def _concatenate(graphs: Sequence[BlockGraph], inside: Sequence[np.uint8]) -> Bl
     return BlockGraph(**columns)
 
 
-def _common_components(id: np.ndarray, number: np.ndarray, component: np.ndarray) -> np.ndarray:
-    """The component of each node, where a node may be in several children's components."""
-    names, at = np.unique(np.concatenate([id, component]), return_inverse=True)
-    own, named = at[: len(id)], at[len(id) :]
+def _common_components(ids: np.ndarray, number: np.ndarray, component: np.ndarray) -> np.ndarray:
+    """The component of each node; a node may be in components of several children."""
+    names, at = np.unique(np.concatenate([ids, component]), return_inverse=True)
+    own, named = at[: len(ids)], at[len(ids) :]
     root = components(len(names), own[number], named)
-    found: np.ndarray = names[root[own]]
-    return found
+    common: np.ndarray = names[root[own]]
+    return common
 
 
 def _resolved(graph: BlockGraph) -> BlockGraph:
-    """The graph with an edge for each pending contact whose other side is known now."""
+    """The graph with an edge for each pending contact whose other side is now known."""
     order = np.argsort(graph.piece)
     piece, node = graph.piece[order], graph.piece_node[order]
     if len(piece) == 0 or len(graph.pending_piece) == 0:
         return graph
     at = np.minimum(np.searchsorted(piece, graph.pending_piece), len(piece) - 1)
     known = piece[at] == graph.pending_piece
-    found = graph.with_pending(known)
+    resolved = graph.with_pending(known)
     edges = EdgeTable(
-        np.concatenate([graph.a, found.pending_node]),
+        np.concatenate([graph.a, resolved.pending_node]),
         np.concatenate([graph.b, node[at[known]]]),
-        np.concatenate([graph.affinity_sum, found.pending_sum]),
-        np.concatenate([graph.contact, found.pending_contact]),
+        np.concatenate([graph.affinity_sum, resolved.pending_sum]),
+        np.concatenate([graph.contact, resolved.pending_contact]),
     )
     return graph.with_edges(edges).with_pending(~known)

@@ -1,18 +1,18 @@
-"""Greedy agglomeration by mean affinity, exact also where part of the graph is still unknown.
+"""Greedy agglomeration by mean affinity, exact even where part of the graph is unknown.
 
-An edge's score is `affinity_sum / (255 * contact)`. Best score first, then the smaller larger
-id, then the smaller smaller id; a cluster keeps the larger id. With this order no merge makes an
-edge that beats both edges it came from. Two things follow: a key in the heap is never too small
-(so it is enough to correct it when it comes to the top), and two clusters that are each other's
-best can merge before anything else does (so a part of the volume can go ahead alone, as long as
-what touches the unknown waits).
+An edge's score is `affinity_sum / (255 * contact)`. The edge with the best score merges first;
+ties go to the edge whose larger id is smaller, then to the one whose smaller id is smaller. A
+cluster keeps the larger id. With this order, no merge creates an edge that beats both edges it
+was pooled from. Two properties follow. A key in the heap is never too small, so it is enough to
+correct it when it reaches the top. Two clusters that are each other's best can merge before any
+other, so a part of the volume can proceed alone as long as clusters at unknown contacts wait.
 
 References
 ----------
 Murtagh, A Survey of Recent Advances in Hierarchical Clustering Algorithms, The Computer Journal
 1983 (reducibility, reciprocal nearest neighbours). Lu, Zlateski, Seung, Large-scale image
 segmentation based on distributed clustering algorithms, arXiv:2106.10795 (waiting at the faces of
-chunks). Ours waits by contagion from the top of the heap, and breaks ties by ids.
+chunks). Here waiting spreads by contagion from the top of the heap, and ids break ties.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from numba import njit
 from volflow.segment.agglomeration.contacts import EdgeTable
 from volflow.segment.pair_table import group_pairs, pair_key, sum_groups, table_size
 
-# What belongs to one edge or node is used at once, and so lies side by side in memory. An edge's
-# key in the heap, `score` and `tie`, is never worse than its true one.
+# All values of an edge or node are used together, so they are adjacent in memory. An edge's key in
+# the heap, `score` and `tie`, is never worse than its true key.
 EDGE = np.dtype(
     [
         ("affinity_sum", np.int64),
-        ("contact", np.int64),  # 0: the edge is gone
+        ("contact", np.int64),  # 0: the edge was removed
         ("score", np.float64),  # NO_SCORE: not in the heap
         ("tie", np.int64),  # the larger name << 32 | the smaller name
         ("a", np.int32),
@@ -42,9 +42,9 @@ EDGE = np.dtype(
 NODE = np.dtype(
     [
         ("size", np.int64),
-        ("place", np.int32),  # the node that the cluster lives in, if followed to its end
+        ("place", np.int32),  # followed to its end: the node that represents the cluster
         ("name", np.int32),  # of a cluster: its largest node
-        ("head", np.int32),  # its first half edge, -1: none
+        ("head", np.int32),  # the first half edge, -1: none
         ("degree", np.int32),
         ("waiting", np.int64),
     ]
@@ -54,15 +54,15 @@ NO_SCORE = -1.0
 
 
 class Merged(NamedTuple):
-    """What became of each node.
+    """The clusters of a greedy run.
 
     cluster : int64, (N,)
-        The largest node of the node's cluster.
+        The largest node of each node's cluster.
     waiting : bool, (N,)
-        Whether the node's cluster waits for what lies beyond the graph.
+        Whether the node's cluster waits for contacts beyond the graph.
     into : int32, (N,)
-        The tree of merges. A cluster lives in one of its nodes; when it merges, it moves into the
-        node that the other one lives in, told here (-1 for a node that nobody has left).
+        The tree of merges. A cluster is represented by one of its nodes. When two clusters merge,
+        one representative is absorbed by the other: its entry here. -1: never absorbed.
     score : float64, (N,)
         The score of that merge.
     """
@@ -74,7 +74,7 @@ class Merged(NamedTuple):
 
 
 def agglomerate(
-    id: np.ndarray,
+    ids: np.ndarray,
     size: np.ndarray,
     a: np.ndarray,
     b: np.ndarray,
@@ -88,16 +88,16 @@ def agglomerate(
 
     Parameters
     ----------
-    id : uint64, (N,)
+    ids : uint64, (N,)
         Distinct ids, in any order.
     size : int64, (N,)
-        Voxels of each node.
+        Size of each node in voxels.
     a, b : uint64, (E,)
-        Ids of the two ends of each edge; a pair that comes twice is pooled.
+        Ids of the two ends of each edge; duplicate pairs are pooled.
     affinity_sum, contact : int64, (E,)
         Sum of the uint8 affinities across the contact, and number of touching voxel pairs.
     threshold : float
-        Edges below this score do not merge.
+        Score, 0 to 1, below which edges do not merge.
     min_size : int
         If above 0, an edge merges only while one of its sides has fewer voxels than this.
 
@@ -109,20 +109,22 @@ def agglomerate(
     Raises
     ------
     ValueError
-        If ids come twice, an edge names an unknown id, or columns differ in length.
+        If an id is duplicated, an edge refers to an unknown id, or columns differ in length.
     """
-    order = np.argsort(id, kind="stable")
-    known = id[order]
-    if len(size) != len(id) or len({len(a), len(b), len(affinity_sum), len(contact)}) > 1:
-        raise ValueError("each node needs one id and one size, each edge one value in each column")
+    order = np.argsort(ids, kind="stable")
+    known = ids[order]
+    if len(size) != len(ids) or len({len(a), len(b), len(affinity_sum), len(contact)}) > 1:
+        raise ValueError(
+            "expected one id and one size per node, and columns of one length per edge"
+        )
     if (known[1:] == known[:-1]).any():
-        raise ValueError("an id comes twice")
+        raise ValueError("ids of nodes are not unique")
     ends = [np.searchsorted(known, end) for end in (a, b)]
-    for end, found in zip((a, b), ends, strict=True):
-        if len(end) and (found.max() == len(known) or (known[found] != end).any()):
-            raise ValueError("an edge names an id that is not among the nodes")
+    for end, position in zip((a, b), ends, strict=True):
+        if len(end) and (position.max() == len(known) or (known[position] != end).any()):
+            raise ValueError("an edge refers to an id that is not among the nodes")
     edges = pool_edges(EdgeTable(ends[0], ends[1], np.asarray(affinity_sum), np.asarray(contact)))
-    free = np.zeros(len(id), bool)
+    free = np.zeros(len(ids), bool)
     merged = merge_greedily(np.asarray(size)[order], edges, free, threshold, min_size)
     clusters = np.empty_like(known)
     clusters[order] = known[merged.cluster]
@@ -130,7 +132,7 @@ def agglomerate(
 
 
 def pool_edges(edges: EdgeTable) -> EdgeTable:
-    """Edges with one row per unordered pair, `a` < `b`, none from a node to itself."""
+    """Edges pooled to one row per unordered pair, `a` < `b`, without self-edges."""
     apart = edges.a != edges.b
     if not apart.all():
         edges = edges.rows(apart)
@@ -142,26 +144,26 @@ def pool_edges(edges: EdgeTable) -> EdgeTable:
 
 
 def merge_greedily(
-    size: np.ndarray, edges: EdgeTable, open: np.ndarray, threshold: float, min_size: int = 0
+    size: np.ndarray, edges: EdgeTable, open_nodes: np.ndarray, threshold: float, min_size: int = 0
 ) -> Merged:
-    """Merge until no edge reaches the threshold, or all that do have to wait.
+    """Merge until no edge reaches the threshold, or all edges that do have to wait.
 
     Parameters
     ----------
     size : int64, (N,)
-        Voxels of each node; nodes are in the order of their ids.
+        Size of each node in voxels; nodes are in the order of their ids.
     edges : EdgeTable
         One row per pair of nodes.
-    open : bool, (N,)
-        Nodes that may have contacts and voxels beyond this graph. They do not merge, and what
-        would merge with one of them waits as well.
+    open_nodes : bool, (N,)
+        Nodes that may have contacts and voxels beyond this graph. They do not merge, and clusters
+        that would merge with one of them wait as well.
     threshold : float
-        In the unit of scores, 0 to 1.
+        Score, 0 to 1, below which edges do not merge.
     min_size : int
         If above 0, an edge merges only while one of its sides has fewer voxels than this.
     """
     nodes = np.zeros(len(size), NODE)
-    nodes["size"], nodes["waiting"] = size, open
+    nodes["size"], nodes["waiting"] = size, open_nodes
     nodes["place"] = nodes["name"] = np.arange(len(size))
     table = np.zeros(len(edges.a), EDGE)
     for name in ("a", "b", "affinity_sum", "contact"):
@@ -186,10 +188,10 @@ def _merge(
     into: np.ndarray,
     score: np.ndarray,
 ) -> None:
-    """The greedy pass; both tables are overwritten, merges are told in `into` and `score`."""
+    """Run the greedy merge; overwrites both tables and writes merges to `into` and `score`."""
     _link_half_edges(nodes, edges)
     table = _pair_table(edges)
-    spare = len(table) // 4  # pairs that may still be added before the table is made anew
+    spare = len(table) // 4  # pairs that may still be added before the table is rebuilt
     heap = _heap(edges, threshold)
     length = len(heap)
     while length:
@@ -197,32 +199,32 @@ def _merge(
         edge = edges[top]
         if edge.contact > 0:
             u, v = nodes[edge.a], nodes[edge.b]
-            now = edge.affinity_sum / (255 * edge.contact)
+            current = edge.affinity_sum / (255 * edge.contact)
             larger = max(u.name, v.name)
             tie = np.int64(larger) << 32 | min(u.name, v.name)
-            if now >= threshold and (now != edge.score or tie != edge.tie):
-                edge.score, edge.tie = now, tie
-                heap[0].score, heap[0].tie = now, tie
+            if current >= threshold and (current != edge.score or tie != edge.tie):
+                edge.score, edge.tie = current, tie
+                heap[0].score, heap[0].tie = current, tie
                 _sift(heap, length, 0)
                 continue
             edge.score = NO_SCORE
-            if now < threshold or (min_size > 0 and min(u.size, v.size) >= min_size):
+            if current < threshold or (min_size > 0 and min(u.size, v.size) >= min_size):
                 pass
             elif u.waiting or v.waiting:
                 u.waiting = v.waiting = 1
             else:
-                goes, stays = edge.a, edge.b
+                absorbed, absorber = edge.a, edge.b
                 if u.degree > v.degree:
-                    goes, stays = stays, goes
+                    absorbed, absorber = absorber, absorbed
                 edge.contact = 0
-                nodes[goes].place = into[goes] = stays
-                score[goes] = now
-                nodes[stays].name = larger
-                nodes[stays].size += nodes[goes].size
-                if nodes[goes].degree > spare:
+                nodes[absorbed].place = into[absorbed] = absorber
+                score[absorbed] = current
+                nodes[absorber].name = larger
+                nodes[absorber].size += nodes[absorbed].size
+                if nodes[absorbed].degree > spare:
                     table = _pair_table(edges)
                     spare = len(table) // 4
-                spare -= _absorb(goes, stays, nodes, edges, table)
+                spare -= _absorb(absorbed, absorber, nodes, edges, table)
         length -= 1
         heap[0] = heap[length]
         _sift(heap, length, 0)
@@ -235,7 +237,7 @@ def _merge(
 
 @njit(cache=True, nogil=True)
 def _link_half_edges(nodes: np.ndarray, edges: np.ndarray) -> None:
-    """Make each node's list of half edges."""
+    """Build each node's linked list of half edges."""
     for node in range(len(nodes)):
         nodes[node].head = -1
     for number in range(len(edges)):
@@ -248,10 +250,10 @@ def _link_half_edges(nodes: np.ndarray, edges: np.ndarray) -> None:
 
 @njit(cache=True, nogil=True)
 def _pair_table(edges: np.ndarray) -> np.ndarray:
-    """A table from pairs of places to the edge between them (-1: free), at most half full.
+    """A hash table from pairs of nodes to the edge between them (-1: free), at most half full.
 
-    Only the edge is stored: what it joins is read from the edge itself. So an edge that moved
-    on to other places, or is gone, is simply not what is looked for.
+    Only the edge's number is stored; its two ends are read from the edge itself. An edge that was
+    reattached to other nodes, or removed, therefore no longer matches.
     """
     alive = 0
     for number in range(len(edges)):
@@ -265,7 +267,7 @@ def _pair_table(edges: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _slot(table: np.ndarray, edges: np.ndarray, u: int, v: int) -> int:
-    """Where the edge between two places stands in the table, or the free slot where it would."""
+    """The slot of the edge between two nodes in the table, or the free slot for it."""
     spread = pair_key(u, v) * np.uint64(0x9E3779B97F4A7C15)
     spread ^= spread >> np.uint64(32)
     last = len(table) - 1
@@ -281,7 +283,7 @@ def _slot(table: np.ndarray, edges: np.ndarray, u: int, v: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _heap(edges: np.ndarray, threshold: float) -> np.ndarray:
-    """The heap of edges that reach the threshold; the score of others is taken away."""
+    """The heap of edges that reach the threshold; the other edges get NO_SCORE."""
     length = 0
     for number in range(len(edges)):
         length += edges[number].score >= threshold
@@ -301,7 +303,7 @@ def _heap(edges: np.ndarray, threshold: float) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _sift(heap: np.ndarray, length: int, top: int) -> None:
-    """Let the edge at `top` sink to where no edge below it comes before it."""
+    """Sift the entry at `top` down until no entry below it precedes it."""
     score, tie, edge = heap[top].score, heap[top].tie, heap[top].edge
     while True:
         child = 2 * top + 1
@@ -320,31 +322,33 @@ def _sift(heap: np.ndarray, length: int, top: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _before(score: float, tie: int, other_score: float, other_tie: int) -> bool:
-    """Whether a key comes before another."""
+    """Whether one key precedes another."""
     return score > other_score or (score == other_score and tie < other_tie)
 
 
 @njit(cache=True, nogil=True)
-def _absorb(goes: int, stays: int, nodes: np.ndarray, edges: np.ndarray, table: np.ndarray) -> int:
-    """Hand the edges of one place to another; returns how many pairs the table got.
+def _absorb(
+    absorbed: int, absorber: int, nodes: np.ndarray, edges: np.ndarray, table: np.ndarray
+) -> int:
+    """Reattach the edges of one node to another; returns the number of pairs added to the table.
 
-    Where both had an edge to the same place, the one with the better key remains, with the
+    Where both had an edge to the same node, the edge with the better key remains, with the pooled
     statistics of both.
     """
     added = 0
-    nodes[stays].degree -= 1  # the edge between the two
-    half = nodes[goes].head
+    nodes[absorber].degree -= 1  # the edge between the two
+    half = nodes[absorbed].head
     while half >= 0:
         number, at_a = half >> 1, half & 1 == 0
         edge = edges[number]
         after = edge.after_a if at_a else edge.after_b
         if edge.contact > 0:
             other = edge.b if at_a else edge.a
-            slot = _slot(table, edges, stays, other)
+            slot = _slot(table, edges, absorber, other)
             moves = True
             if table[slot] < 0:
                 added += 1
-                nodes[stays].degree += 1
+                nodes[absorber].degree += 1
             else:
                 twin = edges[table[slot]]
                 nodes[other].degree -= 1
@@ -360,9 +364,9 @@ def _absorb(goes: int, stays: int, nodes: np.ndarray, edges: np.ndarray, table: 
             if moves:
                 table[slot] = number
                 if at_a:
-                    edge.a, edge.after_a = stays, nodes[stays].head
+                    edge.a, edge.after_a = absorber, nodes[absorber].head
                 else:
-                    edge.b, edge.after_b = stays, nodes[stays].head
-                nodes[stays].head = half
+                    edge.b, edge.after_b = absorber, nodes[absorber].head
+                nodes[absorber].head = half
         half = after
     return added

@@ -1,15 +1,15 @@
-"""What boxes of a horizon tell one another of the segments at their planes.
+"""Segments joined across the planes of a horizon.
 
-A box knows all contacts across its low planes, so it decides alone which segments join there. From
-then on only these rows count, one for each segment at an open plane:
+A box knows all contacts across its low planes, so it alone decides which segments join there. After
+that, only the following rows are needed, one per segment at an open plane:
 
           box A                |                box B
     key a, name a: a is at a   |  key a, name b: a is beyond a low plane,
-    high plane, called a here  |  and is joined to what is called b here
+    high plane, called a here  |  and is joined to the segment called b here
 
-Rows of one key are one component. A row is needed as long as the plane that it speaks of is open,
-so a node passes up what lies at its surface and nothing of what is inside, however often the
-segments of a component touch one another there.
+Rows with the same key are one component. A row is needed only while its plane is open, so a node
+passes up the segments at its surface and none of those inside, however often the segments of a
+component touch there.
 """
 
 from __future__ import annotations
@@ -22,77 +22,76 @@ import numpy as np
 
 from volflow.core.geometry import Box
 from volflow.segment.agglomeration.contacts import EdgeTable
-from volflow.segment.agglomeration.graph_tables import (
-    AXIS,
-    HIGH_FACES,
-    BlockGraph,
-    Renaming,
-    shared_faces,
-)
+from volflow.segment.agglomeration.graph_tables import AXIS, HIGH_FACES, BlockGraph, shared_faces
+from volflow.segment.agglomeration.renaming import Renaming
 from volflow.segment.agglomeration.rounds import Step
 from volflow.segment.pair_table import sum_groups
 from volflow.segment.union_find import components
 
 
 @dataclass(frozen=True)
-class Seams:
-    """The segments that matter beyond the planes of a node, each of them once."""
+class PlaneSegments:
+    """The segments at the open planes of a node, one row each."""
 
-    key: np.ndarray  # uint64, (R,), ascending: a segment, here or beyond a low plane
+    key: np.ndarray  # uint64, (R,), ascending: a segment, in this node or beyond a low plane
     name: np.ndarray  # uint64, the component of this node that it belongs to
-    faces: np.ndarray  # uint8, the planes across which others may speak of it (see `tables`)
+    faces: np.ndarray  # uint8, the open planes that it touches (see `graph_tables`)
 
     def record(self) -> dict[str, np.ndarray]:
         """The columns by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def from_record(cls, record: dict[str, np.ndarray]) -> Seams:
-        """The seams of a record made by `record`, which may hold other columns too."""
+    def from_record(cls, record: dict[str, np.ndarray]) -> PlaneSegments:
+        """The segments of a record made by `record`, which may have further columns."""
         return cls(**{field.name: record[field.name] for field in fields(cls)})
 
 
 class Joined(NamedTuple):
-    """A node above: what names of each child have become, and what others must be told."""
+    """The result of a node: the old and new names of each child, and the rows passed up."""
 
     before: tuple[np.ndarray, ...]
     after: tuple[np.ndarray, ...]
-    passed: Seams
+    passed: PlaneSegments
 
 
-def name_beyond(graph: BlockGraph, axis: int, piece: np.ndarray, segment: np.ndarray) -> BlockGraph:
-    """The graph whose pending contacts across a low face name segments instead of pieces.
+def name_segments_beyond(
+    graph: BlockGraph, axis: int, piece: np.ndarray, segment: np.ndarray
+) -> BlockGraph:
+    """The graph with segments instead of pieces in the pending contacts across a low face.
 
     Parameters
     ----------
     graph : BlockGraph
     axis : int
-        Of the face.
+        Axis of the face.
     piece, segment : uint64, (P,)
         The pieces of the block beyond the face, and the segment of each.
     """
-    there = (graph.pending_kind & AXIS) == axis
+    at_face = (graph.pending_kind & AXIS) == axis
     order = np.argsort(piece)
     names = graph.pending_piece.copy()
-    names[there] = Renaming(piece[order], segment[order, None])(names[there])
+    names[at_face] = Renaming(piece[order], segment[order, None])(names[at_face])
     return replace(graph, pending_piece=names)
 
 
 def join_across_planes(graph: BlockGraph, threshold: float, *, whole: bool) -> Step:
-    """Join the segments of a box with those beyond its low planes, once it is whole.
+    """Join the segments of a box with those beyond its low planes, once the box is complete.
 
-    They join where their contact on the plane scores at least `threshold` and is mutual: at least
-    half of all that either of them shares with the other's box. On a plane many segments meet by a
-    voxel or two, whose affinities say little; joining across all of them merged most of a volume.
+    Two segments join if their contact on the plane scores at least `threshold` and is mutual: at
+    least half of the affinity that either of them shares with the other's box. On a plane, many
+    segments touch by a voxel or two, whose affinities mean little; joining across all such
+    contacts merged most of a volume.
 
     Parameters
     ----------
     graph : BlockGraph
         Segments, with those beyond the low planes in `pending_piece`.
     threshold : float
+        Mean affinity of the contact, 0 to 1.
     whole : bool
-        Whether the graph is that of a whole box. A part of one passes up its segments at any face:
-        at a plane to be joined, at others because voxels elsewhere have to learn their names.
+        Whether the graph covers a whole box. A part of a box passes up its segments at all faces:
+        those at planes to be joined, those at other faces so that their names reach all voxels.
     """
     graph = graph.with_pieces(np.zeros(0, np.int64)).with_pooled_pending()
     if not whole:
@@ -106,63 +105,65 @@ def join_across_planes(graph: BlockGraph, threshold: float, *, whole: bool) -> S
     key = np.concatenate([joins.pending_piece, graph.id[high]])
     name = np.concatenate([graph.id[joins.pending_node], graph.id[high]])
     low = np.uint8(1) << (2 * (joins.pending_kind & AXIS))
-    renaming, passed = _united(key, name, np.concatenate([low, offered[high]]))
+    renaming, passed = _unite(key, name, np.concatenate([low, offered[high]]))
     return Step(renaming(graph.id), passed)
 
 
-def seams_of(record: dict[str, np.ndarray], threshold: float) -> Seams:
-    """The seams of a child's record; a part of a box that will never be whole decides alone.
+def plane_segments(record: dict[str, np.ndarray], threshold: float) -> PlaneSegments:
+    """The segments of a child's record; a part of a box that stays incomplete decides alone.
 
-    Only a trial has such a part: a few blocks without those around them.
+    Such parts occur only in a trial, which computes a few blocks without their neighbours.
     """
     if "key" in record:
-        return Seams.from_record(record)
+        return PlaneSegments.from_record(record)
     alone = join_across_planes(BlockGraph.from_record(record), threshold, whole=True)
-    return Seams.from_record(alone.passed.record())
+    return PlaneSegments.from_record(alone.passed.record())
 
 
-def sew_nodes(children: Sequence[tuple[Seams, Box]], box: Box) -> Joined:
-    """Join what the parts of a box have told of their planes.
+def join_nodes(children: Sequence[tuple[PlaneSegments, Box]], box: Box) -> Joined:
+    """Join the segments of the parts of a box across the planes between them.
 
     Parameters
     ----------
-    children : pairs of Seams and Box
+    children : pairs of PlaneSegments and Box
         Disjoint boxes that make up `box`.
     box : Box
     """
     key = np.concatenate([part.key for part, _ in children])
     name = np.concatenate([part.name for part, _ in children])
     faces = [part.faces & np.uint8(shared_faces(inner, box)) for part, inner in children]
-    renaming, passed = _united(key, name, np.concatenate(faces))
+    renaming, passed = _unite(key, name, np.concatenate(faces))
     before = tuple(np.unique(part.name) for part, _ in children)
     return Joined(before, tuple(renaming(names) for names in before), passed)
 
 
-def _united(key: np.ndarray, name: np.ndarray, faces: np.ndarray) -> tuple[Renaming, Seams]:
-    """Rows of one key made one: what each name has become, and the rows with open faces."""
+def _unite(key: np.ndarray, name: np.ndarray, faces: np.ndarray) -> tuple[Renaming, PlaneSegments]:
+    """Unite rows with the same key: the new name of each name, and the rows with open faces."""
     order = np.argsort(key, kind="stable")
     key, name, faces = key[order], name[order], faces[order]
     names, at = np.unique(name, return_inverse=True)
-    again = np.nonzero(key[1:] == key[:-1])[0] + 1
-    renaming = Renaming(names, names[components(len(names), at[again - 1], at[again])][:, None])
-    first = np.delete(np.arange(len(key)), again)
+    repeated = np.nonzero(key[1:] == key[:-1])[0] + 1
+    renaming = Renaming(
+        names, names[components(len(names), at[repeated - 1], at[repeated])][:, None]
+    )
+    first = np.delete(np.arange(len(key)), repeated)
     if len(first):
         faces = np.bitwise_or.reduceat(faces, first)
     first, faces = first[faces != 0], faces[faces != 0]
-    return renaming, Seams(key[first], renaming(name[first]), faces)
+    return renaming, PlaneSegments(key[first], renaming(name[first]), faces)
 
 
 def _pending_edges(graph: BlockGraph) -> EdgeTable:
-    """The pending contacts as edges to the segments beyond, which are numbered apart."""
+    """The pending contacts as edges to the segments beyond, numbered separately from the nodes."""
     beyond = np.unique(graph.pending_piece, return_inverse=True)[1]
     return EdgeTable(graph.pending_node, beyond, graph.pending_sum, graph.pending_contact)
 
 
 def _mutual(graph: BlockGraph, edges: EdgeTable) -> np.ndarray:
-    """Which pending contacts are at least half of what either segment shares with the other's box.
+    """Whether each pending contact has half or more of what either side shares with the other box.
 
-    Beyond a plane lies one box, so of a node it is all its contacts across that plane, and of a
-    segment beyond all its contacts.
+    There is one box beyond a plane. A node shares with it all its contacts across that plane; a
+    segment beyond shares all its contacts with this box.
     """
     plane = 3 * edges.a.astype(np.int64) + (graph.pending_kind & AXIS)
     most = np.maximum(

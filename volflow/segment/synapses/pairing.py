@@ -1,15 +1,15 @@
-"""Synapses from what is known of clefts: who gives, who takes, and which are one and the same.
+"""Synapses from the rows of clefts: pre- and postsynaptic partners, and duplicates merged.
 
-A cleft's partners are the two neurons, not one and the same, with the largest sum of presynaptic
-probability in the one and postsynaptic probability in the other. Of a polyadic synapse every
-neuron with a share of the postsynaptic probability takes part.
+The partners of a cleft are the two distinct neurons with the largest sum of presynaptic
+probability in the first and postsynaptic probability in the second. In a polyadic synapse, every
+neuron with a given share of the postsynaptic probability is a postsynaptic partner.
 
 References
 ----------
 Turner et al., Synaptic Partner Assignment Using Attentional Voxel Association Networks, 2020, and
-the sums per segment of Synaptor (the assignment; ours never gives a pair of one neuron). Buhmann et
-al., Automatic detection of synaptic partners in a whole-brain Drosophila electron microscopy data
-set, Nature Methods 2021 (duplicates between the same neurons).
+the sums per segment of Synaptor (assignment; here the two partners always differ). Buhmann et al.,
+Automatic detection of synaptic partners in a whole-brain Drosophila electron microscopy data set,
+Nature Methods 2021 (duplicates between the same neurons).
 """
 
 from __future__ import annotations
@@ -30,102 +30,112 @@ TABLE = (
 def choose_partners(
     pre: np.ndarray, post: np.ndarray, least: float = 1.0, polyadic: float | None = None
 ) -> list[tuple[int, int]]:
-    """The neurons of a cleft, as positions: one pair, or one to each that takes, or none.
+    """Pairs of pre- and postsynaptic partners of a cleft, as positions of neurons.
 
     Parameters
     ----------
     pre, post : number arrays, (N,)
-        Of each neuron near the cleft; neurons in the order of their ids.
+        Summed pre- and postsynaptic probability of each neuron near the cleft, in the order of
+        the neurons' ids.
     least : float
-        What a partner has at the least of its side.
+        Smallest sum of the respective probability that a partner must have.
     polyadic : float or None
-        The share of all postsynaptic probability outside of the one that gives, with which a
-        neuron takes part; None: only the strongest does.
+        Share, 0 to 1, of the postsynaptic probability outside the presynaptic neuron at which a
+        neuron is a postsynaptic partner; None: only the strongest neuron is.
 
     Returns
     -------
-    list of pairs
-        The strongest first; of equal ones that of smaller ids. Both of a pair always differ.
+    list of pairs (pre, post)
+        The strongest first; ties go to the smaller id. The two neurons of a pair always differ.
+        Empty if no two neurons qualify.
     """
-    givers = np.argsort(-pre, kind="stable")[:2]
-    takers = np.argsort(-post, kind="stable")[:2]
-    able = [
+    presynaptic = np.argsort(-pre, kind="stable")[:2]
+    postsynaptic = np.argsort(-post, kind="stable")[:2]
+    candidates = [
         (pre[i] + post[j], pre[i], int(i), int(j))
-        for i in givers
-        for j in takers
+        for i in presynaptic
+        for j in postsynaptic
         if i != j and pre[i] >= least and post[j] >= least
     ]
-    if not able:
+    if not candidates:
         return []
-    _, _, giver, taker = min(able, key=lambda pair: (-pair[0], -pair[1], pair[2], pair[3]))
+    _, _, best_pre, best_post = min(
+        candidates, key=lambda pair: (-pair[0], -pair[1], pair[2], pair[3])
+    )
     if polyadic is None:
-        return [(giver, taker)]
-    total = post.sum() - post[giver]
-    enough = (post >= least) & (post >= polyadic * total)
-    enough[giver], enough[taker] = False, True
+        return [(best_pre, best_post)]
+    total = post.sum() - post[best_pre]
+    selected = (post >= least) & (post >= polyadic * total)
+    selected[best_pre], selected[best_post] = False, True
     order = np.argsort(-post, kind="stable")
-    return [(giver, int(j)) for j in order if enough[j]]
+    return [(best_pre, int(j)) for j in order if selected[j]]
 
 
-def synapses_of(
+def synapse_table(
     rows: Columns, resolution: Resolution, least: float = 1.0, polyadic: float | None = None
 ) -> tuple[Columns, int]:
-    """The synapses of clefts all of whose rows are given, and how many clefts found no partners.
+    """The table of synapses of clefts with complete rows, and the number without partners.
 
     Parameters
     ----------
-    rows : columns of `pooled`
-    resolution : three floats, zyx, nm
+    rows : columns of `pooled_rows`
+        All rows of the clefts.
+    resolution : three floats
+        Voxel size z, y, x in nm.
     least : float
-        Voxels: what the probabilities of a partner sum up to at the least.
-    polyadic
+        Smallest summed probability of a partner, in voxels.
+    polyadic : float or None
         As for `choose_partners`.
 
     Returns
     -------
     columns of TABLE, each (N,)
+        One row per synapse.
     int
+        Number of clefts without partners.
     """
     cleft = rows["cleft"]
     starts = np.flatnonzero(np.concatenate([[True], cleft[1:] != cleft[:-1]]))
     stops = np.append(starts[1:], len(cleft))
-    whole, giver, taker, alone = [], [], [], 0
+    cleft_rows, pre_rows, post_rows, unpaired = [], [], [], 0
     totals: dict[str, list[float]] = {"pre": [], "post": []}
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        if rows["segment"][start] != 0:  # beyond what is looked at, or masked
+        if rows["segment"][start] != 0:  # the cleft is outside the bounds, or masked
             continue
         pre, post = (rows[side][start + 1 : stop].astype(np.float64) for side in ("pre", "post"))
         pairs = choose_partners(pre, post, 255 * least, polyadic)
-        alone += not pairs
+        unpaired += not pairs
         for i, j in pairs:
-            whole.append(start)
-            giver.append(start + 1 + i)
-            taker.append(start + 1 + j)
+            cleft_rows.append(start)
+            pre_rows.append(start + 1 + i)
+            post_rows.append(start + 1 + j)
             totals["pre"].append(float(pre.sum()))
             totals["post"].append(float(post.sum() - post[i]))
-    found = clefts_of({name: column[whole] for name, column in rows.items()}, resolution)
-    for side, at in (("pre", giver), ("post", taker)):
-        found[side] = rows["segment"][at]
+    table = cleft_table({name: column[cleft_rows] for name, column in rows.items()}, resolution)
+    for side, at in (("pre", pre_rows), ("post", post_rows)):
+        table[side] = rows["segment"][at]
         share = rows[side][at] / np.maximum(1.0, totals[side])
-        found[f"{side}_score"] = share
+        table[f"{side}_score"] = share
         for axis, length in zip(AXES, resolution, strict=True):
             middle = rows[f"{side}_{axis}"][at] / np.maximum(1, rows[side][at])
-            found[f"{side}_{axis}"] = middle * length
-    return found, alone
+            table[f"{side}_{axis}"] = middle * length
+    return table, unpaired
 
 
-def clefts_of(rows: Columns, resolution: Resolution) -> Columns:
-    """Clefts alone in the columns of TABLE: no neurons, and all sites in the middle.
+def cleft_table(rows: Columns, resolution: Resolution) -> Columns:
+    """Clefts in the columns of TABLE, without neurons and with all sites at the cleft's centre.
 
     Parameters
     ----------
-    rows : columns of `pooled`, of segment 0
-    resolution : three floats, zyx, nm
+    rows : columns of `pooled_rows`, those of segment 0
+    resolution : three floats
+        Voxel size z, y, x in nm.
 
     Returns
     -------
     columns of TABLE, each (N,)
-        The area is that of a sheet: half of the faces that look along each axis, as a vector.
+        The area treats the cleft as a sheet: the length of the vector whose components are half
+        the area of the faces perpendicular to each axis.
     """
     count = np.maximum(1, rows["voxels"])
     middle = [rows[axis] / count * side for axis, side in zip(AXES, resolution, strict=True)]
@@ -134,77 +144,77 @@ def clefts_of(rows: Columns, resolution: Resolution) -> Columns:
         rows[f"faces_{axis}"] / 2 * volume / length
         for axis, length in zip(AXES, resolution, strict=True)
     ]
-    nobody, none = np.zeros(len(count), np.uint64), np.zeros(len(count))
-    found: Columns = {"synapse_id": rows["cleft"], "pre": nobody, "post": nobody}
-    found |= dict(zip(SITES, [*middle, *middle, *middle], strict=True))
-    found["size_vox"] = rows["voxels"]
-    found["area_nm2"] = np.sqrt(sum(side**2 for side in sides))
-    found["score"] = rows["cleft_sum"] / (255 * count)
-    found |= {"pre_score": none, "post_score": none}
-    found |= {name: rows[name] for name in (*FIRST, *LAST)}
-    found["clefts"] = np.ones(len(count), np.int64)
-    return found
+    no_neuron, no_score = np.zeros(len(count), np.uint64), np.zeros(len(count))
+    table: Columns = {"synapse_id": rows["cleft"], "pre": no_neuron, "post": no_neuron}
+    table |= dict(zip(SITES, [*middle, *middle, *middle], strict=True))
+    table["size_vox"] = rows["voxels"]
+    table["area_nm2"] = np.sqrt(sum(side**2 for side in sides))
+    table["score"] = rows["cleft_sum"] / (255 * count)
+    table |= {"pre_score": no_score, "post_score": no_score}
+    table |= {name: rows[name] for name in (*FIRST, *LAST)}
+    table["clefts"] = np.ones(len(count), np.int64)
+    return table
 
 
 def merge_duplicates(table: Columns, distance_nm: float) -> Columns:
-    """Synapses between the same two neurons whose clefts are near to one another, made one.
+    """Synapses with those merged that are close together and connect the same two neurons.
 
-    The largest comes first (of equal ones the one of the smaller id), and takes in those within a
-    distance of it that no larger one took: a chain of many does not become one. The one that stays
-    keeps its id, its sites and its partners' scores; sizes and areas are added, boxes joined, and
-    the score is the mean over all voxels.
+    Synapses are processed by descending size, ties by ascending id. Each absorbs those within the
+    distance that no larger one has absorbed, so a chain of synapses does not collapse into one.
+    The remaining synapse keeps its id, its sites and its partners' scores; sizes and areas are
+    summed, boxes united, and the score is the mean over all voxels.
 
     Parameters
     ----------
     table : columns of TABLE, each (N,)
     distance_nm : float
-        Between the middles of clefts; 0: nothing is merged.
+        Largest distance between the centres of two clefts in nm; 0: nothing is merged.
 
     Returns
     -------
     columns of TABLE, in the order of pre, post and id
     """
-    size, id = table["size_vox"], table["synapse_id"]
-    order = np.lexsort((id, -size, table["post"], table["pre"]))
+    size, ids = table["size_vox"], table["synapse_id"]
+    order = np.lexsort((ids, -size, table["post"], table["pre"]))
     table = {name: column[order] for name, column in table.items()}
     middle = np.stack([table[f"cleft_{axis}"] for axis in AXES], axis=1)
     pair = np.stack([table["pre"], table["post"]], axis=1)
-    fresh = np.ones(len(order), bool)
-    fresh[1:] = (pair[1:] != pair[:-1]).any(axis=1)
+    new_pair = np.ones(len(order), bool)
+    new_pair[1:] = (pair[1:] != pair[:-1]).any(axis=1)
     into = np.arange(len(order))
-    kept: list[int] = []
+    remaining: list[int] = []
     for row in range(len(order)):
-        kept = [] if fresh[row] else kept
-        away = np.linalg.norm(middle[kept] - middle[row], axis=1)
-        if distance_nm > 0 and len(away) and away.min() <= distance_nm:
-            into[row] = kept[int(away.argmin())]
+        remaining = [] if new_pair[row] else remaining
+        distance = np.linalg.norm(middle[remaining] - middle[row], axis=1)
+        if distance_nm > 0 and len(distance) and distance.min() <= distance_nm:
+            into[row] = remaining[int(distance.argmin())]
         else:
-            kept.append(row)
-    return _taken_in(table, into)
+            remaining.append(row)
+    return _merge_rows(table, into)
 
 
-def _taken_in(table: Columns, into: np.ndarray) -> Columns:
-    """The rows that stay, with what they took in, in the order of pre, post and id."""
-    stays, at = np.unique(into, return_inverse=True)
-    found = {name: column[stays] for name, column in table.items()}
+def _merge_rows(table: Columns, into: np.ndarray) -> Columns:
+    """The remaining rows with those merged `into` them, in the order of pre, post and id."""
+    remaining, at = np.unique(into, return_inverse=True)
+    merged = {name: column[remaining] for name, column in table.items()}
     weight = table["score"] * table["size_vox"]
     for name, column in (
         *((n, table[n]) for n in ("size_vox", "area_nm2", "clefts")),
         ("", weight),
     ):
-        total = np.zeros(len(stays), column.dtype)
+        total = np.zeros(len(remaining), column.dtype)
         np.add.at(total, at, column)
-        found[name or "score"] = total
-    found["score"] = found["score"] / np.maximum(1, found["size_vox"])
+        merged[name or "score"] = total
+    merged["score"] = merged["score"] / np.maximum(1, merged["size_vox"])
     for names, pool in ((FIRST, np.minimum), (LAST, np.maximum)):
         for name in names:
-            pool.at(found[name], at, table[name])
-    order = np.lexsort((found["synapse_id"], found["post"], found["pre"]))
-    return {name: found[name][order] for name in TABLE}
+            pool.at(merged[name], at, table[name])
+    order = np.lexsort((merged["synapse_id"], merged["post"], merged["pre"]))
+    return {name: merged[name][order] for name in TABLE}
 
 
-def joined_tables(parts: Sequence[Columns]) -> Columns:
-    """Tables as one, in the order of ids and neurons."""
+def concatenated_tables(parts: Sequence[Columns]) -> Columns:
+    """Several tables as one, in the order of ids and neurons."""
     table = {name: np.concatenate([part[name] for part in parts]) for name in TABLE}
     order = np.lexsort((table["post"], table["pre"], table["synapse_id"]))
     return {name: column[order] for name, column in table.items()}

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from volflow.checkpoints.header import Padding
 from volflow.config.spec import Spec
-from volflow.predict.tiling import mirrored
+from volflow.predict.tiling import mirrored_positions
 from volflow.train.data.elastic import STIFF, deformed
 from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample
 
@@ -142,7 +142,7 @@ def end_of_volume(sample: Sample, rng: np.random.Generator, padding: Padding = "
     first = int(rng.integers(-length // 2, side - length // 2 + 1))
     low, high = max(0, first), min(side, first + length)
     place = (np.arange(side) - low).clip(-MIRRORED, high - low - 1 + MIRRORED)
-    place = mirrored(place, high - low, padding) + low
+    place = mirrored_positions(place, high - low, padding) + low
     truth, before = sample.truth.copy(), sample.margin[axis]
     np.moveaxis(truth, axis, 0)[: before + low] = UNKNOWN
     np.moveaxis(truth, axis, 0)[before + high :] = UNKNOWN

@@ -13,8 +13,8 @@ import numpy as np
 from volflow.core.geometry import Box, Triple, zyx
 from volflow.metrics.voxels.contingency import contingency, scores
 from volflow.models.inference import Inference
-from volflow.predict.flips import averaged
-from volflow.predict.tiling import Tiling, fitted, tiled
+from volflow.predict.flips import average_over_flips
+from volflow.predict.tiling import Tiling, fitted_tile, predict_tiles
 from volflow.segment.agglomeration.block_graph import block_graph
 from volflow.segment.agglomeration.graph_tables import BlockGraph
 from volflow.segment.agglomeration.rounds import join_best, merge_down
@@ -57,19 +57,19 @@ def predicted(
     """
     header = network.header
     bounds = Box((0, 0, 0), zyx(image.shape))
-    tile = fitted(tile or header.input_tile, header.halo, header.total_stride, bounds)
+    tile = fitted_tile(tile or header.input_tile, header.halo, header.total_stride, bounds)
     output_tile = zyx(tile) - zyx(header.halo) * 2
     channels = network.channels
     pairs, odd = [header.pairs[c] for c in channels], [header.odd[c] for c in channels]
     total = [sum(header.ranges[c]) for c in channels]
-    probabilities = tiled(
+    probabilities = predict_tiles(
         image,
         bounds,
         bounds,
         Tiling(bounds, tile, header.halo, output_tile, header.padding),
-        averaged(network, flips, pairs, odd, total),
-        len(pairs),
-        header.batch,
+        average_over_flips(network, flips, pairs, odd, total),
+        channels=len(pairs),
+        batch=header.batch,
     )
     quantised: np.ndarray = np.rint(probabilities * 255).astype(np.uint8)
     return quantised

@@ -1,8 +1,8 @@
-"""Overhead of the engine: a stage that does nothing, over many blocks on local workers.
+"""What the engine costs: a stage that does nothing over many blocks on local workers.
 
-    python -m benchmarks.engine.overhead [BLOCKS] [WORKERS]     100,000 and 2
+    python benchmarks/overhead.py [BLOCKS] [WORKERS]
 
-It prints the wall milliseconds per block, from the first block to the last, of five runs.
+Prints milliseconds per block, wall clock from the first block to the last, median of five runs.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from volflow.engine.result import StepResult
 
 
 class Nothing(Stage):
-    """A stage that neither reads nor writes."""
+    """Neither reads nor writes."""
 
     def run(self, block: Block) -> dict[str, Any]:
         return {}
 
 
 def measure(blocks: int, workers: int, repeats: int = 5) -> list[float]:
-    """Wall seconds of one step, once per repeat, with workers already running."""
+    """Seconds that one step of so many blocks takes, once per repeat, workers already up."""
     side = 1 << 6
     bounds = Box((0, 0, 0), (side * -(-blocks // 10_000), side * 100, side * 100))
     assert len(BlockGrid(bounds, (side, side, side))) >= blocks
@@ -46,7 +46,7 @@ def measure(blocks: int, workers: int, repeats: int = 5) -> list[float]:
                         "resolution": [10, 10, 10],
                         "block": [side, side, side],
                         "volumes": {},
-                        "steps": [{"use": "benchmarks.engine.overhead:Nothing", "name": "nothing"}],
+                        "steps": [{"use": "benchmarks.overhead:Nothing", "name": "nothing"}],
                     }
                 )
             )
@@ -58,9 +58,9 @@ def measure(blocks: int, workers: int, repeats: int = 5) -> list[float]:
                 step = one.steps[0]
                 prepare(one.pipeline.run, step)
                 result = StepResult(step.name, step.blocks)
-                start = time.perf_counter()
+                begun = time.perf_counter()
                 run_step(step, result, executor, RunObserver())
-                seconds.append(time.perf_counter() - start)
+                seconds.append(time.perf_counter() - begun)
                 assert result.done == step.blocks >= blocks
     return seconds[1:]  # the first run starts the children
 
