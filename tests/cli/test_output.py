@@ -62,6 +62,7 @@ def test_a_plan_as_json(volflow, toy, tmp_path):
         "resolution": [10.0, 8.0, 8.0],
         "blocks": 96,
         "bytes_out": index["bytes_out"] + double["bytes_out"],
+        "warnings": [],
     }
     assert index["use"] == "tests.engine.toys:Index"
     assert (index["block"], index["phases"], index["blocks"]) == ([8, 8, 8], 1, 48)

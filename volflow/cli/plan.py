@@ -82,9 +82,10 @@ def plan_document(
         `ok` (true), `run`, `bounds`, `resolution` (nm, z y x), `blocks`, `bytes_out` (upper
         limit), `memory_by_pool` (bytes per worker), and `steps`: `name`, `use`, `pool`, `block`
         (voxels, z y x; null without phases), `phases`, `blocks`, `bytes_out`, `memory` (bytes per
-        worker), `writes` (addresses). With a trial `estimate`: `workers`, `hours`, and `steps`:
-        `name`, `pool`, `blocks_run`, `work` and `cpu` (seconds of all workers), `stored`,
-        `memory` (expected) and `memory_limit` (bytes), `unknown` (phases that did not run).
+        worker), `writes` (addresses); `warnings` (sentences about the inputs). With a trial
+        `estimate`: `workers`, `hours`, and `steps`: `name`, `pool`, `blocks_run`, `work` and
+        `cpu` (seconds of all workers), `stored`, `memory` (expected) and `memory_limit` (bytes),
+        `unknown` (phases that did not run).
     """
     from volflow.engine.estimate.scaling import largest
     from volflow.engine.estimate.trial import hours
@@ -112,6 +113,7 @@ def plan_document(
             }
             for step in planned.chosen
         ],
+        "warnings": list(planned.warnings),
     }
     if estimates is not None:
         document["estimate"] = {
@@ -136,7 +138,7 @@ def plan_document(
 
 
 def _print_plan(planned: Plan) -> None:
-    from volflow.cli.terminal.formatting import count, output, print_table, size
+    from volflow.cli.terminal.formatting import count, output, print_table, print_warnings, size
     from volflow.engine.estimate.scaling import largest
 
     console = output()
@@ -162,6 +164,7 @@ def _print_plan(planned: Plan) -> None:
         for target in step.targets:
             if target.scale == 0:
                 console.print(f"writes  {target.spec.path}", markup=False)
+    print_warnings(planned.warnings)
 
 
 def _print_estimates(estimates: list[StepEstimate], workers: int) -> None:

@@ -133,6 +133,8 @@ class Plan:
     """Names of the steps to run; empty: all."""
     search_path: tuple[str, ...] = ()
     """Folders from which the user's own stages are imported."""
+    warnings: tuple[str, ...] = ()
+    """Assumptions about the inputs that the user should know, each one sentence."""
 
     @property
     def chosen(self) -> tuple[PlannedStep, ...]:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box, Triple, zyx
+from volflow.core.geometry import Box, Triple, Zyx, zyx
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, Address
 from volflow.io.creation import create_scale, planned_layout, require_ours, writable_address
+from volflow.io.formats.axes import declared_start
 from volflow.io.formats.conversion import aligned, conversion
 from volflow.io.formats.detect import CHUNKED_FORMATS, with_format
 from volflow.io.formats.files.open_file import open_file
@@ -46,6 +47,8 @@ class Volume:
         Voxels read and written as one object, z y x; `shard` is None if a chunk is one.
     scales : int
         Number of scales that the volume has.
+    warnings : tuple of str
+        Assumptions made while its metadata were read, each one sentence.
     """
 
     def __init__(self, spec: VolumeSpec, own: bool, address: Address, voxels: StoredArray) -> None:
@@ -57,13 +60,39 @@ class Volume:
         self.resolution: Resolution | None = layout.resolution
         if not own:
             self.resolution = spec.resolution or layout.resolution
-            if spec.offset is not None:
-                self._shift = zyx(spec.offset) - layout.bounds.start
+            self._shift = self._start(voxels) - layout.bounds.start
         self.bounds = layout.bounds.shift(self._shift)
         self.stored_dtype, self.dtype = layout.dtype, self._conversion.dtype
         self.channels, self.kind = self._conversion.channels, layout.kind
         self.chunk, self.shard, self.encoding = layout.chunk, layout.shard, layout.encoding
         self.scales = voxels.scales
+        self.warnings = () if own else self._warnings(voxels)
+
+    def _start(self, voxels: StoredArray) -> Zyx:
+        """The first voxel of a foreign volume: as declared, or from its metadata."""
+        notes, where = voxels.notes, f"volume {self.address}"
+        if self.spec.offset is not None:
+            return zyx(self.spec.offset)
+        if notes.offset_problem:
+            raise StorageError(f"{where}: {notes.offset_problem}")
+        if notes.offset_nm is None or not any(notes.offset_nm):
+            return voxels.layout.bounds.start
+        if self.resolution is None:
+            raise StorageError(
+                f"{where}: expected a voxel size with its offset of {notes.offset_nm} nm, got "
+                f"none; declare `resolution` or `offset`"
+            )
+        return declared_start(notes.offset_nm, self.resolution, where)
+
+    def _warnings(self, voxels: StoredArray) -> tuple[str, ...]:
+        """Sentences on all that the metadata left open and the declaration changes."""
+        notes, declared, stored = voxels.notes, self.spec.resolution, voxels.layout.resolution
+        if declared is None:
+            return (*notes.warnings, *notes.size_warnings)
+        if stored is None or np.allclose(declared, stored, rtol=1e-3):
+            return notes.warnings
+        sides = ", ".join(f"{side:g}" for side in stored)
+        return (*notes.warnings, f"the declared resolution replaces {sides} nm of the metadata")
 
     @classmethod
     def open(cls, spec: VolumeSpec, *, own: bool = False) -> Volume:

@@ -37,6 +37,7 @@ def convert_to_file(request: Request) -> None:
     PlanError
         If the request cannot be met; nothing was written.
     """
+    from volflow.cli.terminal.formatting import print_warnings
     from volflow.cli.terminal.run_folder import run_folder
     from volflow.io.export.slabs import Export
 
@@ -46,6 +47,7 @@ def convert_to_file(request: Request) -> None:
             f"--scales: {request.destination.format_name} holds one scale; got {request.scales}"
         )
     box = request.box
+    print_warnings(request.volume.warnings)
     scan = None
     if request.scans_labels:
         require_labels(request)

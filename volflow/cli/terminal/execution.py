@@ -28,7 +28,7 @@ def run_with_progress(
     `volflow.engine.monitor.run_summary.summary`), and the progress is on stderr. The folder of a
     `temporary` run is deleted when it succeeds, so it is not mentioned.
     """
-    from volflow.cli.terminal.formatting import errors, output
+    from volflow.cli.terminal.formatting import errors, output, print_warnings
     from volflow.cli.terminal.progress import progress_display
     from volflow.engine.api import carry_out
     from volflow.engine.executors.slurm.preflight import log_folder
@@ -36,6 +36,7 @@ def run_with_progress(
 
     console = errors() if as_json else output()
     start = time.monotonic()
+    print_warnings(plan.warnings)
     if options.quiet():
         result = carry_out(plan, profile)
     else:

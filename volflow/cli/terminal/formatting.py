@@ -11,6 +11,8 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+from volflow.cli.terminal import options
+
 if TYPE_CHECKING:
     from volflow.engine.result import Failure
 
@@ -79,6 +81,14 @@ def running_block_text(
     used = f", {size(memory)} of memory" if memory else ""
     text = f"block {index_text(index)} of {step} has been running {duration(seconds)}"
     return f"{text} on {worker}{used}"
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Print what a plan assumed of its inputs on stderr, a line each; nothing if quiet."""
+    if warnings and not options.quiet():
+        console = errors()
+        for warning in warnings:
+            console.print(f"warning: {warning}", markup=False)
 
 
 def print_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

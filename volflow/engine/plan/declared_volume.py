@@ -28,6 +28,7 @@ class DeclaredVolume:
     resolution: Resolution | None
     dtype: np.dtype[Any]
     channels: int
+    warnings: tuple[str, ...] = ()
 
     @property
     def format(self) -> str:

@@ -29,7 +29,7 @@ class PlanInputs:
     """Bounds and resolution of a run, the volumes that its steps read, and its mask.
 
     `contents` are the digests of the foreign volumes and skeletons, `mask_content` is that of the
-    mask.
+    mask. `warnings` are assumptions about them that the user should know.
     """
 
     bounds: Box
@@ -39,6 +39,7 @@ class PlanInputs:
     mask: Mask | None
     mask_content: str
     skeletons: Mapping[str, SkeletonSource]
+    warnings: tuple[str, ...] = ()
 
 
 def open_inputs(
@@ -86,6 +87,23 @@ def open_inputs(
         mask=mask,
         mask_content=mask_content(mask, coarse),
         skeletons=skeletons,
+        warnings=_warnings(volumes, pipeline.mask, coarse),
+    )
+
+
+def _warnings(
+    volumes: Mapping[str, Volume | DeclaredVolume],
+    mask: str | None,
+    coarse: Volume | DeclaredVolume | None,
+) -> tuple[str, ...]:
+    """Assumptions of the readers of the inputs, each with the name of its volume."""
+    named = dict(volumes)
+    if mask is not None and coarse is not None:
+        named[mask] = coarse
+    return tuple(
+        f"volumes.{name}: {warning}"
+        for name, volume in named.items()
+        for warning in volume.warnings
     )
 
 
@@ -149,6 +167,8 @@ def _resolution(
     if certain:
         first = next(iter(volumes), "")
         text = "the resolution is unknown; give resolution: [z, y, x] in nanometres per voxel"
+        warnings = volumes[first].warnings if first else ()
+        text = "; ".join([text, *warnings])
         yield Problem(("volumes", first) if first else (), text)
     return None
 

@@ -88,6 +88,7 @@ def plan_draft(
         steps,
         selected,
         pipeline.where.folders,
+        plan_inputs.warnings,
     )
 
 

@@ -5,26 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
+from volflow.io.formats.axes import placed_array
+from volflow.io.formats.n5_metadata import array_metadata
 from volflow.io.formats.stored_array import (
     OURS,
     ChunkedArray,
     Layout,
-    Resolution,
     Scales,
     anchored,
     create_array,
     mark,
     marked_layout,
     open_array,
-    spatial_chunks,
-    whole_offset,
+    parents,
 )
-from volflow.io.formats.units import OME_UNITS
 from volflow.io.store import Store
 
 ENCODINGS = ("zstd", "blosc", "gzip", "raw")
@@ -159,33 +155,9 @@ def _foreign(
     address: Address, folder: str, own: bool, attributes: dict[str, Any], count: int
 ) -> ChunkedArray:
     array = open_array(address, "n5", folder, own).T
-    if array.rank not in (3, 4):
-        raise StorageError(f"volume {address}: expected axes (c,) z, y, x; got {array.rank} axes")
-    if array.rank == 4 and array.shape[0] == 1:
-        array = array[0]
-    resolution, start = _placed(attributes, f"volume {address}")
-    chunk, shard = spatial_chunks(array)
-    stop = zyx(start) + zyx(array.shape[-3:])
-    channels = array.shape[0] if array.rank == 4 else 0
-    dtype = np.dtype(array.dtype.numpy_dtype)
-    layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)
-    return ChunkedArray(address, layout, anchored(array, start), count, False)
-
-
-def _placed(attributes: dict[str, Any], where: str) -> tuple[Resolution | None, Triple]:
-    """Resolution and first voxel from a `transform` with named axes, or `pixelResolution`."""
-    units = {**OME_UNITS, "nm": 1.0, "um": 1e3, "µm": 1e3}
-    transform = attributes.get("transform")
-    if isinstance(transform, dict) and sorted(transform.get("axes", [])) == ["x", "y", "z"]:
-        order = [transform["axes"].index(axis) for axis in "zyx"]
-        factors = [units.get(str(transform["units"][i]), 0.0) for i in order]
-        if min(factors) > 0:
-            sides = [transform["scale"][i] * f for i, f in zip(order, factors, strict=True)]
-            shift = [transform["translate"][i] * f for i, f in zip(order, factors, strict=True)]
-            resolution = (sides[0], sides[1], sides[2])
-            return resolution, whole_offset(shift, resolution, where)
-    pixel = attributes.get("pixelResolution")
-    if isinstance(pixel, dict) and pixel.get("unit") in units and len(pixel["dimensions"]) == 3:
-        x, y, z = (float(side) * units[pixel["unit"]] for side in pixel["dimensions"])
-        return (z, y, x), (0, 0, 0)
-    return None, (0, 0, 0)
+    above = [(_attributes(address), folder)] if folder else []
+    for parent, path in parents(address):
+        body = Store(str(parent)).read_json(KEY)
+        if isinstance(body, dict):
+            above.append((body, f"{path}/{folder}".rstrip("/")))
+    return placed_array(address, array, array_metadata(attributes, above), count)

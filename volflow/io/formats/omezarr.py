@@ -10,28 +10,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import tensorstore as ts
-
-from volflow.core.geometry import Box, Triple, zyx
+from volflow.core.geometry import zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
+from volflow.io.formats.attributes import attributes_metadata
+from volflow.io.formats.axes import Metadata, placed_array
 from volflow.io.formats.containment import require_below
+from volflow.io.formats.ome_metadata import dataset_metadata, multiscale_of
 from volflow.io.formats.stored_array import (
     OURS,
     ChunkedArray,
     Layout,
-    Resolution,
     Scales,
     anchored,
     create_array,
     mark,
     marked_layout,
     open_array,
-    spatial_chunks,
-    whole_offset,
+    parents,
 )
-from volflow.io.formats.units import OME_UNITS
 from volflow.io.store import Store
 
 ENCODINGS = ("zstd", "blosc", "gzip", "raw")
@@ -46,7 +43,7 @@ def scales(address: Address) -> Scales | None:
     ours = _our_scales(attributes)
     if ours is not None:
         return Scales(len(ours), True)
-    multiscale = _multiscale(attributes)
+    multiscale = multiscale_of(attributes, f"volume {address}")
     return Scales(1 if multiscale is None else len(multiscale["datasets"]), False)
 
 
@@ -66,21 +63,15 @@ def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
         layout = marked_layout(ours[level], array)
         stored = anchored(array, layout.bounds.start)
         return ChunkedArray(address, layout, stored, len(ours), True)
-    multiscale = _multiscale(attributes)
+    multiscale = multiscale_of(attributes, f"volume {address}")
     if multiscale is None:
         return _open_bare(address, level, own, attributes)
     datasets = multiscale["datasets"]
     _require_scale(address, level, len(datasets))
     folder = require_below(datasets[level].get("path"), f"scale {level}", f"volume {address}")
     array = open_array(address, address.format_name, folder, own)
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscale["axes"]]
-    transforms = [
-        *datasets[level].get("coordinateTransformations", []),
-        *multiscale.get("coordinateTransformations", []),
-    ]
-    resolution, start = _placed(address, axes, transforms)
-    view = _ordered(address, array, [str(axis["name"]).lower() for axis in axes])
-    return _foreign(address, view, resolution, start, len(datasets))
+    metadata = dataset_metadata(multiscale, level, array.rank)
+    return placed_array(address, array, metadata, len(datasets))
 
 
 def plan(layout: Layout, address: Address) -> Layout:
@@ -256,11 +247,6 @@ def _attributes(address: Address) -> Attributes:
     return attributes
 
 
-def _multiscale(attributes: Attributes) -> dict[str, Any] | None:
-    multiscales = attributes.get("ome", attributes).get("multiscales")
-    return multiscales[0] if multiscales else None
-
-
 def _require_scale(address: Address, level: int, count: int) -> None:
     if level >= count:
         raise StorageError(f"volume {address} has no scale {level} (it has {count})")
@@ -278,82 +264,29 @@ def _open_bare(address: Address, level: int, own: bool, attributes: Attributes) 
         )
     _require_scale(address, level, 1)
     array = open_array(address, address.format_name, "", own)
-    names = [label.lower() for label in array.domain.labels]
-    if not all(names):
-        names = list("tczyx")[-array.rank :]
-    resolution, start = attributes_place(attributes, f"volume {address}")
-    return _foreign(address, _ordered(address, array, names), resolution, start, 1)
+    metadata = _metadata_above(address, array.rank)
+    if metadata is None:
+        metadata = attributes_metadata(attributes)
+        labels = list(array.domain.labels)
+        if any(labels):
+            metadata = replace(metadata, names=labels)
+    return placed_array(address, array, metadata, 1)
 
 
-def attributes_place(attributes: Any, where: str) -> tuple[Resolution | None, Triple]:
-    """Resolution and first voxel from the attributes that several labs write, in nm, z y x."""
-    sides = None
-    for name in ("voxel_size_nm_zyx", "voxel_size", "resolution"):
-        value = attributes.get(name)
-        if value is not None and np.size(value) == 3:
-            sides = [float(side) for side in np.ravel(value)]
-            break
-    if sides is None or min(sides) <= 0:
-        return None, (0, 0, 0)
-    resolution = (sides[0], sides[1], sides[2])
-    offset = attributes.get("offset")
-    if offset is None or np.size(offset) != 3:
-        return resolution, (0, 0, 0)
-    return resolution, whole_offset([float(a) for a in np.ravel(offset)], resolution, where)
+def _metadata_above(address: Address, rank: int) -> Metadata | None:
+    """Metadata of the group that lists an array which was named itself, as in image.zarr/0."""
+    for parent, path in parents(address):
+        multiscale = multiscale_of(_attributes_or_none(parent), f"volume {address}")
+        listed = [] if multiscale is None else multiscale["datasets"]
+        for level, dataset in enumerate(listed):
+            if multiscale is not None and dataset["path"].strip("/") == path:
+                return dataset_metadata(multiscale, level, rank)
+    return None
 
 
-def _placed(
-    address: Address, axes: list[dict[str, Any]], transforms: list[dict[str, Any]]
-) -> tuple[Resolution | None, Triple]:
-    """Resolution in nm and first voxel from OME-Zarr axes and transformations."""
-    scale, shift = np.ones(len(axes)), np.zeros(len(axes))
-    for transform in transforms:
-        if transform["type"] == "scale":
-            scale, shift = scale * transform["scale"], shift * transform["scale"]
-        elif transform["type"] == "translation":
-            shift = shift + transform["translation"]
-    place = {str(axis["name"]).lower(): number for number, axis in enumerate(axes)}
-    spatial = [place[name] for name in "zyx" if name in place]
-    units = [OME_UNITS.get(str(axes[number].get("unit", "")).lower()) for number in spatial]
-    if len(spatial) != 3 or None in units:
-        return None, (0, 0, 0)
-    factors = [unit for unit in units if unit is not None]
-    z, y, x = (float(scale[number]) * f for number, f in zip(spatial, factors, strict=True))
-    translation = [float(shift[number]) * f for number, f in zip(spatial, factors, strict=True)]
-    return (z, y, x), whole_offset(translation, (z, y, x), f"volume {address}")
-
-
-def _ordered(address: Address, array: ts.TensorStore, names: list[str]) -> ts.TensorStore:
-    """The array with axes (c,) z, y, x; any other axis must have length 1, and is dropped."""
-    if len(names) != array.rank or any(axis not in names for axis in "zyx"):
-        raise StorageError(
-            f"volume {address}: expected axes (c,) z, y, x; got {names} of shape {array.shape}"
-        )
-    chosen = [names.index(axis) for axis in "zyx"]
-    if "c" in names and array.shape[names.index("c")] > 1:
-        chosen.insert(0, names.index("c"))
-    for number, length in enumerate(array.shape):
-        if number not in chosen and length != 1:
-            raise StorageError(
-                f"volume {address}: expected length 1 of axis '{names[number]}', which is not "
-                f"channels, z, y or x; got shape {array.shape}"
-            )
-    dropped = [number for number in range(array.rank) if number not in chosen]
-    view = array[ts.d[dropped][tuple(0 for _ in dropped)]] if dropped else array
-    order = [sorted(chosen).index(number) for number in chosen]
-    return view[ts.d[order].transpose[:]] if order != list(range(len(order))) else view
-
-
-def _foreign(
-    address: Address,
-    view: ts.TensorStore,
-    resolution: Resolution | None,
-    start: Triple,
-    count: int,
-) -> ChunkedArray:
-    chunk, shard = spatial_chunks(view)
-    stop = zyx(start) + zyx(view.shape[-3:])
-    channels = view.shape[0] if view.rank == 4 else 0
-    dtype = np.dtype(view.dtype.numpy_dtype)
-    layout = Layout(Box(start, stop), resolution, dtype, channels, chunk, shard)
-    return ChunkedArray(address, layout, anchored(view, start), count, False)
+def _attributes_or_none(address: Address) -> Attributes:
+    """The attributes of a folder above an array; empty if there are none that can be read."""
+    try:
+        return _attributes(address)
+    except StorageError:
+        return {}

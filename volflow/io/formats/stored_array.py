@@ -54,12 +54,38 @@ class Scales(NamedTuple):
     ours: bool
 
 
+@dataclass(frozen=True)
+class MetadataNotes:
+    """Assumptions of a reader of metadata, and all that it leaves to the user's declaration.
+
+    Attributes
+    ----------
+    warnings : tuple of str
+        Assumptions, each one sentence.
+    size_warnings : tuple of str
+        Those about the voxel size, which do not matter if the user declares it.
+    offset_nm : tuple of float or None
+        Position of the first voxel in nanometres, z y x, where the metadata hold no voxel size.
+    offset_problem : str
+        Why the position of the first voxel is unknown; "" if it is known.
+    """
+
+    warnings: tuple[str, ...] = ()
+    size_warnings: tuple[str, ...] = ()
+    offset_nm: tuple[float, float, float] | None = None
+    offset_problem: str = ""
+
+
+NO_NOTES = MetadataNotes()
+
+
 class StoredArray(Protocol):
     """One scale of a stored volume, opened."""
 
     layout: Layout
     scales: int
     ours: bool
+    notes: MetadataNotes
 
     def read(
         self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
@@ -91,12 +117,20 @@ class ChunkedArray:
         Number of scales of the volume.
     ours : bool
         Whether volflow wrote it.
+    notes : MetadataNotes
     """
 
     def __init__(
-        self, address: Address, layout: Layout, array: ts.TensorStore, scales: int, ours: bool
+        self,
+        address: Address,
+        layout: Layout,
+        array: ts.TensorStore,
+        scales: int,
+        ours: bool,
+        notes: MetadataNotes = NO_NOTES,
     ) -> None:
         self.address, self.layout, self.scales, self.ours = address, layout, scales, ours
+        self.notes = notes
         self._array = array
 
     def read(
@@ -253,22 +287,13 @@ def marked_layout(note: dict[str, Any], array: ts.TensorStore) -> Layout:
     return Layout(Box(start, stop), (z, y, x), dtype, channels, chunk, shard, encoding, kind)
 
 
-def whole_offset(translation: Sequence[float], resolution: Resolution, where: str) -> Triple:
-    """The first voxel from a translation in nanometres.
-
-    Less than one voxel counts as 0: many pyramids of means are shifted by half a voxel.
-
-    Raises
-    ------
-    StorageError
-        If it is not a multiple of the voxel size.
-    """
-    voxels = [t / r for t, r in zip(translation, resolution, strict=True)]
-    if all(abs(v) < 0.999 for v in voxels):
-        return (0, 0, 0)
-    if any(abs(v - round(v)) > 1e-3 for v in voxels):
-        raise StorageError(
-            f"{where}: expected a translation of whole voxels of {resolution} nm, got "
-            f"{tuple(translation)} nm; declare `offset`"
-        )
-    return zyx([round(v) for v in voxels])
+def parents(address: Address, most: int = 3) -> Iterator[tuple[Address, str]]:
+    """The folders above an address, nearest first, and the path from each to the address."""
+    scheme, slashes, path = address.location.rpartition("://")
+    parts = path.split("/")
+    fewest = 1 if slashes else 2  # a bucket or host, or the root of the file system
+    for count in range(1, most + 1):
+        if len(parts) - count < fewest:
+            return
+        location = f"{scheme}{slashes}" + "/".join(parts[:-count])
+        yield Address(address.format_name, location, address.query), "/".join(parts[-count:])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-OME_UNITS = {
+NO_UNIT = ("", "none", "null", "pixel", "pixels", "voxel", "voxels", "px", "unitary", "arbitrary")
+"""Words in place of a unit that are no unit of length."""
+
+_NANOMETRES = {
     "angstrom": 0.1,
+    "picometer": 1e-3,
+    "picometre": 1e-3,
     "nanometer": 1.0,
     "micrometer": 1e3,
     "millimeter": 1e6,
     "meter": 1e9,
-}
-"""Nanometres of the units of OME-Zarr axes."""
-
-_NANOMETRES = {
-    **OME_UNITS,
     "å": 0.1,
     "a": 0.1,
     "pm": 1e-3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 from volflow.core.geometry import Box
 from volflow.errors import StorageError
 from volflow.io.address import Address
+from volflow.io.formats.attributes import attributes_metadata
+from volflow.io.formats.axes import Metadata, place
 from volflow.io.formats.containment import require_stored_inside, resolve_inside
 from volflow.io.formats.files.read_only import ReadOnlyArray, sliced
-from volflow.io.formats.omezarr import attributes_place
 from volflow.io.formats.stored_array import stored_layout
 
 ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
@@ -24,20 +26,38 @@ _CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 24, "rdcc_nslots": 10007}  # neigh
 
 
 class Hdf5(ReadOnlyArray):
-    """A dataset of an HDF5 file, axes (Z, Y, X) or (C, Z, Y, X)."""
+    """A dataset of an HDF5 file, read as (Z, Y, X) or (C, Z, Y, X)."""
 
     def __init__(self, address: Address, path: Path) -> None:
         super().__init__(address)
         self._file = _open_file(address, path)
         weakref.finalize(self, self._file.close)
         data = self._dataset = self._find(dict(address.query).get("dataset", ""))
-        lone = data.ndim == 4 and data.shape[0] == 1
-        channels = 0 if data.ndim == 3 or lone else data.shape[0]
-        resolution, start = attributes_place(data.attrs, f"volume {address}")
-        if resolution is None:
-            resolution, start = attributes_place(self._file.attrs, f"volume {address}")
-        chunk = data.chunks[-3:] if data.chunks else (1, *data.shape[-2:])
-        self.layout = stored_layout(data.shape[-3:], start, resolution, data.dtype, channels, chunk)
+        read = place(self._metadata(), data.shape, f"volume {address}")
+        self.notes, self._order = read.notes, read.order
+        z, y, x = read.order[-3:]
+        channels = data.shape[read.order[0]] if len(read.order) == 4 else 0
+        sides = data.chunks or (*(1 for _ in data.shape[:-2]), *data.shape[-2:])
+        shape, chunk = ([each[axis] for axis in (z, y, x)] for each in (data.shape, sides))
+        self.layout = stored_layout(shape, read.start, read.resolution, data.dtype, channels, chunk)
+
+    def _metadata(self) -> Metadata:
+        """The attributes of the dataset; the voxel size may be those of its group or the file."""
+        data = self._dataset
+        metadata = attributes_metadata(dict(data.attrs), f"dataset {data.name}")
+        labels = [dimension.label for dimension in data.dims]
+        if metadata.names is None and any(labels):
+            metadata = replace(metadata, names=labels)
+        for group in (data.parent, self._file):
+            if metadata.scale is not None:
+                break
+            above = attributes_metadata(dict(group.attrs), f"group {group.name}")
+            if above.scale is not None:
+                names = metadata.names if metadata.names is not None else above.names
+                offset = metadata.translation
+                offset = above.translation if offset is None else offset
+                metadata = replace(above, names=names, translation=offset)
+        return metadata
 
     def _find(self, name: str) -> Any:
         """The dataset of that name, or the only volume in the file."""
@@ -45,10 +65,10 @@ class Hdf5(ReadOnlyArray):
         data = resolve_inside(self._file, name, where) if name else None
         if isinstance(data, h5py.Dataset):
             require_stored_inside(self._file, data, where)
-            if data.ndim in (3, 4):
+            if data.ndim in (3, 4, 5):
                 return data
         datasets = self._datasets()
-        volumes = [path for path, item in datasets.items() if item.ndim in (3, 4)]
+        volumes = [path for path, item in datasets.items() if item.ndim in (3, 4, 5)]
         if not name and len(volumes) == 1:
             require_stored_inside(self._file, datasets[volumes[0]], where)
             return datasets[volumes[0]]
@@ -70,12 +90,25 @@ class Hdf5(ReadOnlyArray):
         return datasets
 
     def _read(self, box: Box, channels: Sequence[int] | None) -> np.ndarray:
-        lone = self._dataset.ndim == 4 and not self.layout.channels
         try:
-            array = sliced(self._dataset, box, self.layout.bounds, [0] if lone else channels)
-            return array[0] if lone else array
+            return sliced(_Ordered(self._dataset, self._order), box, self.layout.bounds, channels)
         except _ERRORS as error:
             raise StorageError(f"volume {self._address}, box {box}: {error}") from error
+
+
+class _Ordered:
+    """A dataset as an array-like (Z, Y, X) or (C, Z, Y, X); axes left out have length 1."""
+
+    def __init__(self, dataset: h5py.Dataset, order: Sequence[int]) -> None:
+        self._dataset, self._order, self.ndim = dataset, order, len(order)
+
+    def __getitem__(self, at: tuple[slice | int, ...]) -> np.ndarray:
+        where: list[slice | int] = [0] * self._dataset.ndim
+        for axis, part in zip(self._order, at, strict=True):
+            where[axis] = part
+        stored = np.asarray(self._dataset[tuple(where)])
+        left = [axis for axis, part in zip(self._order, at, strict=True) if isinstance(part, slice)]
+        return stored.transpose([sorted(left).index(axis) for axis in left])
 
 
 def _open_file(address: Address, path: Path) -> h5py.File:

@@ -12,7 +12,7 @@ import numpy as np
 from volflow.core.geometry import Box
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.formats.stored_array import Layout, Resolution, placed
+from volflow.io.formats.stored_array import NO_NOTES, Layout, Resolution, placed
 
 
 class ReadOnlyArray(ABC):
@@ -24,6 +24,7 @@ class ReadOnlyArray(ABC):
     scales = 1
     ours = False
     layout: Layout
+    notes = NO_NOTES
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -42,7 +43,9 @@ class ReadOnlyArray(ABC):
         StorageError
             If the file is damaged.
         """
-        return placed(self._read(box, channels), out)
+        array = self._read(box, channels)
+        native = array.astype(self.layout.dtype, copy=False)  # files may be big-endian
+        return placed(native, out)
 
     def write(self, box: Box, array: np.ndarray) -> None:
         """Refuse: files are only read."""

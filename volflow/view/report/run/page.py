@@ -103,6 +103,7 @@ def page(
         timeline=timeline(summary.get("history", {})),
         layers=layers.layers,
         run=summary["run"],
+        warnings=summary.get("warnings", ()),
         pipeline=(Store(layers.address).read("pipeline.yaml") or b"").decode(),
         summary=SUMMARY,
     )
