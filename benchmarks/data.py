@@ -1,9 +1,9 @@
-"""The FIB-25 slab that benchmarks run on, and larger volumes made of its mirror images.
+"""The FIB-25 slab of the benchmarks, and larger volumes made of its mirror images.
 
     python -m benchmarks.data FOLDER SIDE     mirrored affinities of SIDE³ voxels in FOLDER
 
-The data are not part of the project: VOLFLOW_DATA names the folder that holds `fib25_medulla`
-(default: shared/data beside the checkout).
+The data are not part of the project: VOLFLOW_DATA is the folder that contains `fib25_medulla`
+(default: shared/data next to the checkout).
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ CHUNK = (64, 64, 64)
 
 
 def labels(dataset: str) -> str:
-    """Address of a labelling of the slab: neuron_ids (the truth), ffn, overseg."""
+    """Address of labels of the slab: neuron_ids (the ground truth), ffn or overseg."""
     return f"hdf5://{FIB25}/ts2_z000-165.h5?dataset={dataset}"
 
 
 def reflected(size: int, length: int) -> np.ndarray:
-    """Indices 0 1 .. size-1 .. 1 0 1 ..: back and forth, no end repeated; int64, (length,)."""
+    """Indices 0 1 .. size-1 .. 1 0 1 .., back and forth without repeating the ends; int64."""
     if size < 2:
-        raise ValueError(f"only two voxels or more can be mirrored; got {size}")
+        raise ValueError(f"size: expected two voxels or more to mirror; got {size}")
     period = 2 * (size - 1)
     index = np.arange(length) % period
     return np.minimum(index, period - index)
 
 
 def mirror_labels(labels: np.ndarray, box: Box) -> np.ndarray:
-    """The part of the mirrored volume of labels or grey values, (z, y, x), over a box."""
+    """The mirrored volume of labels or grey values within a box, (z, y, x)."""
     sides = zip(labels.shape, box.start, box.stop, strict=True)
     return labels[np.ix_(*(reflected(size, stop)[start:] for size, start, stop in sides))]
 
 
 def mirror_affinity(affinity: np.ndarray, box: Box) -> np.ndarray:
-    """The part of the mirrored volume of affinities, (3, z, y, x), over a box.
+    """The mirrored volume of affinities within a box, (3, z, y, x).
 
-    The affinity between source voxels p - 1 and p is kept at p. Where the mirror runs backwards
-    along axis c, the voxel before the one shown is p + 1, and their affinity is kept at p + 1:
+    The affinity between the source voxels p - 1 and p is stored at p. In a backward copy along
+    axis c, the voxel before the one shown is p + 1, and their affinity is stored at p + 1:
 
         shown voxel       0    1    2    3    2    1    0    1
         its affinity      -   a1   a2   a3   a3   a2   a1   a1
@@ -69,7 +69,7 @@ def mirror_affinity(affinity: np.ndarray, box: Box) -> np.ndarray:
 
 
 def mirrored(folder: Path, shape: Triple) -> str:
-    """The address of the slab's affinities, mirrored to `shape` voxels; written if not there."""
+    """The address of the slab's affinities, mirrored to `shape` voxels; written if missing."""
     bounds = Box((0, 0, 0), shape)
     spec = VolumeSpec(path=f"zarr://{folder}/affinity-{'x'.join(map(str, shape))}")
     layer = Layer("uint8", 3, "affinity")

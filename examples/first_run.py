@@ -1,4 +1,4 @@
-"""From affinities to neurons from Python: make a synthetic volume, segment it, score it.
+"""From affinities to neurons in Python: make a synthetic volume, segment it, score it.
 
     python examples/first_run.py [--cluster local] [--size 96]
 
@@ -20,28 +20,28 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--out", default=tempfile.gettempdir() + "/volflow-first-run")
     options = parser.parse_args()
-    made, segmented = Path(options.out) / "synth", Path(options.out) / "segment"
+    synthetic, segmented = Path(options.out) / "synth", Path(options.out) / "segment"
 
-    # A volume with affinities and an exact truth, all three made block by block.
+    # An image with affinities and an exact truth, computed block by block.
     volflow.run(
         "synth",
         cluster=options.cluster,
         bounds=",".join([f"0:{options.size}"] * 3),
-        overrides=[f"run={made}"],
+        overrides=[f"run={synthetic}"],
     )
-    # The shipped pipeline, told where the affinities are and where to write.
+    # The bundled pipeline, with the address of the affinities and the run folder.
     volflow.run(
         "segment",
         cluster=options.cluster,
-        overrides=[f"run={segmented}", f"volumes.affinity.path=precomputed://{made}/affinity"],
+        overrides=[f"run={segmented}", f"volumes.affinity.path=precomputed://{synthetic}/affinity"],
     )
-    # A pipeline need not be a file.
+    # A pipeline can be a dict instead of a file.
     result = volflow.run(
         {
             "run": f"{options.out}/score",
             "volumes": {
                 "segmentation": {"path": f"precomputed://{segmented}/segmentation"},
-                "truth": {"path": f"precomputed://{made}/truth"},
+                "truth": {"path": f"precomputed://{synthetic}/truth"},
             },
             "steps": [{"use": "score"}],
         },

@@ -1,8 +1,8 @@
-"""A stage of one's own: written here, named `module:Class` in a pipeline, run like any other.
+"""A user's own stage: defined here, named `module:Class` in a pipeline, run like any other.
 
     python examples/write_a_stage.py [--cluster local]
 
-It finds bright spots of a noisy image: voxels brighter than their neighbourhood by `contrast`.
+It detects bright spots in a noisy image: voxels brighter than their neighbourhood by `contrast`.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ class Spots(Stage):
         return 32 * int(np.prod(shape))  # uint8 in and out, a few int32 in between
 
     def run(self, block: Block, *, image: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[override]
-        # The read box is not cut at the bounds of the volume: what lies outside reads as zero.
+        # The read box extends beyond the bounds of the volume, where voxels read as zero.
         inside = np.zeros(block.read.shape, "int32")
         inside[block.read.clip(block.bounds).within(block.read)] = 1
         # Sums of integers are exact; floats would round differently in another block.
-        total, voxels = self.around(image.astype("int32")), self.around(inside)
+        total = self.neighbourhood_sum(image.astype("int32"))
+        voxels = self.neighbourhood_sum(inside)
         bright = image * voxels - total > self.contrast * voxels
         return {"spots": bright.astype("uint8")}  # over the read box: the engine crops
 
-    def around(self, values: np.ndarray) -> np.ndarray:
+    def neighbourhood_sum(self, values: np.ndarray) -> np.ndarray:
         """The sum over the neighbourhood of each voxel, (z, y, x) int32."""
         for axis in range(3):
             ones = np.ones(2 * self.radius + 1)
@@ -59,7 +60,7 @@ class Spots(Stage):
 
 
 def noisy_image(folder: Path) -> str:
-    """A small volume with a hundred bright voxels in it; its address."""
+    """Write a small volume with a hundred bright voxels; its address."""
     random = np.random.default_rng(0)
     image = random.integers(90, 110, (48, 48, 48), dtype="uint8")
     z, y, x = random.integers(4, 44, (3, 100))

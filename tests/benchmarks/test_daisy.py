@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.daisy import LAYER, Way, per_block, table, version_of_daisy
+from benchmarks.engine.daisy import LAYER, Way, per_block, table, version_of_daisy
 
 
 @given(st.floats(0, 100), st.floats(0, 1), st.integers(2, 1000))

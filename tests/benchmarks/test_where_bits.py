@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.where_bits import best_joined, components
+from benchmarks.segmentation.where_bits import best_joined, components
 
 
 def test_parts_that_do_not_touch_are_components_of_their_own():

@@ -13,9 +13,6 @@ import pytest
 
 from volflow.cli import SECTIONS, VERBS, main
 from volflow.cli.demo import _missing_viewer
-from volflow.config.bundled import bundled, find_bundled
-from volflow.engine.executors.profile import Profile, find_profile
-from volflow.errors import PlanError
 
 HEAVY = ["numba", "dask", "distributed", "tensorstore", "torch", "scipy", "pydantic", "bokeh"]
 
@@ -101,48 +98,3 @@ def test_the_demo_says_what_looking_at_it_needs(monkeypatch):
     assert "which needs the package neuroglancer" in _missing_viewer()
     monkeypatch.setitem(sys.modules, "neuroglancer", sys)
     assert _missing_viewer() == ""
-
-
-def test_shipped_pipelines_are_found_by_name_from_anywhere(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    paths = {find_bundled(n, "pipelines", "pipeline") for n in ("segment", "segment.yaml")}
-    assert paths == {find_bundled("pipelines/segment.yaml", "pipelines", "pipeline")}
-    assert all(path.is_file() for path in paths)
-    assert "local" in bundled("deploy")
-    (tmp_path / "segment.yaml").write_text("mine")
-    assert find_bundled("segment.yaml", "pipelines", "pipeline").read_text() == "mine"
-    with pytest.raises(PlanError, match=r"there is no pipeline 'sgment'; did you mean 'segment'"):
-        find_bundled("sgment", "pipelines", "pipeline")
-
-
-def test_a_profile_says_who_works_and_options_come_first(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text("cluster: local\nworkers: 3\ntimeout: 60\nstall: 70\non_stall: end\n")
-    said = Profile(cluster="local", workers=3, timeout=60, stall=70, on_stall="end")
-    assert find_profile(str(path)) == said
-    assert find_profile(str(path), stall=0, on_stall="say").stall == 0
-    assert find_profile(str(path), stall=5).on_stall == "end"
-    for wrong in ({"stall": -1.0}, {"on_stall": "bark"}, {"timeout": -1.0}):
-        with pytest.raises(PlanError, match=f"asked for: {next(iter(wrong))}: expected"):
-            find_profile(str(path), **wrong)
-    assert find_profile(str(path), workers=1).workers == 1
-    assert find_profile(str(path), timeout=0).timeout == 0
-    assert find_profile("none") == Profile(cluster="none")
-    assert find_profile("tcp://1.2.3.4:8786").cluster == "tcp://1.2.3.4:8786"
-    assert find_profile("local").cluster == "local"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("cluster: local\nworker: 3\n", r"mine.yaml:2: worker: unknown key 'worker'"),
-        ("cluster: local\nworkers: 0\n", r"mine.yaml:2: workers: expected greater than"),
-        ("cluster: [\n", "not YAML"),
-        ("", "expected keys and values"),
-    ],
-)
-def test_a_wrong_profile_is_told(tmp_path, text, message):
-    path = tmp_path / "mine.yaml"
-    path.write_text(text)
-    with pytest.raises(PlanError, match=message):
-        find_profile(str(path))

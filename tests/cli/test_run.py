@@ -52,7 +52,7 @@ def test_lines_of_a_log_add_up(volflow, toy):
     result = volflow("run", toy({"raises": POISON}, "Poison"))
     assert "index: 48 blocks\n" in result.output
     assert "46 done, 2 failed, 0 left of 48 blocks" in result.output
-    assert result.output.count("of pass map failed: ArithmeticError") == 2
+    assert result.output.count("of phase map failed: ArithmeticError") == 2
 
 
 def test_failed_blocks_are_named_with_the_command_that_reruns_them(volflow, toy, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,9 @@ def test_the_page_of_pipelines_has_every_key(model: type[Spec]) -> None:
 def test_the_page_of_pipelines_has_every_bundled_one() -> None:
     text = (ROOT / "docs" / "pipelines.md").read_text()
     assert {name for name in bundled("pipelines") if f"`{name}`" not in text} == set()
+
+
+def test_the_page_on_installing_has_every_extra() -> None:
+    text = (ROOT / "docs" / "install.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {name for name in project["optional-dependencies"] if f"`{name}`" not in text} == set()

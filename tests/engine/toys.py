@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from volflow.core.block_progress import report_parts
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import (
     Columns,
@@ -54,6 +55,7 @@ class Index(Stage):
             name = f"{'-'.join(map(str, block.index))}.{os.getpid()}.{time.time_ns()}"
             (Path(self.trace) / name).touch()
         time.sleep(self.seconds)
+        report_parts(3, 8)
         while self.held_by and block.index[0] >= self.held_from and Path(self.held_by).exists():
             time.sleep(0.01)
         z, y, x = np.indices(block.write.shape)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EVERY = 2.0  # seconds between two readings with --watch
 LONG_BLOCK = 10.0  # seconds after which a block that is being computed is listed
 LISTED = 5  # blocks
-QUIET = 60.0  # seconds without a finished block after which a line says so
+QUIET = 60.0  # seconds without a finished block after which a line reports them
 
 
 @click.command()
@@ -96,7 +96,12 @@ def _print_driver(console: Console, state: RunStatus) -> None:
     for block in state.blocks[:LISTED]:
         if block.seconds > LONG_BLOCK:
             text = running_block_text(
-                block.step, block.index, block.seconds, block.worker, block.memory
+                block.step,
+                block.index,
+                block.seconds,
+                worker=block.worker,
+                memory=block.memory,
+                parts=block.parts,
             )
             console.print(text, markup=False)
     if state.quiet > QUIET:

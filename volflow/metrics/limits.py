@@ -14,7 +14,9 @@ from volflow.core.stage import Stage
 class Limit(BaseModel):
     """The range that a score must be in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
+    )
 
     minimum: Annotated[float | None, Field(alias="min")] = None
     """The smallest value that is accepted."""

@@ -23,6 +23,7 @@ from typing import TypeAlias
 import numpy as np
 
 from volflow.checkpoints.header import Padding
+from volflow.core.block_progress import report_parts
 from volflow.core.geometry import Box, Triple, zyx
 
 Network: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -188,6 +189,7 @@ def predict_tiles(
         outputs = _cropped(network(inputs), tiling, channels)
         for index, output in zip(indices, outputs, strict=False):
             _add(total, weight, write, tiling, index, output)
+        report_parts(first + len(indices), len(tiles))
     if tiling.overlapping:
         total /= weight
     return total

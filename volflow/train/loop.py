@@ -22,6 +22,7 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from volflow.models.inference import Device, device_of
 from volflow.train.state import State, load_state, save_state
 from volflow.train.tensorboard import curve_writer
 
@@ -93,11 +94,17 @@ class Task(Protocol[C]):
         ...
 
 
-def configure_torch(device: str, threads: int) -> None:
-    """Set the threads of torch and, on a CPU, its deterministic algorithms."""
+def prepare(device: Device, threads: int, out: str) -> tuple[str, Path]:
+    """Configure torch and create the folder of a training; return the device and the folder.
+
+    Torch gets its threads and, on a CPU, deterministic algorithms.
+    """
+    chosen, folder = device_of(device), Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(device == "cpu")  # on cuda some layers have none
+    torch.use_deterministic_algorithms(chosen == "cpu")  # on cuda some layers have none
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # slow
+    return chosen, folder
 
 
 def run_training(task: Task[C], state: State, folder: Path, device: str, report: Report) -> None:

@@ -22,12 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from volflow.models.inference import device_of
 from volflow.models.mnet import MNet
 from volflow.train.config.pretraining import Pretraining
 from volflow.train.data.images import Image, open_image, random_crop
 from volflow.train.data.masking import edge_picture, fill_with_noise, hidden_cells
-from volflow.train.loop import Report, Schedule, configure_torch, run_training
+from volflow.train.loop import Report, Schedule, prepare, run_training
 from volflow.train.state import State, save_tensors
 from volflow.train.validation.picture import draw_reconstruction
 
@@ -61,10 +60,7 @@ def pretrain(config: Pretraining, report: Report) -> Path:
     Path
         The best encoder by validation: `encoder.safetensors` in the folder `out`.
     """
-    device = device_of(config.device)
-    configure_torch(device, config.threads)
-    folder = Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    device, folder = prepare(config.device, config.threads, config.out)
     sources = [open_image(spec, config) for spec in config.sources]
     held_out = open_image(config.validation.source, config)
     task = PretrainingTask(config, sources, held_out, folder, device)

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from volflow.checkpoints.header import Header
 from volflow.errors import PlanError
 from volflow.models.checkpoint import build, fold_batchnorm, save_checkpoint
-from volflow.models.inference import Inference, device_of
+from volflow.models.inference import Inference
 from volflow.train.config.training import Training
 from volflow.train.data.crops import Crops, batch
 from volflow.train.data.samples import Source
 from volflow.train.data.sources import SourceRequirements, open_source
 from volflow.train.heads import header_of
 from volflow.train.initial_weights import load_encoder, load_initial_weights
-from volflow.train.loop import Report, Schedule, configure_torch, run_training
+from volflow.train.loop import Report, Schedule, prepare, run_training
 from volflow.train.objective import training_loss
 from volflow.train.state import State
 from volflow.train.validation.picture import draw_picture
@@ -40,10 +40,7 @@ def train(training: Training, report: Report) -> Path:
     Path
         The best checkpoint by validation: `best.safetensors` in the folder `out`.
     """
-    device = device_of(training.device)
-    configure_torch(device, training.threads)
-    folder = Path(training.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    device, folder = prepare(training.device, training.threads, training.out)
     header = header_of(training)
     network = initial_network(training, header, device)
     sources, held_out = _open_sources(training)

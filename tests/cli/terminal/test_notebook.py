@@ -13,6 +13,7 @@ from rich.table import Table
 from tests.engine.runs import planned, toy
 from volflow.cli.terminal.notebook import NotebookBoard
 from volflow.cli.terminal.progress import progress_display
+from volflow.engine.executors.base import RunningBlock
 from volflow.engine.result import StepResult
 
 
@@ -58,6 +59,12 @@ def test_a_notebook_gets_one_table_that_is_updated(tmp_path, handle, monkeypatch
         board.progress(step, result, "map")
         board.step_ends(step, result)
     assert len(handle.shown) == 4
+    block = RunningBlock(3, 250.0, "cpu-0", 0)
+    board.running_blocks(step.jobs[0], [block])  # too soon after the last
+    now = 2.0
+    board.running_blocks(step.jobs[0], [block])
+    assert len(handle.shown) == 5
+    assert "of index has been running 4:10" in str(handle.shown[-1].caption)
     bundle = handle.shown[-1]._repr_mimebundle_([], [])
     assert "index" in bundle["text/plain"]
     assert "<pre" in bundle["text/html"]

@@ -204,6 +204,46 @@ def test_each_worker_sees_one_gpu_and_so_do_its_blocks(monkeypatch, tmp_path):
     assert "GPUs 5, 7" in observer.notes
 
 
+class Pinned:
+    """What a worker gets from dask-cuda: a plugin that pins it to some cores."""
+
+    def __init__(self, cores):
+        self.cores = cores
+
+
+def fake_dask_cuda(monkeypatch, affinity):
+    """An installed dask-cuda, which knows the cores of a GPU by `affinity`."""
+    modules = {
+        "dask_cuda": types.ModuleType("dask_cuda"),
+        "dask_cuda.utils": types.SimpleNamespace(get_cpu_affinity=affinity),
+        "dask_cuda.plugins": types.SimpleNamespace(CPUAffinity=Pinned),
+    }
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_with_dask_cuda_a_worker_is_pinned_to_the_cores_near_its_gpu(monkeypatch):
+    usable = sorted(os.sched_getaffinity(0))
+    near = {3: [usable[0], 10**6], "GPU-ab": [usable[-1]]}
+    fake_dask_cuda(monkeypatch, near.__getitem__)
+    for gpu, cores in (("3", usable[:1]), ("GPU-ab", usable[-1:])):
+        options = gpus._options_of(gpu)
+        assert options["env"] == {"CUDA_VISIBLE_DEVICES": gpu}
+        assert [plugin.cores for plugin in options["plugins"]] == [cores]
+
+
+def test_without_dask_cuda_or_where_it_knows_no_cores_workers_run_anywhere(monkeypatch):
+    plain = {"env": {"CUDA_VISIBLE_DEVICES": "3"}}
+    monkeypatch.setitem(sys.modules, "dask_cuda", None)
+    assert gpus._options_of("3") == plain
+
+    def broken(device):
+        raise OSError("no NVML")
+
+    fake_dask_cuda(monkeypatch, broken)
+    assert gpus._options_of("3") == plain
+
+
 def test_without_a_gpu_the_processors_work(monkeypatch, caplog):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(gpus.local, "local_cluster", lambda count, dashboard: nullcontext(count))

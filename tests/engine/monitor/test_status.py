@@ -70,6 +70,7 @@ def test_a_block_that_takes_long_is_in_the_status_with_its_time_and_worker(tmp_p
         thread.join()
     block = next(state.blocks[0] for state in states if state.blocks)
     assert (block.step, block.phase) == ("index", "map")
+    assert (3, 8) in {state.blocks[0].parts for state in states if state.blocks}
     assert block.worker == {"none": "this process", "local": "worker-0"}[cluster]
     assert (block.memory > 10**7) == (cluster == "local")
     assert as_json(next(state for state in states if state.blocks))["blocks"]

@@ -32,7 +32,10 @@ class Frozen:
         return {(8, 16): "", (0, 8): "tcp://there"}
 
     def running_blocks(self):
-        return [RunningBlock(2, 5.0, "tcp://there"), RunningBlock(3, 250.0, "tcp://here", 10**9)]
+        return [
+            RunningBlock(2, 5.0, "tcp://there"),
+            RunningBlock(3, 250.0, "tcp://here", 10**9, 4, 9),
+        ]
 
     def workers(self):
         return ["tcp://there"]
@@ -121,7 +124,7 @@ def test_blocks_under_way_are_reported_and_written_with_the_longest_first(tmp_pa
     blocks = Store(str(tmp_path)).read_json(watchdog.PROGRESS)["blocks"]
     assert blocks[0] == {
         **{"phase": "map", "index": [0, 0, 3], "seconds": 250.0},
-        **{"worker": "tcp://here", "memory": 10**9},
+        **{"worker": "tcp://here", "memory": 10**9, "parts": [4, 9]},
     }
 
 

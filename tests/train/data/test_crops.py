@@ -7,14 +7,8 @@ import torch
 from volflow.train.config.training import Training
 from volflow.train.data.augment import NEUTRAL, Augmentation, augmented
 from volflow.train.data.crops import _draw_augmented, batch, crop_targets, paste
-from volflow.train.data.samples import (
-    UNKNOWN,
-    UNKNOWN_MARK,
-    Sample,
-    Source,
-    _every_nth_section,
-    draw_sample,
-)
+from volflow.train.data.draw import _every_nth_section, draw_sample
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source
 from volflow.train.heads import header_of
 from volflow.train.objective import training_loss
 

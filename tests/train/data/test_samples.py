@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from volflow.train.data.samples import UNKNOWN, Source, as_truth, draw_sample
+from volflow.train.data.draw import draw_sample
+from volflow.train.data.samples import UNKNOWN, Source, as_truth
 
 
 def coordinates(shape=(20, 24, 28)):
@@ -91,9 +92,7 @@ def test_shapes_that_do_not_fit_are_named():
         match=r"labels do not cover the image; expected shape \(2, 2, 3\), got \(2, 2, 2\)",
     ):
         Source(np.zeros((2, 2, 3), np.float32), np.zeros((2, 2, 2), np.int32))
-    with pytest.raises(
-        ValueError, match=r"\(30, 8, 8\) does not fit in a volume of \(20, 24, 28\)"
-    ):
+    with pytest.raises(ValueError, match=r"expected at most \(20, 24, 28\), got \(30, 8, 8\)"):
         draw_sample([coordinates()], (30, 8, 8), np.random.default_rng(0))
 
 

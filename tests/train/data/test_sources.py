@@ -9,7 +9,8 @@ from hypothesis.extra import numpy as arrays
 
 from volflow.checkpoints.header import Normalisation
 from volflow.train.config.sources import MaskSpec, SourceSpec
-from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, draw_sample
+from volflow.train.data.draw import draw_sample
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK
 from volflow.train.data.sources import SourceRequirements, contours, open_source
 
 RULE = Normalisation()

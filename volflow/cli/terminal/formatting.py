@@ -75,12 +75,20 @@ def index_text(index: Sequence[int]) -> str:
 
 
 def running_block_text(
-    step: str, index: Sequence[int], seconds: float, worker: str, memory: int
+    step: str,
+    index: Sequence[int],
+    seconds: float,
+    *,
+    worker: str,
+    memory: int,
+    parts: tuple[int, int],
 ) -> str:
     """A block that is being computed: `block 0 3 2 of predict has been running 4:10 on ...`."""
+    done, total = parts
+    progress = f", {count(done)} of {count(total)} parts done" if total else ""
     used = f", {size(memory)} of memory" if memory else ""
     text = f"block {index_text(index)} of {step} has been running {duration(seconds)}"
-    return f"{text} on {worker}{used}"
+    return f"{text} on {worker}{progress}{used}"
 
 
 def print_warnings(warnings: Sequence[str]) -> None:

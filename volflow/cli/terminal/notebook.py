@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 
 from volflow.cli.terminal.progress import Board
-from volflow.engine.job import Plan, PlannedStep
+from volflow.engine.executors.base import RunningBlock
+from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.result import StepResult
 
 EVERY = 0.5  # seconds between two updates of the table
@@ -30,12 +32,19 @@ class NotebookBoard(Board):
 
     def progress(self, step: PlannedStep, result: StepResult, phase: str) -> None:
         super().progress(step, result, phase)
-        if time.monotonic() >= self._due:
-            self._update()
+        self._update_if_due()
+
+    def running_blocks(self, job: Job, blocks: Sequence[RunningBlock]) -> None:
+        super().running_blocks(job, blocks)
+        self._update_if_due()
 
     def step_ends(self, step: PlannedStep, result: StepResult) -> None:
         super().step_ends(step, result)
         self._update()
+
+    def _update_if_due(self) -> None:
+        if time.monotonic() >= self._due:
+            self._update()
 
     def _update(self) -> None:
         self._due = time.monotonic() + EVERY

@@ -1,4 +1,4 @@
-"""How a run goes on, as it is shown: a live table on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAIN_EVERY = 10.0  # seconds between two lines of a step in a log
 REFRESH = 4  # times a second that the table is drawn
 WIDE = 110  # columns of a terminal that has room for bars and remarks
 BAR = 24
-STEADY = {"speed": 14, "time": 11}  # widths that do not change with what stands in them
+STEADY = {"speed": 14, "time": 11}  # least widths, so that columns do not jump
 
 
 @contextmanager
@@ -76,7 +76,7 @@ class _Paced(RunObserver):
 
 
 class Lines(_Paced):
-    """One line when a step begins and ends, one every ten seconds, one per failed block."""
+    """A line when a step starts and ends, one every ten seconds, and one per failed block."""
 
     def __init__(self, console: Console, every: float = PLAIN_EVERY) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Lines(_Paced):
         self.note(_longest_block(job, blocks))
 
     def block_failed(self, failure: Failure) -> None:
-        place = f"block {index_text(failure.index)} of pass {failure.phase}"
+        place = f"block {index_text(failure.index)} of phase {failure.phase}"
         self.note(f"{failure.step}: {place} failed: {_first_line(failure.error)}")
 
     def stalls(self, step: str, seconds: float, under_way: Sequence[str]) -> None:
@@ -126,7 +126,7 @@ class Lines(_Paced):
 
     def step_ends(self, step: PlannedStep, result: StepResult) -> None:
         if result.already == result.total:
-            return  # said when it began
+            return  # reported when the step started
         rate = speed(result.voxels, result.seconds)
         took = f"{'done' if result.ok else 'stopped'} in {duration(result.seconds)}"
         parts = [f"{step.name}: {took}", _counts(result), rate]
@@ -134,7 +134,7 @@ class Lines(_Paced):
 
 
 class Board(_Paced):
-    """A table with a line per step, drawn over and over."""
+    """A table with a row per step, redrawn as the run proceeds."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class Board(_Paced):
         self.ended.add(step.name)
 
     def table(self) -> Table:
-        """The table as things stand; a narrow terminal gets it without bars."""
+        """The table at present; without bars on a narrow terminal."""
         wide = self.console.width >= WIDE
         table = Table(
             box=None,
@@ -232,11 +232,14 @@ def _left(pace: Pace, result: StepResult) -> str:
 def _longest_block(job: Job, blocks: Sequence[RunningBlock]) -> str:
     block = blocks[0]
     index = job.phase.grid.index(block.number)
-    return running_block_text(job.step, index, block.seconds, block.worker, block.memory)
+    parts = block.parts_done, block.parts_total
+    return running_block_text(
+        job.step, index, block.seconds, worker=block.worker, memory=block.memory, parts=parts
+    )
 
 
 def _counts(result: StepResult) -> str:
-    """Three numbers that add up to the fourth."""
+    """Done, failed and left blocks, which add up to the total."""
     return (
         f"{count(result.done)} done, {count(len(result.failures))} failed, "
         f"{count(result.left)} left of {plural(result.total, 'block')}"
@@ -244,9 +247,9 @@ def _counts(result: StepResult) -> str:
 
 
 def _stall(step: str, seconds: float, under_way: Sequence[str]) -> list[str]:
-    """What is said when nothing is finished."""
-    head = f"{step}: nothing was finished for {duration(seconds)}; under way:"
-    return [head, *(f"  {line}" for line in under_way or ["nothing is handed out"])]
+    """The lines of a stall: its length, and the blocks that are running."""
+    head = f"{step}: no block finished for {duration(seconds)}; running:"
+    return [head, *(f"  {line}" for line in under_way or ["none: no block is assigned"])]
 
 
 def _first_line(error: str) -> str:

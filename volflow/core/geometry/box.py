@@ -39,7 +39,8 @@ class Box:
     @property
     def shape(self) -> Zyx:
         """Number of voxels along z, y, x; never negative."""
-        return (self.stop - self.start).maximum(0)
+        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
+        return Zyx(max(z1 - z0, 0), max(y1 - y0, 0), max(x1 - x0, 0))
 
     @property
     def size(self) -> int:

@@ -98,8 +98,12 @@ class BlockGrid:
 
     def __getitem__(self, key: int | Triple) -> Block:
         index = self.index(key) if isinstance(key, int) else self._inside(key)
-        start = self.bounds.start + self.shape * index
-        write = Box(start, (start + self.shape).minimum(self.bounds.stop))
+        # Axis by axis, as this runs twice for each block: half the time of arithmetic with `Zyx`.
+        (z, y, x), (sz, sy, sx) = self.bounds.start, self.shape
+        z, y, x = z + index[0] * sz, y + index[1] * sy, x + index[2] * sx
+        end_z, end_y, end_x = self.bounds.stop
+        stop = Zyx(min(z + sz, end_z), min(y + sy, end_y), min(x + sx, end_x))
+        write = Box(Zyx(z, y, x), stop)
         read = write if self.halo == (0, 0, 0) else write.grow(self.halo)
         return Block(index, write, read, self.bounds)
 
@@ -109,7 +113,8 @@ class BlockGrid:
         if not 0 <= number < nz * ny * nx:
             raise IndexError(f"block number {number} is outside the grid of {len(self)} blocks")
         rest, x = divmod(number, nx)
-        return Zyx(*divmod(rest, ny), x)
+        z, y = divmod(rest, ny)
+        return Zyx(z, y, x)
 
     def _inside(self, index: Triple) -> Zyx:
         if not all(0 <= i < n for i, n in zip(index, self.counts, strict=True)):

@@ -37,6 +37,10 @@ class RunningBlock:
     worker: str
     memory: int = 0
     """Resident memory of the process that computes the block, in bytes; 0: unknown."""
+    parts_done: int = 0
+    """Parts of the block that are done, such as tiles of a network."""
+    parts_total: int = 0
+    """Parts of the block; 0: it reports none."""
 
 
 class Executor(Protocol):

@@ -122,8 +122,16 @@ class DaskExecutor:
                 job.phase.name,
             ):
                 worker = self.label(info["name"], address)
-                number, seconds = int(current["number"]), float(current["seconds"])
-                blocks.append(RunningBlock(number, seconds, worker, int(current["memory"])))
+                blocks.append(
+                    RunningBlock(
+                        current["number"],
+                        current["seconds"],
+                        worker,
+                        memory=current["memory"],
+                        parts_done=current["parts_done"],
+                        parts_total=current["parts_total"],
+                    )
+                )
         return blocks
 
     def workers(self) -> list[str]:

@@ -56,11 +56,12 @@ class InProcessExecutor:
 
     def running_blocks(self) -> list[RunningBlock]:
         """The block that is being computed."""
-        current = self._progress.current
+        current, (done, total) = self._progress.current, self._progress.counts
         if current is None:
             return []
         number, started = current
-        return [RunningBlock(number, time.monotonic() - started, NAME)]
+        seconds = time.monotonic() - started
+        return [RunningBlock(number, seconds, NAME, parts_done=done, parts_total=total)]
 
     def workers(self) -> list[str]:
         """No workers."""
@@ -79,9 +80,13 @@ class InProcessExecutor:
 
 
 class _CurrentBlock(Progress):
-    """The block under way, and the time it started on the monotonic clock."""
+    """The block under way, its start on the monotonic clock, and its parts done and in total."""
 
     current: tuple[int, float] | None = None
+    counts: tuple[int, int] = (0, 0)
 
     def begin(self, number: int) -> None:
-        self.current = number, time.monotonic()
+        self.current, self.counts = (number, time.monotonic()), (0, 0)
+
+    def parts(self, done: int, total: int) -> None:
+        self.counts = done, total

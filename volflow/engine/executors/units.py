@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 _MEMORY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(i?B)?\s*", re.IGNORECASE)
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d{1,2}))?(?::(\d{1,2}))?")
@@ -66,7 +66,15 @@ def time_text(seconds: int) -> str:
     return f"{days}-{clock}" if days else clock
 
 
-Memory = Annotated[int, BeforeValidator(parse_memory)]
+Memory = Annotated[
+    int,
+    BeforeValidator(parse_memory),
+    WithJsonSchema({"type": "string", "examples": ["16 GB", "16 GiB"]}),
+]
 """Bytes."""
-Duration = Annotated[int, BeforeValidator(parse_time)]
+Duration = Annotated[
+    int,
+    BeforeValidator(parse_time),
+    WithJsonSchema({"type": "string", "examples": ["04:00:00", "2-12:00:00"]}),
+]
 """Seconds."""

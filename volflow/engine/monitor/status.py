@@ -60,6 +60,8 @@ class BlockStatus:
     worker: str
     memory: int
     """Resident memory of the block's process in bytes; 0: unknown."""
+    parts: tuple[int, int] = (0, 0)
+    """Parts of the block done and in total, such as tiles; 0 in total: it reports none."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,7 @@ def _running_blocks(progress: Mapping[str, Any]) -> tuple[BlockStatus, ...]:
             entry["seconds"] + age,
             entry["worker"],
             entry["memory"],
+            (entry["parts"][0], entry["parts"][1]),
         )
         for entry in progress.get("blocks", [])
     )

@@ -228,4 +228,5 @@ def _block_entry(job: Job, block: RunningBlock) -> dict[str, Any]:
         "seconds": round(block.seconds, 1),
         "worker": block.worker,
         "memory": block.memory,
+        "parts": [block.parts_done, block.parts_total],
     }

@@ -31,10 +31,8 @@ class Map(PhaseKind):
             write_outputs(job, block, _empty_outputs(job, block), None)
             return {"voxels": block.write.size, "empty": 1}
         if job.stage.takes_mask():
-            outputs = job.stage.run(block, **inputs, mask=mask)  # type: ignore[arg-type]
-            write_outputs(job, block, outputs, None)
-        else:
-            write_outputs(job, block, job.stage.run(block, **inputs), mask)
+            inputs["mask"], mask = mask, None
+        write_outputs(job, block, job.stage.run(block, **inputs), mask)
         return {"voxels": block.write.size, "empty": 0}
 
     def memory(self, job: Job, bounds: Box, source_chunk: Triple | None) -> int:

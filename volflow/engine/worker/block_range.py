@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from volflow.core.block_progress import listening
 from volflow.engine.job import Job
 from volflow.engine.phases.kind import BlockInputs
 from volflow.engine.phases.registry import read_block, run_block
@@ -68,6 +69,9 @@ class Progress:
     def prefetches(self, number: int) -> None:
         """A block starts to be read while another one is computed."""
 
+    def parts(self, done: int, total: int) -> None:
+        """So many parts of the block under way are done, such as tiles of a network."""
+
     def marked(self, number: int) -> None:
         """All blocks below this number are marked, or recorded as failed."""
 
@@ -122,16 +126,17 @@ def _run_range(
     prefetch = prefetch and job.prefetch and bool(job.sources) and job.phase.part is None
     reader = Prefetcher(lambda number: read_block(job, number), stop, progress.prefetches, prefetch)
     try:
-        for number in range(start, stop):
-            progress.begin(number)
-            failure = _attempt(job, number, reader, markers.costs, tolerate)
-            if failure is None:
-                outcome.done += 1
-                markers.extend(number + 1)
-            else:
-                markers.flush()
-                outcome.failures.append(record_failure(job, number, failure))
-                markers.skip(number)
+        with listening(progress.parts):
+            for number in range(start, stop):
+                progress.begin(number)
+                failure = _attempt(job, number, reader, markers.costs, tolerate)
+                if failure is None:
+                    outcome.done += 1
+                    markers.extend(number + 1)
+                else:
+                    markers.flush()
+                    outcome.failures.append(record_failure(job, number, failure))
+                    markers.skip(number)
     finally:
         reader.close()
         markers.flush()

@@ -90,16 +90,16 @@ class Child:
                 total.add(answer)
                 break
             # Prefetching may have ended the child, or used the memory: next, each block alone.
-            shared = self.progress.prefetching and reason != "timeout"
+            state = self.progress.read()
+            shared = state.prefetching >= 0 and reason != "timeout"
             prefetch = prefetch and not shared
-            number, unmarked, _ = self.progress.read()
             dead = pickle.loads(payload)
             start = self._record_death(
                 dead,
                 total,
                 start=start,
-                number=number,
-                unmarked=unmarked,
+                number=state.number,
+                unmarked=state.unmarked,
                 reason=reason,
                 kills=kills,
                 alone=not shared,
@@ -109,14 +109,14 @@ class Child:
 
     def current(self) -> BlockMetrics | None:
         """The block under way, its time so far and the child's memory; called from any thread."""
-        number, _, started = self.progress.read()
-        process = self.process
-        if number < 0 or process is None:
+        state, process = self.progress.read(), self.process
+        if state.number < 0 or process is None:
             return None
         memory = 0
         with contextlib.suppress(psutil.Error):
             memory = psutil.Process(process.pid).memory_info().rss
-        return BlockMetrics(number, max(0.0, time.monotonic() - started), memory)
+        seconds = max(0.0, time.monotonic() - state.started)
+        return BlockMetrics(state.number, seconds, memory, state.parts_done, state.parts_total)
 
     def close(self) -> None:
         """End the child for good."""
@@ -188,10 +188,10 @@ class Child:
 
     def _exceeded_limit(self, process: psutil.Process) -> str:
         """The limit that the block under way exceeds: 'timeout', 'memory' or ''."""
-        number, _, started = self.progress.read()
-        if number < 0:
+        state = self.progress.read()
+        if state.number < 0:
             return ""
-        if self.limits.timeout and time.monotonic() - started > self.limits.timeout:
+        if self.limits.timeout and time.monotonic() - state.started > self.limits.timeout:
             return "timeout"
         with contextlib.suppress(psutil.NoSuchProcess):
             if self.limits.memory and process.memory_info().rss > self.limits.memory:

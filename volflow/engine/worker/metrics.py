@@ -22,6 +22,10 @@ class BlockMetrics(NamedTuple):
     """Time since the block started."""
     memory: int
     """Resident memory of the child process in bytes."""
+    parts_done: int
+    """Parts of the block that are done, such as tiles."""
+    parts_total: int
+    """Parts of the block; 0: it reports none."""
 
 
 def publish(current: Callable[[], BlockMetrics | None], step: str, phase: str) -> None:
@@ -47,7 +51,10 @@ def publish(current: Callable[[], BlockMetrics | None], step: str, phase: str) -
 
     def block_text(worker: Any) -> str:
         block = current()
-        return "" if block is None else f"{step} {phase} {block.number}: {block.seconds:.0f} s"
+        if block is None:
+            return ""
+        parts = f", {block.parts_done} of {block.parts_total}" if block.parts_total else ""
+        return f"{step} {phase} {block.number}: {block.seconds:.0f} s{parts}"
 
     def memory_text(worker: Any) -> str:
         block = current()

@@ -5,12 +5,31 @@ from __future__ import annotations
 import mmap
 import struct
 import time
+from typing import NamedTuple
 
 from volflow.engine.worker.block_range import Progress
 
-PAGE = struct.Struct("qqdq")
-"""Block under way (-1: none), first unmarked block, start time of the block under way on the
-monotonic clock, and block being prefetched (-1: none)."""
+PAGE = struct.Struct("qqdqqq")
+"""The fields of `PageContent`, eight bytes each."""
+UNMARKED, PREFETCHING, PARTS = 8, 24, 32
+"""Offsets of fields that are written alone."""
+
+
+class PageContent(NamedTuple):
+    """What a child process reports of its range."""
+
+    number: int
+    """Block under way; -1: none."""
+    unmarked: int
+    """First block without a marker."""
+    started: float
+    """Time on the monotonic clock when the block under way started."""
+    prefetching: int
+    """Block that is being read in advance; -1: none."""
+    parts_done: int
+    """Parts of the block under way that are done."""
+    parts_total: int
+    """Parts of the block under way; 0: it reports none."""
 
 
 class SharedProgress(Progress):
@@ -21,26 +40,23 @@ class SharedProgress(Progress):
         self.first_unmarked = 0
 
     def begin(self, number: int) -> None:
-        PAGE.pack_into(self.page, 0, number, self.first_unmarked, time.monotonic(), -1)
+        PAGE.pack_into(self.page, 0, number, self.first_unmarked, time.monotonic(), -1, 0, 0)
 
     def prefetches(self, number: int) -> None:
-        struct.pack_into("q", self.page, PAGE.size - 8, number)
+        struct.pack_into("q", self.page, PREFETCHING, number)
+
+    def parts(self, done: int, total: int) -> None:
+        struct.pack_into("qq", self.page, PARTS, done, total)
 
     def marked(self, number: int) -> None:
         self.first_unmarked = number
-        struct.pack_into("q", self.page, 8, number)
+        struct.pack_into("q", self.page, UNMARKED, number)
 
     def rest(self) -> None:
         """Record that no block is under way."""
         struct.pack_into("q", self.page, 0, -1)
         self.prefetches(-1)
 
-    def read(self) -> tuple[int, int, float]:
-        """Block under way (-1: none), first unmarked block, and start time of the former."""
-        number, unmarked, started, _ = PAGE.unpack_from(self.page, 0)
-        return number, unmarked, started
-
-    @property
-    def prefetching(self) -> bool:
-        """Whether another block was being read while the block under way was computed."""
-        return bool(PAGE.unpack_from(self.page, 0)[3] >= 0)
+    def read(self) -> PageContent:
+        """The present content of the page."""
+        return PageContent(*PAGE.unpack_from(self.page, 0))

@@ -13,8 +13,9 @@ from volflow.core.geometry import Triple
 from volflow.segment.descriptors import CHANNELS, descriptors, reach
 from volflow.train.config.training import Training
 from volflow.train.data.augment import augmented
+from volflow.train.data.draw import draw_sample
 from volflow.train.data.mixing import cutmix_window, frequency_mixed
-from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source, draw_sample
+from volflow.train.data.samples import UNKNOWN, UNKNOWN_MARK, Sample, Source
 from volflow.train.losses import affinity_targets
 
 

@@ -1,9 +1,10 @@
-"""The promise in full: every block shape by every number of workers, byte for byte.
+"""Independence of blocks and workers: every block shape with every number of workers.
 
-    python -m benchmarks.block_exact        prints one line per run, some minutes
+    python -m benchmarks.engine.block_exact        some minutes, prints one line per run
 
-The baseline FIB-25 affinities by the shipped pipeline, with and without a joining round. Exits
-with 1 if any segmentation differs from that of the whole slab as one block in one process.
+The bundled pipeline on the baseline affinities of FIB-25, with and without a joining round. The
+exit code is 1 if any segmentation differs in a byte from that of the whole slab as one block in
+one process.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ def digest(block: tuple[int, ...], settings: dict[str, int], cluster: str, worke
 def main() -> None:
     differing = 0
     for settings in SETTINGS:
-        wanted = digest(BLOCKS[0], settings, "none", 1)
-        print(f"{settings}: {wanted[:16]}", flush=True)
+        expected = digest(BLOCKS[0], settings, "none", 1)
+        print(f"{settings}: {expected[:16]}", flush=True)
         for block, workers in itertools.product(BLOCKS, WORKERS):
-            found = digest(block, settings, "local", workers)
-            differing += found != wanted
-            same = "same" if found == wanted else f"DIFFERS {found[:16]}"
+            actual = digest(block, settings, "local", workers)
+            differing += actual != expected
+            same = "same" if actual == expected else f"DIFFERS {actual[:16]}"
             print(f"  blocks of {block}, {workers} workers: {same}", flush=True)
     sys.exit(differing > 0)
 

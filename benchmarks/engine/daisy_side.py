@@ -1,12 +1,12 @@
-"""One run of daisy over blocks that do nothing; called by `benchmarks.daisy`, knows no volflow.
+"""One run of daisy over blocks that do nothing; `benchmarks.engine.daisy` runs it.
 
-    python -P daisy_side.py BLOCKS WORKERS MODE [FOLDER]
+    python -P benchmarks/engine/daisy_side.py BLOCKS WORKERS MODE [FOLDER]
 
-It runs in the Python that has daisy, which need not be volflow's. `MODE` is `processes` (a function
-of a block, workers in processes of their own), `loops` (a function of a worker, which asks for its
-blocks itself) or `serial` (in this process). With `FOLDER` daisy keeps there what is done, and a
-second run goes on where the first one stopped. Prints JSON: version, blocks done, blocks passed
-over because they were done, and the seconds of `run_blockwise`, starting workers included.
+It needs an environment with daisy, and does not import volflow. MODE is `processes` (a function of
+a block, in worker processes), `loops` (a function of a worker that requests its blocks) or `serial`
+(in this process). With FOLDER daisy stores the finished blocks there, and a second run resumes. It
+prints JSON: the version, the blocks done, the blocks skipped because they were done, and the
+seconds of `run_blockwise`, including the start of workers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIDE = 64
 
 
 def nothing(block: Any) -> None:
-    """Neither reads nor writes."""
+    """Do nothing."""
 
 
 def loop() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
         max_workers=workers,
         **({"tracking_path": folder} if folder else {}),
     )
-    begun = time.perf_counter()
+    start = time.perf_counter()
     states = daisy.run_blockwise(
         task,
         multiprocessing=mode != "serial",
@@ -57,9 +57,9 @@ def main() -> None:
         host="127.0.0.1",
         summary=False,
     )
-    seconds, state = time.perf_counter() - begun, states["nothing"]
-    found = {"seconds": seconds, "done": state.completed_count, "already": state.skipped_count}
-    print(json.dumps({"version": daisy.__version__, **found}))
+    seconds, state = time.perf_counter() - start, states["nothing"]
+    outcome = {"seconds": seconds, "done": state.completed_count, "already": state.skipped_count}
+    print(json.dumps({"version": daisy.__version__, **outcome}))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What a run costs in memory, as its own markers tell: peaks of workers, edges passed up.
+"""Memory of a run according to its markers: peaks of workers, and edges passed up.
 
-    python -m benchmarks.memory maps                the same steps on a volume and on 8 times it
-    python -m benchmarks.memory reductions [SIDE [ROUNDS ...]]   edges and peaks per level
+    python -m benchmarks.engine.memory maps     the same steps on a volume and on one 8 times larger
+    python -m benchmarks.engine.memory reductions [SIDE [ROUNDS ...]]      edges and peaks by level
 
-The baseline FIB-25 affinities, mirrored to a larger volume (benchmarks/data.py); blocks of 64³.
+The baseline affinities of FIB-25, mirrored to a larger volume (benchmarks/data.py), in blocks of
+64³.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Rows = dict[str, dict[str, float]]
 
 
 def overrides(run: Path, affinity: str, **parameters: Any) -> list[str]:
-    """Options of the shipped pipeline."""
+    """Overrides of the bundled pipeline."""
     return [
         f"run={run}",
         f"volumes.affinity.path={affinity}",
@@ -35,9 +36,9 @@ def overrides(run: Path, affinity: str, **parameters: Any) -> list[str]:
 
 
 def costs(options: list[str]) -> dict[str, Rows]:
-    """By step and pass: the largest peak, nodes, predicted peak, and what was passed up."""
+    """Largest peak, nodes, predicted peak and data passed up, by step and phase."""
     plan = make_plan("segment", overrides=options)
-    found: dict[str, Rows] = defaultdict(dict)
+    by_step: dict[str, Rows] = defaultdict(dict)
     for step in plan.steps:
         for job in step.jobs:
             bodies = Ledger(plan.pipeline.run).costs(job_path(job))
@@ -50,33 +51,37 @@ def costs(options: list[str]) -> dict[str, Rows]:
                     most = body.get(f"max.{name}", 0)
                     row[f"max.{name}"] = max(row.get(f"max.{name}", 0), most)
                     row[name] = row.get(name, 0) + body.get(name, 0)
-            found[step.name][job.phase.name] = row
-    return found
+            by_step[step.name][job.phase.name] = row
+    return by_step
 
 
 def maps() -> None:
-    """Peak of a worker's process on a volume and on one of eight times as many voxels."""
+    """Print the peak of a worker process on a volume and on one of eight times as many voxels."""
     print("| step | peak at 256³ (MiB) | peak at 512³ (MiB) | ratio |\n|---|---|---|---|")
-    found = []
+    measured = []
     with tempfile.TemporaryDirectory() as folder:
         for side in (256, 512):
             run = Path(folder) / str(side)
             options = overrides(run, mirrored(Path(folder), (side, side, side)))
             assert volflow.run("segment", overrides=options, cluster="local", workers=1).ok
-            found.append(costs(options))
+            measured.append(costs(options))
     for step in ("fragments", "relabel", "pyramid"):
-        small, large = (max(row["peak"] for row in one[step].values()) for one in found)
+        small, large = (max(row["peak"] for row in one[step].values()) for one in measured)
         ratio = large / small
         print(f"| {step} | {small / 2**20:.0f} | {large / 2**20:.0f} | {ratio:.2f} |")
 
 
 def reductions(side: int = 640, *joining: int) -> None:
-    """Edges passed up by the largest node of each level, and the peak of a worker there.
+    """Print the edges passed up by the largest node of each level, and the peak of a worker.
 
-    In 640³ the middle node of 256³ has neighbours on all sides. `joining`: numbers of joining
-    rounds to measure, 0 to 2 by default.
+    Parameters
+    ----------
+    side : int
+        Voxels along each side. In 640³ the middle node of 256³ has neighbours on all sides.
+    *joining : int
+        Numbers of joining rounds. Default: 0, 1 and 2.
     """
-    titles = ["joining rounds", "pass", "side", "nodes", "edges passed up, most", "all"]
+    titles = ["joining rounds", "phase", "side", "nodes", "edges passed up, most", "all"]
     titles += ["MiB passed, most", "peak MiB", "predicted MiB"]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:

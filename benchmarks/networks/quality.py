@@ -1,25 +1,25 @@
-"""How good the shipped networks are: thresholds chosen on one part, the score taken on another.
+"""Quality of the bundled networks: thresholds are chosen on one part and scored on another.
 
-    python -m benchmarks.quality [--write] [--network NAME ...] [--weights FILE]
+    python -m benchmarks.networks.quality [--write] [--network NAME ...] [--weights FILE]
 
 FIB-25: trained on sections 0 to 120, chosen on 120 to 135, reported on 135 to 165, each part
-segmented alone; the network is shown the part alone (image, intensities and all), or the image
-around it too, as it is when the part is cut from a prediction of the whole. Synthetic: chosen on
-the volume of validation, reported on another seed. --write puts the tables into docs/lab/fib25.md.
-The segmentation is the exact road in memory, which the tests hold equal to the pipeline; on FIB-25
-with the stage `borders` at its defaults after it, as in pipelines/fib25.yaml, and without.
+segmented alone. The network sees either the part alone (image, intensities and all), or also the
+image around it, as when the part is cut from a prediction of the whole. Synthetic: chosen on the
+validation volume, reported on another seed. --write writes the tables to docs/lab/fib25.md. The
+segmentation is the exact pipeline in memory, which equals that of the engine (held by tests); on
+FIB-25 with and without the stage `borders` at its defaults, as in pipelines/fib25.yaml.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data import FIB25 as FIB25_FOLDER
 from volflow.checkpoints.find import WEIGHTS
 from volflow.checkpoints.header import Header
 from volflow.config.pipeline import VolumeSpec
@@ -33,9 +33,8 @@ from volflow.train.config.training import SourceSpec
 from volflow.train.data.sources import open_source
 from volflow.train.validation.evaluate import InMemoryPipeline, Score, predicted, score
 
-HERE = Path(__file__).parents[1]
-DATA = Path(os.environ.get("VOLFLOW_DATA", HERE.parent / "shared" / "data"))
-SLAB = f"hdf5://{DATA}/fib25_medulla/ts2_z000-165.h5"
+HERE = Path(__file__).parents[2]
+SLAB = f"hdf5://{FIB25_FOLDER}/ts2_z000-165.h5"
 PAGE = HERE / "docs" / "lab" / "fib25.md"
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
@@ -43,7 +42,7 @@ MIN_SIZES = (0, 500, 1000, 2000)
 FLIPS = ("", "zyx")
 
 
-AROUND = 32  # sections of the image on both sides of a part, where the network is shown them
+AROUND = 32  # sections of the image on both sides of a part, for the network alone
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,15 @@ class Part:
 
     shown: SourceSpec
     scored: tuple[int, int | None] = (0, None)
-    """First and last but one section."""
+    """First and last section, half-open."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One way to segment a volume, and how it went."""
+    """One way to segment a volume, and its score."""
 
     image: str
-    moved: bool  # whether the stage `borders` came after it
+    moved: bool  # whether the stage `borders` followed
     flips: str
     min_size: int
     score: Score
@@ -76,7 +75,7 @@ def synthetic(bounds: str, seed: int) -> SourceSpec:
 
 
 def sections(first: int, last: int) -> dict[str, Part]:
-    """Sections alone, and with the image around them; the public slab has 165."""
+    """Sections alone, and with the image around them; the public slab has 165 sections."""
     low, high = max(0, first - AROUND), min(165, last + AROUND)
     return {
         "alone": Part(fib25(f"{first}:{last}")),
@@ -98,7 +97,7 @@ PARTS = {
 def with_borders_moved(
     segmentation: np.ndarray, affinity: np.ndarray, image: np.ndarray
 ) -> np.ndarray:
-    """What `borders` makes of segments; the image is normalised to -1 to 1."""
+    """Segments after the stage `borders`; the image is normalised to -1 to 1."""
     return moved_borders(segmentation, affinity, image * np.float32(Borders().brightness / 2))
 
 
@@ -111,45 +110,45 @@ def sweep(
         truth = source.truth[scored]
         for flips in FLIPS:
             affinity = np.ascontiguousarray(predicted(network, source.image, flips)[:, scored])
-            road = InMemoryPipeline(affinity)
+            pipeline = InMemoryPipeline(affinity)
             for min_size in MIN_SIZES:
                 for threshold in THRESHOLDS:
-                    found = road.segmentation(threshold, min_size)
-                    yield Trial(image, False, flips, min_size, score(found, truth, threshold))
+                    segments = pipeline.segmentation(threshold, min_size)
+                    yield Trial(image, False, flips, min_size, score(segments, truth, threshold))
                     if borders:
-                        found = with_borders_moved(found, affinity, source.image[scored])
-                        yield Trial(image, True, flips, min_size, score(found, truth, threshold))
+                        moved = with_borders_moved(segments, affinity, source.image[scored])
+                        yield Trial(image, True, flips, min_size, score(moved, truth, threshold))
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """The trial with the least VI; of several that are equal, the one in the middle of them."""
-    least = min(trial.score.vi for trial in trials)
-    equal = [trial for trial in trials if trial.score.vi <= least + 1e-9]
+    """The trial with the lowest VI; the middle one of several equal ones."""
+    lowest = min(trial.score.vi for trial in trials)
+    equal = [trial for trial in trials if trial.score.vi <= lowest + 1e-9]
     return equal[len(equal) // 2]
 
 
-def same(trials: Sequence[Trial], wanted: Trial) -> Trial:
-    """What the settings of another part's trial gave here."""
+def same(trials: Sequence[Trial], other: Trial) -> Trial:
+    """The trial with the settings of a trial on another part."""
     return next(
         trial
         for trial in trials
         if (way(trial), trial.min_size, trial.score.threshold)
-        == (way(wanted), wanted.min_size, wanted.score.threshold)
+        == (way(other), other.min_size, other.score.threshold)
     )
 
 
 def way(trial: Trial) -> tuple[str, bool, str]:
-    """How an image was shown and segmented: what of it, borders moved or not, flips."""
+    """The image shown to the network, whether borders were moved, and flips."""
     return trial.image, trial.moved, trial.flips
 
 
 def ways(trials: Sequence[Trial]) -> list[tuple[str, bool, str]]:
-    """The ways there are, those with moved borders first."""
+    """The ways in some trials, those with moved borders first."""
     return sorted(dict.fromkeys(map(way, trials)), key=lambda way: not way[1])
 
 
 def table(trials: Sequence[Trial], chosen: Trial) -> list[str]:
-    """VI of the trials done as the chosen one is as to borders: a column per threshold."""
+    """VI of the trials with or without `borders`, as the chosen one: a column per threshold."""
     lines = ["| image | flips | `min_size` | " + " | ".join(f"{t:g}" for t in THRESHOLDS) + " |"]
     lines.append("|---|---|---|" + "---|" * len(THRESHOLDS))
     for image, moved, flips in ways(trials):
@@ -165,20 +164,20 @@ def table(trials: Sequence[Trial], chosen: Trial) -> list[str]:
 
 
 def flood_filling(sections: str) -> Score:
-    """The published flood-filling result, made on the whole volume, on the same voxels."""
+    """The score of the published flood-filling result for the whole volume, on the same voxels."""
     box = Box.parse(f"{sections},0:250,0:250")
-    found, truth = (
+    segments, truth = (
         Volume.open(VolumeSpec(path=f"{SLAB}?dataset={name}")).read(box)
         for name in ("ffn", "neuron_ids")
     )
-    return score(found, truth.astype(np.int64), 0)
+    return score(segments, truth.astype(np.int64), 0)
 
 
-def shown(name: str, found: Score, theirs: Score | None) -> str:
-    ratio = f" {found.vi / theirs.vi:.3f} |" if theirs else ""
+def score_row(name: str, own: Score, theirs: Score | None) -> str:
+    ratio = f" {own.vi / theirs.vi:.3f} |" if theirs else ""
     return (
-        f"| {name} | {found.vi_split:.3f} | {found.vi_merge:.3f} | {found.vi:.3f} | "
-        f"{found.arand:.3f} |{ratio}"
+        f"| {name} | {own.vi_split:.3f} | {own.vi_merge:.3f} | {own.vi:.3f} | "
+        f"{own.arand:.3f} |{ratio}"
     )
 
 
@@ -191,22 +190,22 @@ def report(name: str, weights: Path) -> list[str]:
     trials = {title: list(sweep(network, header, part, borders)) for title, part in parts.items()}
     first, second = parts
     theirs = flood_filling("135:165") if name.startswith("fib25") else None
-    against = " | of flood filling's" if theirs else ""
+    against = " | relative to flood filling" if theirs else ""
     summary = [f"| | VI split | VI merge | VI | ARAND{against} |"]
     summary.append("|---" * (6 if theirs else 5) + "|")
     for image, moved, flips in ways(trials[first]):
         chosen = best([t for t in trials[first] if way(t) == (image, moved, flips)])
         how = [
-            "the image around shown too" if image == "around" else "shown alone",
-            "averaged over flips" if flips else "one look",
+            "with the image around it" if image == "around" else "shown alone",
+            "averaged over flips" if flips else "no flips",
             f"threshold {chosen.score.threshold:g}",
             f"`min_size` {chosen.min_size}",
             *(["without `borders`"] if borders and not moved else []),
         ]
-        found = same(trials[second], chosen).score
-        summary.append(shown(f"{second}: {', '.join(how)}", found, theirs))
+        own = same(trials[second], chosen).score
+        summary.append(score_row(f"{second}: {', '.join(how)}", own, theirs))
     if theirs:
-        summary.append(shown(f"{second}: flood filling (published)", theirs, theirs))
+        summary.append(score_row(f"{second}: flood filling (published)", theirs, theirs))
     chosen = best([trial for trial in trials[first] if trial.moved == borders])
     done = " with `borders`" if borders else ""
     tables = []
@@ -218,7 +217,7 @@ def report(name: str, weights: Path) -> list[str]:
 
 
 def write(name: str, lines: list[str]) -> None:
-    """Put a section between its marks on the page."""
+    """Write a section between its marks on the page."""
     before, begin, rest = PAGE.read_text().partition(f"<!-- {name}: begin -->")
     _, end, after = rest.partition(f"<!-- {name}: end -->")
     PAGE.write_text(before + begin + "\n" + "\n".join(lines) + end + after)
@@ -226,9 +225,9 @@ def write(name: str, lines: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--write", action="store_true", help="into docs/lab/fib25.md")
+    parser.add_argument("--write", action="store_true", help="write to docs/lab/fib25.md")
     parser.add_argument("--network", choices=list(PARTS), action="append")
-    parser.add_argument("--weights", type=Path, help="a checkpoint in place of the shipped one")
+    parser.add_argument("--weights", type=Path, help="a checkpoint instead of the bundled one")
     arguments = parser.parse_args()
     for name in arguments.network or list(PARTS):
         lines = report(name, arguments.weights or WEIGHTS / f"{name}.safetensors")

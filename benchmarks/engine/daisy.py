@@ -1,13 +1,13 @@
-"""Beside daisy: blocks that do nothing, in turns, on as many workers.
+"""Comparison with daisy: blocks that do nothing, on the same number of workers, in turns.
 
     python -m venv ../with-daisy && ../with-daisy/bin/pip install daisy==2.0.0
-    python -m benchmarks.daisy [BLOCKS] [WORKERS] [ROUNDS] --daisy-python ../with-daisy/bin/python
+    python -m benchmarks.engine.daisy [BLOCKS] [WORKERS] [ROUNDS] --daisy-python PYTHON
 
-100,000 blocks, 2 workers and 3 rounds by default. Daisy is no dependency of ours: it lives in an
-environment of its own, and without `--daisy-python` it is looked for in this one. What is timed is
-one call, `execute` here and `run_blockwise` there, in a process that has imported everything:
-workers are started and ended within it. The same with a hundredth of the blocks tells what does not
-grow with the blocks, and the slope between the two what a block costs.
+The defaults are 100,000 blocks, 2 workers and 3 rounds. Daisy is not a dependency of volflow: it is
+installed in a separate environment, whose Python is PYTHON (default: this one). The time is that of
+one call, `execute` of volflow and `run_blockwise` of daisy, in a process that has imported
+everything; starting and stopping workers is included. The same with a hundredth of the blocks gives
+the constant cost of a run, and the slope between the two the cost of a block.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from typing import NamedTuple
 
 import psutil
 
-from benchmarks.scale import LAYER, plan_of
+from benchmarks.engine.scale import LAYER, make_plan
 from volflow.engine.driver import execute
 
 SIDE_OF_DAISY = Path(__file__).with_name("daisy_side.py")
 DAISY = "2.0.0"
-"""The version that the numbers in docs/lab/scale.md are of."""
+"""The version of the numbers in docs/lab/scale.md."""
 
 
 class Way(NamedTuple):
-    """One way to run: whose, with workers or in one process, and whether it can be resumed."""
+    """One way to run blocks, whether such a run can be resumed, and a function that times it."""
 
     name: str
     resumes: bool
     seconds: Callable[[int], float]
 
 
-def ours(cluster: str, workers: int, blocks: int) -> float:
+def time_volflow(cluster: str, workers: int, blocks: int) -> float:
     """Seconds of a whole run of this many blocks, a multiple of `LAYER`."""
     with tempfile.TemporaryDirectory(prefix="volflow-") as folder:
-        planned, begun = plan_of(folder, blocks), time.perf_counter()
-        result = execute(planned, cluster=cluster, workers=workers)
-        seconds = time.perf_counter() - begun
+        plan, start = make_plan(folder, blocks), time.perf_counter()
+        result = execute(plan, cluster=cluster, workers=workers)
+        seconds = time.perf_counter() - start
         assert result.ok
         assert result.steps[0].done == blocks
         return seconds
 
 
-def daisys(python: str, mode: str, tracking: bool, workers: int, blocks: int) -> float:
-    """Seconds that `run_blockwise` takes for this many blocks."""
+def time_daisy(python: str, mode: str, tracking: bool, workers: int, blocks: int) -> float:
+    """Seconds of `run_blockwise` with this many blocks."""
     with tempfile.TemporaryDirectory(prefix="daisy-") as folder:
         command = [python, "-P", str(SIDE_OF_DAISY), str(blocks), str(workers), mode]
         ran = subprocess.run(
@@ -62,18 +62,18 @@ def daisys(python: str, mode: str, tracking: bool, workers: int, blocks: int) ->
             check=True,
             cwd=folder,
         )
-        found = json.loads(ran.stdout.splitlines()[-1])
-        assert found["done"] == blocks, found
-        return float(found["seconds"])
+        outcome = json.loads(ran.stdout.splitlines()[-1])
+        assert outcome["done"] == blocks, outcome
+        return float(outcome["seconds"])
 
 
 def version_of_daisy(python: str) -> str:
-    """The version of daisy that a Python has.
+    """The version of daisy in an environment.
 
     Raises
     ------
     SystemExit
-        If it has none; says how to get it.
+        If daisy is missing; the message contains the commands to install it.
     """
     code = "import importlib.metadata as m, daisy; print(m.version('daisy'))"
     try:
@@ -84,43 +84,43 @@ def version_of_daisy(python: str) -> str:
     except OSError as error:
         reason = str(error)
     raise SystemExit(
-        f"{python} does not import daisy ({reason}). Make an environment for it, and name its "
+        f"{python} does not import daisy ({reason}). Create an environment for it, and pass its "
         f"Python:\n  python -m venv ../with-daisy && ../with-daisy/bin/pip install daisy=={DAISY}\n"
-        f"  python -m benchmarks.daisy --daisy-python ../with-daisy/bin/python"
+        f"  python -m benchmarks.engine.daisy --daisy-python ../with-daisy/bin/python"
     )
 
 
 def ways(python: str, workers: int) -> list[Way]:
-    """All that is compared; the first one is ours, the second daisy's usual one."""
+    """All ways to compare; the first is volflow, the second daisy's usual one."""
 
     def theirs(mode: str, tracking: bool) -> Callable[[int], float]:
-        return lambda blocks: daisys(python, mode, tracking, workers, blocks)
+        return lambda blocks: time_daisy(python, mode, tracking, workers, blocks)
 
     return [
-        Way(f"volflow, {workers} workers", True, lambda n: ours("local", workers, n)),
+        Way(f"volflow, {workers} workers", True, lambda n: time_volflow("local", workers, n)),
         Way(f"daisy, {workers} workers", False, theirs("processes", False)),
         Way(f"daisy, {workers} workers, tracking_path", True, theirs("processes", True)),
-        Way(f"daisy, {workers} workers with loops of their own", False, theirs("loops", False)),
-        Way("volflow, in one process", True, lambda n: ours("none", 1, n)),
+        Way(f"daisy, {workers} workers with their own loops", False, theirs("loops", False)),
+        Way("volflow, in one process", True, lambda n: time_volflow("none", 1, n)),
         Way("daisy, in one process", False, theirs("serial", False)),
         Way("daisy, in one process, tracking_path", True, theirs("serial", True)),
     ]
 
 
 def per_block(seconds: float, few_seconds: float, blocks: int, few: int) -> float:
-    """Milliseconds that a block costs beyond what a run costs however few blocks it has."""
+    """Milliseconds per block, without the constant cost of a run."""
     return 1000 * (seconds - few_seconds) / (blocks - few)
 
 
-def table(found: dict[str, list[tuple[float, float]]], all_ways: list[Way], blocks: int) -> str:
-    """The medians as a table, from seconds of few and of all blocks per round."""
+def table(times: dict[str, list[tuple[float, float]]], all_ways: list[Way], blocks: int) -> str:
+    """A table of medians, from the seconds of few and of all blocks in each round."""
     lines = [
         f"| {blocks:,} blocks | resumes | whole call, s | ms per block of it | start, s |"
         " ms per block beyond it | range |",
         "|---|---|---|---|---|---|---|",
     ]
     for way in all_ways:
-        rounds = found[way.name]
+        rounds = times[way.name]
         whole = statistics.median(seconds for _, seconds in rounds)
         start = statistics.median(few for few, _ in rounds)
         each = sorted(per_block(seconds, few, blocks, LAYER) for few, seconds in rounds)
@@ -133,26 +133,30 @@ def table(found: dict[str, list[tuple[float, float]]], all_ways: list[Way], bloc
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.daisy")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine.daisy")
     parser.add_argument("blocks", type=int, nargs="?", default=100_000)
     parser.add_argument("workers", type=int, nargs="?", default=2)
     parser.add_argument("rounds", type=int, nargs="?", default=3)
     parser.add_argument("--daisy-python", default=sys.executable, metavar="PATH")
-    parser.add_argument("--ways", type=int, default=None, help="only the first so many")
-    asked = parser.parse_args()
-    if asked.blocks % LAYER or asked.blocks <= LAYER:
-        parser.error(f"BLOCKS is a multiple of {LAYER} and more than it; got {asked.blocks}")
-    version = version_of_daisy(asked.daisy_python)
-    compared = ways(asked.daisy_python, asked.workers)[: asked.ways]
-    ours("local", 1, LAYER)  # imports Dask
-    found: dict[str, list[tuple[float, float]]] = {way.name: [] for way in compared}
-    for number in range(asked.rounds):
+    parser.add_argument("--ways", type=int, default=None, help="only this many, from the first")
+    arguments = parser.parse_args()
+    if arguments.blocks % LAYER or arguments.blocks <= LAYER:
+        parser.error(
+            f"BLOCKS: expected a multiple of {LAYER} greater than it; got {arguments.blocks}"
+        )
+    version = version_of_daisy(arguments.daisy_python)
+    compared = ways(arguments.daisy_python, arguments.workers)[: arguments.ways]
+    time_volflow("local", 1, LAYER)  # imports Dask
+    times: dict[str, list[tuple[float, float]]] = {way.name: [] for way in compared}
+    for number in range(arguments.rounds):
         for way in compared:
-            seconds = way.seconds(LAYER), way.seconds(asked.blocks)
-            found[way.name].append(seconds)
+            seconds = way.seconds(LAYER), way.seconds(arguments.blocks)
+            times[way.name].append(seconds)
             print(f"round {number + 1}: {way.name}: {seconds[0]:.2f} s, {seconds[1]:.2f} s")
-    print(f"daisy {version}, medians of {asked.rounds} rounds in turns,", end=" ")
-    print(f"load {psutil.getloadavg()[0]:.0f}\n{table(found, compared, asked.blocks)}", flush=True)
+    print(f"daisy {version}, medians of {arguments.rounds} rounds in turns,", end=" ")
+    print(
+        f"load {psutil.getloadavg()[0]:.0f}\n{table(times, compared, arguments.blocks)}", flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
-"""Is the plan true: what `plan --trial BLOCKS` predicts against what the run takes.
+"""Accuracy of a plan: the prediction of `plan --trial BLOCKS` against the run.
 
-    python -m benchmarks.plan_true [BLOCKS [PIPELINE ...]]     3; segment, scored, fib25
+    python -m benchmarks.engine.plan_true [BLOCKS [PIPELINE ...]]     3; segment, scored, fib25
 
-FIB-25 affinities mirrored to 320 x 256 x 256 voxels (blocks of 64³), the same with scores, and the
-shipped network on 64 sections of the slab. Others, for rules that were made with these in view, are
-`flat` (segment with other bounds and flat blocks that do not fit them), `lsd` (another network, in
-blocks that do not fit its tiles) and `mito` (mitochondria, of sections).
+The pipelines are `segment` on FIB-25 affinities mirrored to 320 x 256 x 256 voxels (blocks of 64³),
+the same with scores (`scored`), and the bundled network on 64 sections of the slab (`fib25`). The
+rules of the estimate were made with these. Others, for a test of the rules, are `flat` (`segment`
+with other bounds and with flat blocks that do not divide them), `lsd` (another network, in blocks
+that do not fit its tiles) and `mito` (mitochondria in sections).
 
-Runs are on one local worker. `clock` is the time of the steps by the clock, once the worker is
-ready, against the hours that are foretold; `work` and `processors` are seconds of the blocks by the
-ledger, of which the latter do not depend on who else uses the machine. Bytes are those of all files
-but markers and events; memory is the largest peak of a worker.
+Runs use one local worker. `clock` is the wall time of the steps, from a ready worker, against the
+predicted hours. `work` and `processors` are wall and CPU seconds of the blocks in the ledger; the
+latter do not depend on other users of the machine. Bytes are those of all files except markers and
+events; memory is the largest peak of a worker.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ STORED, MEMORY = "stored (MB)", "memory (MiB)"
 
 
 def plans(folder: Path) -> dict[str, Callable[[], Plan]]:
-    """The pipelines by name, each with a run folder of its own."""
+    """The pipelines by name, each with its own run folder."""
     affinity = [f"volumes.affinity.path={mirrored(folder, SHAPE)}"]
     truth = [f"volumes.truth.path={labels('neuron_ids')}"]
     truth += [f"volumes.truth.resolution={list(RESOLUTION)}"]
@@ -62,12 +63,12 @@ def plans(folder: Path) -> dict[str, Callable[[], Plan]]:
     }
 
 
-Told = dict[str, float]
-"""Numbers by what they are of."""
+Amounts = dict[str, float]
+"""Numbers by quantity: `CLOCK`, `WORK`, ..."""
 
 
-def measured(plan: Plan) -> tuple[Told, dict[str, Told]]:
-    """What a run of the plan took: all of it, and each step."""
+def measured(plan: Plan) -> tuple[Amounts, dict[str, Amounts]]:
+    """The amounts of a run of the plan: in total, and by step."""
     result = execute(plan, cluster="local", workers=1)
     clock = sum(step.seconds for step in result.steps)
     assert result.ok, result.failures
@@ -75,7 +76,7 @@ def measured(plan: Plan) -> tuple[Told, dict[str, Told]]:
     steps = {}
     for step in plan.steps:
         costs = [cost for job in step.jobs for cost in ledger.costs(job_path(job))]
-        steps[step.name] = _told(
+        steps[step.name] = _amounts(
             sum(cost.get("seconds", 0) for cost in costs),
             sum(cost.get("cpu", 0) for cost in costs),
             max((cost.get("peak", 0) for cost in costs), default=0),
@@ -84,23 +85,23 @@ def measured(plan: Plan) -> tuple[Told, dict[str, Told]]:
     return {CLOCK: clock, **_together(steps), STORED: stored / 1e6}, steps
 
 
-def predicted(plan: Plan, blocks: int) -> tuple[Told, dict[str, Told]]:
-    """What the trial of a few blocks says: of all, and of each step."""
-    found = run_trial(plan, blocks)
+def predicted(plan: Plan, blocks: int) -> tuple[Amounts, dict[str, Amounts]]:
+    """The amounts that a trial of a few blocks predicts: in total, and by step."""
+    trial = run_trial(plan, blocks)
     steps = {
-        step.name: _told(step.work + step.start_cpu, step.cpu + step.start_cpu, step.memory)
-        for step in found
+        step.name: _amounts(step.work + step.start_cpu, step.cpu + step.start_cpu, step.memory)
+        for step in trial
     }
-    stored = sum(step.stored for step in found)
-    return {CLOCK: 3600 * hours(found, 1), **_together(steps), STORED: stored / 1e6}, steps
+    stored = sum(step.stored for step in trial)
+    return {CLOCK: 3600 * hours(trial, 1), **_together(steps), STORED: stored / 1e6}, steps
 
 
-def _told(seconds: float, cpu: float, peak: float) -> Told:
+def _amounts(seconds: float, cpu: float, peak: float) -> Amounts:
     return {WORK: seconds, PROCESSORS: cpu, MEMORY: peak / 2**20}
 
 
-def _together(steps: dict[str, Told]) -> Told:
-    """Of all steps, one after another in one worker."""
+def _together(steps: dict[str, Amounts]) -> Amounts:
+    """The amounts of all steps, one after another in one worker."""
     every = list(steps.values())
     added = {what: sum(step[what] for step in every) for what in (WORK, PROCESSORS)}
     return {**added, MEMORY: max(step[MEMORY] for step in every)}
@@ -115,20 +116,20 @@ def main() -> None:
         for name, make in plans(Path(folder)).items():
             if name not in (sys.argv[2:] or USUAL):
                 continue
-            plan, begun = make(), time.monotonic()
-            told, by_step = predicted(plan, blocks)
-            tried = time.monotonic() - begun
+            plan, start = make(), time.monotonic()
+            prediction, by_step = predicted(plan, blocks)
+            trial_seconds = time.monotonic() - start
             took, took_step = measured(plan)
             for what, number in took.items():
-                ratio = told[what] / number
-                row = f"| {name} | {what} | {told[what]:.1f} | {number:.1f} | {ratio:.2f} |"
+                ratio = prediction[what] / number
+                row = f"| {name} | {what} | {prediction[what]:.1f} | {number:.1f} | {ratio:.2f} |"
                 print(row, flush=True)
             for step, numbers in by_step.items():
                 texts = [
                     f"{what} {n:.1f} of {took_step[step][what]:.1f}" for what, n in numbers.items()
                 ]
                 print(f"# {step}: {', '.join(texts)}")
-            print(f"# {name}: trial {tried:.0f} s", flush=True)
+            print(f"# {name}: trial {trial_seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How much of a whole run's processor time is not the stages' own computing.
+"""Share of a run's CPU time that is not spent in the stages.
 
-    python -m benchmarks.share [BOUNDS [IMAGE]]
+    python -m benchmarks.engine.share [BOUNDS [IMAGE]]
 
-One run of pipelines/fib25.yaml in this process; IMAGE is a file of FIB-25's folder, sections
-101-165 of the labelled slab by default. Processor time of this process, all threads, from the
-import of the engine to the end of the run; less what passes while the stages' functions are at
-work (so reading ahead, in a thread beside a network, counts as theirs). What remains is planning,
-reading, writing, compressing, markers and records. Modules should have been imported once before:
-where Python may not keep what it compiled (PYTHONDONTWRITEBYTECODE), that is counted, too.
+One run of pipelines/fib25.yaml in this process. IMAGE is a file in the folder of FIB-25; by default
+it is sections 101-165 of the labelled slab. The total is the CPU time of all threads of this
+process, from the import of the engine to the end of the run. CPU time during the functions of
+stages is subtracted, which includes prefetching in another thread. The rest is planning, reading,
+writing, compressing, markers and records. Import the modules once before: compiling them counts,
+too, unless Python has stored the compiled files (see PYTHONDONTWRITEBYTECODE).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-begun = time.process_time()
+imports_start = time.process_time()
 
 import volflow  # noqa: E402
 from benchmarks.data import FIB25, RESOLUTION  # noqa: E402
@@ -31,7 +31,7 @@ inside = 0.0
 
 
 def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, its processor time added to `inside`."""
+    """The function, with its CPU time added to `inside`."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Any, **named: Any) -> Any:
@@ -61,11 +61,11 @@ def main() -> None:
             for part in ("run", "leaf", "join", "split", "finish", "result"):
                 if part in vars(kind):
                     setattr(kind, part, timed(vars(kind)[part]))
-        imported = time.process_time() - begun
+        imported = time.process_time() - imports_start
         result = volflow.run("fib25", overrides=options, bounds=bounds)
         assert result.ok, result.failures
-    total = time.process_time() - begun
-    print(f"{total:.1f} s of processor time, {inside:.1f} s of it inside the stages")
+    total = time.process_time() - imports_start
+    print(f"{total:.1f} s of CPU time, {inside:.1f} s of it in the stages")
     print(f"the rest: {100 * (total - inside) / total:.1f} %, {imported:.1f} s of it imports")
 
 

@@ -1,11 +1,11 @@
-"""What Dask's setting of malloc costs the blocks of a segmentation.
+"""The cost of Dask's malloc setting for the blocks of a segmentation.
 
-    python -m benchmarks.malloc
+    python -m benchmarks.engine.malloc
 
-Dask starts its workers with MALLOC_TRIM_THRESHOLD_=65536, which volflow does not pass on to the
-process that runs the blocks. Here all passes of `segment` on 320 x 256 x 256 mirrored voxels, in
-blocks of 64³, are done three times by two such processes in turns, one of them with that setting
-(one byte more, by which it counts as the user's own and is left alone). Seconds are of processors.
+Dask starts its workers with MALLOC_TRIM_THRESHOLD_=65536, which volflow does not pass to the child
+process that runs the blocks. All phases of `segment` on 320 x 256 x 256 mirrored voxels, in blocks
+of 64³, are run three times by two child processes in turns, one of them with that setting (plus one
+byte, which makes it a setting of the user that stays). Times are CPU seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from benchmarks.plan_true import plans
+from benchmarks.engine.plan_true import plans
 from volflow.engine.driver import prepare
 from volflow.engine.job import Plan
 from volflow.engine.worker.child_process import DASKS_MALLOC, Child
@@ -22,8 +22,8 @@ from volflow.engine.worker.child_process import DASKS_MALLOC, Child
 ROUNDS = 3
 
 
-def phases(plan: Plan, children: dict[str, Child]) -> dict[str, float]:
-    """Processor seconds of all passes by each of the children, who take turns."""
+def run_phases(plan: Plan, children: dict[str, Child]) -> dict[str, float]:
+    """CPU seconds of all phases by each child process, in turns."""
     took = dict.fromkeys(children, 0.0)
     names = list(children)
     for step in plan.steps:
@@ -38,8 +38,8 @@ def phases(plan: Plan, children: dict[str, Child]) -> dict[str, float]:
     return took
 
 
-def started(search_path: tuple[str, ...], **environment: str) -> Child:
-    """A child that was started with these variables set."""
+def start_child(search_path: tuple[str, ...], **environment: str) -> Child:
+    """Start a child process with additional environment variables."""
     before = dict(os.environ)
     os.environ.update(environment)
     try:
@@ -56,14 +56,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="volflow-") as folder:
         plan = plans(Path(folder))["segment"]()
         children = {
-            "ours": started(plan.search_path),
-            "Dask's": started(plan.search_path, **{name: str(int(value) + 1)}),
+            "volflow": start_child(plan.search_path),
+            "Dask": start_child(plan.search_path, **{name: str(int(value) + 1)}),
         }
-        phases(plan, children)  # loads and compiles
-        print("| run | ours | Dask's | ours / Dask's |\n|---|---|---|---|")
+        run_phases(plan, children)  # loads and compiles
+        print("| run | volflow | Dask | volflow / Dask |\n|---|---|---|---|")
         for number in range(ROUNDS):
-            took = phases(plan, children)
-            ours, dasks = took["ours"], took["Dask's"]
+            took = run_phases(plan, children)
+            ours, dasks = took["volflow"], took["Dask"]
             print(
                 f"| run {number + 1} | {ours:.1f} | {dasks:.1f} | {ours / dasks:.2f} |", flush=True
             )

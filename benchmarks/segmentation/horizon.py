@@ -1,11 +1,12 @@
-"""What a horizon costs in quality and saves in memory, beside the exact result.
+"""Effect of a horizon on quality and memory, compared with the exact result.
 
-    python -m benchmarks.horizon             prints one table (Markdown)
-    python -m benchmarks.horizon surfaces    what nodes pass up in the last round, by level
+    python -m benchmarks.segmentation.horizon             scores and memory (a Markdown table)
+    python -m benchmarks.segmentation.horizon surfaces    data passed up in the last round, by level
 
-The first: the whole FIB-25 slab in blocks of 32³, scored against its truth by the shipped pipeline.
-The baseline's network saw sections 0-150, so compare rows with one another, not with other
-networks. The second: its affinities mirrored to 320 x 256 x 256 voxels in blocks of 64³.
+The first is the whole FIB-25 slab in blocks of 32³, scored against its truth by the bundled
+pipeline. The baseline's network was trained on sections 0-150, so compare rows with each other, not
+with other networks. The second is its affinities mirrored to 320 x 256 x 256 voxels in blocks of
+64³.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LARGE: Triple = (320, 256, 256)
 
 
 def most_passed(options: list[str]) -> int:
-    """Bytes that the largest node of the agglomeration passed up."""
+    """Largest number of bytes that a node of the agglomeration passed up."""
     plan = make_plan("segment_and_score", overrides=options)
     ledger = Ledger(plan.pipeline.run)
     bodies = [c for job in plan.step("agglomerate").jobs for c in ledger.costs(job_path(job))]
@@ -38,7 +39,7 @@ def most_passed(options: list[str]) -> int:
 
 
 def qualities() -> None:
-    """Scores and the most that was passed up, for each horizon."""
+    """Print scores and the most data passed up, for each horizon."""
     print("| horizon | VI split | VI merge | VI | ARAND | most passed up, MiB |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -62,17 +63,17 @@ def qualities() -> None:
 
 
 def open_voxels(block: Block) -> int:
-    """Voxels of the faces of a block that do not lie on the bounds of the volume."""
-    found = 0
+    """Voxels of the faces of a block that are not on the bounds of the volume."""
+    voxels = 0
     for axis in range(3):
         low, high = block.bounds.start[axis], block.bounds.stop[axis]
         inner = (block.write.start[axis] > low) + (block.write.stop[axis] < high)
-        found += inner * block.write.size // block.write.shape[axis]
-    return found
+        voxels += inner * block.write.size // block.write.shape[axis]
+    return voxels
 
 
 def passed_up(job: Job) -> Iterator[tuple[int, int, int]]:
-    """Bytes, rows and open voxels of each node of a pass that has a face to others."""
+    """Bytes, rows and open voxels of each node of a phase that has neighbours."""
     phase = job.phase
     name = f"records/{job.step}/{job.digest}/{phase.round_name}.up.{phase.level}"
     for block in phase.grid:
@@ -83,37 +84,39 @@ def passed_up(job: Job) -> Iterator[tuple[int, int, int]]:
 
 
 def surfaces() -> None:
-    """What nodes pass up in the last round, by level, for several horizons."""
+    """Print the data that nodes pass up in the last round, by level, for several horizons."""
     print("| horizon | `min_size` | node | nodes | rows | MB, most | bytes a voxel, mean | most |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         affinity = mirrored(Path(folder), LARGE)
-        for side, least in SURFACES:
+        for side, min_size in SURFACES:
             options = [
                 f"run={folder}/run",
                 f"volumes.affinity.path={affinity}",
                 f"volumes.affinity.resolution={list(RESOLUTION)}",
                 "block=[64,64,64]",
                 f"steps.agglomerate.horizon={side}",
-                f"steps.agglomerate.min_size={least}",
+                f"steps.agglomerate.min_size={min_size}",
             ]
             assert volflow.run("segment", overrides=options, until="agglomerate").ok
             plan = make_plan("segment", overrides=options)
             jobs = plan.step("agglomerate").jobs
             last = jobs[-1].phase.previous
             for job in jobs:
-                found = list(passed_up(job)) if job.phase.round_name == last and is_up(job) else []
-                if found:
+                if job.phase.round_name != last or not is_up(job):
+                    continue
+                nodes = list(passed_up(job))
+                if nodes:
                     shape = "x".join(map(str, job.phase.grid.shape))
-                    most, rows = max(n for n, _, _ in found), sum(n for _, n, _ in found)
-                    mean = sum(n for n, _, _ in found) / sum(n for _, _, n in found)
-                    share = max(n / voxels for n, _, voxels in found)
-                    told = f"{len(found)} | {rows:,} | {most / 1e6:.3f} | {mean:.3f} | {share:.3f}"
-                    print(f"| {side} | {least} | {shape} | {told} |", flush=True)
+                    most, rows = max(n for n, _, _ in nodes), sum(n for _, n, _ in nodes)
+                    mean = sum(n for n, _, _ in nodes) / sum(n for _, _, n in nodes)
+                    share = max(n / voxels for n, _, voxels in nodes)
+                    cells = f"{len(nodes)} | {rows:,} | {most / 1e6:.3f} | {mean:.3f} | {share:.3f}"
+                    print(f"| {side} | {min_size} | {shape} | {cells} |", flush=True)
 
 
 def is_up(job: Job) -> bool:
-    """Whether nodes of a pass pass something up."""
+    """Whether nodes of a phase pass data up."""
     return job.phase.kind in ("leaf", "join")
 
 

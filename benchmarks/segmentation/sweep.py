@@ -1,11 +1,11 @@
-"""Quality on FIB-25: thresholds and joining rounds, beside what others published.
+"""Quality on FIB-25 by threshold and joining rounds, compared with published segmentations.
 
-    python -m benchmarks.sweep            prints two tables (Markdown), a few minutes
+    python -m benchmarks.segmentation.sweep        a few minutes, prints two tables (Markdown)
 
-Sections 150-165 of the slab, which the baseline's network was not trained on, are segmented
-alone by the shipped pipeline; the published FFN result and the supplied oversegmentation are cut
-to the same sections and scored by the same stage. Voxels whose truth is 0 are ignored, a
-segmentation's 0 is a segment like any other.
+Sections 150-165 of the slab, on which the baseline's network was not trained, are segmented alone
+by the bundled stages. The published FFN result and the supplied oversegmentation are cropped to the
+same sections and scored by the same stage. Voxels with truth 0 are ignored; label 0 of a
+segmentation counts like any other segment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Scores = dict[str, Any]
 
 
 def scored(run: Path, address: str) -> Scores:
-    """The scores of a segmentation that exists."""
+    """The scores of an existing segmentation."""
     pipeline = {
         "run": str(run),
         "bounds": BOUNDS,
@@ -43,7 +43,7 @@ def scored(run: Path, address: str) -> Scores:
 
 
 def segmented(run: Path, **parameters: float) -> Scores:
-    """The scores of the baseline's affinities, agglomerated with these parameters."""
+    """The scores of the baseline's affinities, agglomerated with some parameters."""
     pipeline = {
         "run": str(run),
         "bounds": BOUNDS,
@@ -88,7 +88,7 @@ def main() -> None:
         others = {"FFN, published": "ffn", "oversegmentation, supplied": "overseg"}
         rows = [row(name, scored(Path(folder, key), labels(key))) for name, key in others.items()]
         table("published", rows)
-        found = {
+        by_setting = {
             (size, rounds, threshold): segmented(
                 Path(folder, "run"), threshold=threshold, join_rounds=rounds, min_size=size
             )
@@ -98,10 +98,10 @@ def main() -> None:
         }
         rows = [
             row(f"min_size {size}, {rounds} joining rounds, threshold {threshold}", scores)
-            for (size, rounds, threshold), scores in found.items()
+            for (size, rounds, threshold), scores in by_setting.items()
         ]
         table("baseline affinities", rows)
-        best = min(found, key=lambda key: found[key]["vi"])
+        best = min(by_setting, key=lambda key: by_setting[key]["vi"])
         print(f"\nlowest VI: min_size {best[0]}, {best[1]} joining rounds, threshold {best[2]}")
 
 

@@ -1,8 +1,8 @@
-"""What the engine costs: a stage that does nothing over many blocks on local workers.
+"""Overhead of the engine: a stage that does nothing, over many blocks on local workers.
 
-    python benchmarks/overhead.py [BLOCKS] [WORKERS]
+    python -m benchmarks.engine.overhead [BLOCKS] [WORKERS]     100,000 and 2
 
-Prints milliseconds per block, wall clock from the first block to the last, median of five runs.
+It prints the wall milliseconds per block, from the first block to the last, of five runs.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from volflow.engine.result import StepResult
 
 
 class Nothing(Stage):
-    """Neither reads nor writes."""
+    """A stage that neither reads nor writes."""
 
     def run(self, block: Block) -> dict[str, Any]:
         return {}
 
 
 def measure(blocks: int, workers: int, repeats: int = 5) -> list[float]:
-    """Seconds that one step of so many blocks takes, once per repeat, workers already up."""
+    """Wall seconds of one step, once per repeat, with workers already running."""
     side = 1 << 6
     bounds = Box((0, 0, 0), (side * -(-blocks // 10_000), side * 100, side * 100))
     assert len(BlockGrid(bounds, (side, side, side))) >= blocks
@@ -46,7 +46,7 @@ def measure(blocks: int, workers: int, repeats: int = 5) -> list[float]:
                         "resolution": [10, 10, 10],
                         "block": [side, side, side],
                         "volumes": {},
-                        "steps": [{"use": "benchmarks.overhead:Nothing", "name": "nothing"}],
+                        "steps": [{"use": "benchmarks.engine.overhead:Nothing", "name": "nothing"}],
                     }
                 )
             )
@@ -58,9 +58,9 @@ def measure(blocks: int, workers: int, repeats: int = 5) -> list[float]:
                 step = one.steps[0]
                 prepare(one.pipeline.run, step)
                 result = StepResult(step.name, step.blocks)
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 run_step(step, result, executor, RunObserver())
-                seconds.append(time.perf_counter() - begun)
+                seconds.append(time.perf_counter() - start)
                 assert result.done == step.blocks >= blocks
     return seconds[1:]  # the first run starts the children
 

@@ -1,16 +1,16 @@
-"""What `predict` costs through the engine, against the best bare torch loop over the same tiles.
+"""Cost of `predict` in the engine, compared with the best plain torch loop over the same tiles.
 
-    python -m benchmarks.predict [--pairs N] [--model NAME] [--side Z Y X]
-    python -m benchmarks.predict --latency SECONDS
+    python -m benchmarks.networks.predict [--pairs N] [--model NAME] [--side Z Y X]
+    python -m benchmarks.networks.predict --latency SECONDS
 
-Both read the image from a zarr and write uint8 affinities to a precomputed volume, one thread,
-in one process, in turns; the bare loop holds the whole image and the whole result in memory, and
-has its own tiles, scaling and rounding. The engine has to read halos, cut, mark and write chunk
-by chunk. Printed: seconds of wall clock and of processor of each, and the median of the paired
-ratios bare / engine, of which 0.9 is wanted. The bytes have to be the same.
+Both read the image from a zarr and write uint8 affinities to a precomputed volume, with one thread
+in one process, in turns. The plain loop has the whole image and the whole result in memory, and its
+own tiles, scaling and rounding; the engine has to read halos, crop, mark, and write chunk by chunk.
+The output is the wall and CPU seconds of each, and the median of the paired ratios plain / engine
+(target: 0.9). The bytes must be the same.
 
-With --latency, each read of the image takes so much longer, as from a store far away: blocks read
-ahead against blocks read when they are computed.
+With --latency, each read of the image takes that much longer, as from a remote store: prefetched
+blocks are compared with blocks that are read when they are computed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Layer
 from volflow.engine.driver import prepare
 from volflow.engine.job import Plan
-from volflow.engine.plan.plan import plan
+from volflow.engine.plan import plan as planner
 from volflow.engine.worker.block_range import run_range
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import load_checkpoint, save_checkpoint
@@ -45,7 +46,7 @@ FIXED = Normalisation(kind="fixed", low=0, high=255)
 
 
 def fresh_network(path: Path) -> None:
-    """A checkpoint of the shipped network's shape, untrained: time does not depend on weights."""
+    """Save an untrained network of the bundled shape; the time does not depend on the weights."""
     torch.manual_seed(0)
     arguments = {"widths": [16, 32, 64, 96], "out_channels": 12}
     offsets = [(-n, 0, 0) for n in (1, 3, 9, 27)]
@@ -67,7 +68,7 @@ def fresh_network(path: Path) -> None:
 
 
 def stored_image(folder: Path, bounds: Box) -> np.ndarray:
-    """Noise, written as a zarr of 64-voxel chunks."""
+    """Noise, written as a zarr with chunks of 64³ voxels."""
     image = np.random.default_rng(0).integers(0, 256, bounds.shape, dtype="uint8")
     spec = VolumeSpec(path=f"zarr://{folder}/em.zarr")
     volume, _ = Volume.create(spec, Layer("uint8", 0), bounds, (10, 10, 10), (64, 64, 64))
@@ -75,7 +76,7 @@ def stored_image(folder: Path, bounds: Box) -> np.ndarray:
     return image
 
 
-def planned(folder: Path, run: str, model: str, block: Triple) -> Plan:
+def make_plan(folder: Path, run: str, model: str, block: Triple) -> Plan:
     """The plan of one step, `predict`."""
     given = {"model": model, "range": [0, 255], "device": "cpu"}
     document = {
@@ -84,21 +85,21 @@ def planned(folder: Path, run: str, model: str, block: Triple) -> Plan:
         "volumes": {"em": {"path": f"{folder}/em.zarr"}, "affinity": {"chunk": [64, 64, 64]}},
         "steps": [{"use": "predict", "with": given}],
     }
-    return plan(from_dict(document))
+    return planner.plan(from_dict(document))
 
 
-def through_engine(one: Plan, **changes: Any) -> None:
-    """The blocks of the step, as a worker does them."""
-    (step,) = one.steps
-    prepare(one.pipeline.run, step)
+def run_engine(plan: Plan, **changes: Any) -> None:
+    """Run the blocks of the step, as a worker does."""
+    (step,) = plan.steps
+    prepare(plan.pipeline.run, step)
     job = dataclasses.replace(step.jobs[0], **changes)
     outcome = run_range(job, 0, len(job.phase.grid), tolerate=False)
     assert outcome.done == len(job.phase.grid)
 
 
-def bare(folder: Path, out: str, stage: Predict, bounds: Box) -> None:
-    """Read everything, a loop over tiles around the network itself, write everything."""
-    header, halo, kept = stage.header, stage.header.halo[0], stage.header.output_tile[0]
+def run_plain(folder: Path, out: str, stage: Predict, bounds: Box) -> None:
+    """Read everything, loop over tiles with the network itself, write everything."""
+    header, halo, size = stage.header, stage.header.halo[0], stage.header.output_tile[0]
     channels = [channel for channel, _ in stage.picks["affinity"]]
     network, whole = loaded(stage)
     volume = Volume.open(VolumeSpec(path=f"zarr://{folder}/em.zarr"))
@@ -107,78 +108,81 @@ def bare(folder: Path, out: str, stage: Predict, bounds: Box) -> None:
     if scale.clip is not None:
         np.clip(image, *scale.clip, out=image)
     padded = torch.from_numpy(np.pad(image, halo, mode=header.padding))
-    made = torch.empty((3, *bounds.shape), dtype=torch.uint8)
-    starts = [range(0, side, kept) for side in bounds.shape]
-    inner = slice(halo, halo + kept)
+    result = torch.empty((3, *bounds.shape), dtype=torch.uint8)
+    starts = [range(0, side, size) for side in bounds.shape]
+    inner = slice(halo, halo + size)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, not whole):
         for z in starts[0]:
             for y in starts[1]:
                 for x in starts[2]:
-                    side = kept + 2 * halo
+                    side = size + 2 * halo
                     tile = padded[z : z + side, y : y + side, x : x + side][None, None]
-                    shown = tile.to(next(network.parameters()).dtype)
-                    logits = network(shown.contiguous(memory_format=torch.channels_last_3d))
+                    batch = tile.to(next(network.parameters()).dtype)
+                    logits = network(batch.contiguous(memory_format=torch.channels_last_3d))
                     values = logits[0, channels, inner, inner, inner].float().sigmoid_()
-                    made[:, z : z + kept, y : y + kept, x : x + kept] = values.mul_(255).round_()
+                    result[:, z : z + size, y : y + size, x : x + size] = values.mul_(255).round_()
     spec = VolumeSpec(path=f"precomputed://{folder}/{out}")
     layer = Layer("uint8", 3, "affinity")
     target, _ = Volume.create(spec, layer, bounds, (10, 10, 10), (64, 64, 64))
-    target.write(bounds, made.numpy())
+    target.write(bounds, result.numpy())
 
 
 _LOADED: list[tuple[torch.nn.Module, bool]] = []
 
 
 def loaded(stage: Predict) -> tuple[torch.nn.Module, bool]:
-    """The network as torch runs it fastest here, loaded once as in the engine."""
+    """The network in the form that is fastest here, loaded once as in the engine."""
     if not _LOADED:
         model, header = load_checkpoint(stage._found.path or "")
         fastest = Inference(model, header, (0, 1, 2), "cpu")
-        _LOADED.append((fastest.network, fastest.whole or not fastest.bfloat))
+        _LOADED.append((fastest.network, fastest.whole_bf16 or not fastest.bf16))
     return _LOADED[0]
 
 
 def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """Seconds of wall clock and of this process."""
-    wall, processor = time.perf_counter(), time.process_time()
+    """Wall and CPU seconds of a call."""
+    wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - wall, time.process_time() - processor
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def pairs(folder: Path, model: str, bounds: Box, block: Triple, count: int) -> None:
-    """Engine and bare loop in turns, and their ratios."""
-    found: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    """Run engine and plain loop in turns, and print their ratios."""
+    seconds: list[tuple[tuple[float, float], tuple[float, float]]] = []
     stage = Predict(model=model, range=(0, 255), device="cpu")
     for number in range(count + 1):  # the first pair warms up
-        one = planned(folder, f"run{number}", model, block)
-        both = [lambda: through_engine(one), lambda: bare(folder, f"bare{number}", stage, bounds)]  # noqa: B023
+        plan = make_plan(folder, f"run{number}", model, block)
+        both = [
+            partial(run_engine, plan),
+            partial(run_plain, folder, f"plain{number}", stage, bounds),
+        ]
         order = (0, 1) if number % 2 else (1, 0)
-        seconds = dict(zip(order, [timed(both[which]) for which in order], strict=True))
+        took = dict(zip(order, [timed(both[which]) for which in order], strict=True))
         if number:
-            found.append((seconds[0], seconds[1]))
+            seconds.append((took[0], took[1]))
         same_bytes(folder, number, bounds)
-    for which, name in ((0, "wall clock"), (1, "processor")):
-        engine = statistics.median(pair[0][which] for pair in found)
-        loop = statistics.median(pair[1][which] for pair in found)
-        ratio = statistics.median(pair[1][which] / pair[0][which] for pair in found)
+    for which, name in ((0, "wall time"), (1, "CPU time")):
+        engine = statistics.median(pair[0][which] for pair in seconds)
+        loop = statistics.median(pair[1][which] for pair in seconds)
+        ratio = statistics.median(pair[1][which] / pair[0][which] for pair in seconds)
         speed = bounds.size / engine / 1e6
         print(
-            f"{name:10}  engine {engine:6.2f} s ({speed:.2f} Mvox/s)  bare {loop:6.2f} s  "
-            f"bare / engine {ratio:.3f}"
+            f"{name:10}  engine {engine:6.2f} s ({speed:.2f} Mvoxel/s)  plain {loop:6.2f} s  "
+            f"plain / engine {ratio:.3f}"
         )
 
 
 def same_bytes(folder: Path, number: int, bounds: Box) -> None:
-    """The bare loop made what the engine did, but for roundings of the sigmoid."""
+    """Check that both results are equal, except for rounding of the sigmoid."""
     one, other = (
         Volume.open(VolumeSpec(path=f"precomputed://{folder}/{place}")).read(bounds).astype(int)
-        for place in (f"run{number}/affinity", f"bare{number}")
+        for place in (f"run{number}/affinity", f"plain{number}")
     )
     assert np.abs(one - other).max() <= 1
 
 
-def ahead(folder: Path, model: str, block: Triple, latency: float, count: int) -> None:
-    """Reading ahead against reading when computed, where each read takes longer."""
+def compare_prefetch(folder: Path, model: str, block: Triple, latency: float, count: int) -> None:
+    """Compare prefetching with reading on demand, where each read takes longer."""
     read = Volume.read
 
     def slow(volume: Volume, box: Box, fill: int = 0, out: np.ndarray | None = None) -> np.ndarray:
@@ -189,20 +193,19 @@ def ahead(folder: Path, model: str, block: Triple, latency: float, count: int) -
     seconds: dict[bool, list[float]] = {True: [], False: []}
     for number in range(count + 1):
         for on in (True, False) if number % 2 else (False, True):
-            one = planned(folder, f"ahead{number}{on}", model, block)
-            wall, _ = timed(lambda: through_engine(one, prefetch=on))  # noqa: B023
+            plan = make_plan(folder, f"prefetch{number}{on}", model, block)
+            wall, _ = timed(partial(run_engine, plan, prefetch=on))
             if number:
                 seconds[on].append(wall)
     with_, without = (statistics.median(seconds[on]) for on in (True, False))
-    blocks = len(one.steps[0].jobs[0].phase.grid)
+    blocks = len(plan.steps[0].jobs[0].phase.grid)
     print(
-        f"{blocks} blocks, {latency:g} s more per read: {with_:.2f} s reading ahead, "
+        f"{blocks} blocks, {latency:g} s more per read: {with_:.2f} s with prefetching, "
         f"{without:.2f} s without; {(without - with_) / blocks:.2f} s saved per block"
     )
 
 
 def main() -> None:
-    """What the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--model", default="")
@@ -220,7 +223,7 @@ def main() -> None:
         stored_image(folder, bounds)
         block = tuple(chosen.block)
         if chosen.latency:
-            ahead(folder, model, block, chosen.latency, chosen.pairs)
+            compare_prefetch(folder, model, block, chosen.latency, chosen.pairs)
         else:
             pairs(folder, model, bounds, block, chosen.pairs)
 

@@ -1,11 +1,11 @@
-"""Networks on sections that none of them was trained on: the table of docs/lab/networks.md.
+"""Networks on sections that they were not trained on: the table of docs/lab/networks.md.
 
-    python -m benchmarks.methods ROW [--weights FILE] [--write]
+    python -m benchmarks.networks.methods ROW [--weights FILE] [--write]
 
-A row's thresholds are chosen on the first of its two parts and its scores taken on the second, or,
-for a volume that the network never saw, on all of it. Networks that are shipped are found by name;
-of the others, trained to be compared, FILE is the checkpoint. --write keeps the numbers in
-benchmarks/methods.json and makes the table anew.
+The thresholds of a row are chosen on the first of its two parts, and its scores are computed on the
+second; for a volume that the network never saw, on all of it. Bundled networks are found by name;
+for other networks, trained for comparison, FILE is the checkpoint. --write stores the numbers in
+benchmarks/networks/methods.json and regenerates the table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 from scipy import ndimage
 
 import volflow
-from benchmarks.quality import DATA, HERE, flood_filling
+from benchmarks.data import DATA
+from benchmarks.networks.quality import HERE, flood_filling
 from volflow.checkpoints.find import find_network
 from volflow.checkpoints.header import Header
 from volflow.config.pipeline import VolumeSpec
@@ -39,18 +40,18 @@ from volflow.train.data.samples import Source
 from volflow.train.data.sources import SourceRequirements, open_source
 from volflow.train.validation.evaluate import InMemoryPipeline, Score, predicted, score
 
-KEPT = HERE / "benchmarks" / "methods.json"
+RESULTS = Path(__file__).with_name("methods.json")
 PAGE = HERE / "docs" / "lab" / "networks.md"
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 MIN_SIZES = (500, 1000, 2000)
 FLAT_MIN_SIZES = (0, 100)
 MASK_THRESHOLDS = tuple(np.round(np.arange(0.1, 0.96, 0.05), 2))
-LEAST = 0.0  # every voxel gets a segment: what truth leaves out is not counted anyway
+FOREGROUND = 0.0  # every voxel gets a segment: voxels without truth do not count anyway
 
 
 @dataclass(frozen=True)
 class Slab:
-    """A part of a dataset, and in which voxels it lies in the file."""
+    """A part of a dataset: its file, and its bounds in voxels."""
 
     file: str
     bounds: str
@@ -60,11 +61,11 @@ class Slab:
 
     @property
     def sections(self) -> str:
-        """The sections, as a reader is told them."""
+        """The sections, as text."""
         return self.bounds.partition(",")[0].replace(":", "-")
 
     def source(self, header: Header) -> Source:
-        """Image and labels, brought to the network's voxels within sections."""
+        """Image and labels, resampled within sections to the network's voxels."""
         path = f"hdf5://{DATA}/{self.file}"
         spec = {
             "image": {"path": f"{path}?dataset=raw"},
@@ -73,11 +74,11 @@ class Slab:
             "zero": self.zero,
             "resample": "yx",
         }
-        wanted = SourceRequirements(header.voxel_size_nm)
-        return open_source(SourceSpec.model_validate(spec), header.normalisation, wanted)
+        requirements = SourceRequirements(header.voxel_size_nm)
+        return open_source(SourceSpec.model_validate(spec), header.normalisation, requirements)
 
     def stored(self, dataset: str) -> np.ndarray:
-        """A dataset of the file over the slab, as it is."""
+        """A dataset of the file within the slab, without resampling."""
         spec = VolumeSpec(path=f"hdf5://{DATA}/{self.file}?dataset={dataset}")
         return Volume.open(spec).read(Box.parse(self.bounds))
 
@@ -110,42 +111,42 @@ def isbi(sections: str) -> Slab:
 
 @dataclass(frozen=True)
 class Setting:
-    """How affinities become segments."""
+    """The parameters of a segmentation."""
 
     threshold: float
     min_size: int
 
 
 def affinities(weights: Path, source: Source, restrict: bool) -> np.ndarray:
-    """The three nearest affinities of a network, uint8; held against its foreground if wanted."""
+    """The three nearest affinities of a network, uint8; restricted to its foreground on request."""
     checkpoint, header = load_checkpoint(weights)
     three = list(header.named["affinity"][1])[:3]
     channels = three + (list(header.named["foreground"][1]) if restrict else [])
-    made = predicted(Inference(checkpoint, header, channels, "cpu"), source.image)
+    values = predicted(Inference(checkpoint, header, channels, "cpu"), source.image)
     if not restrict:
-        return made
-    around = np.pad(made[3], [(1, 0)] * 3, mode="edge")
-    return restricted(made[:3], around, LEAST)
+        return values
+    around = np.pad(values[3], [(1, 0)] * 3, mode="edge")
+    return restricted(values[:3], around, FOREGROUND)
 
 
-def tried(affinity: np.ndarray, source: Source, flat: bool) -> dict[Setting, Score]:
-    """The scores of all settings; of flat labels the mean over sections."""
+def score_settings(affinity: np.ndarray, source: Source, flat: bool) -> dict[Setting, Score]:
+    """The scores of all settings; for flat labels the mean over sections."""
     parts = [slice(z, z + 1) for z in range(len(affinity[0]))] if flat else [slice(None)]
     lifted = affinity
     if flat:
         lifted = affinity.copy()
         lifted[0] = 0
-    roads = [InMemoryPipeline(np.ascontiguousarray(lifted[:, part])) for part in parts]
-    found = {}
+    pipelines = [InMemoryPipeline(np.ascontiguousarray(lifted[:, part])) for part in parts]
+    scores = {}
     for size in FLAT_MIN_SIZES if flat else MIN_SIZES:
         for at in THRESHOLDS:
             each = [
-                score(road.segmentation(at, size), source.truth[part], at)
-                for road, part in zip(roads, parts, strict=True)
+                score(pipeline.segmentation(at, size), source.truth[part], at)
+                for pipeline, part in zip(pipelines, parts, strict=True)
             ]
             mean = np.mean([(s.vi_split, s.vi_merge, s.vi, s.arand) for s in each], axis=0)
-            found[Setting(at, size)] = Score(at, *(float(value) for value in mean))
-    return found
+            scores[Setting(at, size)] = Score(at, *(float(value) for value in mean))
+    return scores
 
 
 def neurons(
@@ -154,20 +155,20 @@ def neurons(
     """The setting that is best on one slab, its score there, and its score on another."""
     header = load_checkpoint(weights)[1]
     first, second = choose.source(header), report.source(header)
-    chosen = tried(affinities(weights, first, restrict), first, choose.flat)
+    chosen = score_settings(affinities(weights, first, restrict), first, choose.flat)
     best = min(chosen, key=lambda setting: chosen[setting].vi)
     if report.flat != choose.flat:
-        raise ValueError("settings of single sections and of volumes are not the same thing")
-    reported = tried(affinities(weights, second, restrict), second, report.flat)
+        raise ValueError("expected two slabs of flat labels, or two of volumes")
+    reported = score_settings(affinities(weights, second, restrict), second, report.flat)
     return best, chosen[best], reported[best]
 
 
 def vi_row(weights: Path, choose: Slab, report: Slab, restrict: bool = False) -> dict[str, Any]:
-    setting, chosen, found = neurons(weights, choose, report, restrict)
-    row: dict[str, Any] = {**asdict(found), **asdict(setting), "sections": report.sections}
+    setting, chosen, reported = neurons(weights, choose, report, restrict)
+    row: dict[str, Any] = {**asdict(reported), **asdict(setting), "sections": report.sections}
     row["choosing"] = chosen.vi
     if report.file == FIB:
-        row["of_flood_filling"] = found.vi / flood_filling(report.sections.replace("-", ":")).vi
+        row["of_flood_filling"] = reported.vi / flood_filling(report.sections.replace("-", ":")).vi
     return row
 
 
@@ -175,20 +176,20 @@ def vi_row(weights: Path, choose: Slab, report: Slab, restrict: bool = False) ->
 
 
 def masked(weights: Path, head: str, slab: Slab) -> np.ndarray:
-    """The first channel of a head, uint8, in the voxels that the file has."""
+    """The first channel of a head, uint8, in the voxels of the file."""
     checkpoint, header = load_checkpoint(weights)
     source = slab.source(header)
     network = Inference(checkpoint, header, list(header.named[head][1])[:1], "cpu")
-    made = predicted(network, source.image)[0]
-    return resampled_labels(made, slab.stored("raw").shape)
+    values = predicted(network, source.image)[0]
+    return resampled_labels(values, slab.stored("raw").shape)
 
 
-def f1(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Precision, recall and their harmonic mean over voxels."""
-    shared, founds, truths = (int(mask.sum()) for mask in (found & truth, found, truth))
+def f1(detected: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """F1, precision and recall of voxels."""
+    shared, detections, truths = (int(mask.sum()) for mask in (detected & truth, detected, truth))
     return {
-        "f1": 2 * shared / max(1, founds + truths),
-        "precision": shared / max(1, founds),
+        "f1": 2 * shared / max(1, detections + truths),
+        "precision": shared / max(1, detections),
         "recall": shared / max(1, truths),
     }
 
@@ -196,62 +197,62 @@ def f1(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 def mask_row(
     weights: Path, head: str, choose: Slab, report: Slab, dataset: str, dark: bool = False
 ) -> dict[str, Any]:
-    """F1 of voxels; `dark`: the mask is where the head is not."""
+    """F1 of voxels; with `dark` the mask is the complement of the head."""
 
-    def at(made: np.ndarray, threshold: float) -> np.ndarray:
-        return made < 255 * threshold if dark else made >= 255 * threshold
+    def at(values: np.ndarray, threshold: float) -> np.ndarray:
+        return values < 255 * threshold if dark else values >= 255 * threshold
 
     first, truth = masked(weights, head, choose), choose.stored(dataset) != 0
     best = max(MASK_THRESHOLDS, key=lambda t: f1(at(first, t), truth)["f1"])
     second = at(masked(weights, head, report), best)
-    found = f1(second, report.stored(dataset) != 0)
+    scores = f1(second, report.stored(dataset) != 0)
     choosing = f1(at(first, best), truth)["f1"]
     return {
-        **found, "threshold": float(best), "sections": report.sections, "choosing": choosing
+        **scores, "threshold": float(best), "sections": report.sections, "choosing": choosing
     }  # fmt: skip
 
 
-def flat_objects(mask: np.ndarray, least: int) -> np.ndarray:
-    """Components (8 neighbours) of each section, of at least so many pixels."""
+def flat_objects(mask: np.ndarray, min_size: int) -> np.ndarray:
+    """Components (8 neighbours) of each section, of at least `min_size` pixels."""
     within = np.zeros((3, 3, 3), int)
     within[1] = 1
     labels, count = ndimage.label(mask, within)
-    small = np.bincount(labels.ravel(), minlength=count + 1) < least
-    kept: np.ndarray = np.where(small[labels], 0, labels)
-    return kept
+    small = np.bincount(labels.ravel(), minlength=count + 1) < min_size
+    large: np.ndarray = np.where(small[labels], 0, labels)
+    return large
 
 
-def overlapping(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Objects matched one for one where they share a pixel, as many as can be; F1 of them."""
-    both = (found > 0) & (truth > 0)
+def overlapping(detected: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """F1 of objects, matched one to one if they share a pixel, as many as possible."""
+    both = (detected > 0) & (truth > 0)
     pairs, shared = np.unique(
-        np.stack([truth[both], found[both]]).astype(np.int64), axis=1, return_counts=True
+        np.stack([truth[both], detected[both]]).astype(np.int64), axis=1, return_counts=True
     )
     hits = len(best_pairs(pairs[0], pairs[1], 1 + shared / (2 * max(1, shared.sum()))))
-    founds, truths = (len(np.unique(labels[labels > 0])) for labels in (found, truth))
+    detections, truths = (len(np.unique(labels[labels > 0])) for labels in (detected, truth))
     return {
-        "f1": 2 * hits / max(1, founds + truths),
-        "precision": hits / max(1, founds),
+        "f1": 2 * hits / max(1, detections + truths),
+        "precision": hits / max(1, detections),
         "recall": hits / max(1, truths),
         "objects": truths,
     }
 
 
-def clefts_row(weights: Path, choose: Slab, report: Slab, least: int = 100) -> dict[str, Any]:
-    """F1 of synapses as objects of single sections."""
+def clefts_row(weights: Path, choose: Slab, report: Slab, min_size: int = 100) -> dict[str, Any]:
+    """F1 of synapses as objects in single sections."""
 
-    def rated(made: np.ndarray, slab: Slab, at: float) -> dict[str, float]:
-        truth = flat_objects(slab.stored("synapses") != 0, least)
-        return overlapping(flat_objects(made >= 255 * at, least), truth)
+    def rated(values: np.ndarray, slab: Slab, at: float) -> dict[str, float]:
+        truth = flat_objects(slab.stored("synapses") != 0, min_size)
+        return overlapping(flat_objects(values >= 255 * at, min_size), truth)
 
     first = masked(weights, "synapse", choose)
     best = max(MASK_THRESHOLDS, key=lambda at: rated(first, choose, at)["f1"])
-    found = rated(masked(weights, "synapse", report), report, best)
-    return {**found, "threshold": float(best), "sections": report.sections}
+    scores = rated(masked(weights, "synapse", report), report, best)
+    return {**scores, "threshold": float(best), "sections": report.sections}
 
 
 def recall_row(weights: Path, report: Slab) -> dict[str, Any]:
-    """Labelled mitochondria found at IoU 0.5 by the pipeline `mito` as it is."""
+    """Recall of labelled mitochondria at IoU 0.5 by the pipeline `mito` with its defaults."""
     z, y, x = (part.split(":") for part in report.bounds.split(","))
     box = Box(*(zyx([int(axis[end]) for axis in (z, y, x)]) for end in (0, 1)))
     with tempfile.TemporaryDirectory() as run:
@@ -263,10 +264,12 @@ def recall_row(weights: Path, report: Slab) -> dict[str, Any]:
         result = volflow.run("mito", overrides=overrides, bounds=report.bounds)
         assert result.ok, result.failures
         spec = VolumeSpec(path=f"precomputed://{run}/run/mitochondria_ids")
-        found = Volume.open(spec).read(box)
+        detected = Volume.open(spec).read(box)
     truth = report.stored("mito_ids")
-    told = score_objects(truth, found, thresholds=(0.5,), min_truth=128)
-    return {"recall": told["recall"][0], "objects": told["truths"], "sections": report.sections}
+    scores = score_objects(truth, detected, thresholds=(0.5,), min_truth=128)
+    return {
+        "recall": scores["recall"][0], "objects": scores["truths"], "sections": report.sections
+    }  # fmt: skip
 
 
 # --- the table -----------------------------------------------------------------------------------
@@ -276,9 +279,9 @@ Row = Callable[[Path], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Entry:
-    """A row: what is asked of which network, if that is shipped, and how it was trained if not."""
+    """A row: its title, the function that computes it, and the network if that is bundled."""
 
-    what: str
+    title: str
     row: Row
     network: str = ""
 
@@ -298,7 +301,7 @@ GALA_PAIR = (gala("35:40"), gala("40:50"))
 ENTRIES = {
     "affinity": Entry("FIB-25, affinities alone, 700 steps", _vi(*FIB_PAIR)),
     "lsd": Entry("FIB-25, affinities and descriptors, 700 steps", _vi(*FIB_PAIR)),
-    "shipped": Entry("FIB-25, affinities and descriptors, as shipped", _vi(*FIB_PAIR), "fib25-lsd"),
+    "shipped": Entry("FIB-25, affinities and descriptors, as bundled", _vi(*FIB_PAIR), "fib25-lsd"),
     "gala_unseen": Entry(
         "gala, by a network of FIB-25 and synthetic volume", _vi(fib("120:135"), gala("0:50"))
     ),
@@ -334,71 +337,73 @@ for _name, _pair in {
     ENTRIES[f"unrestricted_{_name}"] = Entry(
         f"generalist, {_name}, without the foreground", _vi(*_pair), "generalist"
     )
-TOLD = {
+ABLATIONS = {
     "small_mixed": "800 steps: mixing",
     "small_pretrained": "800 steps: mixing, pretrained encoder",
     "small_plain": "800 steps: neither",
 }
-for _ablation in TOLD:
+for _ablation in ABLATIONS:
     for _name, _pair in {
         "fib25": FIB_PAIR, "gala": GALA_PAIR, "cord": CORD_PAIR, "isbi": ISBI_PAIR
     }.items():  # fmt: skip
         ENTRIES[f"{_ablation}_{_name}"] = Entry(
-            f"{TOLD[_ablation]}, {_name}", _vi(*_pair, restrict=True)
+            f"{ABLATIONS[_ablation]}, {_name}", _vi(*_pair, restrict=True)
         )
 
 
-def told(found: dict[str, Any]) -> str:
+def score_text(row: dict[str, Any]) -> str:
     """The scores of a row, for the table."""
-    if "vi" in found:
-        text = f"VI {found['vi']:.3f} ({found['vi_split']:.3f} + {found['vi_merge']:.3f})"
-        if "of_flood_filling" in found:
-            text += f", {found['of_flood_filling']:.2f} of flood filling's"
-        return f"{text}, ARAND {found['arand']:.3f}"
-    if "f1" in found:
-        of = f", of {found['objects']} objects" if "objects" in found else ""
+    if "vi" in row:
+        text = f"VI {row['vi']:.3f} ({row['vi_split']:.3f} + {row['vi_merge']:.3f})"
+        if "of_flood_filling" in row:
+            text += f", {row['of_flood_filling']:.2f} of flood filling"
+        return f"{text}, ARAND {row['arand']:.3f}"
+    if "f1" in row:
+        of = f", of {row['objects']} objects" if "objects" in row else ""
         return (
-            f"F1 {found['f1']:.3f} (precision {found['precision']:.3f}, recall "
-            f"{found['recall']:.3f}){of}"
+            f"F1 {row['f1']:.3f} (precision {row['precision']:.3f}, recall {row['recall']:.3f}){of}"
         )
-    return f"recall {found['recall']:.3f} of {found['objects']} objects"
+    return f"recall {row['recall']:.3f} of {row['objects']} objects"
 
 
-def table(kept: dict[str, dict[str, Any]]) -> list[str]:
+def table(rows: dict[str, dict[str, Any]]) -> list[str]:
     """The rows that were measured, in order."""
-    lines = ["| | sections | score | `python -m benchmarks.methods` |", "|---|---|---|---|"]
+    lines = [
+        "| | sections | score | `python -m benchmarks.networks.methods` |",
+        "|---|---|---|---|",
+    ]
     for name, entry in ENTRIES.items():
-        if name in kept:
-            found = kept[name]
-            lines.append(f"| {entry.what} | {found['sections']} | {told(found)} | `{name}` |")
+        if name in rows:
+            row = rows[name]
+            lines.append(f"| {entry.title} | {row['sections']} | {score_text(row)} | `{name}` |")
     return lines
 
 
-def write(kept: dict[str, dict[str, Any]]) -> None:
-    """Keep the numbers, and put the table between its marks on the page."""
-    KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+def write(rows: dict[str, dict[str, Any]]) -> None:
+    """Store the numbers, and write the table between its marks on the page."""
+    RESULTS.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
     before, begin, rest = PAGE.read_text().partition("<!-- table: begin -->")
     _, end, after = rest.partition("<!-- table: end -->")
-    PAGE.write_text("\n".join([before + begin, *table(kept), end + after]))
+    PAGE.write_text("\n".join([before + begin, *table(rows), end + after]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("row", nargs="+", choices=list(ENTRIES))
-    parser.add_argument("--weights", type=Path, help="a checkpoint in place of the shipped one")
-    parser.add_argument("--write", action="store_true", help="keep the numbers")
-    given = parser.parse_args()
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    for name in given.row:
+    parser.add_argument("--weights", type=Path, help="a checkpoint instead of the bundled one")
+    parser.add_argument("--write", action="store_true", help="store the numbers")
+    arguments = parser.parse_args()
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in arguments.row:
         entry = ENTRIES[name]
-        if given.weights is None and not entry.network:
-            parser.error(f"{name}: its network is not shipped; give --weights")
-        weights = given.weights or Path(str(find_network(entry.network, None, None).path))
-        found = entry.row(weights)
-        print(name, json.dumps(found))
-        kept[name] = found
-        if given.write:
-            write(kept)
+        if arguments.weights is None and not entry.network:
+            parser.error(f"{name}: its network is not bundled; give --weights")
+        weights = arguments.weights or Path(str(find_network(entry.network, None, None).path))
+        row = entry.row(weights)
+        print(name, json.dumps(row))
+        rows[name] = row
+        if arguments.write:
+            write(rows)
 
 
 if __name__ == "__main__":

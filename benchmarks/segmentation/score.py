@@ -1,11 +1,11 @@
-"""Voxel scores of a large pair of volumes: the same for any blocks, in little memory, and fast.
+"""Voxel scores of two large volumes: independence of blocks, memory and speed.
 
-    python -m benchmarks.score blocks [SIDE]     default 1024: three block shapes, JSON and memory
-    python -m benchmarks.score pairs [SIDE]      default 512: against scikit-image, in turns
+    python -m benchmarks.segmentation.score blocks [SIDE]    1024: three block shapes, JSON, memory
+    python -m benchmarks.segmentation.score pairs [SIDE]     512: against scikit-image, in turns
 
-The truth is a synthetic volume of 256³, repeated with new labels in every copy. The segmentation
-is the truth moved by a few voxels (every border wrong), with pairs of labels merged and labels cut
-in two. Memory is the largest sum over the processes of a run.
+The truth is a synthetic volume of 256³, repeated with new labels in every copy. The segmentation is
+the truth shifted by a few voxels (so that every border is wrong), with pairs of labels merged and
+labels cut in two. Memory is the largest sum over the processes of a run.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def pair(tile: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
     truth = tile + np.uint64(number * int(tile.max()))
     moved = np.roll(truth, MOVED, axis=(0, 1, 2))
     merged = moved // np.uint64(3) * np.uint64(2)  # labels 3n, 3n+1 and 3n+2 become one
-    merged[TILE // 2 :] += np.uint64(1)  # and what goes through the middle is cut
+    merged[TILE // 2 :] += np.uint64(1)  # and labels across the middle are cut
     return truth, merged
 
 
 def write(folder: Path, side: int) -> dict[str, str]:
-    """The addresses of a pair of this side."""
+    """Write a pair of volumes of this side; their addresses."""
     bounds, tile = Box((0, 0, 0), (side,) * 3), truth_tile()
     volumes = {}
     for name in ("truth", "segmentation"):
@@ -72,7 +72,7 @@ def write(folder: Path, side: int) -> dict[str, str]:
 
 
 class Peak(threading.Thread):
-    """The largest memory of this process' children and their children, together."""
+    """Thread that records the largest memory of all child processes together."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -91,13 +91,13 @@ class Peak(threading.Thread):
 
 
 def blocks(side: int) -> None:
-    """Score one pair in blocks of three shapes."""
+    """Score one pair in blocks of three shapes, and compare the results."""
     with tempfile.TemporaryDirectory() as folder:
         places = write(Path(folder), side)
         print("| blocks | seconds | peak of all workers (MiB) | JSON |\n|---|---|---|---|")
-        found = []
+        documents = []
         for shape in SHAPES:
-            peak, begun = Peak(), time.perf_counter()
+            peak, start = Peak(), time.perf_counter()
             peak.start()
             result = volflow.run(
                 {
@@ -111,16 +111,16 @@ def blocks(side: int) -> None:
             )
             peak.stop.set()
             assert result.ok
-            found.append(json.dumps(result.results["score"], sort_keys=True))
-            took = time.perf_counter() - begun
-            same = "the same" if found[0] == found[-1] else "ANOTHER"
+            documents.append(json.dumps(result.results["score"], sort_keys=True))
+            took = time.perf_counter() - start
+            same = "the same" if documents[0] == documents[-1] else "DIFFERENT"
             print(f"| {shape} | {took:.0f} | {peak.most >> 20} | {same} |", flush=True)
-        told = json.loads(found[0])
-        print(f"VI {told['vi']:.6f}, ARAND {told['arand']:.6f}, {told['voxels']:,} voxels")
+        values = json.loads(documents[0])
+        print(f"VI {values['vi']:.6f}, ARAND {values['arand']:.6f}, {values['voxels']:,} voxels")
 
 
 def pairs(side: int) -> None:
-    """Seconds of both functions of scikit-image and of ours, on one pair in memory."""
+    """Print the seconds of scikit-image and of volflow for VI and ARAND, on a pair in memory."""
     from skimage.metrics import adapted_rand_error, variation_of_information
 
     copies = -(-side // TILE)
@@ -131,36 +131,36 @@ def pairs(side: int) -> None:
     truth, segmentation = (
         np.ascontiguousarray(a[:side, :side, :side]) for a in (truth, segmentation)
     )
-    scores(contingency(truth[:8], segmentation[:8]))  # compiled now
+    scores(contingency(truth[:8], segmentation[:8]))  # compiles
 
     def theirs() -> tuple[float, float]:
         split, merge = variation_of_information(truth, segmentation, ignore_labels=(0,))
         return float(split + merge), float(adapted_rand_error(truth, segmentation)[0])
 
     def ours() -> tuple[float, float]:
-        found = scores(contingency(truth, segmentation))
-        return float(found["vi"]), float(found["arand"])
+        values = scores(contingency(truth, segmentation))
+        return float(values["vi"]), float(values["arand"])
 
     taken: dict[str, list[float]] = {"scikit-image": [], "volflow": []}
     for turn in range(ROUNDS):
-        told = []
+        results = []
         for name, work in (("scikit-image", theirs), ("volflow", ours)):
             took, values = timed(work)
             taken[name].append(took)
-            told.append(values)
+            results.append(values)
         print(
             f"turn {turn}: {taken['scikit-image'][-1]:.1f} s, {taken['volflow'][-1]:.2f} s",
             flush=True,
         )
-        assert np.allclose(*told, rtol=0, atol=1e-9), told
+        assert np.allclose(*results, rtol=0, atol=1e-9), results
     rate = {name: truth.size / median(values) / 1e6 for name, values in taken.items()}
-    print(f"Mvoxel/s: {rate}; ratio {rate['volflow'] / rate['scikit-image']:.1f}; values {told}")
+    print(f"Mvoxel/s: {rate}; ratio {rate['volflow'] / rate['scikit-image']:.1f}; values {results}")
 
 
 def timed(work: Callable[[], tuple[float, float]]) -> tuple[float, tuple[float, float]]:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     values = work()
-    return time.perf_counter() - begun, values
+    return time.perf_counter() - start, values
 
 
 if __name__ == "__main__":
