@@ -47,7 +47,7 @@ def test_import_volflow_is_light():
 def test_dir_shows_the_public_names_and_each_is_there():
     assert dir(volflow) == sorted(volflow.__all__)
     assert {"run", "plan", "open_volume", "Stage", "Reduction", "Grouping", "Layer", "Columns",
-            "Block", "BlockGrid", "Box", "Zyx", "Phase", "NodeOutput", "PreviousRound", "Plan",
+            "Block", "BlockGrid", "Box", "Zyx", "Phase", "Up", "PreviousRound", "Plan",
             "RunResult", "Volume", "PlanError", "metrics"} <= set(volflow.__all__)  # fmt: skip
     for name in volflow.__all__:
         assert getattr(volflow, name) is not None

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
         Group,
         Grouping,
         Layer,
-        NodeOutput,
         Phase,
         PreviousRound,
         Record,
         Reduction,
         Stage,
+        Up,
     )
     from volflow.engine.job import Plan
     from volflow.engine.monitor.observer import RunObserver
@@ -53,7 +53,6 @@ __all__ = [
     "Group",
     "Grouping",
     "Layer",
-    "NodeOutput",
     "Phase",
     "Plan",
     "PlanError",
@@ -69,6 +68,7 @@ __all__ = [
     "StorageError",
     "StorageFull",
     "Triple",
+    "Up",
     "VolflowError",
     "Volume",
     "Zyx",
@@ -85,7 +85,7 @@ _MODULES = {
     "volflow.api": "open_volume plan run write_volume",
     "volflow.core.geometry": "Block BlockGrid Box Triple Zyx zyx",
     "volflow.core.skeleton": "Skeleton",
-    "volflow.core.stage": "Columns Group Grouping Layer NodeOutput Phase PreviousRound Record "
+    "volflow.core.stage": "Columns Group Grouping Layer Up Phase PreviousRound Record "
     "Reduction Stage",
     "volflow.engine.job": "Plan",
     "volflow.engine.monitor.observer": "RunObserver",

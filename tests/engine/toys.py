@@ -19,11 +19,11 @@ from volflow.core.stage import (
     Group,
     Grouping,
     Layer,
-    NodeOutput,
     PreviousRound,
     Record,
     Reduction,
     Stage,
+    Up,
 )
 
 
@@ -233,17 +233,17 @@ class Total(Reduction):
         previous: PreviousRound | None,
         *,
         index: np.ndarray,
-    ) -> NodeOutput:
+    ) -> Up:
         total = np.array([index.sum()], "int64")
         if previous is not None:
             received = previous.received if previous.received is not None else previous.retained
             assert np.array_equal(previous.retained["own"], total)
-            return NodeOutput({"sum": received["sum"] - total}, {"own": total, "sum": total * 0})
-        return NodeOutput({"sum": total}, {"own": total, "sum": total})
+            return Up({"sum": received["sum"] - total}, {"own": total, "sum": total * 0})
+        return Up({"sum": total}, {"own": total, "sum": total})
 
-    def join(self, block: Block, round_name: str, children: Any) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Any) -> Up:
         total = sum(child["sum"] for child in children)
-        return NodeOutput({"sum": total}, {"sum": total, "children": np.array([len(children)])})
+        return Up({"sum": total}, {"sum": total, "children": np.array([len(children)])})
 
     def split(self, block: Block, round_name: str, kept: Record, received: Record | None) -> Any:
         total = kept["sum"] if received is None else received["sum"]

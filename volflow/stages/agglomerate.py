@@ -13,11 +13,11 @@ from volflow.core.geometry import Block, BlockGrid, Triple, zyx
 from volflow.core.stage import (
     Columns,
     Layer,
-    NodeOutput,
     Phase,
     PreviousRound,
     Record,
     Reduction,
+    Up,
     pyramid,
 )
 from volflow.segment.agglomeration.block_graph import block_graph, unpack_links
@@ -210,7 +210,7 @@ class Agglomerate(Reduction):
         fragments: np.ndarray | None,
         affinity: np.ndarray | None,
         links: Record | None,
-    ) -> NodeOutput:
+    ) -> Up:
         near, far = inner_faces(block.write, block.bounds, self._horizon)
         kind, labels, before = _kind(round_name), None, None
         if previous is None:
@@ -235,19 +235,17 @@ class Agglomerate(Reduction):
         passed = with_box(step.passed.record(), block.write)
         if labels is not None:
             labels = labels.joined(self._column(round_name), step.component)
-            return NodeOutput(
-                passed, labels.names() if self.base_round(round_name) else labels.record()
-            )
+            return Up(passed, labels.names() if self.base_round(round_name) else labels.record())
         if step.by_threshold is not None:
             labels = ThresholdLabels(graph, step.by_threshold)
-            return NodeOutput(passed, labels.contracted().record())
+            return Up(passed, labels.contracted().record())
         if self.base_round(round_name):
             assert before is not None
             node = np.searchsorted(graph.id, before.component)
-            return NodeOutput(passed, {"component": step.component[node]})
-        return NodeOutput(passed, replace(graph, component=step.component).record())
+            return Up(passed, {"component": step.component[node]})
+        return Up(passed, replace(graph, component=step.component).record())
 
-    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> Up:
         if any("key" in child for child in children):
             return self._join_across_planes(block, round_name, children)
         parts = [(BlockGraph.from_record(child), box_of(child)) for child in children]
@@ -256,7 +254,7 @@ class Agglomerate(Reduction):
         names = step.component if step.by_threshold is None else step.by_threshold
         after = [names[nodes].ravel() for nodes in gathered.members]
         passed = with_box(step.passed.record(), block.write)
-        return NodeOutput(passed, names_record(gathered.passed, after))
+        return Up(passed, names_record(gathered.passed, after))
 
     def split(
         self, block: Block, round_name: str, retained: Record, received: Record | None
@@ -309,15 +307,13 @@ class Agglomerate(Reduction):
                 graph = name_segments_beyond(graph, axis, labels.graph.piece[at_plane], segment)
         return graph
 
-    def _join_across_planes(
-        self, block: Block, round_name: str, children: Sequence[Record]
-    ) -> NodeOutput:
+    def _join_across_planes(self, block: Block, round_name: str, children: Sequence[Record]) -> Up:
         """The record of a node that consists of whole boxes of the horizon."""
         threshold = self.thresholds[self._column(round_name)]
         parts = [(plane_segments(child, threshold), box_of(child)) for child in children]
         joined = join_nodes(parts, block.write)
         passed = with_box(joined.passed.record(), block.write)
-        return NodeOutput(passed, names_record(joined.before, joined.after))
+        return Up(passed, names_record(joined.before, joined.after))
 
     def _step(self, round_name: str, graph: BlockGraph, block: Block) -> Step:
         kind = _kind(round_name)

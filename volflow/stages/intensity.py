@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Columns, Layer, NodeOutput, PreviousRound, Record, Reduction
+from volflow.core.stage import Columns, Layer, PreviousRound, Record, Reduction, Up
 from volflow.predict.intensity import (
     check_image,
     intensity_histogram,
@@ -79,14 +79,14 @@ class Intensity(Reduction):
         *,
         em: np.ndarray,
         mask: np.ndarray | None = None,
-    ) -> NodeOutput:
+    ) -> Up:
         histogram = _sparse(intensity_histogram(em if mask is None else em[..., mask]))
-        return NodeOutput(histogram, histogram if block.write == block.bounds else {})
+        return Up(histogram, histogram if block.write == block.bounds else {})
 
-    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> Up:
         histogram = _sparse(_total(children))
         stored = histogram if block.write == block.bounds else {}
-        return NodeOutput(histogram, {**stored, "children": np.array([len(children)])})
+        return Up(histogram, {**stored, "children": np.array([len(children)])})
 
     def split(
         self, block: Block, round_name: str, retained: Record, received: Record | None

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Columns, Layer, NodeOutput, Phase, PreviousRound, Record, Reduction
+from volflow.core.stage import Columns, Layer, Phase, PreviousRound, Record, Reduction, Up
 from volflow.segment.agglomeration.block_graph import block_graph, unpack_links
 from volflow.segment.agglomeration.graph_tables import BlockGraph, box_of, gather, with_box
 from volflow.segment.agglomeration.horizon import inner_faces
@@ -104,7 +104,7 @@ class Objects(Reduction):
         fragments: np.ndarray | None,
         affinity: np.ndarray | None,
         links: Record | None,
-    ) -> NodeOutput:
+    ) -> Up:
         near, _ = inner_faces(block.write, block.bounds)
         if previous is None:
             assert fragments is not None
@@ -125,22 +125,22 @@ class Objects(Reduction):
             step = self._step(round_name, links_only(part) if round_name == "link" else part)
             component, passed = step.component, step.passed.record()
         columns = replace(graph, component=component).record()
-        return NodeOutput(with_box(passed, block.write), {**columns, "voxels": voxels})
+        return Up(with_box(passed, block.write), {**columns, "voxels": voxels})
 
-    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> Up:
         if round_name == "drop":
             parts = [(ObjectTable.from_record(child), box_of(child)) for child in children]
             objects = merged_objects(parts, block.write)
             names, passed = self._drop(objects, children)
             ids = [part.id for part, _ in parts]
             after = [names[np.searchsorted(objects.id, own)] for own in ids]
-            return NodeOutput(with_box(passed, block.write), names_record(ids, after))
+            return Up(with_box(passed, block.write), names_record(ids, after))
         graphs = [(BlockGraph.from_record(child), box_of(child)) for child in children]
         gathered = gather(graphs, block.write, block.bounds)
         step = self._step(round_name, gathered.graph)
         after = [step.component[nodes] for nodes in gathered.members]
         passed = with_box(step.passed.record(), block.write)
-        return NodeOutput(passed, names_record(gathered.passed, after))
+        return Up(passed, names_record(gathered.passed, after))
 
     def split(
         self, block: Block, round_name: str, retained: Record, received: Record | None

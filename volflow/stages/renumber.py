@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Columns, Layer, NodeOutput, PreviousRound, Record, Reduction
+from volflow.core.stage import Columns, Layer, PreviousRound, Record, Reduction, Up
 from volflow.segment.distinct import distinct_labels
 
 VOXELS_PER_LABEL = 64  # of a node's memory estimate: segmentations have far more
@@ -55,17 +55,15 @@ class Renumber(Reduction):
         previous: PreviousRound | None,
         *,
         labels: np.ndarray,
-    ) -> NodeOutput:
+    ) -> Up:
         record = {"label": distinct_labels(labels)}
-        return NodeOutput(record, record)
+        return Up(record, record)
 
-    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> Up:
         labels = [child["label"] for child in children]
         together = np.concatenate(labels)
         counts = np.array([len(each) for each in labels], np.int64)
-        return NodeOutput(
-            {"label": np.unique(together)}, {"label": together, "labels_of_child": counts}
-        )
+        return Up({"label": np.unique(together)}, {"label": together, "labels_of_child": counts})
 
     def split(
         self, block: Block, round_name: str, retained: Record, received: Record | None

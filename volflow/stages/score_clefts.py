@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Layer, NodeOutput, PreviousRound, Record, Reduction
+from volflow.core.stage import Layer, PreviousRound, Record, Reduction, Up
 from volflow.metrics.detections.clefts import (
     CLEFT_DISTANCE,
     Clefts,
@@ -91,15 +91,15 @@ class ScoreClefts(Limited, Reduction):
         found_clefts: np.ndarray,
         true_clefts: np.ndarray,
         mask: np.ndarray | None = None,
-    ) -> NodeOutput:
+    ) -> Up:
         overlaps = count_overlaps(
             true_clefts, found_clefts, mask, block.write.start, unlabelled=True
         ).record()
         labelled = (overlaps["truth"] != 0) | (overlaps["segment"] != 0)
-        return NodeOutput({name: column[labelled] for name, column in overlaps.items()}, {})
+        return Up({name: column[labelled] for name, column in overlaps.items()}, {})
 
-    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
-        return NodeOutput(_together(children), {})
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> Up:
+        return Up(_together(children), {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         overlaps = _together(roots)

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Triple, zyx
-from volflow.core.stage import Layer, NodeOutput, PreviousRound, Record, Reduction
+from volflow.core.stage import Layer, PreviousRound, Record, Reduction, Up
 from volflow.metrics.limits import Limited
 from volflow.metrics.skeletons.berl import Charge, Veto
 from volflow.metrics.skeletons.node_tables import (
@@ -122,7 +122,7 @@ class ScoreSkeletons(Limited, Reduction):
         mito: np.ndarray | None = None,
         clefts: np.ndarray | None = None,
         nuclei: np.ndarray | None = None,
-    ) -> NodeOutput:
+    ) -> Up:
         own = skeletons["own"]
         voxels = tuple(skeletons["voxel"][own].T)
         inside = ~skeletons["outside"][own]
@@ -147,10 +147,10 @@ class ScoreSkeletons(Limited, Reduction):
         if nuclei is not None:
             columns["node_nucleus"] = np.where(inside, nuclei[voxels], 0).astype("uint64")
             columns |= nuclei_sums(nuclei, block.write)
-        return NodeOutput(columns, {})
+        return Up(columns, {})
 
-    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
-        return NodeOutput(join_tables(children), {})
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> Up:
+        return Up(join_tables(children), {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         table = NodeTable.of(join_tables(roots))

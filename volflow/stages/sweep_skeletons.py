@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from volflow.core.geometry import Block
-from volflow.core.stage import Columns, Layer, NodeOutput, PreviousRound, Record
+from volflow.core.stage import Columns, Layer, PreviousRound, Record, Up
 from volflow.segment.agglomeration.thresholds import check_sweep, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
 from volflow.stages.score_skeletons import ScoreSkeletons
@@ -60,7 +60,7 @@ class SweepSkeletons(ScoreSkeletons):
         mito: np.ndarray | None = None,
         clefts: np.ndarray | None = None,
         nuclei: np.ndarray | None = None,
-    ) -> NodeOutput:
+    ) -> Up:
         at_nodes = super().leaf(
             block,
             round_name,
@@ -78,7 +78,7 @@ class SweepSkeletons(ScoreSkeletons):
             )
             for threshold in thresholds_of(table)
         }
-        return NodeOutput({**at_nodes.passed, **labels}, {})
+        return Up({**at_nodes.passed, **labels}, {})
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         names = [name for name in roots[0] if name.startswith(LABEL)]

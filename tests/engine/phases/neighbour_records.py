@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.engine.toys import Total
 from volflow.core.geometry import Block, Triple, zyx
-from volflow.core.stage import NodeOutput, PreviousRound
+from volflow.core.stage import PreviousRound, Up
 
 AROUND = [
     zyx([step if axis == other else 0 for other in range(3)])
@@ -25,12 +25,12 @@ class Beside(Total):
 
     def leaf(
         self, block: Block, round_name: str, previous: PreviousRound | None, *, index: Any
-    ) -> NodeOutput:
+    ) -> Up:
         own = np.array(block.index, "int64")
         if previous is not None:
             self._look(block, previous)
         up = super().leaf(block, round_name, previous, index=index)
-        return NodeOutput(up.passed, {**up.retained, "at": own})
+        return Up(up.passed, {**up.retained, "at": own})
 
     def _look(self, block: Block, previous: PreviousRound) -> None:
         sides = zip(block.bounds.shape, block.write.shape, strict=True)

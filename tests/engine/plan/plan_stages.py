@@ -12,12 +12,12 @@ from volflow.core.geometry import Block, BlockGrid, Triple
 from volflow.core.stage import (
     Columns,
     Layer,
-    NodeOutput,
     Phase,
     PreviousRound,
     Record,
     Reduction,
     Stage,
+    Up,
 )
 
 
@@ -74,8 +74,8 @@ class Table(Reduction):
         *,
         pieces: Any,
         affinity: Any,
-    ) -> NodeOutput:
-        return NodeOutput({}, {})
+    ) -> Up:
+        return Up({}, {})
 
 
 class Segments(Stage):

@@ -9,7 +9,7 @@ Phase       one pass of a step over one grid of blocks; the engine runs nothing 
 from volflow.core.stage.grouping import Group, Grouping
 from volflow.core.stage.layer import Columns, HaloRegion, Layer, Record
 from volflow.core.stage.phase import Phase
-from volflow.core.stage.reduction import NodeOutput, PreviousRound, Reduction, pyramid
+from volflow.core.stage.reduction import PreviousRound, Reduction, Up, pyramid
 from volflow.core.stage.registry import find_stage, installed_stages, registered_name
 from volflow.core.stage.stage import Stage
 
@@ -19,12 +19,12 @@ __all__ = [
     "Grouping",
     "HaloRegion",
     "Layer",
-    "NodeOutput",
     "Phase",
     "PreviousRound",
     "Record",
     "Reduction",
     "Stage",
+    "Up",
     "find_stage",
     "installed_stages",
     "pyramid",

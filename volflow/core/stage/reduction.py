@@ -14,8 +14,8 @@ from volflow.core.stage.phase import Phase
 from volflow.core.stage.stage import Stage
 
 
-class NodeOutput(NamedTuple):
-    """The output of a node: `passed` goes to its parent, `retained` waits for the way down."""
+class Up(NamedTuple):
+    """A node's records on the way up: `passed` to its parent, `retained` for the way down."""
 
     passed: Record
     retained: Record
@@ -113,7 +113,7 @@ class Reduction(Stage):
 
     def leaf(
         self, block: Block, round_name: str, previous: PreviousRound | None, **inputs: np.ndarray
-    ) -> NodeOutput:
+    ) -> Up:
         """The record of one block; `previous` is None in the first round."""
         raise TypeError(f"{type(self).__name__} has no leaf()")
 
@@ -132,7 +132,7 @@ class Reduction(Stage):
         """
         return ""
 
-    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> NodeOutput:
+    def join(self, block: Block, round_name: str, children: Sequence[Record]) -> Up:
         """The record of a node from those its children passed, in row-major order."""
         raise TypeError(f"{type(self).__name__} has no join()")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import NodeOutput, Phase, PreviousRound, Record, Reduction
+from volflow.core.stage import Phase, PreviousRound, Record, Reduction, Up
 from volflow.engine.job import Job
 from volflow.engine.phases.inputs import read_masked
 from volflow.engine.phases.kind import BlockInputs, PhaseKind, largest_block
@@ -153,7 +153,7 @@ def _children(job: Job, block: Block) -> list[Block]:
     return job.phase.below.children(block)
 
 
-def _write_node(job: Job, index: Triple, output: NodeOutput) -> None:
+def _write_node(job: Job, index: Triple, output: Up) -> None:
     name, level = job.phase.round_name, job.phase.level
     step_records(job, f"{name}.kept.{level}").write(index, output.retained)
     step_records(job, f"{name}.up.{level}").write(index, output.passed)
