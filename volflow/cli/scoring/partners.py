@@ -11,8 +11,10 @@ import numpy as np
 from volflow.config.pipeline import Pipeline
 from volflow.core.geometry import Box
 from volflow.errors import StorageError, VolflowError
+from volflow.io.address import Address
 from volflow.io.label_lookup import labels_at
 from volflow.io.skeletons.placed_nodes import Resolution, voxels_of
+from volflow.io.skeletons.units import FEWEST, SHORT
 from volflow.io.tables.partners import PartnerTable, read_partners
 from volflow.io.volume import Volume
 from volflow.metrics.detections.partners import (
@@ -202,13 +204,29 @@ def _open_truth(pipeline: Pipeline, problems: list[str]) -> Volume | None:
     return volume
 
 
+def _suspicion(table: PartnerTable, voxel: np.ndarray, resolution: Resolution) -> str:
+    """The reason for which the unit of a table is probably wrong; "" if there is none."""
+    if "unit_nm" in dict(Address.parse(table.address).query) or len(table) < FEWEST:
+        return ""
+    advice = "state the unit of the positions with ?unit_nm= (1: nanometres)"
+    if not (voxel != voxel[0]).any():
+        return f"all {len(voxel)} sites are in one voxel; {advice}"
+    length = float(np.median(np.sqrt(((table.pre - table.post) ** 2).sum(axis=1))))
+    if 0 < length < SHORT * min(resolution):
+        return f"the median distance of partners is {length:.3g} nm, far below a voxel; {advice}"
+    return ""
+
+
 def _misplacement(table: PartnerTable, option: str, bounds: Box, resolution: Resolution) -> str:
     """The problem of a table with fewer than half of its sites in the bounds; empty otherwise."""
     sites = np.concatenate([table.pre, table.post])
     voxel = voxels_of(sites, resolution)
     inside = ((voxel >= bounds.start) & (voxel < bounds.stop)).all(axis=1)
-    if not len(sites) or inside.mean() >= 0.5:
+    if not len(sites):
         return ""
+    if inside.mean() >= 0.5:
+        text = _suspicion(table, voxel, resolution)
+        return f"{option} {table.address}: {text}" if text else ""
     sides = np.array(resolution)
     start, stop = (np.array(bounds.start) - 0.5) * sides, (np.array(bounds.stop) - 0.5) * sides
     try:

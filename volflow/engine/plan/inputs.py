@@ -18,7 +18,7 @@ from volflow.engine.plan.mask import mask_content, mask_volume, plan_mask
 from volflow.errors import StorageError
 from volflow.io.skeletons.placed_nodes import Nodes
 from volflow.io.skeletons.sets import SkeletonSet
-from volflow.io.skeletons.units import misplaced
+from volflow.io.skeletons.units import misplaced, suspicious
 from volflow.io.volume import Volume
 
 MOST_VOXELS = 1 << 63  # ids are indices of voxels, in signed and unsigned 64 bits
@@ -122,7 +122,8 @@ def _skeletons(
         text = f"'{name}' are skeletons; their address determines how they are read, not '{field}'"
         yield Problem(("volumes", name, field), text)
     try:
-        skeletons, content = SkeletonSet.open(spec.path).read_all()
+        opened = SkeletonSet.open(spec.path)
+        skeletons, content = opened.read_all()
     except (StorageError, ValueError, OSError) as error:
         yield Problem(("volumes", name, "path"), f"cannot be opened: {error}")
         return None
@@ -130,6 +131,9 @@ def _skeletons(
     text = misplaced(nodes, resolution)
     if text:
         yield Problem(("volumes", name, "path"), text)
+    elif not opened.has_unit and (text := suspicious(nodes, resolution)):
+        advice = "state the unit of the positions with unit_nm (1: nanometres)"
+        yield Problem(("volumes", name, "path"), f"{text}; {advice}")
     return SkeletonSource(spec.path, content, bounds, resolution, len(nodes))
 
 

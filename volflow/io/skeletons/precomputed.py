@@ -8,11 +8,13 @@ there is any; otherwise each skeleton is a file. A skeleton is
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import math
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,26 @@ IDENTITY = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]
 RADIUS = {"id": "radius", "data_type": "float32", "num_components": 1}
 _COUNTS = struct.Struct("<II")
 _GZIP = b"\x1f\x8b"
-_ZIPPED = ".gz"
+
+
+def _with_imagecodecs(codec: str) -> Callable[[bytes], bytes]:
+    def unpack(body: bytes) -> bytes:
+        import imagecodecs  # slow, and few files need it
+
+        return bytes(getattr(imagecodecs, codec)(body))
+
+    return unpack
+
+
+_PACKED: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".br": _with_imagecodecs("brotli_decode"),
+    ".zstd": _with_imagecodecs("zstd_decode"),
+    ".zst": _with_imagecodecs("zstd_decode"),
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+}
+"""Unpacking by the ending of a file's name."""
 
 
 def read_info(location: str) -> dict[str, Any] | None:
@@ -61,18 +82,29 @@ def names(location: str, info: dict[str, Any]) -> list[int]:
     """
     try:
         if "sharding" in info:
-            keys = _sharded(location, info).list().result()
-            return sorted(struct.unpack(">Q", key)[0] for key in keys)
-        stems = (key.removesuffix(_ZIPPED) for key in Store(location).list())
-        return sorted({int(stem) for stem in stems if stem.isdecimal()})
+            stored = _sharded(location, info).list().result()
+            return sorted(struct.unpack(">Q", key)[0] for key in stored)
+        keys = Store(location).list()
     except (StorageError, ValueError, NotImplementedError) as error:
         raise StorageError(
             f"skeletons {location} cannot be listed ({error}); name them with ?ids=1,2,3"
         ) from error
+    ids = set()
+    for key in keys:
+        stem, dot, ending = key.partition(".")
+        if not stem.isdecimal():
+            continue
+        if dot + ending not in ("", *_PACKED):
+            raise StorageError(
+                f"skeletons {location}: expected files named by a number, or packed as "
+                f"{', '.join(_PACKED)}; got {key}; unpack it, or name the others with ?ids=1,2,3"
+            )
+        ids.add(int(stem))
+    return sorted(ids)
 
 
 def read_bytes(location: str, info: dict[str, Any], ids: Sequence[int]) -> dict[int, bytes]:
-    """The stored bytes of skeletons by id; gzipped files are unpacked.
+    """The stored bytes of skeletons by id; packed files are unpacked.
 
     Raises
     ------
@@ -90,10 +122,13 @@ def read_bytes(location: str, info: dict[str, Any], ids: Sequence[int]) -> dict[
             name: bytes(read.value) for name, read in results.items() if read.state == "value"
         }
     else:
-        plain = Store(location).read_many([str(name) for name in ids])
-        packed = [f"{name}{_ZIPPED}" for name in ids if str(name) not in plain]
-        plain |= Store(location).read_many(packed) if packed else {}
-        bodies = {int(key.removesuffix(_ZIPPED)): _unpacked(body) for key, body in plain.items()}
+        objects = Store(location)
+        plain = objects.read_many([str(name) for name in ids])
+        bodies = {int(key): _unzipped(body) for key, body in plain.items()}
+        for ending, unpack in _PACKED.items():
+            keys = [f"{name}{ending}" for name in ids if name not in bodies]
+            for key, body in (objects.read_many(keys) if keys else {}).items():
+                bodies[int(key.removesuffix(ending))] = _unpacked(body, unpack, location, key)
     missing = [name for name in ids if name not in bodies]
     if missing:
         raise StorageError(f"skeletons {location}: no skeleton {missing[0]}")
@@ -207,7 +242,17 @@ def _growth(matrix: np.ndarray) -> float:
     return float(math.prod(columns.tolist()) ** (1 / 3))
 
 
-def _unpacked(body: bytes) -> bytes:
+def _unpacked(body: bytes, unpack: Callable[[bytes], bytes], location: str, key: str) -> bytes:
+    """The bytes of a packed file; a `.gz` that a store unpacked already is left as it is."""
+    if key.endswith(".gz"):
+        return _unzipped(body)
+    try:
+        return unpack(body)
+    except (OSError, EOFError, ValueError, RuntimeError, lzma.LZMAError) as error:
+        raise StorageError(f"skeletons {location}: {key} cannot be unpacked: {error}") from error
+
+
+def _unzipped(body: bytes) -> bytes:
     """The bytes of a file, unpacked if it is gzipped."""
     if body[:2] != _GZIP:
         return body

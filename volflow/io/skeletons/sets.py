@@ -6,12 +6,14 @@
     traced.zip                                  a plain path: its format is detected
 
 Options after the `?` of SWC: `axis_order` of the columns (xyz or zyx), `unit_nm` (one number, or
-three for z,y,x), and `radius_nm` (default: the smallest of `unit_nm`). Of precomputed skeletons:
-`ids`, separated by commas. Of both: `spacing_nm`, the longest edge; longer ones get more nodes.
+three for z,y,x), `radius_nm` (default: the smallest of `unit_nm`), and `header` (`apply`, or
+`ignore` for a header's OFFSET and SCALE). Of precomputed skeletons: `ids`, separated by commas. Of
+both: `spacing_nm`, the longest edge; longer ones get more nodes.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import json
@@ -28,7 +30,7 @@ from volflow.io.skeletons.swc import AXES, Scaling, format_swc, parse_swc
 from volflow.io.store import Store
 
 OPTIONS = {
-    "swc": ("axis_order", "unit_nm", "radius_nm", "spacing_nm"),
+    "swc": ("axis_order", "unit_nm", "radius_nm", "spacing_nm", "header"),
     "precomputed-skeletons": ("ids", "spacing_nm"),
 }
 SUFFIX = ".swc"
@@ -76,6 +78,12 @@ class SkeletonSet:
         ids = precomputed.names(address.location, info) if given is None else _ids(given, address)
         return cls(address, {name: str(name) for name in ids}, None, info)
 
+    @property
+    def has_unit(self) -> bool:
+        """Whether the unit of positions is stated: in the address of SWC, always in precomputed."""
+        is_swc = self.address.format_name == "swc"
+        return not is_swc or "unit_nm" in dict(self.address.query)
+
     def read(self, name: int) -> Skeleton:
         """The skeleton of an id, in nanometres.
 
@@ -119,7 +127,7 @@ class SkeletonSet:
             file = f"{self.address.location}/{title}"
             try:
                 if self.address.format_name == "swc":
-                    text = body.decode("utf-8", errors="replace")
+                    text = _text(body)
                     one = parse_swc(text, named[title], file, scaling)
                 else:
                     one = precomputed.decode(body, named[title], dict(self._info))
@@ -212,7 +220,11 @@ def _options(address: Address) -> tuple[Scaling, float]:
     spacing = _numbers(address, "spacing_nm", given["spacing_nm"]) if "spacing_nm" in given else [0]
     if len(radius) > 1 or len(spacing) > 1:
         raise StorageError(f"skeletons {address}: radius_nm, spacing_nm: expected one number each")
-    return Scaling(order, (unit[0], unit[1], unit[2]), radius[0]), spacing[0]
+    header = given.get("header", "apply")
+    if header not in ("apply", "ignore"):
+        raise StorageError(f"skeletons {address}: header: expected apply or ignore; got {header!r}")
+    sides = (unit[0], unit[1], unit[2])
+    return Scaling(order, sides, radius[0], header == "apply"), spacing[0]
 
 
 def _numbers(address: Address, name: str, text: str) -> list[float]:
@@ -252,6 +264,13 @@ def _files(address: Address) -> dict[str, bytes]:
     if not files:
         raise StorageError(f"skeletons {address}: no files {SUFFIX}")
     return dict(sorted(files.items()))
+
+
+def _text(body: bytes) -> str:
+    """The text of a file, without a byte order mark."""
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return body.decode("utf-16", errors="replace")
+    return body.decode("utf-8-sig", errors="replace")
 
 
 def _unzipped(body: bytes, address: Address) -> dict[str, bytes]:

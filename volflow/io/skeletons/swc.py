@@ -1,6 +1,7 @@
 """SWC: a neuron as lines of `id type x y z radius parent`.
 
     # comments begin with a hash
+    # OFFSET 0.0 100.0 50.0           added to the positions of all nodes, in their unit
     1 1 10.0 20.0 30.0 5.0 -1        a root
     2 3 12.0 20.0 30.0 2.0 1         its child
 
@@ -10,6 +11,7 @@ several roots, each with a parent below 0.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -21,6 +23,8 @@ from volflow.errors import StorageError
 COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
 AXES = {"xyz": (4, 3, 2), "zyx": (2, 3, 4)}  # the columns of z, y, x
 UNKNOWN = -1.0  # an unknown radius, as tracing tools write it
+_HEADER = re.compile(r"\s*#\s*(OFFSET|SCALE)\b[\s:=]*(.*\d.*)$", re.IGNORECASE)
+
 LARGEST = 2.0**53  # ids up to here are exact in the float that a column is read as
 
 
@@ -30,6 +34,8 @@ class Scaling(NamedTuple):
     axis_order: str = "xyz"
     unit_nm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     radius_nm: float = 1.0
+    header: bool = True
+    """Whether a header's OFFSET counts."""
 
 
 def parse_swc(text: str, name: int, file: str, scaling: Scaling) -> Skeleton:
@@ -59,7 +65,10 @@ def parse_swc(text: str, name: int, file: str, scaling: Scaling) -> Skeleton:
     _refuse_cycles(parent, ids, lines, file)
     radius = np.where(table[:, 5] == UNKNOWN, 0.0, table[:, 5])
     _refuse(radius < 0, lines, file, lambda n: f"the radius {radius[n]:g} is negative")
-    position = table[:, AXES[scaling.axis_order]] * np.array(scaling.unit_nm)
+    columns = AXES[scaling.axis_order]
+    moved = _header_offset(text, file) if scaling.header else np.zeros(3)
+    shift = moved[[column - 2 for column in columns]]
+    position = (table[:, columns] + shift) * np.array(scaling.unit_nm)
     return Skeleton(name, position, parent, radius * scaling.radius_nm)
 
 
@@ -80,6 +89,43 @@ def format_swc(skeleton: Skeleton, scaling: Scaling) -> str:
     for number, ((a, b, c), r, above) in enumerate(rows, 1):
         lines.append(f"{number} {int(above < 0)} {a!r} {b!r} {c!r} {r!r} {above}")
     return "\n".join(lines) + "\n"
+
+
+# --- header --------------------------------------------------------------------------------------
+
+
+def _header_offset(text: str, file: str) -> np.ndarray:
+    """The OFFSET of a file's header, which is added to its positions, float64 (3,); 0 without one.
+
+    Raises
+    ------
+    StorageError
+        If it is no three numbers, or the header has a SCALE other than 1.
+    """
+    offset = np.zeros(3)
+    for number, line in enumerate(text.splitlines(), 1):
+        match = _HEADER.match(line)
+        if match is None:
+            continue
+        words = match.group(2).replace(",", " ").split()
+        try:
+            values = np.array([float(word) for word in words])
+        except ValueError:
+            values = np.zeros(0)
+        if len(values) != 3 or not np.isfinite(values).all():
+            raise StorageError(
+                f"{file}:{number}: expected three numbers after {match.group(1)}, got "
+                f"{match.group(2)[:60]!r}; correct it, or add ?header=ignore"
+            )
+        if match.group(1).upper() == "OFFSET":
+            offset = values
+        elif (values != 1).any():
+            raise StorageError(
+                f"{file}:{number}: expected a SCALE of 1, got {match.group(2)[:60]!r}; programs "
+                f"disagree on whether positions are scaled: write them scaled, or add "
+                f"?header=ignore and set unit_nm"
+            )
+    return offset
 
 
 # --- reading -------------------------------------------------------------------------------------

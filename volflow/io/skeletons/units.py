@@ -9,6 +9,8 @@ import numpy as np
 from volflow.io.skeletons.placed_nodes import Nodes, Resolution, voxels_of
 
 AXIS_ORDERS = {"unchanged": (0, 1, 2), "x and z swapped": (2, 1, 0)}
+FEWEST = 4  # nodes or edges of which the unit is judged
+SHORT = 0.05  # of the shortest side of a voxel: a median edge below that is suspicious
 ENOUGH = 0.5  # share of the nodes within the bounds from which a unit counts as right
 
 
@@ -29,6 +31,24 @@ def misplaced(nodes: Nodes, resolution: Resolution) -> str:
         f"{away} of {count} nodes are outside the volume: they span {_span(low, high)} nm "
         f"(z, y, x) and the volume {_span(first, last)} nm; {_guess(nodes, resolution)}"
     )
+
+
+def suspicious(nodes: Nodes, resolution: Resolution) -> str:
+    """The reason for which the unit of the positions is probably wrong; "" if there is none.
+
+    A tracing is never within one voxel, and its nodes are seldom closer than the voxels are.
+    """
+    count = len(nodes)
+    if count >= FEWEST and not (nodes.voxel != nodes.voxel[0]).any():
+        return f"all {count} nodes are in one voxel of {_listed(resolution)} nm"
+    child = np.flatnonzero(nodes.parent >= 0)
+    if len(child) < FEWEST:
+        return ""
+    steps = nodes.position[child] - nodes.position[nodes.parent[child]]
+    length = float(np.median(np.sqrt((steps**2).sum(axis=1))))
+    if 0 < length < SHORT * min(resolution):
+        return f"the median edge is {length:.3g} nm long, and voxels are {_listed(resolution)} nm"
+    return ""
 
 
 def _guess(nodes: Nodes, resolution: Resolution) -> str:
