@@ -48,12 +48,14 @@ class Source(ABC):
 class Mask:
     """The voxels to work on: those where a volume is not zero, without bad sections.
 
-    A voxel of the volume covers `zoom` voxels of the run along z, y, x.
+    A voxel of the volume covers `zoom` voxels of the run along z, y, x. Along the axes where
+    `rounded` is 1 its last plane is repeated once, to the end of the bounds.
     """
 
     spec: VolumeSpec | None = None
     zoom: Triple = (1, 1, 1)
     bad_sections: tuple[int, ...] = ()
+    rounded: Triple = (0, 0, 0)
 
 
 @dataclass(frozen=True)

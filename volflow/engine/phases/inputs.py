@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from volflow.core.geometry import Block, Triple
+from volflow.core.geometry import Block, Box
 from volflow.core.stage import HaloRegion, Layer
-from volflow.engine.job import Job
+from volflow.engine.job import Job, Mask
 from volflow.engine.phases.kind import BlockInputs
 from volflow.engine.phases.mirrored_volume import MirroredVolume
 from volflow.engine.phases.sources import VolumeSource
@@ -85,19 +85,26 @@ def block_mask(job: Job, block: Block) -> np.ndarray | None:
     box = block.read
     mask = np.ones(box.shape, bool)
     if job.mask.spec is not None:
-        mask = _fine_mask(open_cached(job.mask.spec, False), job.mask.zoom, block)
+        mask = _fine_mask(open_cached(job.mask.spec, False), job.mask, block)
     for section in job.mask.bad_sections:
         if box.start[0] <= section < box.stop[0]:
             mask[section - box.start[0]] = False
     return mask
 
 
-def _fine_mask(volume: Volume, zoom: Triple, block: Block) -> np.ndarray:
+def _fine_mask(volume: Volume, planned: Mask, block: Block) -> np.ndarray:
     """The mask over the read box, upsampled from a coarser volume."""
+    zoom = planned.zoom
     coarse = block.read.zoom_out(zoom)
+    coarse = Box(coarse.start - planned.rounded, coarse.stop)  # with the plane to repeat
     mask = volume.read(coarse) != 0
     if volume.channels:
         mask = mask.any(axis=0)
+    for axis, is_rounded in enumerate(planned.rounded):
+        last = volume.bounds.stop[axis] - coarse.start[axis] - 1
+        if is_rounded and 0 <= last < mask.shape[axis] - 1:
+            planes = np.moveaxis(mask, axis, 0)
+            planes[last + 1] = planes[last]
     for axis, factor in enumerate(zoom):
         mask = np.repeat(mask, factor, axis=axis)
     return np.ascontiguousarray(mask[block.read.within(coarse.zoom_in(zoom))])

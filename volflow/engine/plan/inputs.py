@@ -14,7 +14,7 @@ from volflow.engine.phases.sources import SkeletonSource
 from volflow.engine.plan.checks import check_bounds, check_resolution
 from volflow.engine.plan.declared_volume import DeclaredVolume
 from volflow.engine.plan.foreign_volumes import is_complete, open_volume, volume_content
-from volflow.engine.plan.mask import mask_content, mask_volume, plan_mask
+from volflow.engine.plan.mask import mask_content, mask_volume, mask_warnings, plan_mask
 from volflow.errors import StorageError
 from volflow.io.skeletons.placed_nodes import Nodes
 from volflow.io.skeletons.sets import SkeletonSet
@@ -87,7 +87,7 @@ def open_inputs(
         mask=mask,
         mask_content=mask_content(mask, coarse),
         skeletons=skeletons,
-        warnings=_warnings(volumes, pipeline.mask, coarse),
+        warnings=_warnings(volumes, pipeline.mask, coarse, mask, bounds),
     )
 
 
@@ -95,16 +95,21 @@ def _warnings(
     volumes: Mapping[str, Volume | DeclaredVolume],
     mask: str | None,
     coarse: Volume | DeclaredVolume | None,
+    planned: Mask | None,
+    bounds: Box,
 ) -> tuple[str, ...]:
     """Assumptions of the readers of the inputs, each with the name of its volume."""
     named = dict(volumes)
     if mask is not None and coarse is not None:
         named[mask] = coarse
-    return tuple(
+    sentences = [
         f"volumes.{name}: {warning}"
         for name, volume in named.items()
         for warning in volume.warnings
-    )
+    ]
+    if mask is not None and coarse is not None and planned is not None:
+        sentences += mask_warnings(mask, coarse, planned, bounds)
+    return tuple(sentences)
 
 
 def _skeletons(
@@ -163,7 +168,8 @@ def _resolution(
 ) -> Checked[Resolution | None]:
     """The first resolution that is given or stored; a lack of any is a problem if `certain`."""
     candidates = [pipeline.resolution, *(volume.resolution for volume in volumes.values())]
-    candidates += [spec.resolution for spec in pipeline.volumes.values()]
+    others = {name: spec for name, spec in pipeline.volumes.items() if name != pipeline.mask}
+    candidates += [spec.resolution for spec in others.values()]  # a mask may be coarser
     for resolution in candidates:
         if resolution is not None:
             z, y, x = resolution

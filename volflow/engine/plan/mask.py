@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from volflow.config.pipeline import Pipeline
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
@@ -51,7 +53,14 @@ def plan_mask(
     if coarse is None or pipeline.mask is None:
         return Mask(bad_sections=sections) if sections else None
     zoom = _zoom(coarse.resolution, resolution)
-    if zoom is None:
+    if coarse.resolution is None and not coarse.bounds.covers(bounds):
+        yield Problem(
+            ("volumes", pipeline.mask),
+            f"the mask has no voxel size and covers {coarse.bounds} of {bounds}; expected a "
+            f"mask of all of it, or its voxel size: give volumes.{pipeline.mask}.resolution: "
+            f"[z, y, x] in nanometres",
+        )
+    elif zoom is None:
         yield Problem(
             ("mask",),
             f"'{pipeline.mask}' has {triple_text(coarse.resolution or ())} nm, which is not a "
@@ -62,13 +71,45 @@ def plan_mask(
             ("mask",),
             f"'{pipeline.mask}' covers {coarse.bounds.zoom_in(zoom)}, no part of {bounds}",
         )
-    return Mask(pipeline.volumes[pipeline.mask], zoom or (1, 1, 1), sections)
+    zoom = zoom or zyx(1)
+    spec = pipeline.volumes[pipeline.mask]
+    return Mask(spec, zoom, sections, _rounded(coarse.bounds, zoom, bounds))
+
+
+def _rounded(coarse: Box, zoom: Triple, bounds: Box) -> Triple:
+    """Per axis, 1 where the mask ends less than one of its voxels before the bounds, else 0.
+
+    Programs that halve a volume drop an odd last plane: it is masked as the one before it.
+    """
+    ends = zip(coarse.zoom_in(zoom).stop, bounds.stop, zoom, strict=True)
+    return zyx([int(0 < stop - end < side) for end, stop, side in ends])
+
+
+def mask_warnings(
+    name: str, coarse: Volume | DeclaredVolume, mask: Mask, bounds: Box
+) -> Iterator[str]:
+    """Sentences about a mask without a voxel size, or one that ends within the bounds."""
+    if coarse.resolution is None and coarse.format != "assumed":
+        yield f"volumes.{name}: the mask has no voxel size; taken as that of the run"
+    grown = Box(coarse.bounds.start, coarse.bounds.stop + mask.rounded)
+    covered = grown.zoom_in(mask.zoom).clip(bounds)
+    if coarse.bounds.size and not covered.covers(bounds):
+        share = covered.size / bounds.size
+        yield (
+            f"volumes.{name}: the mask covers {covered}, {share:.1%} of the bounds {bounds}; "
+            f"nothing is done in the rest"
+        )
+    elif any(mask.rounded):
+        yield (
+            f"volumes.{name}: the mask ends at {coarse.bounds.zoom_in(mask.zoom).stop}, less than "
+            f"one of its voxels before the bounds; their last planes are masked as those before"
+        )
 
 
 def _zoom(coarse: Resolution | None, fine: Resolution) -> Triple | None:
     """Voxels of the run per voxel of the mask; None if they are not whole numbers."""
     if coarse is None:
-        return (1, 1, 1)
+        return zyx(1)
     zoom = zyx([max(1, round(c / f)) for c, f in zip(coarse, fine, strict=True)])
     exact = [f * n for f, n in zip(fine, zoom, strict=True)]
     return zoom if same_resolution(coarse, exact) else None
@@ -81,4 +122,5 @@ def mask_content(mask: Mask | None, coarse: Volume | DeclaredVolume | None) -> s
     volume = ""
     if mask.spec is not None and coarse is not None:
         volume = volume_content(coarse)
-    return digest("mask", volume, list(mask.zoom), list(mask.bad_sections))
+    rounded = [list(mask.rounded)] if any(mask.rounded) else []
+    return digest("mask", volume, list(mask.zoom), list(mask.bad_sections), *rounded)
