@@ -8,7 +8,7 @@ import numpy as np
 
 from volflow.core.block_progress import listening, report_parts
 from volflow.core.geometry import Box, zyx
-from volflow.predict.tiling import Tiling, tiled
+from volflow.predict.tiling import Tiling, predict_tiles
 
 
 def test_reports_reach_the_listener_of_their_thread_alone():
@@ -29,5 +29,5 @@ def test_a_network_reports_its_tiles():
     image = np.zeros(bounds.shape, "float32")
     reports: list[tuple[int, int]] = []
     with listening(lambda *parts: reports.append(parts)):
-        tiled(image, bounds, bounds, tiling, lambda shown: shown[:, None], 1, batch=3)
+        predict_tiles(image, bounds, bounds, tiling, lambda shown: shown[:, None], 1, batch=3)
     assert reports == [(3, 4), (4, 4)]

@@ -1,1 +1,1 @@
-"""Small trained networks that travel with volflow, each with a model card beside it."""
+"""Small bundled networks, each with its model card."""

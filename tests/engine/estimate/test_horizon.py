@@ -68,7 +68,7 @@ def test_a_run_that_fails_at_a_plane_is_resumed_to_the_same_bytes(
 
     plan = plan_of(tmp_path, **parameters)
     with monkeypatch.context() as patch:
-        patch.setattr(agglomerate, "sew_nodes", failing)
+        patch.setattr(agglomerate, "join_nodes", failing)
         result = execute(plan)
     assert {failure.phase.partition(".")[0] for failure in result.failures} == {"seams"}
     assert len(done) == nodes

@@ -70,7 +70,7 @@ class Progress:
         """A block starts to be read while another one is computed."""
 
     def parts(self, done: int, total: int) -> None:
-        """So many parts of the block under way are done, such as tiles of a network."""
+        """Report the finished parts of the block under way, such as tiles of a network."""
 
     def marked(self, number: int) -> None:
         """All blocks below this number are marked, or recorded as failed."""

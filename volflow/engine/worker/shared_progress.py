@@ -16,7 +16,7 @@ UNMARKED, PREFETCHING, PARTS = 8, 24, 32
 
 
 class PageContent(NamedTuple):
-    """What a child process reports of its range."""
+    """Progress of a child process in its range of blocks."""
 
     number: int
     """Block under way; -1: none."""
