@@ -29,5 +29,7 @@ def test_a_network_reports_its_tiles():
     image = np.zeros(bounds.shape, "float32")
     reports: list[tuple[int, int]] = []
     with listening(lambda *parts: reports.append(parts)):
-        predict_tiles(image, bounds, bounds, tiling, lambda shown: shown[:, None], 1, batch=3)
+        predict_tiles(
+            image, bounds, bounds, tiling, lambda shown: shown[:, None], channels=1, batch=3
+        )
     assert reports == [(3, 4), (4, 4)]
