@@ -21,6 +21,7 @@ from volflow.engine.executors.connect import connect
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.plan.plan import plan
 from volflow.engine.result import StepResult
+from volflow.io.run.lock import RunLock
 
 
 class Nothing(Stage):
@@ -58,9 +59,10 @@ def measure(blocks: int, workers: int, repeats: int = 5) -> list[float]:
                 step = one.steps[0]
                 prepare(one.pipeline.run, step)
                 result = StepResult(step.name, step.blocks)
-                start = time.perf_counter()
-                run_step(step, result, executor, RunObserver())
-                seconds.append(time.perf_counter() - start)
+                with RunLock(one.pipeline.run) as lock:
+                    start = time.perf_counter()
+                    run_step(step, result, executor, RunObserver(), lock=lock)
+                    seconds.append(time.perf_counter() - start)
                 assert result.done == step.blocks >= blocks
     return seconds[1:]  # the first run starts the children
 

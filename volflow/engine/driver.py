@@ -10,6 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from volflow.engine.executors.base import Executor, PhaseRequirement
@@ -34,6 +35,7 @@ from volflow.engine.worker.block_range import (
 )
 from volflow.engine.worker.disk_full import translate_disk_full
 from volflow.errors import PlanError
+from volflow.io.run.fence import require_held
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.leftovers import remove_leftovers
 from volflow.io.run.lock import RunLock
@@ -87,7 +89,11 @@ def execute(
     result = RunResult(run)
     open_cached.cache_clear()  # volumes may have changed since this process read them
     listener = observer or RunObserver()
-    with translate_disk_full(run), RunLock(run), _recorded(run, listener, result) as recorder:
+    with (
+        translate_disk_full(run),
+        RunLock(run) as lock,
+        _recorded(run, listener, result) as recorder,
+    ):
         remove_abandoned()  # scratch folders of killed drivers
         remove_leftovers(run)
         _require_earlier_steps(plan)
@@ -95,6 +101,7 @@ def execute(
         store_profile(run, profile)
         recorder.run_begins(plan)
         for step in plan.chosen:
+            require_held(lock)
             prepare(run, step)
         with connect(
             profile,
@@ -108,9 +115,10 @@ def execute(
             watchdog = Watchdog(run, executor, recorder, recorder.log, stall, on_stall)
             try:
                 with watchdog:
-                    _run_steps(plan, executor, recorder, result, watchdog)
+                    _run_steps(plan, executor, recorder, result, watchdog, lock)
             except KeyboardInterrupt:
                 result.interrupted, result.stalled = True, watchdog.ended
+        require_held(lock)
         remove_leftovers(run)
     return result
 
@@ -140,13 +148,15 @@ def _run_steps(
     executor: Executor,
     observer: RunObserver,
     result: RunResult,
-    watchdog: Watchdog | None = None,
+    watchdog: Watchdog,
+    lock: RunLock,
 ) -> None:
     result.steps = [StepResult(step.name, step.blocks) for step in plan.chosen]
     for step, outcome in zip(plan.chosen, result.steps, strict=True):
-        run_step(step, outcome, executor, observer, watchdog)
+        run_step(step, outcome, executor, observer, watchdog, lock)
         if not outcome.ok:
             return  # later steps would read missing blocks
+        require_held(lock)
         report = step_result(plan.pipeline.run, step)
         if report:
             result.results[step.name] = report
@@ -160,8 +170,26 @@ def run_step(
     executor: Executor,
     observer: RunObserver,
     watchdog: Watchdog | None = None,
+    lock: RunLock | None = None,
 ) -> None:
-    """Run the phases of a step in order, up to the first one with a failed block."""
+    """Run the phases of a step in order, up to the first one with a failed block.
+
+    Parameters
+    ----------
+    step : PlannedStep
+    result : StepResult
+        Updated.
+    executor : Executor
+    observer : RunObserver
+    watchdog : Watchdog, optional
+    lock : RunLock, optional
+        The lock of the run: once it is lost, nothing more is handed out or written.
+
+    Raises
+    ------
+    RunHeld
+        If another driver has taken the run over.
+    """
     started_at = time.monotonic()
     todo = [_todo(job) for job in step.jobs]
     left = [sum(stop - start for start, stop in ranges) for ranges in todo]
@@ -176,9 +204,14 @@ def run_step(
         for job, ranges in zip(step.jobs, todo, strict=True):
             if not ranges:
                 continue
+            if lock is not None:
+                require_held(lock)
+                job = replace(job, fence=lock.token)
             Ledger(job.run).clear_failed(job_path(job))
 
             def report(outcome: Outcome, job: Job = job) -> None:
+                if lock is not None:
+                    require_held(lock)
                 result.done += outcome.done
                 fresh = result.done - result.already
                 result.voxels = result.extent * fresh // result.total  # of the volume, once
@@ -271,8 +304,9 @@ def run_one(plan: Plan, step_name: str, index: tuple[int, int, int], phase: str 
         number = job.phase.grid.number(job.phase.grid[index].index)
     except IndexError as error:
         raise PlanError(f"step '{step_name}', phase '{job.phase.name}': {error}") from error
-    with RunLock(plan.pipeline.run):
+    with RunLock(plan.pipeline.run) as lock:
         prepare(plan.pipeline.run, step)
+        job = replace(job, fence=lock.token)
         outcome = run_range(job, number, number + 1, tolerate=False)
         Ledger(job.run).clear_failed(job_path(job), number)
     return outcome

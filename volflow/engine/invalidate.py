@@ -8,6 +8,7 @@ from typing import Any
 from volflow.config.problems import closest
 from volflow.engine.monitor.status import outline
 from volflow.errors import PlanError
+from volflow.io.run.fence import require_held
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.lock import RunLock
 
@@ -40,10 +41,11 @@ def invalidate(run: str, step: str) -> list[str]:
     RunHeld
         If a driver holds the run.
     """
-    with RunLock(run):
+    with RunLock(run) as lock:
         names = with_dependents(run, step)
         ledger = Ledger(run)
         for name in reversed(names):  # readers first: an interruption never leaves a done reader
+            require_held(lock)
             ledger.purge_step(name)
     return names
 

@@ -94,6 +94,8 @@ class Job:
     attempts: int = 1
     prefetch: bool = True
     """Whether the memory suffices to read the next block's inputs while a block is computed."""
+    fence: str = ""
+    """Token of the driver that handed the job out; empty: whoever holds the run is not asked."""
 
 
 @dataclass(frozen=True)

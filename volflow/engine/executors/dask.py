@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pickle
@@ -17,11 +18,13 @@ from volflow.engine.job import Job
 from volflow.engine.worker.block_range import Outcome, contiguous, job_path, recorded_failures
 from volflow.engine.worker.child_process import Limits, run_in_child
 from volflow.engine.worker.metrics import METRICS
-from volflow.errors import StorageError
+from volflow.errors import RunHeld, StorageError
+from volflow.io.run.fence import require_fence
 from volflow.io.run.ledger import Ledger
 
 TASKS_PER_WORKER = 3  # that the scheduler holds
 LOSSES_ALLOWED = 8  # times that a range may lose its worker without any of its blocks done
+STALE_ALLOWED = 60  # times that a worker may not see our lock, of about 1.5 s each: network disks
 CHECK_EVERY = 1.0  # seconds between two checks of the workers
 
 logger = logging.getLogger(__name__)
@@ -71,6 +74,7 @@ class DaskExecutor:
         self.check, self.label = check, label
         forbid_recompute(client)
         self._in_flight: dict[Any, Range] = {}
+        self._numbers = itertools.count()
         self._job: Job | None = None
 
     def run(self, job: Job, ranges: Sequence[Range], report: Report) -> None:
@@ -79,17 +83,19 @@ class DaskExecutor:
         tasks, payload = TaskSplitter(ranges, count), pickle.dumps(job)
         in_flight = self._in_flight = {}
         losses: dict[int, int] = {}  # by the first block of a range
+        stale: dict[int, int] = {}
         finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._job = job
         try:
             while tasks or in_flight:
                 while tasks and len(in_flight) < TASKS_PER_WORKER * count:
                     piece = tasks.take()
-                    future = self._submit(job, payload, piece, self._limits(count, job), losses)
+                    future = self._submit(job, payload, piece, self._limits(count, job))
                     in_flight[future] = piece
                     future.add_done_callback(finished.put)
                 if time.monotonic() - checked > CHECK_EVERY:
                     self.check()
+                    require_fence(job.run, job.fence)
                     count = tasks.workers = self._count()  # jobs start and end at any time
                     checked = time.monotonic()
                 try:
@@ -97,7 +103,7 @@ class DaskExecutor:
                 except queue.Empty:
                     continue
                 piece = in_flight.pop(future)
-                outcome = self._outcome(job, future, piece, losses)
+                outcome = self._outcome(job, future, piece, losses, stale)
                 tasks.put_back(outcome.again)
                 future.release()
                 tasks.record(outcome)
@@ -170,10 +176,9 @@ class DaskExecutor:
         share = self.shared_memory // min(count, len(job.phase.grid))
         return Limits(self.timeout, self.memory_per_worker or share)
 
-    def _submit(
-        self, job: Job, payload: bytes, piece: Range, limits: Limits, losses: dict[int, int]
-    ) -> Any:
-        key = (job.step, job.phase.name, *piece, losses.get(piece[0], 0))
+    def _submit(self, job: Job, payload: bytes, piece: Range, limits: Limits) -> Any:
+        number = next(self._numbers)  # a key is never used again, nor by a later driver
+        key = (job.step, job.phase.name, *piece, job.fence, number)
         return self.client.submit(
             run_in_child,
             payload,
@@ -185,7 +190,14 @@ class DaskExecutor:
             pure=False,
         )
 
-    def _outcome(self, job: Job, future: Any, piece: Range, losses: dict[int, int]) -> Outcome:
+    def _outcome(
+        self,
+        job: Job,
+        future: Any,
+        piece: Range,
+        losses: dict[int, int],
+        stale: dict[int, int],
+    ) -> Outcome:
         """Outcome of a task; if its worker was lost, according to the ledger."""
         from distributed import CancelledError, KilledWorker
         from distributed.client import FutureCancelledError
@@ -193,6 +205,14 @@ class DaskExecutor:
 
         try:
             outcome: Outcome = future.result()
+        except RunHeld as error:  # or its disk shows it the lock of before, for some seconds
+            require_fence(job.run, job.fence)
+            if not job.fence or stale.get(piece[0], 0) >= STALE_ALLOWED:
+                raise
+            outcome = outcome_by_ledger(job, piece)
+            logger.info("%s %s: the worker does not see our lock yet (%s)", job.step, piece, error)
+            for start, _ in outcome.again:
+                stale[start] = stale.get(start, stale.get(piece[0], 0)) + 1
         except (KilledWorker, CancelledError, FutureCancelledError, CommClosedError) as error:
             outcome = outcome_by_ledger(job, piece)
             logger.info("%s %s: worker lost (%s)", job.step, piece, error)

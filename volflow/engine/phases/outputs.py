@@ -9,6 +9,7 @@ import numpy as np
 
 from volflow.core.geometry import Block
 from volflow.core.stage import Columns, Layer, Record
+from volflow.engine.fence import require_current
 from volflow.engine.job import Job, Target
 from volflow.engine.phases.step_records import step_records
 from volflow.errors import BlockError
@@ -34,6 +35,8 @@ def write_outputs(
     BlockError
         If an output is missing or too many, or has another dtype, shape or other columns than
         declared; nothing is written then.
+    RunHeld
+        If the driver that handed out the job has lost the run; nothing is written then.
     """
     stage = type(job.stage).__name__
     if set(outputs) != set(job.stage.outputs):
@@ -52,7 +55,9 @@ def write_outputs(
                 array = np.where(block.crop(mask), array, np.zeros((), array.dtype))
             volumes.append((job.targets[name], array))
     for target, array in volumes:
-        _open(target).write(block.write, array)
+        volume = _open(target)
+        require_current(job, recheck=False)
+        volume.write(block.write, array)
     for name, record in records:
         step_records(job, name).write(block.index, record)
 

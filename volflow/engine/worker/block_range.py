@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from volflow.core.block_progress import listening
+from volflow.engine.fence import require_current
 from volflow.engine.job import Job
 from volflow.engine.phases.kind import BlockInputs
 from volflow.engine.phases.registry import read_block, run_block
@@ -15,7 +16,7 @@ from volflow.engine.result import Failure
 from volflow.engine.worker.disk_full import is_full, translate_disk_full
 from volflow.engine.worker.memory import peak_memory, reset_peak
 from volflow.engine.worker.prefetch import Prefetcher
-from volflow.errors import StorageError
+from volflow.errors import RunHeld, StorageError
 from volflow.io.run.ledger import Ledger
 
 MARK_EVERY = 2.0  # seconds of work that is repeated, at most, if the worker is killed
@@ -110,9 +111,13 @@ def run_range(
     ------
     StorageFull
         If no space is left at the run or a volume.
+    RunHeld
+        If the driver that handed out the job has lost the run: nothing more is written, marked or
+        recorded as failed.
     StorageError
         If a marker cannot be written.
     """
+    require_current(job)
     with translate_disk_full(job.run, f"step '{job.step}', phase '{job.phase.name}': "):
         return _run_range(job, start, stop, progress or Progress(), tolerate, prefetch)
 
@@ -157,7 +162,7 @@ def _attempt(
         try:
             cost = run_block(job, number, reader.take)
         except Exception as error:
-            if not tolerate or is_full(error):
+            if not tolerate or is_full(error) or isinstance(error, RunHeld):
                 raise
             if attempt == job.attempts:
                 return _failure(job, number, error)
@@ -181,9 +186,16 @@ def _failure(job: Job, number: int, error: Exception) -> Failure:
 
 def record_failure(job: Job, number: int, failure: Failure) -> Failure:
     """Write a failure into the ledger, and return it."""
+    require_current(job)
     body = {"reason": failure.reason, "error": failure.error, "traceback": failure.traceback}
     Ledger(job.run).mark_failed(job_path(job), number, {"index": failure.index, **body})
     return failure
+
+
+def mark_done(job: Job, start: int, stop: int, costs: dict[str, float]) -> None:
+    """Mark blocks of a job as done, unless its driver has lost the run."""
+    require_current(job)
+    Ledger(job.run).mark_done(job_path(job), start, stop, costs)
 
 
 def recorded_failures(job: Job, start: int = 0, stop: int | None = None) -> list[Failure]:
@@ -208,7 +220,7 @@ class _Markers:
     """Markers of the contiguous runs of finished blocks in a range."""
 
     def __init__(self, job: Job, start: int, progress: Progress) -> None:
-        self.ledger, self.path, self.progress = Ledger(job.run), job_path(job), progress
+        self.job, self.progress = job, progress
         self.start = self.stop = start
         self.costs: dict[str, float] = {}
         self.total = dict.fromkeys(("voxels", "empty", "seconds", "cpu", "peak"), 0.0)
@@ -225,7 +237,7 @@ class _Markers:
         """Write the marker of the blocks since the last one."""
         if self.stop > self.start:
             self.costs["peak"] = peak_memory()
-            self.ledger.mark_done(self.path, self.start, self.stop, self.costs)
+            mark_done(self.job, self.start, self.stop, self.costs)
             for name in ("voxels", "empty", "seconds", "cpu"):
                 self.total[name] += self.costs.get(name, 0)
             self.total["peak"] = max(self.total["peak"], self.costs["peak"])

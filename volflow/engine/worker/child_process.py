@@ -30,13 +30,12 @@ from volflow.engine.job import Job
 from volflow.engine.result import Failure
 from volflow.engine.worker.block_range import (
     Outcome,
-    job_path,
+    mark_done,
     record_failure,
     recorded_failures,
 )
 from volflow.engine.worker.metrics import BlockMetrics, publish
 from volflow.engine.worker.shared_progress import SharedProgress
-from volflow.io.run.ledger import Ledger
 
 MODULE = "volflow.engine.worker.child_main"
 POLL = 0.25  # seconds between two checks of time limit and memory
@@ -248,7 +247,7 @@ class Child:
                 return start
             number = start
         if number > unmarked:
-            Ledger(job.run).mark_done(job_path(job), unmarked, number, {})
+            mark_done(job, unmarked, number, {})
         earlier = recorded_failures(job, start, number)
         total.failures += earlier
         total.done += max(0, number - start - len(earlier))

@@ -88,6 +88,11 @@ class RunLock:
         if not self.lost.is_set():
             self._store.write_if(KEY, None, self._generation)
 
+    @property
+    def token(self) -> str:
+        """The fencing token of this lock, which its tasks carry."""
+        return str(self._body["token"])
+
     def holder(self) -> dict[str, Any] | None:
         """The holder of the run; None if there is none."""
         return _parse(self._store.find(KEY).value)
@@ -104,7 +109,9 @@ class RunLock:
         if stored.value is not None:
             self._require_lost(stored)
             holder = _parse(stored.value) or {}
-            log.warning("run %s: taking over from %s, which ended", self.run, _describe(holder))
+            log.warning(
+                "run %s: taking over from %s, which ended", self.run, describe_holder(holder)
+            )
         generation = self._store.write_if(KEY, self._stamped(), stored.generation)
         if generation is None:  # ours after all, if the response was lost and the write repeated
             stored = self._store.find(KEY)
@@ -112,7 +119,7 @@ class RunLock:
             if stored.value is None:
                 self._store.require_bucket()
             if holder.get("token") != self._body["token"]:
-                raise RunHeld(f"run {self.run} was just taken by {_describe(holder)}")
+                raise RunHeld(f"run {self.run} was just taken by {describe_holder(holder)}")
             generation = stored.generation
         if self._store.remote:
             try:
@@ -151,14 +158,14 @@ class RunLock:
             holder = {"interval": self.beat}
         elif holder.get("place") == self._body["place"]:
             if _alive(holder):
-                raise RunHeld(f"run {self.run} is held by {_describe(holder)}")
+                raise RunHeld(f"run {self.run} is held by {describe_holder(holder)}")
             return
         elif abs(time.time() - float(holder.get("beat", 0))) <= self.stale:
-            raise RunHeld(f"run {self.run} is held by {_describe(holder)}")
+            raise RunHeld(f"run {self.run} is held by {describe_holder(holder)}")
         time.sleep(2 * float(holder.get("interval", self.beat)))
         if self._store.find(KEY).generation != stored.generation:
             holder = self.holder() or holder
-            raise RunHeld(f"run {self.run} is held by {_describe(holder)}")
+            raise RunHeld(f"run {self.run} is held by {describe_holder(holder)}")
 
     def _stamped(self) -> bytes:
         return json.dumps({**self._body, "beat": time.time()}).encode()
@@ -175,7 +182,9 @@ class RunLock:
                 generation = self._own_generation()
             if generation is None:
                 holder = self._known_holder()
-                log.error("run %s: the lock was taken over by %s", self.run, _describe(holder))
+                log.error(
+                    "run %s: the lock was taken over by %s", self.run, describe_holder(holder)
+                )
                 self.lost.set()
                 return
             self._generation = generation
@@ -261,7 +270,8 @@ def _parse(body: bytes | None) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _describe(holder: dict[str, Any]) -> str:
+def describe_holder(holder: dict[str, Any]) -> str:
+    """The holder of a lock, for messages."""
     return (
         f"process {holder.get('pid', '?')} on {holder.get('host', '?')} "
         f"(user {holder.get('user', '?')}, since {holder.get('started', '?')})"

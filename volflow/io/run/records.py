@@ -15,7 +15,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import imagecodecs
@@ -39,14 +39,21 @@ class Records:
         Address of the run.
     prefix : str
         Their folder under the run.
+    before_write : callable, optional
+        Called before each write; an exception that it raises prevents the write.
     """
 
-    def __init__(self, run: str, prefix: str) -> None:
+    def __init__(
+        self, run: str, prefix: str, before_write: Callable[[], None] = lambda: None
+    ) -> None:
+        self._before_write = before_write
         self._store, self._prefix = Store(run), prefix.strip("/")
 
     def write(self, index: Triple, record: Mapping[str, np.ndarray]) -> None:
         """Write the record of a block, replacing an earlier one."""
-        self._store.write(self._key(index), encode(record))
+        body = encode(record)
+        self._before_write()
+        self._store.write(self._key(index), body)
 
     def read(self, index: Triple) -> dict[str, np.ndarray]:
         """Read the record of a block.
