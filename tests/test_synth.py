@@ -379,5 +379,5 @@ def test_shares_and_steps_out_of_range_are_refused() -> None:
         match="nucleus: expected 0, or at least 14 voxels, the width of a neurite; got 9",
     ):
         Neuropil(BOUNDS, nucleus=9)
-    with pytest.raises(ValueError, match="needs bounds of 116 voxels along each"):
+    with pytest.raises(ValueError, match="need bounds of at least 116 voxels along each"):
         Neuropil(BOUNDS, nucleus=24)

@@ -80,7 +80,7 @@ def test_bright_membranes_are_asked_for_by_a_negative_brightness() -> None:
 def test_nothing_tells_the_range(tmp_path: Path) -> None:
     inputs = written(tmp_path, drawn(0))
     pipeline = {"run": f"{tmp_path}/run", "block": [8, 8, 8], "volumes": inputs}
-    with pytest.raises(PlanError, match="add `- use: intensity` before, or give range"):
+    with pytest.raises(PlanError, match="add `- use: intensity` before this step, or give range"):
         make_plan({**pipeline, "steps": [{"use": "borders"}]})
     given = [{"use": "borders", "with": {"range": [0, 255]}}]
     assert make_plan({**pipeline, "steps": given}).steps

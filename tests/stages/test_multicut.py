@@ -120,7 +120,7 @@ def test_more_than_one_block_is_told_with_the_block_that_does(tmp_path):
     told = mistake(tmp_path, (8, 32, 16))
     assert "needs one block that covers the bounds of [8, 32, 32] voxels; got blocks of" in told
     assert "block: [8, 32, 32]" in told
-    assert "take fragments, agglomerate, relabel" in told
+    assert "use fragments, agglomerate and relabel" in told
 
 
 @pytest.mark.parametrize("block", [(8, 32, 32), (100, 1000, 1000)])

@@ -245,7 +245,7 @@ def test_fragments_that_cut_cores_are_refused() -> None:
     grid = BlockGrid(sample.bounds, (18, 18, 32))
     run_stage(ObjectAffinities(contours=1), grid, memory, {})
     run_stage(Fragments(), grid, memory, {})
-    with pytest.raises(ValueError, match=r"fragments of objects are made `with: \{high: 255\}`"):
+    with pytest.raises(ValueError, match=r"the step `fragments` of objects `with: \{high: 255\}`"):
         run_stage(Objects(), grid, memory, {})
 
 

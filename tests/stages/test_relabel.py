@@ -21,7 +21,7 @@ def test_a_piece_without_a_row_is_an_error():
     pieces = np.array([5, 6], np.uint64)
     for known in ([5], [5, 7], []):
         names = np.array(known, np.uint64)
-        with pytest.raises(ValueError, match="in no row of the table"):
+        with pytest.raises(ValueError, match="is missing from the table"):
             relabel(pieces, names, names)
 
 

@@ -94,7 +94,7 @@ def test_a_column_is_chosen_by_its_threshold():
         ValueError, match=r"threshold 0\.3 is not in the table; the table has segments"
     ):
         chosen_column(many, 0.3)
-    with pytest.raises(ValueError, match=r"not given; the table holds segments at 0\.2, 0\.5"):
+    with pytest.raises(ValueError, match=r"not given; the table has segments at 0\.2, 0\.5"):
         chosen_column(many, None)
     with pytest.raises(ValueError, match=r"threshold 0\.2 selects one of several"):
         chosen_column(["piece", "segment"], 0.2)
