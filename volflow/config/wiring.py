@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import graphlib
 import heapq
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from volflow.config.overrides import default_step_name
 from volflow.config.pipeline import Pipeline, StepSpec
 from volflow.config.problems import Checked, Problem, closest, validation_problems
+from volflow.config.spec import NAME_PATTERN
 from volflow.config.stage_class import stage_class
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Columns, Layer, Stage
@@ -149,6 +151,12 @@ def _writers(steps: Sequence[WiredStep]) -> Checked[Writers]:
             step.outputs[output] = name
             if step.coarser:
                 continue
+            if not re.fullmatch(NAME_PATTERN, name):  # it becomes the name of a folder of the run
+                yield Problem(
+                    ("steps", step.number, "out"),
+                    f"stage '{step.spec.use}' names its output {name!r}; expected a letter, then "
+                    f"letters, digits, _ or -; name it under out",
+                )
             if name in writers:
                 other = writers[name][0]
                 yield Problem(

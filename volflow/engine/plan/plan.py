@@ -12,6 +12,7 @@ from volflow.config.problems import Checked, Problem, Problems, closest
 from volflow.config.wiring import Wiring, wire
 from volflow.engine.job import Plan
 from volflow.engine.plan.inputs import open_inputs
+from volflow.engine.plan.places import check_places
 from volflow.engine.plan.planner import plan_step
 from volflow.engine.plan.resources import check_space
 from volflow.engine.plan.state import PlanState
@@ -77,7 +78,7 @@ def plan_draft(
     steps = tuple(
         problems.collect(plan_step(state, step, memory, offline)) for step in wiring.steps
     )
-    problems.extend(state.check_addresses())
+    problems.extend(check_places(state))
     if not offline:
         problems.extend(check_space(pipeline.run, steps))
     problems.check()

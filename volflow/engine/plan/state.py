@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
-from volflow.config.problems import Problem
 from volflow.config.wiring import WiredStep, Wiring
 from volflow.core.stage import Columns, Layer
 from volflow.engine.job import Target
 from volflow.engine.plan.inputs import PlanInputs
-from volflow.errors import StorageError
-from volflow.io.address import Address
-
-OF_THE_RUN = ("ledger", "records", "results")  # folders that no volume may occupy
 
 
 @dataclass(frozen=True)
@@ -83,29 +77,3 @@ class PlanState:
         return VolumeSpec(
             path=path, chunk=declared.chunk, shard=declared.shard, encoding=declared.encoding
         )
-
-    def check_addresses(self) -> Iterator[Problem]:
-        """Check that each volume has its own address, outside the run's own folders."""
-        run = _location(self.pipeline.run)
-        places = {run: "the run"} | {f"{run}/{name}": f"the run's {name}" for name in OF_THE_RUN}
-        for name in (*self.inputs.volumes, *self.inputs.skeletons):
-            places.setdefault(_location(self.pipeline.volumes[name].path), name)
-        for name, (writer, _) in self.wiring.writers.items():
-            if self.is_table(name):
-                continue
-            path = self.stored_as(name).path
-            other = places.setdefault(_location(path), name)
-            if other != name:
-                declared = name in self.pipeline.volumes
-                yield Problem(
-                    ("volumes", name, "path") if declared else ("steps", writer.number),
-                    f"step '{writer.name}' would write '{name}' where '{other}' is: {path}",
-                )
-
-
-def _location(path: str) -> str:
-    """An address without its format."""
-    try:
-        return Address.parse(path).location
-    except StorageError:
-        return path
