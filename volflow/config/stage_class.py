@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from volflow.core.stage import Stage, find_stage
+from volflow.core.stage.faults import exits_raise, fault_text
 from volflow.errors import PlanError
 
 
@@ -30,10 +31,9 @@ def stage_class(use: str, folders: Sequence[str]) -> type[Stage]:
             sys.path.append(folder)  # last, so that a file there hides no installed module
     importlib.invalidate_caches()
     try:
-        return find_stage(use)
-    except PlanError:
+        with exits_raise():
+            return find_stage(use)
+    except (PlanError, KeyboardInterrupt):
         raise
-    except Exception as error:  # a user's module may raise anything when it is imported
-        raise PlanError(
-            f"stage '{use}' does not import: {type(error).__name__}: {error}"
-        ) from error
+    except BaseException as error:  # a user's module may raise anything when it is imported
+        raise PlanError(f"stage '{use}' does not import: {fault_text(error)}") from error

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from volflow.core.stage.faults import exits_raise
 from volflow.engine.executors.base import Executor, PhaseRequirement
 from volflow.engine.executors.connect import connect
 from volflow.engine.executors.profile import OnStall, Profile, find_profile
@@ -307,7 +308,8 @@ def run_one(plan: Plan, step_name: str, index: tuple[int, int, int], phase: str 
     with RunLock(plan.pipeline.run) as lock:
         prepare(plan.pipeline.run, step)
         job = replace(job, fence=lock.token)
-        outcome = run_range(job, number, number + 1, tolerate=False)
+        with exits_raise():
+            outcome = run_range(job, number, number + 1, tolerate=False)
         Ledger(job.run).clear_failed(job_path(job), number)
     return outcome
 

@@ -131,7 +131,10 @@ def print_failures(console: Console, run: str, failures: Sequence[Failure]) -> N
     console.print(f"[bold red]{plural(len(failures), 'block')} failed[/]")
     for failure in failures[:IN_FULL]:
         head = f"step {failure.step}, phase {failure.phase}, block {index_text(failure.index)}"
-        console.print(f"\n[red]✗[/] [bold]{escape(head)}[/]: {failure.reason}")
+        reason = failure.reason
+        if reason not in ("exception", "storage"):  # a traceback does not end with it
+            reason += f": {failure.error}"
+        console.print(f"\n[red]✗[/] [bold]{escape(head)}[/]: {escape(reason)}")
         for line in last_lines(failure):
             console.print(f"    {line}", markup=False, style="dim")
         console.print(f"  run it alone:  {rerun(run, failure)}", markup=False)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 
+from volflow.core.stage.faults import exits_raise
 from volflow.engine.executors.base import (
     Executor,
     ExecutorRequest,
@@ -17,6 +18,7 @@ from volflow.engine.executors.base import (
 from volflow.engine.executors.profile import Profile
 from volflow.engine.job import Job, Plan
 from volflow.engine.worker.block_range import Progress, run_range
+from volflow.engine.worker.process_state import ProcessState
 
 NAME = "this process"
 
@@ -44,7 +46,8 @@ class InProcessExecutor:
         tasks = TaskSplitter(ranges, 1)
         while tasks:
             self._range = tasks.take()
-            outcome = run_range(job, *self._range, self._progress)
+            with ProcessState() as self._progress.state, exits_raise():
+                outcome = run_range(job, *self._range, self._progress)
             self._range = self._progress.current = None
             tasks.record(outcome)
             report(outcome)
@@ -84,8 +87,15 @@ class _CurrentBlock(Progress):
 
     current: tuple[int, float] | None = None
     counts: tuple[int, int] = (0, 0)
+    state: ProcessState
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a KeyboardInterrupt comes from the user."""
+        return self.state.interrupted
 
     def begin(self, number: int) -> None:
+        self.state.restore()
         self.current, self.counts = (number, time.monotonic()), (0, 0)
 
     def parts(self, done: int, total: int) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from volflow.core.block_progress import listening
+from volflow.core.stage.faults import error_text, exit_call, traceback_text
 from volflow.engine.fence import require_current
 from volflow.engine.job import Job
 from volflow.engine.phases.kind import BlockInputs
@@ -16,7 +16,7 @@ from volflow.engine.result import Failure
 from volflow.engine.worker.disk_full import is_full, translate_disk_full
 from volflow.engine.worker.memory import peak_memory, reset_peak
 from volflow.engine.worker.prefetch import Prefetcher
-from volflow.errors import RunHeld, StorageError
+from volflow.errors import BlockError, RunHeld, StorageError
 from volflow.io.run.ledger import Ledger
 
 MARK_EVERY = 2.0  # seconds of work that is repeated, at most, if the worker is killed
@@ -64,6 +64,11 @@ class Progress:
     A parent process keeps a subclass that shows which block ended its child.
     """
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a KeyboardInterrupt comes from the user; False: the block raised it."""
+        return True
+
     def begin(self, number: int) -> None:
         """A block starts; the blocks before it are written."""
 
@@ -93,7 +98,8 @@ def run_range(
     """Run the blocks `start` to `stop` of a job; mark them as they are done.
 
     A block that raises is tried `job.attempts` times, then recorded as failed, and the next blocks
-    run. A full disk ends the range instead: no other block could be written either.
+    run; so is one that calls `sys.exit`. A full disk ends the range instead: no other block could
+    be written either.
 
     Parameters
     ----------
@@ -134,7 +140,7 @@ def _run_range(
         with listening(progress.parts):
             for number in range(start, stop):
                 progress.begin(number)
-                failure = _attempt(job, number, reader, markers.costs, tolerate)
+                failure = _attempt(job, number, reader, markers.costs, progress, tolerate)
                 if failure is None:
                     outcome.done += 1
                     markers.extend(number + 1)
@@ -154,7 +160,12 @@ def _run_range(
 
 
 def _attempt(
-    job: Job, number: int, reader: Prefetcher[BlockInputs], costs: dict[str, float], tolerate: bool
+    job: Job,
+    number: int,
+    reader: Prefetcher[BlockInputs],
+    costs: dict[str, float],
+    progress: Progress,
+    tolerate: bool,
 ) -> Failure | None:
     """Run one block and add its costs; return its failure after the last attempt."""
     for attempt in range(1, job.attempts + 1):
@@ -164,8 +175,13 @@ def _attempt(
         except Exception as error:
             if not tolerate or is_full(error) or isinstance(error, RunHeld):
                 raise
-            if attempt == job.attempts:
-                return _failure(job, number, error)
+            failure = _failure(job, number, error)
+        except BaseException as error:  # SystemExit, GeneratorExit and a stage's own
+            if isinstance(error, KeyboardInterrupt) and progress.interrupted:
+                raise
+            failure = _failure(job, number, error)
+            if not tolerate:
+                raise BlockError(failure.error) from error
         else:
             costs["seconds"] = costs.get("seconds", 0.0) + time.perf_counter() - started
             costs["cpu"] = costs.get("cpu", 0.0) + time.process_time() - cpu_started
@@ -174,14 +190,18 @@ def _attempt(
                 if name.startswith("passed"):
                     costs[f"max.{name}"] = max(costs.get(f"max.{name}", 0), value)
             return None
+        if attempt == job.attempts:
+            return failure
     raise AssertionError("unreachable: attempts is at least one")
 
 
-def _failure(job: Job, number: int, error: Exception) -> Failure:
+def _failure(job: Job, number: int, error: BaseException) -> Failure:
     reason = "storage" if isinstance(error, StorageError) else "exception"
+    message, call = error_text(error), exit_call(error)
+    if call:
+        reason, message = "exit", f"the block called {call}"
     index = job.phase.grid.index(number)
-    message = f"{type(error).__name__}: {error}"
-    return Failure(job.step, job.phase.name, index, reason, message, traceback.format_exc())
+    return Failure(job.step, job.phase.name, index, reason, message, traceback_text(error))
 
 
 def record_failure(job: Job, number: int, failure: Failure) -> Failure:

@@ -39,6 +39,11 @@ class SharedProgress(Progress):
         self.page = mmap.mmap(descriptor, mmap.PAGESIZE)
         self.first_unmarked = 0
 
+    @property
+    def interrupted(self) -> bool:
+        """Never: the child ignores SIGINT."""
+        return False
+
     def begin(self, number: int) -> None:
         PAGE.pack_into(self.page, 0, number, self.first_unmarked, time.monotonic(), -1, 0, 0)
 
