@@ -190,6 +190,31 @@ class Poison(Stage):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Forking(Stage):
+    """Forks a process that lives for two minutes in block 1, which then may end badly."""
+
+    helper: str = ""
+    end: str = "nothing"
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"index": Layer("uint32", 0, "segmentation")}
+
+    def run(self, block: Block) -> dict[str, Any]:
+        if block.index == (0, 0, 1):
+            pid = os.fork()
+            if not pid:
+                time.sleep(120)
+                os._exit(0)
+            with open(self.helper, "a") as file:
+                file.write(f"{pid}\n")
+            if self.end == "exit":
+                os._exit(7)
+            if self.end == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+        return Index().run(block)
+
+
 class Liar(Stage):
     """Declares one thing and returns another."""
 

@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from volflow.engine.executors.connect import connect
 from volflow.engine.executors.dask import outcome_by_ledger
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.status import status
-from volflow.engine.worker.child_process import Child
+from volflow.engine.worker.child_process import Child, Limits
 
 pytestmark = pytest.mark.cluster
 
@@ -66,8 +67,6 @@ def test_each_poison_block_is_named_with_its_reason_and_the_others_are_done(tmp_
 
 
 def test_a_block_that_eats_memory_is_stopped(tmp_path):
-    from volflow.engine.worker.child_process import Child, Limits
-
     plan = planned(tmp_path, toy("Poison", **{"with": {"eats": [[0, 0, 2]]}}))
     job = plan.steps[0].jobs[0]
     from volflow.engine.driver import prepare
@@ -79,6 +78,24 @@ def test_a_block_that_eats_memory_is_stopped(tmp_path):
     assert [(f.index, f.reason) for f in outcome.failures] == [((0, 0, 2), "memory")]
     assert "more than 629.1 MB" in outcome.failures[0].error
     assert outcome.done == 5
+
+
+@pytest.mark.parametrize("end", ["exit", "killed", "nothing"])
+def test_a_child_that_has_forked_ends_with_what_it_forked(tmp_path, end):
+    helper = tmp_path / "helper"
+    settings = {"helper": str(helper), "end": end}
+    plan = planned(tmp_path / "run", toy("Forking", **{"with": settings}))
+    prepare(plan.pipeline.run, plan.steps[0])
+    child = Child(plan.search_path)
+    started = time.monotonic()
+    outcome = child.run(plan.steps[0].jobs[0], 0, 4, Limits())
+    reasons = {"exit": ["exit"], "killed": ["signal"], "nothing": []}[end]
+    assert [failure.reason for failure in outcome.failures] == reasons
+    assert outcome.done == 4 - len(reasons)
+    child.close()
+    assert time.monotonic() - started < 60
+    for pid in map(int, helper.read_text().split()):
+        wait_for(lambda pid=pid: not psutil.pid_exists(pid), 10)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -16,6 +16,7 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
+from volflow.core.stage.faults import error_text
 from volflow.engine.worker.block_range import Outcome, job_path, run_range
 from volflow.engine.worker.memory import trim_heap
 from volflow.engine.worker.shared_progress import SharedProgress
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> None:
         except StorageError as error:  # no space left, or the ledger cannot be written
             answer = error
         except Exception as error:  # the job cannot be unpickled
-            answer = RuntimeError(f"{type(error).__name__}: {error}")
+            answer = RuntimeError(error_text(error))
         progress.rest()
         pipe.send_bytes(pickle.dumps(answer))
 

@@ -5,7 +5,8 @@
             <─ shared page ─           block under way, its start time, last marker
 
 The child ends with its parent. If it ends on its own, the shared page shows the block that it died
-on: that block is recorded as failed with the reason, and a new child continues after it.
+on: that block is recorded as failed with the reason, and a new child continues after it. The child
+leads a process group, so that processes which a block has forked end with it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
+from multiprocessing.util import Finalize
 
 import psutil
 from rich.filesize import decimal
@@ -129,12 +131,11 @@ class Child:
             self.pipe.close()
             self.pipe = None
         if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+            self._kill_group()
             self.process = None
 
     def _send(self, payload: bytes, start: int, stop: int, prefetch: bool) -> None:
-        if self.process is None or self.process.poll() is not None:
+        if self.process is None or self._has_ended():
             self.start()
         assert self.pipe is not None
         self.progress.marked(start)
@@ -160,6 +161,7 @@ class Child:
             stdout=self.log,
             stderr=self.log,
             env=environment,
+            process_group=0,
         )
         theirs.close()
         self.pipe = ours
@@ -177,8 +179,12 @@ class Child:
                         raise answer
                     assert isinstance(answer, Outcome)
                     return answer, ""
+                # A process that the child has forked keeps the pipe open: no end of file then.
+                ended = self._has_ended() and not self.pipe.poll()
             except (EOFError, ConnectionResetError):
-                self.process.wait()
+                ended = True
+            if ended:
+                self._end_within(GRACE)
                 return None, "signal" if self.process.returncode < 0 else "exit"
             reason = self._exceeded_limit(process)
             if reason:
@@ -200,11 +206,30 @@ class Child:
     def _end(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
-        try:
-            self.process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self._end_within(GRACE)
+
+    def _end_within(self, seconds: float) -> None:
+        """Let the process end by itself for so long, then kill its group."""
+        deadline = time.monotonic() + seconds
+        while not self._has_ended() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._kill_group()
+
+    def _has_ended(self) -> bool:
+        """Whether the process has ended; keeps its id taken, which is that of its group."""
+        assert self.process is not None
+        if self.process.returncode is not None:
+            return True
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.process.pid, options) is not None
+
+    def _kill_group(self) -> None:
+        """Kill the process, unless it has ended, and all that it forked into its group."""
+        assert self.process is not None
+        if self.process.returncode is None:  # else the id may be another's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def _record_death(
         self,
@@ -311,10 +336,16 @@ def run_in_child(
     """
     sys.path[:0] = [folder for folder in search_path if folder not in sys.path]
     if search_path not in _CHILDREN:
-        for child in _CHILDREN.values():
-            child.close()
-        _CHILDREN.clear()
+        if not _CHILDREN:
+            Finalize(None, _close_children, exitpriority=100)
+        _close_children()
         _CHILDREN[search_path] = Child(search_path)
     child = _CHILDREN[search_path]
     publish(child.current, *place)
     return child.run(payload, start, stop, limits)
+
+
+def _close_children() -> None:
+    """End this process's child and what it forked; also called when this process ends."""
+    while _CHILDREN:
+        _CHILDREN.popitem()[1].close()
