@@ -13,8 +13,9 @@ from tests.io.test_volume import SEGMENTATION, noise
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.errors import RunHeld, StorageError
-from volflow.io.run.ledger import Ledger, owner, set_owner
+from volflow.io.run.ledger import Ledger
 from volflow.io.run.lock import KEY, RunLock
+from volflow.io.run.owners import owner, set_owner
 from volflow.io.run.records import Records
 from volflow.io.store import Store
 from volflow.io.volume import Volume

@@ -10,7 +10,8 @@ from volflow.core.stage import Layer
 from volflow.engine.driver import execute, prepare
 from volflow.engine.worker.block_range import job_path
 from volflow.errors import StorageError
-from volflow.io.run.ledger import Ledger, owner, set_owner
+from volflow.io.run.ledger import Ledger
+from volflow.io.run.owners import owner, set_owner
 from volflow.io.store import Store
 from volflow.io.volume import Volume
 

@@ -13,7 +13,7 @@ from volflow.core.geometry import Box
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.address import context, set_limits
-from volflow.io.run.ledger import owner, set_owner
+from volflow.io.run.owners import owner, set_owner
 from volflow.io.volume import Volume, open_cached
 
 FORMATS = ("precomputed", "zarr", "zarr3", "n5")

@@ -27,7 +27,7 @@ from volflow.engine.outline import write_outline
 from volflow.engine.phases.registry import kind_of
 from volflow.engine.result import RunResult, StepResult
 from volflow.engine.stored_profile import store_profile
-from volflow.engine.targets import prepare
+from volflow.engine.targets import prepare, require_free_layers, set_complete, taken_layers
 from volflow.engine.worker.block_range import (
     Outcome,
     job_path,
@@ -98,6 +98,8 @@ def execute(
         remove_abandoned()  # scratch folders of killed drivers
         remove_leftovers(run)
         _require_earlier_steps(plan)
+        for step in plan.chosen:
+            require_free_layers(run, step)
         write_outline(plan)
         store_profile(run, profile)
         recorder.run_begins(plan)
@@ -198,6 +200,9 @@ def run_step(
     result.extent = sum(phase.grid.bounds.zoom_in(phase.zoom).size for phase in first)
     result.started = True
     result.done = result.already = result.total - sum(left)
+    if lock is not None and sum(left) > 0:
+        require_held(lock)
+        set_complete(lock.run, step, False)
     if 0 < result.already < result.total:
         result.seconds_before = _seconds_of_work(step)
     observer.step_begins(step, result)
@@ -230,6 +235,9 @@ def run_step(
             executor.run(job, ranges, report)
             if result.failures:
                 break
+        if lock is not None and result.done == result.total:
+            require_held(lock)
+            set_complete(lock.run, step, True)
     finally:
         if watchdog is not None:
             watchdog.begins(None)
@@ -267,6 +275,11 @@ def _require_earlier_steps(plan: Plan) -> None:
         if step.name in chosen or not plan.feeds(step.name):
             continue
         left = sum(stop - start for job in step.jobs for start, stop in _todo(job))
+        problems += [
+            f"step '{step.name}' has to be run first: {reason}"
+            for reason in taken_layers(plan.pipeline.run, step)
+            if not left
+        ]
         if left:
             problems.append(
                 f"step '{step.name}' has to be run first: {left} of its {step.blocks} blocks "

@@ -21,6 +21,7 @@ def write_outline(plan: Plan) -> None:
             "digest": step.digest,
             "after": list(step.after),
             "passes": [[job.phase.name, len(job.phase.grid)] for job in step.jobs],
+            "targets": [[target.spec.path, target.scale] for target in step.targets],
         }
         for step in plan.steps
     ]

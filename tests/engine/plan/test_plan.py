@@ -28,7 +28,7 @@ from volflow.core.stage import installed_stages
 from volflow.engine.phases.sources import RecordSource, VolumeSource
 from volflow.engine.plan.chunks import check_fit, chunk_of, nearest
 from volflow.engine.plan.planner import PROCESS_MEMORY
-from volflow.io.run.ledger import set_owner
+from volflow.io.run.owners import set_owner
 
 # --- a plan --------------------------------------------------------------------------------------
 

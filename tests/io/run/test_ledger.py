@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volflow.errors import StorageError
-from volflow.io.run.ledger import Ledger, owner, set_owner, union
+from volflow.io.run.ledger import Ledger, union
+from volflow.io.run.owners import owner, set_owner
 from volflow.io.store import Store
 
 JOB = "agglomerate/d1/total.up.0"

@@ -14,12 +14,12 @@ from typing import Any
 
 from volflow.engine.executors.base import Range, Report, RunningBlock, TaskSplitter
 from volflow.engine.executors.dask_no_recompute import forbid_recompute
+from volflow.engine.fence import require_current
 from volflow.engine.job import Job
 from volflow.engine.worker.block_range import Outcome, contiguous, job_path, recorded_failures
 from volflow.engine.worker.child_process import Limits, run_in_child
 from volflow.engine.worker.metrics import METRICS
 from volflow.errors import RunHeld, StorageError
-from volflow.io.run.fence import require_fence
 from volflow.io.run.ledger import Ledger
 
 TASKS_PER_WORKER = 3  # that the scheduler holds
@@ -95,7 +95,7 @@ class DaskExecutor:
                     future.add_done_callback(finished.put)
                 if time.monotonic() - checked > CHECK_EVERY:
                     self.check()
-                    require_fence(job.run, job.fence)
+                    require_current(job)
                     count = tasks.workers = self._count()  # jobs start and end at any time
                     checked = time.monotonic()
                 try:
@@ -206,7 +206,7 @@ class DaskExecutor:
         try:
             outcome: Outcome = future.result()
         except RunHeld as error:  # or its disk shows it the lock of before, for some seconds
-            require_fence(job.run, job.fence)
+            require_current(job)
             if not job.fence or stale.get(piece[0], 0) >= STALE_ALLOWED:
                 raise
             outcome = outcome_by_ledger(job, piece)

@@ -15,9 +15,10 @@ from typing import Any
 from volflow.core.geometry import Triple, zyx
 from volflow.engine.monitor.watchdog import PROGRESS
 from volflow.engine.result import Failure
-from volflow.errors import PlanError
+from volflow.errors import PlanError, StorageError
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.lock import RunLock
+from volflow.io.run.owners import owner
 from volflow.io.store import Store
 
 FRESH = 60.0  # seconds after which the driver's progress is out of date
@@ -144,6 +145,8 @@ def status(run: str) -> RunStatus:
             step.seconds += seconds
             failures += [_failure(each["name"], phase, body) for _, body in sorted(failed.items())]
             behind = behind or bool(failed)
+        if step.done and _taken(each):
+            step.done, step.seconds = 0, 0.0
         reasons = Counter(failure.reason for failure in failures if failure.step == step.name)
         step.causes = dict(sorted(reasons.items()))
         steps.append(step)
@@ -158,6 +161,21 @@ def status(run: str) -> RunStatus:
         quiet=progress.get("quiet", 0.0),
         blocks=_running_blocks(progress),
     )
+
+
+def _taken(step: Mapping[str, Any]) -> bool:
+    """Whether another step or run has written over a layer of a step.
+
+    A layer in the folder of a run that was moved, and one whose store does not answer, count as
+    not taken.
+    """
+    try:
+        return any(
+            owner(path, scale) not in (None, step["digest"])
+            for path, scale in step.get("targets", [])
+        )
+    except StorageError:
+        return False
 
 
 def as_json(run: RunStatus) -> dict[str, Any]:

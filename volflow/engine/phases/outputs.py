@@ -56,7 +56,7 @@ def write_outputs(
             volumes.append((job.targets[name], array))
     for target, array in volumes:
         volume = _open(target)
-        require_current(job, recheck=False)
+        require_current(job)
         volume.write(block.write, array)
     for name, record in records:
         step_records(job, name).write(block.index, record)

@@ -9,7 +9,7 @@ from volflow.engine.plan.declared_volume import DeclaredVolume, declared_volume
 from volflow.engine.plan.digest import foreign_content
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, SKELETONS, Address
-from volflow.io.run.ledger import owner
+from volflow.io.run.owners import owner
 from volflow.io.volume import Volume
 
 

@@ -4,8 +4,7 @@
     ledger/STEP/DIGEST/PHASE/failed/NUMBER     a block that failed; body: the reason
 
 A marker is written once, after the data, and never changed: the union of the ranges counts, and
-one listing reads it. Next to each scale of an output volume, `volflow.owner.SCALE.json` holds the
-digest of the step that wrote its voxels.
+one listing reads it. The writer of each scale of a volume is in `volflow/io/run/owners.py`.
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from volflow.errors import StorageError
 from volflow.io.run.lock import RunLock
 from volflow.io.store import Store
 
-__all__ = ["JobProgress", "Ledger", "RunLock", "owner", "set_owner", "union"]
+__all__ = ["JobProgress", "Ledger", "RunLock", "union"]
 
 SAMPLE = (
     1000  # markers from which all costs are estimated: reading one takes as long as listing ten
@@ -148,22 +146,3 @@ def union(ranges: np.ndarray | Iterable[tuple[int, int]]) -> list[tuple[int, int
     begins = np.flatnonzero(np.append(True, start[1:] > reached[:-1]))
     ends = np.append(begins[1:], len(start)) - 1
     return list(zip(start[begins].tolist(), reached[ends].tolist(), strict=True))
-
-
-def owner(address: str, scale: int = 0) -> str | None:
-    """The digest of the step that wrote the voxels of a scale; None if it is not recorded."""
-    body = Store(address).read_json(_owner(scale))
-    if body is None:
-        return None
-    if not (isinstance(body, dict) and isinstance(body.get("digest"), str)):
-        raise StorageError(f"{address}: expected a digest in {_owner(scale)}")
-    return str(body["digest"])
-
-
-def set_owner(address: str, digest: str, scale: int = 0) -> None:
-    """Record the digest of the step that writes the voxels of a scale."""
-    Store(address).write_json(_owner(scale), {"digest": digest})
-
-
-def _owner(scale: int) -> str:
-    return f"volflow.owner.{scale}.json"
