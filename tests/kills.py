@@ -29,7 +29,7 @@ VICTIMS = ("child", "worker", "driver", "scheduler")
 ROOT = Path(__file__).parents[1]
 WORKERS = 2
 PATIENCE = 400.0  # seconds for a driver to end; it takes ten on an idle machine
-GOING = 120.0  # seconds in which whoever belonged to a run has to be gone
+GOING = 120.0  # seconds in which all processes of a run have to end
 COMPARED = ("index", "double", "blur", "records", "results")
 IS_A_BLOCK_CHILD = "volflow.engine.worker.child_main"
 
@@ -60,7 +60,7 @@ class Case:
 
 
 def reference(folder: Path) -> dict[str, bytes]:
-    """What the pipeline writes when nobody is killed."""
+    """Files of the pipeline without a kill."""
     driver = subprocess.run(_command(folder, "none"), **_surroundings(folder), check=False)
     assert driver.returncode == 0
     return written(folder / "run")
@@ -76,7 +76,7 @@ def written(run: Path) -> dict[str, bytes]:
 
 
 def kill(seed: int, folder: Path, wanted: dict[str, bytes], victim: str = "") -> Case:
-    """Run the pipeline in a folder, hit somebody, resume, and look for what is wrong."""
+    """Run the pipeline in a folder, kill one of its processes, resume, and check the result."""
     draw = random.Random(seed)
     drawn, share = draw.choice(VICTIMS), draw.uniform(0.02, 0.8)
     case = Case(seed, victim or drawn)
@@ -119,7 +119,7 @@ def _hit(
     family: dict[int, psutil.Process],
     draw: random.Random,
 ) -> Blocks:
-    """Wait for the moment, kill, and say which blocks were marked just before."""
+    """Wait for the moment, kill, and return the blocks that were marked just before."""
     deadline = time.monotonic() + PATIENCE
     while driver.poll() is None and time.monotonic() < deadline:
         _meet(driver, hosts, family)
@@ -133,7 +133,7 @@ def _hit(
                     case.at = count
                     return marked
         time.sleep(0.02)
-    case.complaints.append("nobody was hit")
+    case.complaints.append("no process was killed")
     return {}
 
 
@@ -195,7 +195,7 @@ def _look_for_orphans(case: Case, family: dict[int, psutil.Process]) -> None:
 
 
 def _look_for_repeats(case: Case, run: Path, marked: Blocks, before: set[str]) -> None:
-    """No range of a later session may hold a block that was marked when somebody was hit."""
+    """No range of a later session may hold a block that was marked before the kill."""
     from volflow.engine.monitor.event_log import read_events
     from volflow.engine.monitor.events import RangeEnds
 
@@ -240,7 +240,7 @@ def _times(folder: Path, index: str) -> int:
 
 @contextlib.contextmanager
 def _cluster(victim: str, folder: Path) -> Iterator[tuple[str, list[psutil.Process]]]:
-    """What the driver is told, and the processes of a cluster that it does not start itself."""
+    """Cluster argument of the driver, and the processes of a cluster that it does not start."""
     if victim != "scheduler":
         yield "local", []
         return

@@ -1,6 +1,6 @@
 """Runs hit by SIGKILL at random, each resumed: `python -m tests.soak_kills [COUNT [SEED]]`.
 
-A seed says who is hit and when, as far as a machine lets that be repeated.
+A seed determines which process is killed and when, as far as the machine allows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from tests import kills
 from tests.kills import kill, reference
 
-PATIENCE = 1800.0  # seconds for a driver to end: nobody waits for a soak, and a machine may be busy
+PATIENCE = 1800.0  # seconds for a driver to end: a soak may take long, on a busy machine
 
 
 def main() -> int:
@@ -27,17 +27,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="volflow-soak-") as folder:
         wanted = reference(Path(folder) / "reference")
         for seed in range(first, first + count):
-            begun = time.monotonic()
+            started = time.monotonic()
             case = kill(seed, Path(folder) / str(seed), wanted)
-            print(f"{case} ({time.monotonic() - begun:.0f} s)", flush=True)
+            print(f"{case} ({time.monotonic() - started:.0f} s)", flush=True)
             hit[case.victim] += bool(case.at)
             bad += bool(case.complaints)
             if not case.complaints:
                 shutil.rmtree(Path(folder) / str(seed))
             else:
                 print((Path(folder) / str(seed) / "log").read_text()[-3000:], flush=True)
-    told = ", ".join(f"{number} {victim}" for victim, number in sorted(hit.items()))
-    print(f"{sum(hit.values())} killed ({told}), {bad} of {count} went wrong", flush=True)
+    victims = ", ".join(f"{number} {victim}" for victim, number in sorted(hit.items()))
+    print(f"{sum(hit.values())} killed ({victims}), {bad} of {count} went wrong", flush=True)
     return 1 if bad else 0
 
 

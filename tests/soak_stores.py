@@ -53,18 +53,18 @@ def main() -> int:
 def disturbed(
     store: str, endpoint: str, seed: int, faults: int, disk: Plan, expected: Objects
 ) -> bool:
-    """Whether nothing wrong comes of so many faults; tells what happened."""
-    run, told, complaints = f"{store}://{BUCKET}/soak_{seed}", Counter[str](), []
+    """Whether a run survives so many faults; prints what happened."""
+    run, errors, complaints = f"{store}://{BUCKET}/soak_{seed}", Counter[str](), []
     kinds = (*KINDS, *RARE)
     with FaultyProxy(endpoint, seed, faults, OFTEN, kinds, silent=2 * SILENT) as proxy:
         ask(store, proxy.endpoint)
         runs = attempts = checked = 0
         while proxy.faults:
             run, runs = f"{run}_", runs + 1
-            plan = small_run_at_last(run, told)
+            plan = small_run_at_last(run, errors)
             for _ in range(ATTEMPTS):
                 attempts += 1
-                ok = attempt(plan, told)
+                ok = attempt(plan, errors)
                 complaints += [f"read as {text}" for text in marked(plan, disk, True)[1]]
                 left, proxy.faults = proxy.faults, 0
                 count, bad = marked(plan, disk, False)
@@ -82,8 +82,8 @@ def disturbed(
     print(f"{store}, seed {seed}: {met.total()} faults in {len(log)} requests, {runs} runs in")
     print(f"  {attempts} attempts, {checked} marked blocks read, {len(complaints)} wrong")
     print("  " + ", ".join(f"{number} {kind}" for kind, number in sorted(met.items())))
-    for text, number in sorted(told.items()):
-        print(f"    told {number} times: {text}")
+    for text, number in sorted(errors.items()):
+        print(f"    reported {number} times: {text}")
     for text in complaints:
         print(f"  WRONG: {text}", flush=True)
     return not complaints
@@ -100,28 +100,28 @@ def ask(store: str, endpoint: str) -> None:
     address.open_kvstore.cache_clear()
 
 
-def small_run_at_last(run: str, told: Counter[str]) -> Plan:
+def small_run_at_last(run: str, errors: Counter[str]) -> Plan:
     """The plan of a run; planning looks at what is there, and fails with the store."""
     while True:
         try:
             return small_run(run, shards=True)
         except (StorageError, ValueError) as error:
-            told[kind_of(str(error), run)] += 1
+            errors[kind_of(str(error), run)] += 1
 
 
-def attempt(plan: Plan, told: Counter[str]) -> bool:
-    """Whether a run comes to its end; counts what was told where it does not."""
+def attempt(plan: Plan, errors: Counter[str]) -> bool:
+    """Whether a run finishes; counts the errors if it does not."""
     try:
         result = execute(plan)
     except StorageError as error:
-        told[kind_of(str(error), plan.pipeline.run)] += 1
+        errors[kind_of(str(error), plan.pipeline.run)] += 1
         return False
-    told.update(kind_of(failure.error, plan.pipeline.run) for failure in result.failures)
+    errors.update(kind_of(failure.error, plan.pipeline.run) for failure in result.failures)
     return result.ok
 
 
 def kind_of(text: str, run: str) -> str:
-    """What was told, without the names of its objects."""
+    """The first line of an error, without the names of its objects."""
     line = text.splitlines()[0].replace(run, "RUN").replace(run.partition("//")[2], "RUN")
     return re.sub(r"[\d_]*\d", "N", re.sub(r"RUN[\w/.-]*", "RUN", line))[:120]
 

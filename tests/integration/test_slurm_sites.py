@@ -14,8 +14,8 @@ from tests.io.conftest import s3, s3_endpoint  # noqa: F401  (fixtures)
 from volflow.config.pipeline import VolumeSpec
 from volflow.engine.driver import execute
 from volflow.engine.executors.preflight import preflight
-from volflow.engine.executors.slurm.jobs import label
 from volflow.engine.executors.slurm.preflight import job_scripts
+from volflow.engine.executors.slurm.run_folders import label
 from volflow.engine.executors.slurm.worker_names import WorkerNames
 from volflow.engine.monitor.history import history
 from volflow.io.volume import Volume

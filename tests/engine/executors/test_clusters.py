@@ -1,4 +1,4 @@
-"""Who may join a cluster, whose workers can do the work, and what becomes of a pool's jobs."""
+"""Certificates, workers and GPUs of clusters, and the jobs of a pool."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Noting(RunObserver):
 # --- keys ----------------------------------------------------------------------------------------
 
 
-def test_keys_are_for_this_user_alone_and_go(tmp_path):
+def test_only_this_user_can_read_the_keys_and_they_are_removed(tmp_path):
     left = tmp_path / tls.KEYS
     left.mkdir()
     (left / "key").write_text("of a killed driver")
@@ -55,7 +55,7 @@ def test_keys_are_for_this_user_alone_and_go(tmp_path):
     assert not left.exists()
 
 
-def test_keys_go_when_a_run_fails(tmp_path):
+def test_keys_are_removed_when_a_run_fails(tmp_path):
     with pytest.raises(RuntimeError), tls.security_in(tmp_path):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
@@ -73,7 +73,7 @@ print(volflow.run("synth", overrides=small, cluster="local", workers=2).ok)
 
 
 @pytest.mark.cluster
-def test_workers_do_not_run_the_script_that_wants_them_again(tmp_path):
+def test_workers_do_not_run_the_script_that_starts_them(tmp_path):
     """It need not guard its call by `if __name__ == "__main__"`."""
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "script.py"]
@@ -81,7 +81,7 @@ def test_workers_do_not_run_the_script_that_wants_them_again(tmp_path):
     assert (done.stdout, done.returncode) == ("here\nTrue\n", 0), done.stderr
 
 
-# --- a scheduler that somebody else started -------------------------------------------------------
+# --- a scheduler that runs elsewhere -------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_a_scheduler_elsewhere_does_the_blocks(scheduler, keys, tmp_path):
 
 
 @pytest.mark.cluster
-def test_nobody_joins_without_the_certificate(scheduler, tmp_path):
+def test_a_client_without_the_certificate_is_refused(scheduler, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     strangers = tls.make_certificate(other)
@@ -141,7 +141,7 @@ def test_nobody_joins_without_the_certificate(scheduler, tmp_path):
 
 
 @pytest.mark.cluster
-def test_workers_that_do_not_see_the_run_are_told(scheduler, keys, tmp_path, monkeypatch):
+def test_workers_that_do_not_see_the_run_are_reported(scheduler, keys, tmp_path, monkeypatch):
     monkeypatch.setattr(
         remote_scheduler, "version_and_sight", lambda token: (remote_scheduler.__version__, False)
     )
@@ -161,13 +161,13 @@ def test_workers_that_do_not_see_the_run_are_told(scheduler, keys, tmp_path, mon
         ((remote_scheduler.__version__, True), ""),
     ],
 )
-def test_what_a_worker_lacks_is_said(answer, message):
-    said = remote_scheduler._problem(answer, "RUN")
-    assert message in said
-    assert bool(said) == bool(message)
+def test_the_problem_of_a_worker_is_described(answer, message):
+    problem = remote_scheduler._problem(answer, "RUN")
+    assert message in problem
+    assert bool(problem) == bool(message)
 
 
-def test_an_address_that_nobody_answers_at_is_told_in_seconds():
+def test_an_address_without_a_listener_is_reported_in_seconds():
     with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9: no answer"):
         remote_scheduler.require_listener("tcp://127.0.0.1:9")
     with pytest.raises(ClusterError, match="no answer"), connect("tcp://127.0.0.1:9"):
@@ -187,9 +187,9 @@ def test_gpus_are_those_that_this_process_may_use(monkeypatch):
 @pytest.mark.cluster
 def test_each_worker_sees_one_gpu_and_so_do_its_blocks(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    observer, told, run = Noting(), tmp_path / "told", str(tmp_path / "run")
-    told.mkdir()
-    settings = {"folder": str(told), "together": 2}
+    observer, seen, run = Noting(), tmp_path / "seen", str(tmp_path / "run")
+    seen.mkdir()
+    settings = {"folder": str(seen), "together": 2}
     witness = {"use": "tests.integration.witness:Witness", "name": "seen", "with": settings}
     step = planned(run, witness).steps[0]
     prepare(run, step)
@@ -200,7 +200,7 @@ def test_each_worker_sees_one_gpu_and_so_do_its_blocks(monkeypatch, tmp_path):
         addresses = executor.client.scheduler_info()["workers"]
         assert all(address.startswith("tls://127.0.0.1") for address in addresses)
     assert sum(outcome.done for outcome in outcomes) == 48
-    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in accounts(told)) == ["5", "7"]
+    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in accounts(seen)) == ["5", "7"]
     assert "GPUs 5, 7" in observer.notes
 
 
@@ -256,18 +256,18 @@ def test_without_a_gpu_the_processors_work(monkeypatch, caplog):
 
 
 def test_a_pool_is_open_while_steps_want_it(tmp_path, monkeypatch):
-    told = []
+    log = []
 
     class Executor:
         def __init__(self, name: str) -> None:
             self.name = name
 
         def run(self, job, todo, report) -> None:
-            told.append(f"{job.step} by {self.name}")
+            log.append(f"{job.step} by {self.name}")
 
     def opened(pools, name):
-        told.append(f"open {name}")
-        pools._open[name] = types.SimpleNamespace(close=lambda: told.append(f"close {name}"))
+        log.append(f"open {name}")
+        pools._open[name] = types.SimpleNamespace(close=lambda: log.append(f"close {name}"))
         return Executor(name)
 
     monkeypatch.setattr(SlurmExecutor, "_opened", opened)
@@ -279,7 +279,7 @@ def test_a_pool_is_open_while_steps_want_it(tmp_path, monkeypatch):
     with SlurmExecutor(site, request) as pools:
         for step in "abce":  # d was done before
             pools.run(types.SimpleNamespace(step=step), [], lambda outcome: None)
-    assert told == [
+    assert log == [
         *("open cpu", "a by cpu", "open gpu", "b by gpu", "c by gpu", "close gpu", "e by cpu"),
         "close cpu",
     ]
@@ -287,7 +287,7 @@ def test_a_pool_is_open_while_steps_want_it(tmp_path, monkeypatch):
 
 
 class Hosts:
-    """What a replacer needs of a cluster, and a Slurm that has the jobs it is told to have."""
+    """The part of a cluster that a replacer uses, with the jobs that a test gives it."""
 
     def __init__(self) -> None:
         self.worker_spec: dict[str, dict] = {}
@@ -349,7 +349,7 @@ def test_a_job_that_slurm_no_longer_has_is_replaced(tmp_path):
     step(replacer)
     assert hosts.submitted == 3
     gone = next(name for name, job in hosts.workers.items() if job.job_id == "2")
-    del known["2"]  # its worker never said good-bye
+    del known["2"]  # its worker did not close
     step(replacer)
     assert hosts.removed == [f"tls://{gone}"]
     assert hosts.submitted == 4
@@ -357,7 +357,7 @@ def test_a_job_that_slurm_no_longer_has_is_replaced(tmp_path):
     assert replacer.failure == ""
 
 
-def test_jobs_that_come_to_nothing_are_given_up(tmp_path):
+def test_jobs_that_never_start_a_worker_are_given_up(tmp_path):
     replacer, hosts, _ = kept(tmp_path, 1)
     (tmp_path / f"volflow-cpu-ab-{FAILED_STARTS_ALLOWED}.err").write_text(
         "noise\nvolflow: no such disk\nlogs: "
@@ -376,7 +376,7 @@ def test_jobs_that_come_to_nothing_are_given_up(tmp_path):
     assert hosts.submitted == FAILED_STARTS_ALLOWED  # and no more
 
 
-def test_one_job_that_works_forgives_those_that_did_not(tmp_path):
+def test_one_working_job_resets_the_count_of_failed_ones(tmp_path):
     replacer, hosts, known = kept(tmp_path, 2)
     for _ in range(3 * FAILED_STARTS_ALLOWED):
         step(replacer)
@@ -392,7 +392,7 @@ def test_one_job_that_works_forgives_those_that_did_not(tmp_path):
     assert replacer.failure == ""
 
 
-def test_waiting_jobs_are_told_with_slurms_reason(tmp_path):
+def test_waiting_jobs_are_reported_with_slurms_reason(tmp_path):
     replacer, hosts, known = kept(tmp_path, 3)
     step(replacer)
     known.update(dict.fromkeys("12", ("PENDING", "Priority")))

@@ -1,4 +1,4 @@
-"""Blocks that a worker had finished and marked are not done again, whenever it dies."""
+"""Blocks that a worker finished and marked are not run again, whenever it dies."""
 
 from __future__ import annotations
 

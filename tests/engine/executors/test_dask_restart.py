@@ -1,4 +1,4 @@
-"""Workers that die for good are replaced: a run never waits for ones that will not come."""
+"""Workers that do not restart are replaced, so that a run never waits for them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ pytestmark = pytest.mark.cluster
 
 
 def ended(client):
-    """End the only worker and its nanny, as a nanny ends that could not start its worker anew."""
+    """End the only worker and its nanny, as a nanny ends whose worker did not restart."""
     hosts = client.cluster
     (nanny,) = hosts.workers.values()
     hosts.sync(nanny.close)
 
 
 def forgotten(client):
-    """Kill the only worker, and have Dask give up its nanny long before it can be back."""
+    """Kill the only worker, and have Dask give up its nanny long before the worker can restart."""
     for _, worker in block_children():
         os.kill(worker, signal.SIGKILL)
 

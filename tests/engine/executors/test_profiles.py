@@ -1,4 +1,4 @@
-"""What is wrong with a cluster profile is told before anything starts, in words."""
+"""Problems of a cluster profile are reported before anything starts."""
 
 from __future__ import annotations
 
@@ -83,16 +83,16 @@ def written(folder, text: str) -> str:
         ("cluster: !!python/name:os.system\n", ":1: cluster: ", "expected a plain value"),
     ],
 )
-def test_a_mistake_in_a_profile_is_told_with_its_line(tmp_path, text, place, message):
+def test_a_problem_of_a_profile_is_reported_with_its_line(tmp_path, text, place, message):
     path = written(tmp_path, text)
     with pytest.raises(PlanError) as caught:
         find_profile(path)
-    told = [each for each in caught.value.problems if each.startswith(f"{path}{place}")]
-    assert told, caught.value.problems
-    assert any(message in each for each in told), told
+    sentences = [each for each in caught.value.problems if each.startswith(f"{path}{place}")]
+    assert sentences, caught.value.problems
+    assert any(message in each for each in sentences), sentences
 
 
-def test_all_mistakes_of_a_profile_are_told_at_once(tmp_path):
+def test_all_problems_of_a_profile_are_reported_together(tmp_path):
     text = slurm(", partion: x").replace("1 GB", "big").replace("'01:00:00'", "soon")
     with pytest.raises(PlanError) as caught:
         find_profile(written(tmp_path, text))
@@ -119,7 +119,7 @@ def site(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sbatch", "squeue", "scancel", "sinfo"):
-        say(
+        program(
             folder,
             name,
             f"/bin/cat <<'EOF'\n{SINFO}EOF" if name == "sinfo" else "/bin/cat >/dev/null",
@@ -128,14 +128,14 @@ def site(tmp_path, monkeypatch):
     return folder
 
 
-def say(folder, name: str, script: str) -> None:
+def program(folder, name: str, script: str) -> None:
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
 
 
 def checked(folder, text: str, plan: Plan | None = None) -> list[str]:
-    """What a preflight says of a profile."""
+    """Problems that a preflight finds in a profile."""
     profile = find_profile(written(folder, text))
     plan = plan or planned(folder / "run", toy("Index"))
     try:
@@ -163,7 +163,7 @@ def checked(folder, text: str, plan: Plan | None = None) -> list[str]:
         (slurm(", python: /no/python"), "pools.cpu.python", "there is no /no/python"),
     ],
 )
-def test_what_the_site_does_not_have_is_told(tmp_path, site, text, place, message):
+def test_limits_of_the_site_are_reported(tmp_path, site, text, place, message):
     problems = checked(tmp_path, text)
     assert len(problems) == 1
     assert f": {place}: " in problems[0]
@@ -188,20 +188,22 @@ def test_without_slurm_the_missing_commands_are_named(tmp_path, site):
 
 
 def test_a_slurm_that_does_not_answer_is_quoted(tmp_path, site):
-    say(site, "sinfo", "echo 'slurm_load_partitions: Unable to contact controller' >&2; exit 1")
+    program(site, "sinfo", "echo 'slurm_load_partitions: Unable to contact controller' >&2; exit 1")
     problems = checked(tmp_path, slurm())
     assert len(problems) == 1
     assert "Slurm does not answer: slurm_load_partitions: Unable to contact" in problems[0]
 
 
-def test_what_sbatch_says_of_an_account_is_quoted(tmp_path, site):
-    say(site, "sbatch", "/bin/cat >/dev/null; echo 'sbatch: error: Invalid account' >&2; exit 1")
+def test_the_message_of_sbatch_about_an_account_is_quoted(tmp_path, site):
+    program(
+        site, "sbatch", "/bin/cat >/dev/null; echo 'sbatch: error: Invalid account' >&2; exit 1"
+    )
     problems = checked(tmp_path, slurm(", account: nobody"))
     assert len(problems) == 1
     assert "pools.cpu: Slurm does not accept its jobs: Invalid account" in problems[0]
 
 
-def test_taken_ports_are_told(tmp_path, site):
+def test_taken_ports_are_reported(tmp_path, site):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -255,14 +257,14 @@ def test_an_interrupt_is_still_an_interrupt_with_dask_jobqueue():
     assert done.returncode == 0, done.stderr
 
 
-def test_dask_jobqueue_is_asked_for(tmp_path, site, monkeypatch):
+def test_a_missing_dask_jobqueue_is_reported(tmp_path, site, monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     assert checked(tmp_path, slurm()) == [
         "cluster 'slurm': dask-jobqueue is not installed; pip install '.[slurm]'"
     ]
 
 
-def test_a_job_asks_for_what_its_pool_says(tmp_path, site):
+def test_a_job_requests_the_resources_of_its_pool(tmp_path, site):
     text = slurm(
         ", per_job: 2, cores: 4, partition: gpu, gpus: 1, account: lab, qos: long, "
         "modules: [cuda/12], container: apptainer exec x.sif, prologue: ['ulimit -n 99'], "
@@ -270,8 +272,8 @@ def test_a_job_asks_for_what_its_pool_says(tmp_path, site):
     )
     profile = find_profile(written(tmp_path, text))
     plan = planned(tmp_path / "run", toy("Index"), toy("Double"))
-    (script,) = job_scripts(plan, profile).values()
-    lines = script.splitlines()
+    (program,) = job_scripts(plan, profile).values()
+    lines = program.splitlines()
     for wanted in (
         "#SBATCH -p gpu",
         "#SBATCH -A lab",
@@ -306,7 +308,7 @@ def test_a_time_is_read_back_as_it_was_written(seconds):
 
 
 @given(st.integers(1, 10**6), st.sampled_from("KMGT"), st.sampled_from(["", "iB", "B", " B"]))
-def test_memory_is_counted_in_what_its_unit_says(number, letter, rest):
+def test_memory_is_counted_in_its_unit(number, letter, rest):
     if rest == " B":
         with pytest.raises(ValueError, match="with its unit"):
             parse_memory(f"{number} {letter}{rest}")
@@ -379,14 +381,14 @@ def test_the_profiles_of_the_documentation_are_right(tmp_path, monkeypatch):
 def test_the_keys_of_the_documentation_are_all_there_are():
     page = (DOCS / "clusters.md").read_text() + (DOCS / "slurm.md").read_text()
     rows = re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE)
-    told = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
-    assert set(Profile.model_fields) | set(Pool.model_fields) <= told
+    sentences = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert set(Profile.model_fields) | set(Pool.model_fields) <= sentences
 
 
 @pytest.mark.parametrize("name", ["up.sh", "down.sh", "driver.sbatch"])
 def test_the_scripts_are_bash(name):
-    script = Path(__file__).parents[3] / "deploy" / "slurm" / name
-    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    program = Path(__file__).parents[3] / "deploy" / "slurm" / name
+    assert subprocess.run(["bash", "-n", program], check=False).returncode == 0
 
 
 def test_the_profile_of_the_slurm_to_try_is_right():

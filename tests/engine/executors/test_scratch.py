@@ -1,4 +1,4 @@
-"""A driver's own folder: it goes when the driver does, and is nobody else's to remove."""
+"""A driver's scratch folder: removed with the driver, and by no other driver before."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_killed_drivers_folder_is_removed_by_the_next_one(place):
 
 
 @pytest.mark.parametrize("call", [(os, "open"), (fcntl, "flock")], ids=["opened", "locked"])
-def test_a_folder_that_is_removed_before_it_is_held_is_made_anew(place, monkeypatch, call):
+def test_a_folder_that_is_removed_before_it_is_held_is_made_again(place, monkeypatch, call):
     made = []
     plain = getattr(*call)
 

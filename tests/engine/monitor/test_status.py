@@ -32,9 +32,9 @@ def test_what_is_behind_a_failed_block_is_blocked(tmp_path):
     assert [step.causes for step in found.steps] == [{"exception": 2}, {}]
     assert not found.finished
     assert found.holder is None
-    told = as_json(found)
-    assert [each["index"] for each in told["failures"]] == [[0, 0, 1], [3, 2, 3]]
-    for step in told["steps"]:
+    document = as_json(found)
+    assert [each["index"] for each in document["failures"]] == [[0, 0, 1], [3, 2, 3]]
+    for step in document["steps"]:
         counted = ("done", "failed", "running", "blocked", "left")
         assert sum(step[name] for name in counted) == step["total"]
 
@@ -87,7 +87,7 @@ def test_during_a_run_handed_out_blocks_are_running_and_all_add_up(tmp_path):
 
     def ask():
         while not over.wait(0.2):
-            with contextlib.suppress(PlanError):  # not yet begun
+            with contextlib.suppress(PlanError):  # not started yet
                 seen.append(status(str(run)))
                 if half_way(seen[-1]):
                     held.unlink(missing_ok=True)

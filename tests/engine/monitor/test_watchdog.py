@@ -76,23 +76,23 @@ def clock(monkeypatch):
 def test_a_stall_is_reported_with_the_ranges_and_again_at_growing_intervals(tmp_path, clock):
     job = planned(tmp_path, toy("Index")).steps[0].jobs[0]
     reports = Reports()
-    dog = Watchdog(str(tmp_path), Frozen(), reports, EventLog(str(tmp_path)), stall=10.0)
+    guard = Watchdog(str(tmp_path), Frozen(), reports, EventLog(str(tmp_path)), stall=10.0)
 
     def after(seconds):
         """Stalls reported within a time, with a check each second."""
         before = len(reports.stalled)
         for _ in range(seconds):
             clock.now += 1
-            dog._check()
+            guard._check()
         return [each[1] for each in reports.stalled[before:]]
 
     assert after(100) == [], "nothing is under way"
-    dog.begins(job)
+    guard.begins(job)
     assert after(9) == []
     assert after(100) == [10, 20, 40, 80]
-    dog.finished(Outcome(done=1))
+    guard.finished(Outcome(done=1))
     assert after(30) == [10, 20], "the clock starts again when something is finished"
-    dog.finished(Outcome())
+    guard.finished(Outcome())
     assert after(50) == [40], "a lost worker's range leaves the next report as late"
     assert reports.changes == [(["tcp://there"], [])]
     step, _, places = reports.stalled[0]
@@ -101,25 +101,25 @@ def test_a_stall_is_reported_with_the_ranges_and_again_at_growing_intervals(tmp_
         "index map: blocks 0 to 7, from 0 0 0: tcp://there",
         "index map: blocks 8 to 15, from 0 2 0: not started by any worker",
     ]
-    assert dog.ended == ""
+    assert guard.ended == ""
 
 
 def test_it_checks_from_a_thread_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(watchdog, "CHECK_EVERY", 0.01)
     job = planned(tmp_path, toy("Index")).steps[0].jobs[0]
     reports = Reports()
-    with Watchdog(str(tmp_path), Frozen(), reports, EventLog(str(tmp_path)), stall=0.01) as dog:
-        dog.begins(job)
+    with Watchdog(str(tmp_path), Frozen(), reports, EventLog(str(tmp_path)), stall=0.01) as guard:
+        guard.begins(job)
         wait_for(lambda: len(reports.stalled) >= 2)
-    assert not dog._thread.is_alive()
+    assert not guard._thread.is_alive()
 
 
 def test_blocks_under_way_are_reported_and_written_with_the_longest_first(tmp_path):
     job = planned(tmp_path, toy("Index")).steps[0].jobs[0]
     reports = Reports()
-    dog = Watchdog(str(tmp_path), Frozen(), reports, EventLog(str(tmp_path)))
-    dog.begins(job, StepResult("index", 48))
-    dog._write_progress()
+    guard = Watchdog(str(tmp_path), Frozen(), reports, EventLog(str(tmp_path)))
+    guard.begins(job, StepResult("index", 48))
+    guard._write_progress()
     assert reports.running == [[3, 2]]
     blocks = Store(str(tmp_path)).read_json(watchdog.PROGRESS)["blocks"]
     assert blocks[0] == {

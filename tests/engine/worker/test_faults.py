@@ -26,7 +26,8 @@ from volflow.engine.executors.connect import connect
 from volflow.engine.executors.dask import outcome_by_ledger
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.status import status
-from volflow.engine.worker.child_process import Child, Limits
+from volflow.engine.worker.child_death import Limits
+from volflow.engine.worker.child_process import Child
 
 pytestmark = pytest.mark.cluster
 
@@ -257,7 +258,7 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 arrays = [bytearray(60_000) for _ in range(1000)]
-last = bytearray(60_000)  # what lies below it, the C library does not give back by itself
+last = bytearray(60_000)  # the C library does not return the memory below it by itself
 del arrays
 before = resident()
 trim_heap()

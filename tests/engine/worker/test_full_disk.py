@@ -1,4 +1,4 @@
-"""A disk that is full: told at once and clearly, nothing marked that is not there, resumed."""
+"""A full disk: reported at once; no missing block is marked; the run can be resumed."""
 
 from __future__ import annotations
 

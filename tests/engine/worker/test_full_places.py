@@ -1,4 +1,4 @@
-"""A disk that fills up at any write of a run: told, nothing marked that is lost, and resumed."""
+"""A disk that fills up at any write of a run: reported, no lost block marked, and resumed."""
 
 from __future__ import annotations
 

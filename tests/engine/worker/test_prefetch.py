@@ -1,4 +1,4 @@
-"""The next block is read while one is computed, and nothing else changes."""
+"""The next block is read while the current one is computed, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ def test_the_next_block_is_read_beside_this_one(always):
         where[number] = threading.current_thread().name
         return number * 10
 
-    begun: list[int] = []
-    reader = Prefetcher(read, 4, begun.append)
+    started: list[int] = []
+    reader = Prefetcher(read, 4, started.append)
     assert [reader.take(number) for number in range(4)] == [0, 10, 20, 30]
     reader.close()
-    assert begun == [1, 2, 3]  # nothing beyond the range is so much as begun
+    assert started == [1, 2, 3]  # nothing beyond the range is even started
     assert where[0] == threading.current_thread().name
     assert all(where[number].startswith("prefetch") for number in (1, 2, 3))
     assert sorted(where) == [0, 1, 2, 3]  # nothing beyond the range
 
 
 def test_a_block_is_computed_while_the_next_is_read(always):
-    begun = [threading.Event() for _ in range(3)]
+    started = [threading.Event() for _ in range(3)]
     computed = [threading.Event() for _ in range(3)]
 
     def read(number):
-        begun[number].set()
+        started[number].set()
         assert number == 0 or computed[number - 1].wait(30)  # not before, so both go on at once
         return number
 
     reader = Prefetcher(read, 3)
     for number in range(3):
         assert reader.take(number) == number
-        assert number == 2 or begun[number + 1].wait(30)
+        assert number == 2 or started[number + 1].wait(30)
         computed[number].set()
     reader.close()
 
@@ -100,12 +100,12 @@ def test_behind_a_block_that_cannot_be_read_the_next_one_is_read_ahead(monkeypat
     def read(number):
         raise StorageError("gone")
 
-    begun: list[int] = []
-    reader = Prefetcher(read, 5, begun.append)
+    started: list[int] = []
+    reader = Prefetcher(read, 5, started.append)
     with pytest.raises(StorageError):
         reader.take(2)
     reader.close()
-    assert begun == [3]
+    assert started == [3]
 
 
 def reading_ahead():

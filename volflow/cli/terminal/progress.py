@@ -225,7 +225,7 @@ class Board(_Paced):
 
 def _left(pace: Pace, result: StepResult) -> str:
     """Time left at the present speed; empty if unknown."""
-    seconds = pace.seconds_left(result.left)
+    seconds = pace.seconds_left(result.left) if result.left else None
     return "" if seconds is None else f"{duration(seconds)} left"
 
 

@@ -17,7 +17,8 @@ from volflow.engine.executors.dask_no_recompute import forbid_recompute
 from volflow.engine.fence import require_current
 from volflow.engine.job import Job
 from volflow.engine.worker.block_range import Outcome, contiguous, job_path, recorded_failures
-from volflow.engine.worker.child_process import Limits, run_in_child
+from volflow.engine.worker.child_death import Limits
+from volflow.engine.worker.child_process import run_in_child
 from volflow.engine.worker.metrics import METRICS
 from volflow.errors import RunHeld, StorageError
 from volflow.io.run.ledger import Ledger

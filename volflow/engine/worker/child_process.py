@@ -21,28 +21,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections import Counter
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.util import Finalize
 
 import psutil
-from rich.filesize import decimal
 
 from volflow.engine.job import Job
-from volflow.engine.result import Failure
-from volflow.engine.worker.block_range import (
-    Outcome,
-    mark_done,
-    record_failure,
-    recorded_failures,
-)
+from volflow.engine.worker.block_range import Outcome
+from volflow.engine.worker.child_death import NO_LIMITS, Death, Limits, record_death
 from volflow.engine.worker.metrics import BlockMetrics, publish
 from volflow.engine.worker.shared_progress import SharedProgress
 
 MODULE = "volflow.engine.worker.child_main"
 POLL = 0.25  # seconds between two checks of time limit and memory
 GRACE = 5.0  # seconds in which faulthandler writes the stack of a block that exceeded its time
-KILLS_PER_BLOCK = 2  # one SIGKILL may come from outside; a second one is the block's fault
 SINGLE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 # Dask sets this for its workers: arrays return to the kernel at once, to be zeroed again for the
 # next block. Blocks took 1.4 times as long with it.
@@ -50,14 +43,6 @@ DASKS_MALLOC = ("MALLOC_TRIM_THRESHOLD_", "65536")
 # Threads keep the memory they free: with one heap for each of the many threads that read and
 # write, a pyramid took twice the memory.
 HEAPS = ("MALLOC_ARENA_MAX", "2")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of a block: time in seconds and memory in bytes; 0: none."""
-
-    timeout: float = 0.0
-    memory: int = 0
 
 
 class Child:
@@ -72,7 +57,7 @@ class Child:
         os.ftruncate(self.page, mmap.PAGESIZE)
         self.progress = SharedProgress(self.page)
 
-    def run(self, job: Job | bytes, start: int, stop: int, limits: Limits = Limits()) -> Outcome:
+    def run(self, job: Job | bytes, start: int, stop: int, limits: Limits = NO_LIMITS) -> Outcome:
         """Run a range; blocks that end the child are recorded as failed, and the others run.
 
         A pickled job is unpickled in this process only if the child dies: unpickling imports the
@@ -82,7 +67,7 @@ class Child:
         self.limits = limits
         started = time.monotonic()
         total = Outcome(start=start, stop=stop, worker=f"{socket.gethostname()}:{os.getpid()}")
-        kills: dict[int, int] = {}
+        kills: Counter[int] = Counter()
         prefetch = True
         while start < stop:
             self._send(payload, start, stop, prefetch)
@@ -90,20 +75,11 @@ class Child:
             if answer is not None:
                 total.add(answer)
                 break
-            # Prefetching may have ended the child, or used the memory: next, each block alone.
-            state = self.progress.read()
-            shared = state.prefetching >= 0 and reason != "timeout"
-            prefetch = prefetch and not shared
-            dead = pickle.loads(payload)
-            start = self._record_death(
-                dead,
-                total,
-                start=start,
-                number=state.number,
-                unmarked=state.unmarked,
-                reason=reason,
-                kills=kills,
-                alone=not shared,
+            assert self.process is not None
+            death = Death(self.progress.read(), reason, self.process.returncode, limits)
+            prefetch = prefetch and death.alone  # else: next, each block by itself
+            start = record_death(
+                pickle.loads(payload), death, start, total=total, kills=kills, log=self._log_tail()
             )
         total.wall = time.monotonic() - started
         return total
@@ -230,78 +206,6 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-
-    def _record_death(
-        self,
-        job: Job,
-        total: Outcome,
-        *,
-        start: int,
-        number: int,
-        unmarked: int,
-        reason: str,
-        kills: dict[int, int],
-        alone: bool,
-    ) -> int:
-        """Mark the blocks that the dead child finished, record its last one as failed.
-
-        Parameters
-        ----------
-        job : Job
-        total : Outcome
-            Updated.
-        start, number, unmarked : int
-            Start of the range, block under way (-1: none) and first unmarked block.
-        reason : str
-            exit, signal, timeout or memory.
-        kills : dict
-            Number of deaths by SIGKILL, by block; updated.
-        alone : bool
-            False: another block was being prefetched, so the fault may be that block's.
-
-        Returns
-        -------
-        int
-            Block from which to continue.
-        """
-        assert self.process is not None
-        code = self.process.returncode
-        if number < 0:  # it died before the first block or between two
-            kills[-1] = kills.get(-1, 0) + 1
-            if kills[-1] < KILLS_PER_BLOCK:
-                return start
-            number = start
-        if number > unmarked:
-            mark_done(job, unmarked, number, {})
-        earlier = recorded_failures(job, start, number)
-        total.failures += earlier
-        total.done += max(0, number - start - len(earlier))
-        if not alone:
-            return number
-        kills[number] = kills.get(number, 0) + 1
-        if reason == "signal" and code == -signal.SIGKILL and kills[number] < KILLS_PER_BLOCK:
-            return number
-        failure = Failure(
-            job.step,
-            job.phase.name,
-            job.phase.grid.index(number),
-            reason,
-            self._failure_message(reason, code),
-            self._log_tail(),
-        )
-        total.failures.append(record_failure(job, number, failure))
-        return number + 1
-
-    def _failure_message(self, reason: str, code: int) -> str:
-        if reason == "timeout":
-            return f"the block exceeded its time limit of {self.limits.timeout:g} s"
-        if reason == "memory":
-            return f"the block used more than {decimal(self.limits.memory)}"
-        if reason == "signal":
-            name = signal.Signals(-code).name
-            outside = " (out of memory, or killed from outside)" if code == -9 else ""
-            return f"the block ended its process with signal {-code}, {name}{outside}"
-        return f"the block ended its process with exit code {code}"
 
     def _log_tail(self, length: int = 8000) -> str:
         size = self.log.seek(0, os.SEEK_END)

@@ -160,7 +160,12 @@ class JobReplacer:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        output, error = await process.communicate()
+        try:
+            output, error = await process.communicate()
+        except asyncio.CancelledError:  # it has to end before the loop does
+            process.kill()
+            await process.wait()
+            raise
         if process.returncode:
             logger.info("squeue: %s", error.decode().strip())
             return None

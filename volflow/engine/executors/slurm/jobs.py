@@ -10,16 +10,12 @@ dask-jobqueue submits the jobs; `job_replacement` replaces those that end early.
 from __future__ import annotations
 
 import contextlib
-import getpass
-import hashlib
 import logging
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from volflow.engine.executors import tls
@@ -27,53 +23,13 @@ from volflow.engine.executors.local import SETTINGS, interrupts_blocked
 from volflow.engine.executors.ports import free_port
 from volflow.engine.executors.profile import Profile
 from volflow.engine.executors.slurm.pool import Pool
+from volflow.engine.executors.slurm.run_folders import RunFolders, label
 from volflow.engine.executors.slurm.worker_preload import PER_JOB
 from volflow.engine.executors.units import time_text
 from volflow.errors import ClusterError, PlanError
-from volflow.io.address import Address
 
 ORPHANED = 60  # seconds after which a worker that cannot reach its driver ends itself
 EXIT_BLIND, EXIT_NO_SCRATCH, EXIT_TERMINATED = 78, 73, 143
-
-
-@dataclass(frozen=True)
-class RunFolders:
-    """Folders of a run that driver and nodes see."""
-
-    run: str
-    shared: Path
-    """Holds the keys."""
-    logs: Path
-
-    @classmethod
-    def of(cls, profile: Profile, run: str) -> RunFolders:
-        """Folders of a run, which need not exist yet.
-
-        Raises
-        ------
-        PlanError
-            If the run is in an object store, and the profile names no shared folder.
-        """
-        shared = Address.parse(run).local
-        if shared is None:
-            if profile.shared is None:
-                raise PlanError(
-                    f"{profile.where.file}: shared: missing; the run is in {run}, so expected a "
-                    f"folder that driver and nodes see, for keys and logs"
-                )
-            shared = Path(profile.shared).expanduser().absolute() / f"volflow-{label(run)}"
-        logs = Path(profile.logs).expanduser().absolute() if profile.logs else shared / "logs"
-        return cls(run, shared, logs)
-
-    @property
-    def keys(self) -> Path:
-        """Folder of the certificates of this run."""
-        return self.shared / tls.KEYS
-
-
-def label(run: str) -> str:
-    """Short hash of a run for the names of its jobs."""
-    return hashlib.sha256(f"{getpass.getuser()} {run}".encode()).hexdigest()[:8]
 
 
 def job_name(pool: str, run: str) -> str:

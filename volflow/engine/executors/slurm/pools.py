@@ -25,8 +25,9 @@ from volflow.engine.executors.dask import DaskExecutor
 from volflow.engine.executors.local import dashboard_note
 from volflow.engine.executors.profile import Profile
 from volflow.engine.executors.slurm.job_replacement import JobReplacer
-from volflow.engine.executors.slurm.jobs import RunFolders, job_name, slurm_cluster
+from volflow.engine.executors.slurm.jobs import job_name, slurm_cluster
 from volflow.engine.executors.slurm.preflight import preflight_problems
+from volflow.engine.executors.slurm.run_folders import RunFolders
 from volflow.engine.executors.slurm.worker_names import WorkerNames
 from volflow.engine.job import Job
 

@@ -16,7 +16,7 @@ from volflow.engine.executors.ports import (
     port_range_problems,
 )
 from volflow.engine.executors.profile import Profile
-from volflow.engine.executors.slurm.jobs import RunFolders, job_script, require_jobqueue
+from volflow.engine.executors.slurm.jobs import job_script, require_jobqueue
 from volflow.engine.executors.slurm.partitions import (
     Site,
     missing_commands,
@@ -24,6 +24,7 @@ from volflow.engine.executors.slurm.partitions import (
     test_submission,
 )
 from volflow.engine.executors.slurm.pool import Pool
+from volflow.engine.executors.slurm.run_folders import RunFolders
 from volflow.engine.executors.units import time_text
 from volflow.engine.job import Plan
 from volflow.errors import PlanError
