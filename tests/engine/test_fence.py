@@ -9,8 +9,10 @@ import pytest
 from tests.engine.runs import files, planned, toy, wait_for
 from volflow.engine.driver import execute, prepare
 from volflow.engine.phases.registry import run_block
-from volflow.engine.worker.block_range import run_range
+from volflow.engine.worker.block_range import Outcome, run_range
+from volflow.engine.worker.child_death import Death, record_death
 from volflow.engine.worker.child_process import Child
+from volflow.engine.worker.shared_progress import PageContent
 from volflow.errors import RunHeld
 from volflow.io.run import fence
 from volflow.io.run.lock import KEY, RunLock
@@ -85,19 +87,9 @@ def test_a_block_that_ends_the_child_of_a_stale_task_is_not_recorded(tmp_path):
         child.start()
         with pytest.raises(RunHeld):  # the child refuses the range
             child.run(job, 1, 3, child.limits)
-        child.process.kill()
-        child.process.wait()
+        death = Death(PageContent(1, 0, 0.0, -1, 0, 0), "exit", 1, child.limits)
         with pytest.raises(RunHeld):  # and its parent does not record the block
-            child._record_death(
-                job,
-                None,
-                start=0,
-                number=1,
-                unmarked=0,
-                reason="exit",
-                kills={},
-                alone=True,
-            )
+            record_death(job, death, 0, total=Outcome(), kills=Counter(), log="")
     finally:
         child.close()
     assert files(tmp_path) == before

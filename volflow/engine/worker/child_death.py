@@ -35,7 +35,7 @@ NO_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Death:
-    """How a child process ended, and its progress until then."""
+    """End of a child process, and its progress until then."""
 
     progress: PageContent
     reason: str
