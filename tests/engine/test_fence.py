@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import threading
+from collections import Counter
 
 import pytest
 
