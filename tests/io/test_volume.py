@@ -221,8 +221,12 @@ def test_a_volume_that_lost_part_of_its_metadata_is_made_anew(format_, tmp_path)
     root = {"precomputed": "info", "zarr": ".zattrs", "zarr3": "zarr.json"}
     (tmp_path / "v" / root.get(format_, "attributes.json")).unlink()
     (tmp_path / "v" / ".zgroup").unlink(missing_ok=True)
-    _, fresh = Volume.create(spec, SEGMENTATION, bounds, (8, 8, 8), (4, 4, 2))
-    assert fresh
+    if format_ == "precomputed":  # no object is left
+        _, fresh = Volume.create(spec, SEGMENTATION, bounds, (8, 8, 8), (4, 4, 2))
+        assert fresh
+        return
+    with pytest.raises(StorageError, match=r"volflow did not write .*move them"):
+        Volume.create(spec, SEGMENTATION, bounds, (8, 8, 8), (4, 4, 2))  # the mark is gone
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from volflow.engine.job import PlannedStep, Target
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.owners import layer_owner, require_free, require_owner, set_owner, taken_by
+from volflow.io.run.records import is_record
 from volflow.io.store import Store
 from volflow.io.volume import Volume
 
@@ -38,7 +39,7 @@ def prepare(run: str, step: PlannedStep) -> None:
     for target in step.targets:
         finished = complete[target] and not foreign
         set_owner(target.spec.path, step.digest, target.scale, run=run, complete=finished)
-    Store(run).delete_prefix(f"records/{step.name}/", keep=f"{step.digest}/")
+    Store(run).delete_prefix(f"records/{step.name}/", keep=f"{step.digest}/", only=is_record)
 
 
 def require_free_layers(run: str, step: PlannedStep) -> None:

@@ -5,6 +5,7 @@ Nothing is deleted that volflow did not write: the metadata of its volumes have 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,7 @@ from volflow.core.geometry import Box, Triple, zyx
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, Address
+from volflow.io.formats.chunk_names import ARRAY_METADATA, ours, require_free
 from volflow.io.formats.detect import CHUNKED_FORMATS, with_format
 from volflow.io.formats.stored_array import Layout, Resolution, Scales
 from volflow.io.store import Store
@@ -73,26 +75,57 @@ def create_scale(
 
     Another one of volflow's is deleted first, together with coarser scales. The data are deleted
     before the metadata that list them, and the owner before both, so that a driver that dies in
-    between leaves nothing that a later one takes for complete.
+    between leaves nothing that a later one takes for complete. A note at the volume marks a scale
+    that is being created, so that metadata of an array that such a driver left count as ours.
 
     Raises
     ------
     StorageError
-        If a finer scale is missing, a foreign volume is in the way, or the store fails.
+        If a finer scale is missing, a foreign volume or a foreign file is in the way, or the store
+        fails.
     """
     module = CHUNKED_FORMATS[address.format_name]
     existing = require_ours(address)
     count = 0 if existing is None else existing.number
     if scale > count:
         raise StorageError(f"volume {address}: scale {scale} needs scale {scale - 1} first")
-    if scale < count and _stored_layout(address, scale) == layout:
+    store, note = Store(str(address)), f"volflow.creating.{scale}.json"
+    metadata = ARRAY_METADATA.get(address.format_name)
+    unfinished = metadata is not None and store.read(note) is not None
+    if scale < count and not unfinished and _stored_layout(address, scale) == layout:
         return False
+    layouts = [_stored_layout(address, number) for number in range(scale, count)]
+    folder = module.scale_folder(layout, scale)
+    replaced = [
+        ours(address, old)
+        for number, old in enumerate(layouts, scale)
+        if old is None or module.scale_folder(old, number) == folder
+    ]
+    require_free(
+        address,
+        folder,
+        layout,
+        lambda name: (unfinished and name == metadata) or any(old(name) for old in replaced),
+    )
     if before_deletion is not None:
         before_deletion()
     _delete_owners(address, range(scale, max(count, scale + 1)))
-    if scale < count:
-        module.delete_scales(address, scale)
-    module.create_scale(address, layout, scale)
+    if layouts:
+        module.delete_scales(address, scale, layouts)
+    if metadata is None:
+        module.create_scale(address, layout, scale)
+        return True
+    store.write_json(note, {"scale": scale})
+    if unfinished:
+        store.delete(f"{folder}/{metadata}")
+    try:
+        module.create_scale(address, layout, scale)
+    except StorageError:
+        with contextlib.suppress(StorageError):
+            if store.read(f"{folder}/{metadata}") is None:
+                store.delete(note)
+        raise
+    store.delete(note)
     return True
 
 
@@ -107,7 +140,8 @@ def delete_volume(address: Address) -> None:
     existing = require_ours(address)
     if existing is not None:
         _delete_owners(address, range(existing.number))
-        CHUNKED_FORMATS[address.format_name].delete_scales(address, 0)
+        layouts = [_stored_layout(address, number) for number in range(existing.number)]
+        CHUNKED_FORMATS[address.format_name].delete_scales(address, 0, layouts)
 
 
 def _delete_owners(address: Address, scales: range) -> None:
@@ -140,10 +174,19 @@ def require_ours(address: Address) -> Scales | None:
     StorageError
         If volflow did not write the volume there.
     """
+    for name, module in CHUNKED_FORMATS.items():
+        if name != address.format_name:
+            other = module.scales(Address(name, address.location, address.query))
+            if other is not None and not other.ours:
+                raise _refused(Address(name, address.location, address.query))
     existing: Scales | None = CHUNKED_FORMATS[address.format_name].scales(address)
     if existing is not None and not existing.ours:
-        raise StorageError(
-            f"volume {address} was not written by volflow and will not be replaced; "
-            f"delete it or choose another path"
-        )
+        raise _refused(address)
     return existing
+
+
+def _refused(address: Address) -> StorageError:
+    return StorageError(
+        f"volume {address} was not written by volflow and will not be replaced; "
+        f"delete it or choose another path"
+    )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import tensorstore as ts
@@ -14,6 +17,7 @@ from volflow.io.address import Address, open_kvstore
 from volflow.io.object_store import describe_store_error, lacks_bucket
 
 TIMEOUT = 120.0  # seconds; a store without a response is an error, not a hanging run
+_AT_ONCE = 1000  # requests to delete an object
 _ABSENT = b"\x02"  # tensorstore's generation of a key that does not exist
 
 
@@ -138,10 +142,18 @@ class Store:
         """Delete an object, if it exists."""
         self._wait(self._objects.write(key, None), key)
 
-    def delete_prefix(self, prefix: str, keep: str = "") -> None:
+    def delete_prefix(
+        self, prefix: str, keep: str = "", only: Callable[[str], bool] | None = None
+    ) -> None:
         """Delete the objects whose keys begin with a prefix, except those under prefix + `keep`.
 
         Folders that stay are not listed, whatever their size.
+
+        Parameters
+        ----------
+        prefix, keep : str
+        only : function, optional
+            Whether to delete an object, given its key without the prefix.
         """
         whole, excluded = _range(prefix), _range(prefix + keep)
         ranges = [whole]
@@ -151,7 +163,29 @@ class Store:
                 ts.KvStore.KeyRange(excluded.exclusive_max, whole.exclusive_max),
             ]
         for each in ranges:
-            self._wait(self._objects.delete_range(each), prefix)
+            names = [] if only is None else self._wait(self._objects.list(each), prefix)
+            keys = [name.decode(errors="surrogateescape") for name in names]
+            chosen = [key for key in keys if only is None or only(key[len(prefix) :])]
+            if len(chosen) == len(keys):
+                self._wait(self._objects.delete_range(each), prefix)
+                continue
+            for start in range(0, len(chosen), _AT_ONCE):
+                some = chosen[start : start + _AT_ONCE]
+                deleting = [(key, self._objects.write(key, None)) for key in some]
+                for key, future in deleting:
+                    self._wait(future, key)
+            self._remove_empty_folders(chosen, prefix)
+
+    def _remove_empty_folders(self, deleted: Iterable[str], prefix: str) -> None:
+        """Remove the folders on disk that deleted keys have left empty: they would block files."""
+        root = Address.parse(self.location).local
+        if root is None:
+            return
+        folders = {parent for key in deleted for parent in PurePosixPath(key).parents}
+        below = [folder for folder in folders if f"{folder}/".startswith(prefix)]
+        for folder in sorted(below, key=lambda each: len(each.parts), reverse=True):
+            with contextlib.suppress(OSError):  # it is not empty
+                os.rmdir(root / folder)
 
     def require_bucket(self) -> None:
         """Raise if the bucket does not exist or access is denied, which reads do not report.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.axes import placed_array
+from volflow.io.formats.chunk_names import delete_chunks
 from volflow.io.formats.n5_metadata import array_metadata
 from volflow.io.formats.stored_array import (
     OURS,
@@ -111,12 +113,26 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
     _write_group(address, [*finer, mark(layout)])
 
 
-def delete_scales(address: Address, scale: int) -> None:
-    """Delete a scale and the coarser ones; from scale 0 on, the volume."""
+def scale_folder(layout: Layout, scale: int) -> str:
+    """The folder of a scale."""
+    return f"s{scale}"
+
+
+def delete_scales(address: Address, scale: int, layouts: Sequence[Layout | None]) -> None:
+    """Delete a scale and the coarser ones; from scale 0 on, the volume.
+
+    Parameters
+    ----------
+    address : Address
+    scale : int
+        The first one to delete.
+    layouts : sequence of Layout or None
+        Of all scales from it on; None where its metadata are lost.
+    """
     store = Store(str(address))
     entries = _attributes(address)[OURS]["scales"]
-    for number in range(scale, len(entries)):
-        store.delete_prefix(f"s{number}/")
+    for number, layout in enumerate(layouts, scale):
+        delete_chunks(address, f"s{number}", layout)
     if scale:
         _write_group(address, entries[:scale])
     else:

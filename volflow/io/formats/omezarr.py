@@ -7,6 +7,7 @@ VOLUME/zarr.json            zarr 3: the same of OME-Zarr 0.5
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.attributes import attributes_metadata
 from volflow.io.formats.axes import Metadata, placed_array
+from volflow.io.formats.chunk_names import delete_chunks
 from volflow.io.formats.containment import require_below
 from volflow.io.formats.ome_metadata import dataset_metadata, multiscale_of
 from volflow.io.formats.stored_array import (
@@ -32,6 +34,7 @@ from volflow.io.formats.stored_array import (
 from volflow.io.store import Store
 
 ENCODINGS = ("zstd", "blosc", "gzip", "raw")
+_GROUP_KEYS = {"zarr": (".zgroup", ".zattrs"), "zarr3": ("zarr.json",)}
 Attributes = dict[str, Any]
 
 
@@ -110,16 +113,30 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
     _write_group(address, [*finer, mark(layout)])
 
 
-def delete_scales(address: Address, scale: int) -> None:
-    """Delete a scale and the coarser ones; from scale 0 on, the volume."""
+def scale_folder(layout: Layout, scale: int) -> str:
+    """The folder of a scale."""
+    return f"{scale}"
+
+
+def delete_scales(address: Address, scale: int, layouts: Sequence[Layout | None]) -> None:
+    """Delete a scale and the coarser ones; from scale 0 on, the volume.
+
+    Parameters
+    ----------
+    address : Address
+    scale : int
+        The first one to delete.
+    layouts : sequence of Layout or None
+        Of all scales from it on; None where its metadata are lost.
+    """
     store = Store(str(address))
     entries = _attributes(address)[OURS]["scales"]
-    for number in range(scale, len(entries)):
-        store.delete_prefix(f"{number}/")
+    for number, layout in enumerate(layouts, scale):
+        delete_chunks(address, f"{number}", layout)
     if scale:
         _write_group(address, entries[:scale])
         return
-    for key in _metadata_keys(address.format_name):
+    for key in _GROUP_KEYS[address.format_name]:
         store.delete(key)
 
 
@@ -195,8 +212,8 @@ def _write_group(address: Address, entries: list[dict[str, Any]]) -> None:
     multiscale = {"name": name, "axes": axes, "datasets": datasets}
     if version == "0.4":
         multiscale["version"] = version
-        store.write_json(".zgroup", {"zarr_format": 2})
         store.write_json(".zattrs", {"multiscales": [multiscale], OURS: {"scales": entries}})
+        store.write_json(".zgroup", {"zarr_format": 2})  # after the mark of its owner
         return
     attributes = {
         "ome": {"version": version, "multiscales": [multiscale]},

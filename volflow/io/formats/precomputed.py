@@ -18,6 +18,7 @@ import numpy as np
 from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
+from volflow.io.formats.chunk_names import delete_chunks
 from volflow.io.formats.containment import require_below
 from volflow.io.formats.stored_array import (
     OURS,
@@ -131,8 +132,14 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
     Store(str(address)).write_json("info", info)
 
 
-def delete_scales(address: Address, scale: int) -> None:
-    """Delete a scale and the coarser ones; from scale 0 on, the volume."""
+def scale_folder(layout: Layout, scale: int) -> str:
+    """The folder of a scale."""
+    assert layout.resolution is not None
+    return scale_key(layout.resolution)
+
+
+def delete_scales(address: Address, scale: int, layouts: Sequence[Layout | None]) -> None:
+    """Delete a scale and the coarser ones, whose layouts are given; from 0 on, the volume."""
     store, info = Store(str(address)), _info(address)
     deleted, info["scales"] = info["scales"][scale:], info["scales"][:scale]
     for entry in deleted:
@@ -142,8 +149,8 @@ def delete_scales(address: Address, scale: int) -> None:
                 f"volume {address}: volflow did not name its scale '{entry['key']}' and does not "
                 f"delete it; delete the volume or choose another path"
             )
-    for entry in deleted:
-        store.delete_prefix(f"{entry['key']}/")
+    for entry, layout in zip(deleted, layouts, strict=True):
+        delete_chunks(address, entry["key"], layout or _layout(info, entry))
     if scale:
         store.write_json("info", info)
     else:

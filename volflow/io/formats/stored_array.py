@@ -222,17 +222,17 @@ def open_array(
 
 
 def create_array(address: Address, driver: str, folder: str, **more: object) -> None:
-    """Create a tensorstore array in a folder below an address, or keep an equal one.
+    """Create a tensorstore array in a folder below an address.
 
     Raises
     ------
     StorageError
-        If the dtype or shape does not fit, or the store fails.
+        If there is an array, the dtype or shape does not fit, or the store fails.
     """
     store = kvstore_spec(f"{address.location}/{folder}", address.query)
     spec = {"driver": driver, "kvstore": store, **more}
     try:
-        ts.open(spec, context=context(), open=True, create=True).result()
+        ts.open(spec, context=context(), create=True).result()
     except (ValueError, OSError, RuntimeError) as error:
         reason = describe_store_error(error, address.location)
         raise StorageError(f"volume {address}: cannot be created: {reason}") from error

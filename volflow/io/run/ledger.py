@@ -24,6 +24,7 @@ __all__ = ["JobProgress", "Ledger", "RunLock", "union"]
 SAMPLE = (
     1000  # markers from which all costs are estimated: reading one takes as long as listing ten
 )
+_MARKER = re.compile(r"[^/]+/[^/]+/(?:done/\d{1,18}-\d{1,18}|failed/\d{1,18})", re.ASCII)
 _RANGE = re.compile(r"\d{1,18}-\d{1,18}", re.ASCII)
 
 
@@ -84,14 +85,14 @@ class Ledger:
     def clear_failed(self, job: str, number: int | None = None) -> None:
         """Delete the records of all failed blocks, or of one."""
         if number is None:
-            self._store.delete_prefix(_failed(job))
+            self._store.delete_prefix(_failed(job), only=str.isdecimal)
         else:
             self._store.delete(f"{_failed(job)}{number}")
 
     def purge_step(self, step: str, keep_digest: str | None = None) -> None:
         """Delete all markers of a step, except those of one digest."""
         keep = "" if keep_digest is None else f"{keep_digest}/"
-        self._store.delete_prefix(f"ledger/{step}/", keep=keep)
+        self._store.delete_prefix(f"ledger/{step}/", keep=keep, only=_is_marker)
 
     def _spans(self, job: str) -> np.ndarray:
         """The ranges in the names of the markers, (N, 2) int64, sorted; other names are ignored."""
@@ -113,6 +114,11 @@ class Ledger:
             if body is not None:
                 bodies.append({**body, "start": start, "stop": stop})
         return bodies
+
+
+def _is_marker(key: str) -> bool:
+    """Whether a key below a step is that of a marker; other files are foreign, and stay."""
+    return _MARKER.fullmatch(key) is not None
 
 
 def _done(job: str) -> str:

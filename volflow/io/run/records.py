@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from volflow.io.store import Store
 
 MAGIC = b"VFR1"
 PACK_FROM = 512  # bytes; compressing smaller columns gains nothing
+_KEY = re.compile(r"\d{1,18}_\d{1,18}_\d{1,18}", re.ASCII)
 _FRONT = struct.Struct("<4sII")
 
 
@@ -75,11 +77,16 @@ class Records:
 
     def delete_all(self) -> None:
         """Delete the records of all blocks."""
-        self._store.delete_prefix(f"{self._prefix}/")
+        self._store.delete_prefix(f"{self._prefix}/", only=is_record)
 
     def _key(self, index: Triple) -> str:
         z, y, x = index
         return f"{self._prefix}/{z}_{y}_{x}"
+
+
+def is_record(key: str) -> bool:
+    """Whether the last part of a key names the record of a block; other files are foreign."""
+    return _KEY.fullmatch(key.rpartition("/")[2]) is not None
 
 
 def encode(record: Mapping[str, np.ndarray]) -> bytes:
