@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,8 @@ import numpy as np
 
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.formats.files.tiff import TIFF_ERRORS
+from volflow.io.formats.files.palette import decode_palette_png, grey_palette, png_parts
+from volflow.io.formats.files.tiff import TIFF_ERRORS, require_whole_pages
 
 TIFF = (".tif", ".tiff")
 PNG = (".png",)
@@ -19,28 +21,39 @@ JPEG = (".jpg", ".jpeg")
 ENDINGS = (*TIFF, *PNG, *JPEG)
 
 _PNG_HEAD = struct.Struct(">8s4x4sIIBB")  # signature, length, IHDR, width, height, depth, colour
-_PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type; a palette is unpacked to 3 or 4
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type; of a palette: its indices
+_PNG_PALETTE = 3
+_PNG_START = 1 << 16  # bytes in which a PNG has its palette
+_PNG_END = b"IEND\xaeB`\x82"
+_JPEG_END = b"\xff\xd9"
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of frame headers
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 
 
 class ImageHeader(NamedTuple):
-    """Size and type of an image; `channels` 0 is a grey one, None one whose header has no count."""
+    """Size and type of an image; `channels` is 0 for a grey one.
+
+    `pages` are those of a TIFF file, of which only the first is the image. `palette` are the
+    colours of indices, R, G, B each; empty if the values are none.
+    """
 
     height: int
     width: int
-    channels: int | None
+    channels: int
     dtype: np.dtype[Any]
+    pages: int = 1
+    palette: bytes = b""
 
     def fits(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
         """Whether an image (Y, X) or (Y, X, C) of this type has this header."""
         channels = shape[2] if len(shape) == 3 else 0
-        known = self.channels is None or self.channels == channels
-        return (self.height, self.width, self.dtype) == (*shape[:2], dtype) and known
+        same = (self.height, self.width, self.dtype) == (*shape[:2], dtype)
+        return same and self.channels == channels and self.pages == 1
 
     def __str__(self) -> str:
         channels = (self.channels,) if self.channels else ()
-        return f"{(self.height, self.width, *channels)} {self.dtype}"
+        pages = f" of {self.pages} pages" if self.pages > 1 else ""
+        return f"{(self.height, self.width, *channels)} {self.dtype}{pages}"
 
 
 def read_header(address: Address, path: Path) -> ImageHeader:
@@ -56,7 +69,9 @@ def read_header(address: Address, path: Path) -> ImageHeader:
         if suffix in TIFF:
             return _tiff_header(path)
         with path.open("rb") as file:
-            return _png_header(file.read(32)) if suffix in PNG else _jpeg_header(file)
+            header = _png_header(file.read(_PNG_START)) if suffix in PNG else _jpeg_header(file)
+            _require_end(file, _PNG_END if suffix in PNG else _JPEG_END)
+            return header
     except TIFF_ERRORS as error:
         raise _unreadable(address, path, error) from error
 
@@ -65,11 +80,38 @@ def _tiff_header(path: Path) -> ImageHeader:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
+        page, pages = file.pages[0], len(file.pages)
+        dtype = np.dtype(page.dtype).newbyteorder("=")
+        require_whole_pages([page], path)
+        shape = _channels_last(page.shape, page.axes)
+    return ImageHeader(shape[0], shape[1], shape[2] if len(shape) == 3 else 0, dtype, pages)
+
+
+def _channels_last(shape: tuple[int, ...], axes: str) -> tuple[int, ...]:
+    """The shape (Y, X) or (Y, X, C) of a page; colours may be stored plane by plane."""
+    if axes not in ("YX", "YXS", "SYX"):
+        raise ValueError(f"expected an image of y, x and samples, got axes {axes}, shape {shape}")
+    return (*shape[1:], shape[0]) if axes == "SYX" else tuple(shape)
+
+
+def _tiff_image(path: Path) -> np.ndarray:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
         page = file.pages[0]
-        shape, dtype = tuple(page.shape), np.dtype(page.dtype).newbyteorder("=")
-    if len(shape) not in (2, 3):
-        raise ValueError(f"expected an image, got shape {shape}")
-    return ImageHeader(shape[0], shape[1], shape[2] if len(shape) == 3 else 0, dtype)
+        if len(file.pages) > 1:
+            raise ValueError(f"expected one page as in the first section, got {len(file.pages)}")
+        _channels_last(page.shape, page.axes)
+        array = np.asarray(page.asarray())
+    return np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
+
+
+def _require_end(file: Any, mark: bytes) -> None:
+    """Raise if an image is cut short: it has no mark of its end after its first kilobyte or so."""
+    file.seek(0)
+    body = file.read()
+    if mark not in body[len(body) - 64 :] and mark not in body[body.find(b"\xff\xda") + 1 :]:
+        raise ValueError("it is cut short; its end is missing")
 
 
 def _png_header(head: bytes) -> ImageHeader:
@@ -78,9 +120,13 @@ def _png_header(head: bytes) -> ImageHeader:
     signature, name, width, height, depth, colour = _PNG_HEAD.unpack_from(head)
     if signature != b"\x89PNG\r\n\x1a\n" or name != b"IHDR":
         raise ValueError("it does not begin as PNG does")
-    channels = _PNG_CHANNELS.get(colour)
+    channels = _PNG_CHANNELS.get(colour, 0)
     dtype = np.dtype(np.uint16 if depth == 16 else np.uint8)
-    return ImageHeader(height, width, 0 if channels == 1 else channels, dtype)
+    palette = b""
+    if colour == _PNG_PALETTE:
+        palette = next((body for name, body in png_parts(head) if name == b"PLTE"), b"")
+        palette = b"" if grey_palette(palette) is not None else palette
+    return ImageHeader(height, width, 0 if channels == 1 else channels, dtype, 1, palette)
 
 
 def _jpeg_header(file: Any) -> ImageHeader:
@@ -113,13 +159,15 @@ def read_image(address: Address, path: Path) -> np.ndarray:
     suffix = path.suffix.lower()
     try:
         if suffix in TIFF:
-            import tifffile
-
-            array = np.asarray(tifffile.imread(path, key=0))
+            array = _tiff_image(path)
         elif suffix in PNG:
-            array = np.asarray(imagecodecs.png_decode(path.read_bytes()))
+            data = path.read_bytes()
+            is_palette = len(data) > 25 and data[25] == _PNG_PALETTE
+            array = decode_palette_png(data) if is_palette else imagecodecs.png_decode(data)
         else:
-            array = np.asarray(imagecodecs.jpeg_decode(path.read_bytes()))
+            data = path.read_bytes()
+            _require_end(io.BytesIO(data), _JPEG_END)  # the decoder would fill it with grey
+            array = np.asarray(imagecodecs.jpeg_decode(data))
     except Exception as error:  # decoders of many codecs raise many things
         raise _unreadable(address, path, error) from error
     if array.ndim not in (2, 3):

@@ -16,7 +16,8 @@ from volflow.io.formats.files.hdf5 import Hdf5
 from volflow.io.formats.files.mrc import MrcFile
 from volflow.io.formats.files.nifti import NiftiFile
 from volflow.io.formats.files.read_only import ReadOnlyArray
-from volflow.io.formats.files.sections import Sections, is_pattern
+from volflow.io.formats.files.sections import Sections, is_pattern, section_files
+from volflow.io.formats.files.stack_folder import StackFolder
 from volflow.io.formats.files.tiff import TiffFile
 
 _ENDINGS = {"hdf5": hdf5.ENDINGS, "mrc": mrc.ENDINGS, "nifti": nifti.ENDINGS}
@@ -63,8 +64,15 @@ def open_file(address: Address, level: int) -> ReadOnlyArray:
 
 def _open_images(address: Address, path: Path) -> ReadOnlyArray:
     if path.is_file() and path.suffix.lower() not in (*image_files.PNG, *image_files.JPEG):
+        if address.query:
+            raise StorageError(f"volume {address}: a file of pages has no options")
         return TiffFile(address, path)
-    return Sections(address, path)
+    files, warnings = section_files(address, path)
+    first = files[0]
+    is_tiff = first.suffix.lower() in image_files.TIFF
+    if is_tiff and image_files.read_header(address, first).pages > 1:
+        return StackFolder(address, files, warnings)
+    return Sections(address, files, warnings)
 
 
 _READERS: dict[str, Callable[[Address, Path], ReadOnlyArray]] = {

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import glob
-import itertools
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,13 +14,17 @@ from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.files.image_files import (
     ENDINGS,
-    TIFF,
     read_header,
     read_image,
 )
 from volflow.io.formats.files.read_only import ReadOnlyArray
 from volflow.io.formats.files.recent import RecentSections
-from volflow.io.formats.stored_array import stored_layout
+from volflow.io.formats.files.section_order import (
+    SectionOrderError,
+    natural,
+    sections_in_order,
+)
+from volflow.io.formats.stored_array import MetadataNotes, stored_layout
 
 READERS = 8  # threads that read headers: on a network file system they mostly wait
 _SAME = {".tiff": ".tif", ".jpeg": ".jpg"}
@@ -34,18 +36,16 @@ class Sections(ReadOnlyArray):
     On opening, the first section's header is read; `verify` reads those of all others.
     """
 
-    def __init__(self, address: Address, path: Path) -> None:
+    def __init__(self, address: Address, files: Sequence[Path], warnings: Sequence[str]) -> None:
         super().__init__(address)
-        self._files = section_files(address, path)
-        first = self._files[0]
-        if first.suffix.lower() in TIFF:
-            header = read_header(address, first)
-            channels = (header.channels,) if header.channels else ()
-            self._shape: tuple[int, ...] = (header.height, header.width, *channels)
-            dtype = header.dtype
-        else:  # a header of PNG does not hold how many channels a palette is unpacked to
-            image = read_image(address, first)
-            self._shape, dtype = image.shape, image.dtype
+        self._files = list(files)
+        first = read_header(address, self._files[0])
+        channels = (first.channels,) if first.channels else ()
+        self._shape: tuple[int, ...] = (first.height, first.width, *channels)
+        self._palette, dtype = first.palette, first.dtype
+        if self._palette:
+            warnings = [*warnings, "sections with a palette are read as its indices, not colours"]
+        self.notes = MetadataNotes(warnings=tuple(warnings))
         shape = zyx((len(self._files), *self._shape[:2]))
         count = self._shape[2] if len(self._shape) == 3 else 0
         self.layout = stored_layout(shape, (0, 0, 0), None, dtype, count, (1, *self._shape[:2]))
@@ -65,6 +65,16 @@ class Sections(ReadOnlyArray):
                 if not header.fits(self._shape, self.layout.dtype):
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise self._odd(path, str(header))
+                self._require_palette(path, header.palette)
+
+    def _require_palette(self, path: Path, palette: bytes) -> None:
+        """Raise if the indices of a section stand for other colours than those of the first."""
+        common = min(len(palette), len(self._palette))
+        if bool(palette) != bool(self._palette) or palette[:common] != self._palette[:common]:
+            raise StorageError(
+                f"volume {self._address}: section {path} has another palette than the first; "
+                f"expected one for all, so that an index means the same; save them as grey images"
+            )
 
     def _section(self, number: int) -> np.ndarray:
         path = self._files[number]
@@ -94,16 +104,22 @@ def is_pattern(path: Path) -> bool:
     return glob.has_magic(str(path))
 
 
-def section_files(address: Address, path: Path) -> list[Path]:
-    """The sections in a folder, or those that a pattern matches, in natural order.
+def section_files(address: Address, path: Path) -> tuple[list[Path], list[str]]:
+    """The sections in a folder, or those that a pattern matches, in order, and warnings.
+
+    With the option `order=names` that is the natural order of the whole paths; otherwise the
+    numbers in the names are checked.
 
     Raises
     ------
     StorageError
-        If there are none, of several kinds, or their numbers have a gap.
+        If there are none, of several kinds, or their numbers have a gap or a duplicate.
     """
+    if address.query not in ((), (("order", "names"),)):
+        raise StorageError(f"volume {address}: expected no option but order=names")
     if path.is_dir():
-        files = [child for child in path.iterdir() if child.suffix.lower() in ENDINGS]
+        children = (c for c in path.iterdir() if not c.name.startswith("."))  # as a pattern does
+        files = [child for child in children if child.suffix.lower() in ENDINGS]
     else:
         files = [Path(name) for name in glob.glob(str(path))]
     if not files:
@@ -113,34 +129,9 @@ def section_files(address: Address, path: Path) -> list[Path]:
         raise StorageError(
             f"volume {address}: sections of several kinds; expected one, got {sorted(endings)}"
         )
-    files.sort(key=_natural)
-    _refuse_gap(address, files)
-    return files
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """A key that sorts s9 before s10."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
-
-
-def _refuse_gap(address: Address, files: list[Path]) -> None:
-    """Raise if the numbers of sections skip one: all later ones would be at the wrong z."""
-    numbers = list(_numbers(files))
-    steps = {b - a for a, b in itertools.pairwise(numbers)}
-    if len(numbers) == len(files) and len(steps) > 1 and min(steps) > 0:
-        gap = next(i for i, (a, b) in enumerate(itertools.pairwise(numbers)) if b - a > min(steps))
-        raise StorageError(
-            f"volume {address}: sections are missing between {files[gap].name} and "
-            f"{files[gap + 1].name}; add blank ones, or rename the files"
-        )
-
-
-def _numbers(files: list[Path]) -> Iterator[int]:
-    """The one number in each name that differs from file to file; nothing if there is none."""
-    split = [re.split(r"(\d+)", path.stem) for path in files]
-    if len({len(parts) for parts in split}) != 1:
-        return
-    changing = [place for place in range(len(split[0])) if len({p[place] for p in split}) > 1]
-    if len(changing) == 1 and changing[0] % 2 == 1:
-        yield from (int(parts[changing[0]]) for parts in split)
+    if address.query:
+        return sorted(files, key=lambda file: natural(str(file))), []
+    try:
+        return sections_in_order(files)
+    except SectionOrderError as error:
+        raise StorageError(f"volume {address}: {error}") from error

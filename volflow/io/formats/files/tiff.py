@@ -6,8 +6,9 @@ import math
 import struct
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from volflow.io.address import Address
 from volflow.io.formats.containment import require_one_file
 from volflow.io.formats.files.read_only import ReadOnlyArray
 from volflow.io.formats.files.recent import RecentSections
+from volflow.io.formats.files.tiff_series import image_series
 from volflow.io.formats.files.tiff_voxel_size import tiff_voxel_size
-from volflow.io.formats.stored_array import stored_layout
+from volflow.io.formats.stored_array import MetadataNotes, stored_layout
 
 TIFF_ERRORS = (OSError, ValueError, IndexError, struct.error, RuntimeError)
 """Raised by tifffile for files that are not TIFF or are damaged."""
@@ -37,7 +39,7 @@ class TiffFile(ReadOnlyArray):
             self._file = tifffile.TiffFile(path)
             weakref.finalize(self, self._file.close)  # a volume has no close()
             require_one_file(self._file.ome_metadata, path.name, f"volume {address}")
-            self._series = self._file.series[0]
+            self._series = image_series(self._file)
             resolution = tiff_voxel_size(self._file)
         except TIFF_ERRORS as error:
             message = f"volume {address}: {path} cannot be read as TIFF: {error}"
@@ -49,6 +51,11 @@ class TiffFile(ReadOnlyArray):
             )
         self._shape, self._axes = self._series.shape, self._series.axes
         self._z, self._channel = _stack_axes(address, self._shape, self._axes)
+        axis = "Z" if self._z is None else self._axes[self._z]
+        if axis not in "ZIQ":
+            self.notes = MetadataNotes(
+                warnings=(f"{path.name}: axis {axis} of {self._shape[self._z or 0]} is read as z",)
+            )
         self._map = self._mapped()
         key = self._series.keyframe
         self._page_rank = key.ndim
@@ -60,6 +67,14 @@ class TiffFile(ReadOnlyArray):
             shape, (0, 0, 0), resolution, self._series.dtype, channels, (1, *plane)
         )
         self._pages = RecentSections(self._page)
+
+    def verify(self) -> None:
+        """Check from the headers of all pages that the file is not cut short."""
+        try:
+            with self._lock:
+                require_whole_pages(self._series.pages, self._path)
+        except TIFF_ERRORS as error:
+            raise StorageError(f"volume {self._address}: {self._path}: {error}") from error
 
     def _mapped(self) -> np.ndarray | None:
         """All voxels as a memory map; None if they are compressed or not contiguous."""
@@ -121,6 +136,18 @@ class TiffFile(ReadOnlyArray):
             assert isinstance(at, int)
             number = number * length + at
         return self._pages(number)[tuple(index[leading:])]
+
+
+def require_whole_pages(pages: Iterable[Any], path: Path) -> None:
+    """Raise ValueError if a page extends beyond the end of the file."""
+    size = path.stat().st_size
+    for number, page in enumerate(pages):
+        parts = zip(page.dataoffsets, page.databytecounts, strict=False)
+        end = max((offset + count for offset, count in parts), default=0)
+        if end > size:
+            raise ValueError(
+                f"page {number} is cut short; expected a file of {end} bytes or more, got {size}"
+            )
 
 
 def _stack_axes(
