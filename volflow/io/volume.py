@@ -277,14 +277,17 @@ class Volume:
     def verify(self) -> None:
         """Check, from headers alone, that every part of the volume can be read.
 
-        For a folder of sections this reads one header per section.
+        For a folder of sections this reads one header per section; the chunks of a foreign volume
+        are counted. Adds to `warnings`.
 
         Raises
         ------
         StorageError
-            If a section differs from the others in size or type.
+            If a section differs from the others in size or type, no chunk exists, or chunks are
+            missing where there are objects of other names.
         """
         self._voxels.verify()
+        self.warnings = () if self.own else self._warnings(self._voxels)
 
     def identity(self) -> dict[str, Any]:
         """Everything that the voxels read depend on, as JSON, for digests."""

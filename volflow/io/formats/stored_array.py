@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -13,6 +13,7 @@ import tensorstore as ts
 from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address, context, kvstore_spec
+from volflow.io.formats.chunk_objects import check_objects
 from volflow.io.object_store import describe_store_error
 
 Resolution: TypeAlias = tuple[float, float, float]
@@ -174,7 +175,18 @@ class ChunkedArray:
             raise self._error(box, "cannot be written", error) from error
 
     def verify(self) -> None:
-        """Check nothing: chunks have no headers apart from their voxels."""
+        """Check that chunks of a foreign volume exist, and note how many are missing.
+
+        Raises
+        ------
+        StorageError
+            If no chunk exists, or some are missing and there are objects of other names.
+        """
+        if self.ours:
+            return
+        text = check_objects(self._array, f"volume {self.address}")
+        if text and text not in self.notes.warnings:
+            self.notes = replace(self.notes, warnings=(*self.notes.warnings, text))
 
     def _error(self, box: Box, what: str, error: Exception) -> StorageError:
         reason = describe_store_error(error, self.address.location)
