@@ -218,9 +218,15 @@ def _is_whole(voxel: float) -> bool:
 
 
 def placed_array(
-    address: Address, array: ts.TensorStore, metadata: Metadata, scales: int
+    address: Address,
+    array: ts.TensorStore,
+    metadata: Metadata,
+    scales: int,
+    spec: dict[str, Any] | None = None,
 ) -> ChunkedArray:
     """A foreign array with axes (c,) z, y, x at the place given by its metadata.
+
+    `spec` is the specification by which its chunks are named; default: that of the array.
 
     Raises
     ------
@@ -237,7 +243,9 @@ def placed_array(
     dtype = np.dtype(view.dtype.numpy_dtype)
     bounds = Box(read.start, read.start + zyx(view.shape[-3:]))
     layout = Layout(bounds, read.resolution, dtype, channels, chunk, shard)
-    return ChunkedArray(address, layout, anchored(view, read.start), scales, False, read.notes)
+    return ChunkedArray(
+        address, layout, anchored(view, read.start), scales, False, read.notes, spec
+    )
 
 
 # --- axes ----------------------------------------------------------------------------------------

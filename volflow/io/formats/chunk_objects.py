@@ -7,10 +7,12 @@ least one chunk has to exist, and if any is missing, every object has to be one 
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from volflow.io.address import context
 from volflow.io.object_store import describe_store_error
 
 SECONDS = 4.0  # after which the objects of a folder are no longer counted
+AT_ONCE = 4_000_000  # names of chunks that are held in memory
 SAMPLED = 256  # chunks of a remote volume that are looked for
+_SHARD = re.compile(r"[0-9a-f]+\.shard")
 NO_CHUNKS = re.compile(
     r"\..*|(zarr|attributes|provenance|info|volflow\..*)(\.json)?|.*\.(md|txt|json|ya?ml|html?|log)"
     r"|(readme|license|licence)(\..*)?",
@@ -38,26 +42,56 @@ class ChunkNames:
 
     Attributes
     ----------
-    counts : tuple of int
-        Chunks along each axis, in the order of the names.
+    parts : tuple of tuple of str
+        The parts of names, per axis: a name is one of each, joined by the separator.
+    separator, prefix : str
+        A slash makes each part a folder; the prefix is that of each name.
     folder : str
         Folder of the chunks below that of the array; "" or ending in a slash.
-    nested : bool
-        Whether each part of a name is a folder; otherwise a name is one file.
-    of : function
-        The name of a chunk by its numbers.
-    is_one : function
-        Whether a name, or the first parts of a nested one, is that of a chunk.
-    total : int or None
-        Number of chunks; None if unknown.
+    sharded : bool
+        Whether names are those of shards, which have no parts.
     """
 
-    counts: tuple[int, ...]
-    folder: str
-    nested: bool
-    of: Callable[[Sequence[int]], str]
-    is_one: Callable[[str], bool]
-    total: int | None
+    parts: tuple[tuple[str, ...], ...]
+    separator: str
+    prefix: str = ""
+    folder: str = ""
+    sharded: bool = False
+
+    @property
+    def total(self) -> int:
+        """The number of chunks."""
+        return math.prod(len(part) for part in self.parts)
+
+    def name(self, number: int) -> str:
+        """The name of a chunk by its number in row-major order."""
+        places = np.unravel_index(number, [len(part) for part in self.parts])
+        words = [part[int(at)] for part, at in zip(self.parts, places, strict=True)]
+        return self.prefix + self.separator.join(words)
+
+    def count_in(self, names: Collection[str]) -> tuple[int, list[str]]:
+        """How many of the names are those of chunks in one folder, and the others."""
+        if self.sharded:
+            others = [name for name in names if not _SHARD.fullmatch(name)]
+        elif self.total <= AT_ONCE:
+            words = itertools.product(*self.parts)
+            chunks = set(map(self.separator.join, words))
+            start = self.prefix
+            if start:
+                chunks = {start + name for name in chunks}
+            others = [name for name in names if name not in chunks]
+        else:
+            known = [frozenset(part) for part in self.parts]
+            others = [name for name in names if not self._is_one(name, known)]
+        return len(names) - len(others), others
+
+    def _is_one(self, name: str, known: Sequence[Collection[str]]) -> bool:
+        words = name.removeprefix(self.prefix).split(self.separator)
+        return (
+            name.startswith(self.prefix)
+            and len(words) == len(known)
+            and all(word in part for word, part in zip(words, known, strict=True))
+        )
 
 
 @dataclass
@@ -69,77 +103,78 @@ class _Listing:
     complete: bool = True
 
 
-def check_objects(array: ts.TensorStore, where: str) -> str:
-    """A sentence on missing chunks; "" if none is.
+def check_objects(spec: dict[str, Any], where: str) -> str:
+    """A sentence on missing chunks of the array of a tensorstore specification; "" if none is.
 
     Raises
     ------
     StorageError
         If no chunk exists, or chunks are missing and there are objects of other names.
     """
-    spec = array.spec().to_json()
     names = chunk_names(spec)
-    if names is None or (names.total == 0):
+    if names is None or not names.total:
         return ""
     store = spec["kvstore"]
     if isinstance(store, dict) and store.get("driver") == "file":
         return _check_local(Path(store["path"]) / names.folder, names, where)
-    return _check_remote(store, names, where)
+    return "" if names.sharded else _check_remote(store, names, where)
 
 
 def _check_local(folder: Path, names: ChunkNames, where: str) -> str:
     listing = _Listing()
-    _list(folder, names, listing, time.monotonic() + SECONDS)
-    missing = None if names.total is None else names.total - listing.chunks
-    if missing == 0 or (missing is None and listing.chunks and not listing.others):
+    _list(folder, names, listing)
+    total, unit = names.total, "shards" if names.sharded else "chunks"
+    missing = 0 if names.sharded else total - listing.chunks
+    if listing.chunks and not missing and not (names.sharded and listing.others):
         return ""
     if not listing.complete:
-        return f"more than {listing.chunks:,} of {names.total or 'its':,} chunks exist"
-    first = names.of([0] * len(names.counts))
+        return f"of {total:,} chunks {listing.chunks:,} were counted in {SECONDS:g} s, not all"
     if listing.others or not listing.chunks:
-        others = f"{', '.join(listing.others[:3])} in {folder}" if listing.others else "no other"
-        count = "no chunk" if not listing.chunks else f"{listing.chunks:,} chunks"
+        others = ", ".join(listing.others[:3]) or "no others"
+        count = f"{listing.chunks:,} {unit}" if listing.chunks else f"no {unit[:-1]}"
+        example = "shards such as 0.shard" if names.sharded else f"chunks such as {names.name(0)}"
         raise StorageError(
-            f"{where}: {count} of {names.total or 'them'} found and objects of other names: "
-            f"expected names such as {names.folder}{first}, got {others}; correct the metadata, "
-            f"unpack or rename the chunks, or remove other files"
+            f"{where}: {count} of {total:,} exist: expected {example} in {folder}, got {others}; "
+            f"correct the metadata, unpack or rename the chunks, or remove other files"
         )
-    return f"{missing:,} of {names.total:,} chunks are missing and are read as the fill value"
+    return f"{missing:,} of {total:,} chunks are missing and are read as the fill value"
 
 
-def _list(folder: Path, names: ChunkNames, listing: _Listing, deadline: float) -> None:
+def _list(folder: Path, names: ChunkNames, listing: _Listing) -> None:
     """Count the chunks in a folder, and collect other names."""
-    depth = len(names.counts) if names.nested else 1
+    deadline = time.monotonic() + SECONDS
+    nested = names.separator == "/"
+    known = [frozenset(part) for part in names.parts]
 
     def visit(path: str, prefix: str, level: int) -> None:
         try:
-            entries = os.scandir(path)
+            entries = os.listdir(path)
         except (FileNotFoundError, NotADirectoryError):
             return
-        with entries:
-            for number, entry in enumerate(entries):
-                if number % 1024 == 0 and time.monotonic() > deadline:
-                    listing.complete = False
-                if not listing.complete:
-                    return
-                name = prefix + entry.name
-                if not names.is_one(name):
-                    if not NO_CHUNKS.fullmatch(entry.name) and len(listing.others) < 16:
-                        listing.others.append(name)
-                elif level < depth:
-                    visit(entry.path, name + "/", level + 1)
-                else:
-                    listing.chunks += 1
+        is_last = not nested or level == len(known) - 1
+        if not nested:
+            count, others = names.count_in(entries)
+        else:
+            others = [name for name in entries if name not in known[level]]
+            count = len(entries) - len(others)
+        unexpected = (prefix + name for name in others if not NO_CHUNKS.fullmatch(name))
+        listing.others += itertools.islice(unexpected, 3)
+        if is_last:
+            listing.chunks += count
+            return
+        for name in known[level].intersection(entries):
+            if time.monotonic() > deadline:
+                listing.complete = False
+                return
+            visit(f"{path}/{name}", f"{prefix}{name}/", level + 1)
 
-    visit(str(folder), "", 1)
+    visit(str(folder), "", 0)
 
 
 def _check_remote(store: Any, names: ChunkNames, where: str) -> str:
     """Look for some of the chunks: a list of a bucket takes long."""
-    if names.total is None:
-        return ""
-    numbers = np.unique(np.linspace(0, names.total - 1, min(SAMPLED, names.total)).astype(np.int64))
-    keys = [names.folder + names.of(np.unravel_index(n, names.counts)) for n in numbers]
+    numbers = np.linspace(0, names.total - 1, min(SAMPLED, names.total)).astype(np.int64)
+    keys = [names.folder + names.name(int(number)) for number in numbers]
     try:
         objects = ts.KvStore.open(store, context=context()).result()
         reading = [objects.read(key, byte_range=slice(0, 1)) for key in keys]
@@ -167,10 +202,10 @@ def chunk_names(spec: dict[str, Any]) -> ChunkNames | None:
     metadata = spec.get("metadata", {})
     driver = spec["driver"]
     if driver == "zarr":
-        counts = _counts(metadata["shape"], metadata["chunks"])
-        return _separated(counts, metadata.get("dimension_separator", "."), "")
+        separator = metadata.get("dimension_separator", ".")
+        return ChunkNames(_numbers(metadata["shape"], metadata["chunks"]), separator)
     if driver == "n5":
-        return _separated(_counts(metadata["dimensions"], metadata["blockSize"]), "/", "")
+        return ChunkNames(_numbers(metadata["dimensions"], metadata["blockSize"]), "/")
     if driver == "zarr3":
         grid = metadata["chunk_grid"]["configuration"]["chunk_shape"]
         encoding = metadata.get("chunk_key_encoding", {"name": "default"})
@@ -178,69 +213,28 @@ def chunk_names(spec: dict[str, Any]) -> ChunkNames | None:
         options = encoding.get("configuration", {})
         separator = options.get("separator", "/" if is_default else ".")
         prefix = f"c{separator}" if is_default else ""
-        return _separated(_counts(metadata["shape"], grid), separator, prefix)
+        parts = _numbers(metadata["shape"], grid)
+        if separator == "/":
+            return ChunkNames(parts, separator, folder=prefix)
+        return ChunkNames(parts, separator, prefix)
     return _precomputed(spec["scale_metadata"]) if driver.startswith("neuroglancer") else None
 
 
-def _counts(shape: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
-    return tuple(-(-side // step) for side, step in zip(shape, chunk, strict=True))
-
-
-def _separated(counts: tuple[int, ...], separator: str, prefix: str) -> ChunkNames:
-    """Names of numbers: 0.3.2, or 0/3/2."""
-    nested = separator == "/"
-    folder = prefix if nested else ""
-    start = "" if nested else prefix
-
-    def of(numbers: Sequence[int]) -> str:
-        return start + separator.join(str(number) for number in numbers)
-
-    def is_one(name: str) -> bool:
-        if not name.startswith(start):
-            return False
-        parts = name[len(start) :].split(separator)
-        if not nested and len(parts) != len(counts):
-            return False
-        return all(
-            part.isdecimal() and int(part) < count and (part[0] != "0" or part == "0")
-            for part, count in zip(parts, counts, strict=False)
-        )
-
-    return ChunkNames(counts, folder, nested, of, is_one, int(np.prod(counts, dtype=np.int64)))
-
-
-_BOX = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)")
+def _numbers(shape: Sequence[int], chunk: Sequence[int]) -> tuple[tuple[str, ...], ...]:
+    """The numbers of chunks along each axis."""
+    return tuple(
+        tuple(map(str, range(-(-side // step)))) for side, step in zip(shape, chunk, strict=True)
+    )
 
 
 def _precomputed(scale: dict[str, Any]) -> ChunkNames:
     """Names of boxes, x first: 0-64_0-64_0-32; or of shards."""
-    folder = f"{scale['key']}/"
-    size, chunk = scale["size"], scale["chunk_size"]
     offset = scale.get("voxel_offset", [0, 0, 0])
-    counts = _counts(size, chunk)
-    if scale.get("sharding"):
-        shard = re.compile(r"[0-9a-f]+\.shard")
-        return ChunkNames(
-            counts, folder, False, lambda _: "0.shard", lambda n: bool(shard.fullmatch(n)), None
+    axes = zip(scale["size"], scale["chunk_size"], offset, strict=True)
+    parts = tuple(
+        tuple(
+            f"{first + begin}-{first + min(side, begin + step)}" for begin in range(0, side, step)
         )
-
-    def ends(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-        for number, side, step, first in zip(numbers, size, chunk, offset, strict=True):
-            yield first + number * step, first + min(side, (number + 1) * step)
-
-    def of(numbers: Sequence[int]) -> str:
-        return "_".join(f"{begin}-{end}" for begin, end in ends([int(n) for n in numbers]))
-
-    def is_one(name: str) -> bool:
-        match = _BOX.fullmatch(name)
-        if match is None:
-            return False
-        begins = [int(text) for text in match.groups()[::2]]
-        numbers = [
-            (begin - first) // step
-            for begin, first, step in zip(begins, offset, chunk, strict=True)
-        ]
-        inside = all(0 <= n < count for n, count in zip(numbers, counts, strict=True))
-        return inside and of(numbers) == name
-
-    return ChunkNames(counts, folder, False, of, is_one, int(np.prod(counts, dtype=np.int64)))
+        for side, step, first in axes
+    )
+    return ChunkNames(parts, "_", folder=f"{scale['key']}/", sharded=bool(scale.get("sharding")))

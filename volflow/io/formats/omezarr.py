@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import tensorstore as ts
+
 from volflow.core.geometry import zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
@@ -31,6 +33,7 @@ from volflow.io.formats.stored_array import (
     open_array,
     parents,
 )
+from volflow.io.formats.zarr_python import is_codec_problem, open_with_zarr_python
 from volflow.io.store import Store
 
 ENCODINGS = ("zstd", "blosc", "gzip", "raw")
@@ -72,9 +75,9 @@ def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
     datasets = multiscale["datasets"]
     _require_scale(address, level, len(datasets))
     folder = require_below(datasets[level].get("path"), f"scale {level}", f"volume {address}")
-    array = open_array(address, address.format_name, folder, own)
+    array, spec, warning = _open_foreign(address, folder, own)
     metadata = dataset_metadata(multiscale, level, array.rank)
-    return placed_array(address, array, metadata, len(datasets))
+    return placed_array(address, array, _warned(metadata, warning), len(datasets), spec)
 
 
 def plan(layout: Layout, address: Address) -> Layout:
@@ -280,14 +283,30 @@ def _open_bare(address: Address, level: int, own: bool, attributes: Attributes) 
             f"volume {address}: expected multiscales in the zarr group; name one of its arrays"
         )
     _require_scale(address, level, 1)
-    array = open_array(address, address.format_name, "", own)
+    array, spec, warning = _open_foreign(address, "", own)
     metadata = _metadata_above(address, array.rank)
     if metadata is None:
         metadata = attributes_metadata(attributes)
         labels = list(array.domain.labels)
         if any(labels):
             metadata = replace(metadata, names=labels)
-    return placed_array(address, array, metadata, 1)
+    return placed_array(address, array, _warned(metadata, warning), 1, spec)
+
+
+def _open_foreign(
+    address: Address, folder: str, own: bool
+) -> tuple[ts.TensorStore, dict[str, Any] | None, str]:
+    """An array, and if zarr-python reads it, its specification and a warning."""
+    try:
+        return open_array(address, address.format_name, folder, own), None, ""
+    except StorageError as error:
+        if own or not is_codec_problem(error, address):
+            raise
+        return open_with_zarr_python(address, folder, error)
+
+
+def _warned(metadata: Metadata, warning: str) -> Metadata:
+    return replace(metadata, warnings=(warning, *metadata.warnings)) if warning else metadata
 
 
 def _metadata_above(address: Address, rank: int) -> Metadata | None:

@@ -119,6 +119,8 @@ class ChunkedArray:
     ours : bool
         Whether volflow wrote it.
     notes : MetadataNotes
+    spec : dict, optional
+        The specification by which chunks are named; default: that of the array.
     """
 
     def __init__(
@@ -129,10 +131,11 @@ class ChunkedArray:
         scales: int,
         ours: bool,
         notes: MetadataNotes = NO_NOTES,
+        spec: dict[str, Any] | None = None,
     ) -> None:
         self.address, self.layout, self.scales, self.ours = address, layout, scales, ours
         self.notes = notes
-        self._array = array
+        self._array, self._spec = array, spec
 
     def read(
         self, box: Box, channels: Sequence[int] | None = None, out: np.ndarray | None = None
@@ -184,7 +187,7 @@ class ChunkedArray:
         """
         if self.ours:
             return
-        text = check_objects(self._array, f"volume {self.address}")
+        text = check_objects(self._spec or self._array.spec().to_json(), f"volume {self.address}")
         if text and text not in self.notes.warnings:
             self.notes = replace(self.notes, warnings=(*self.notes.warnings, text))
 
