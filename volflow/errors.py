@@ -2,6 +2,7 @@
 
 VolflowError
 ├── PlanError (also ValueError)   the pipeline cannot run as written; nothing was started
+│   └── StageError                a stage raised when its blocks were done, as in `result`
 ├── BlockError                    one block failed; carries the block and the reason
 ├── ClusterError                  the cluster gives no workers, or not the right ones
 └── StorageError                  a store failed, a chunk is missing, a file is damaged
@@ -25,6 +26,10 @@ class PlanError(VolflowError, ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, ...]]:
         return type(self), tuple(self.problems)
+
+
+class StageError(PlanError):
+    """A stage raised, or answered wrongly, when its blocks were done; they stay done."""
 
 
 class BlockError(VolflowError):

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from volflow.cli.terminal import options
-from volflow.errors import ClusterError, PlanError, RunHeld, StorageError
+from volflow.errors import ClusterError, PlanError, RunHeld, StageError, StorageError
 from volflow.version import __version__
 
 OUR_BUG, BAD_PLAN, BLOCKS_FAILED, BAD_STORE, UNMET, STALLED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
@@ -24,7 +24,7 @@ EXIT_CODES = """\b
 Exit codes:
   0    done
   1    a bug in volflow, with its traceback
-  2    the pipeline or the command is wrong; nothing was started
+  2    the pipeline, a stage or the command is wrong; blocks that are done stay done
   3    blocks failed; each is listed with the command that runs it alone
   4    a store or the cluster failed, or another driver holds the run
   5    everything is done, but a score misses a required limit
@@ -182,6 +182,7 @@ def _print_problems(error: PlanError) -> None:
     lines = error.problems or ["the pipeline cannot run as written"]
     number = len(lines)
     noun = "1 problem" if number == 1 else f"{number} problems"
-    _print_error(f"{noun}; nothing was started")
+    blocks = "finished blocks stay done" if isinstance(error, StageError) else "nothing was started"
+    _print_error(f"{noun}; {blocks}")
     for line in lines:
         click.echo(f"  {line}", err=True)

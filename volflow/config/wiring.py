@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from volflow.config import stage_answers
 from volflow.config.overrides import default_step_name
 from volflow.config.pipeline import Pipeline, StepSpec
 from volflow.config.problems import Checked, Problem, closest, validation_problems
@@ -17,6 +18,7 @@ from volflow.config.spec import NAME_PATTERN
 from volflow.config.stage_class import stage_class
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Columns, Layer, Stage
+from volflow.core.stage.faults import exits_raise, fault_text
 from volflow.errors import PlanError
 
 # Bounds for which a stage is asked which scales it writes, before the real bounds are known.
@@ -114,7 +116,12 @@ def _build(pipeline: Pipeline) -> Checked[list[WiredStep]]:
         stage = yield from _stage(number, spec, pipeline.where.folders)
         if stage is not None:
             block = spec.block or pipeline.block
-            coarser = _writes_coarser(stage, block)
+            try:
+                _, scales = stage_answers.declared(stage, BlockGrid(LARGE, block))
+            except stage_answers.StageFault as error:
+                yield Problem(("steps", number, "use"), f"step '{name}': {error}")
+                continue
+            coarser = bool(scales) and min(scales) > 0  # only coarser scales of what it reads
             steps.append(WiredStep(number, name, spec, stage, block, coarser))
     return steps
 
@@ -127,16 +134,20 @@ def _stage(number: int, spec: StepSpec, folders: Sequence[str]) -> Checked[Stage
         yield Problem(("steps", number, "use"), str(error))
         return None
     try:
-        return kind.model_validate(spec.with_)
+        with exits_raise():
+            return kind.model_validate(spec.with_)
     except ValidationError as error:
         yield from validation_problems(error, spec.with_, kind, ("steps", number, "with"))
         return None
-
-
-def _writes_coarser(stage: Stage, block: Triple) -> bool:
-    """Whether a stage writes only coarser scales of the volume it reads."""
-    scales = stage.written_scales(BlockGrid(LARGE, block))
-    return bool(scales) and min(scales) > 0
+    except (PlanError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # of the user's own validators
+        if kind.__module__.startswith("volflow."):
+            raise
+        yield Problem(
+            ("steps", number, "with"), f"stage '{spec.use}': its parameters: {fault_text(error)}"
+        )
+        return None
 
 
 # --- names ---------------------------------------------------------------------------------------

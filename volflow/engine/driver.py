@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from volflow.config import stage_answers
 from volflow.core.stage.faults import exits_raise
 from volflow.engine.executors.base import Executor, PhaseRequirement
 from volflow.engine.executors.connect import connect
@@ -35,7 +36,7 @@ from volflow.engine.worker.block_range import (
     run_range,
 )
 from volflow.engine.worker.disk_full import translate_disk_full
-from volflow.errors import PlanError
+from volflow.errors import PlanError, StageError
 from volflow.io.run.fence import require_held
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.leftovers import remove_leftovers
@@ -160,10 +161,15 @@ def _run_steps(
         if not outcome.ok:
             return  # later steps would read missing blocks
         require_held(lock)
-        report = step_result(plan.pipeline.run, step)
+        try:
+            with stage_answers.stage_faults(step.stage):
+                report = step_result(plan.pipeline.run, step)
+                unmet = step.stage.unmet(report) if report else []
+                unmet = stage_answers.sentences(step.stage, "unmet", unmet)
+        except stage_answers.StageFault as error:
+            raise StageError(f"step '{step.name}': {error}") from error
         if report:
             result.results[step.name] = report
-            unmet = step.stage.unmet(report)
             result.unmet += [f"step '{step.name}': {sentence}" for sentence in unmet]
 
 

@@ -132,7 +132,8 @@ def print_failures(console: Console, run: str, failures: Sequence[Failure]) -> N
     for failure in failures[:IN_FULL]:
         head = f"step {failure.step}, phase {failure.phase}, block {index_text(failure.index)}"
         reason = failure.reason
-        if reason not in ("exception", "storage"):  # a traceback does not end with it
+        # No traceback ends with the reason of these:
+        if failure.traceback and reason not in ("exception", "storage"):
             reason += f": {failure.error}"
         console.print(f"\n[red]✗[/] [bold]{escape(head)}[/]: {escape(reason)}")
         for line in last_lines(failure):

@@ -75,9 +75,8 @@ def plan_draft(
     if plan_inputs is None:
         raise PlanError(*problems.found)
     state = PlanState(pipeline, wiring, plan_inputs)
-    steps = tuple(
-        problems.collect(plan_step(state, step, memory, offline)) for step in wiring.steps
-    )
+    planned = [problems.collect(plan_step(state, step, memory, offline)) for step in wiring.steps]
+    steps = tuple(step for step in planned if step is not None)
     problems.extend(check_places(state))
     if not offline:
         problems.extend(check_space(pipeline.run, steps))

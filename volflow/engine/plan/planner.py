@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from volflow.config import stage_answers
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import WiredStep
 from volflow.core.geometry import BlockGrid
@@ -24,8 +25,10 @@ PROCESS_MEMORY = 256 << 20  # bytes before the first block: Python, numpy, numba
 
 def plan_step(
     state: PlanState, step: WiredStep, memory: int | None = None, offline: bool = False
-) -> Checked[PlannedStep]:
+) -> Checked[PlannedStep | None]:
     """Make every decision about a step whose writers are planned; adds it to `state.written`.
+
+    None if its stage, a user's own, raises or answers wrongly, which is a problem.
 
     Parameters
     ----------
@@ -36,17 +39,35 @@ def plan_step(
     offline : bool
         Whether to ask no store whether the volumes can be written.
     """
+    try:
+        with stage_answers.stage_faults(step.stage):
+            return (yield from _plan_step(state, step, memory, offline))
+    except stage_answers.StageFault as error:
+        yield Problem(("steps", step.number, "use"), f"step '{step.name}': {error}")
+        return None
+
+
+def _plan_step(
+    state: PlanState, step: WiredStep, memory: int | None, offline: bool
+) -> Checked[PlannedStep]:
     bounds = state.inputs.bounds
-    grid = BlockGrid(bounds, step.block, step.stage.halo_on(bounds, step.block))
+    halo = stage_answers.halo(step.stage, step.stage.halo_on(bounds, step.block))
+    grid = BlockGrid(bounds, step.block, halo)
+    stage_answers.memory(step.stage, step.stage.memory(grid[0].read.shape))
     layers = {name: state.input_layer(volume) for name, volume in step.inputs.items()}
-    misfits = step.stage.check(grid)
+    misfits = stage_answers.sentences(step.stage, "check", step.stage.check(grid))
     yield from _parameter_problems(step, misfits)
     if not step.incomplete:
         unfit = step.stage.check_inputs(layers, state.inputs.resolution)
-        yield from _parameter_problems(step, unfit)
-        yield from _parameter_problems(step, step.stage.check_tables(state.input_tables(step)))
+        yield from _parameter_problems(
+            step, stage_answers.sentences(step.stage, "check_inputs", unfit)
+        )
+        unfit = step.stage.check_tables(state.input_tables(step))
+        yield from _parameter_problems(
+            step, stage_answers.sentences(step.stage, "check_tables", unfit)
+        )
     yield from _check_inputs(state, step)
-    phases = () if misfits else step.stage.phases(grid)
+    phases = () if misfits else stage_answers.phases(step.stage, step.stage.phases(grid))
     targets = yield from step_targets(state, step, phases, offline)
     content = _content(state, step)
     digest = step_digest(content, step.block, layouts(state, step, targets))
@@ -148,6 +169,7 @@ def _memory(state: PlanState, step: WiredStep, job: Job, targets: Targets) -> in
         elif name in state.inputs.skeletons:
             nodes += state.inputs.skeletons[name].nodes
     block = kind_of(job.phase).memory(job, state.inputs.bounds, chunks[0] if chunks else None)
+    block = stage_answers.memory(step.stage, block, f"memory of phase '{job.phase.name}'")
     return PROCESS_MEMORY + block + nodes * NODE_BYTES
 
 
