@@ -70,7 +70,7 @@ class ChunkNames:
         return self.prefix + self.separator.join(words)
 
     def count_in(self, names: Collection[str]) -> tuple[int, list[str]]:
-        """How many of the names are those of chunks in one folder, and the others."""
+        """Number of the names that are chunks in one folder, and the other names."""
         if self.sharded:
             others = [name for name in names if not _SHARD.fullmatch(name)]
         elif self.total <= AT_ONCE:
