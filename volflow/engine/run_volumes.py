@@ -30,7 +30,7 @@ class RunVolumes(Mapping[str, Volume]):
         from volflow.view.layers import run_layers
 
         layers = run_layers(self.run)
-        return {layer.name: layer.scales[0] for layer in layers.layers}, layers.notes
+        return {layer.name: Volume.open(layer.spec) for layer in layers.layers}, layers.notes
 
     def __getitem__(self, name: str) -> Volume:
         volumes, notes = self._opened

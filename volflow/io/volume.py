@@ -51,7 +51,15 @@ class Volume:
         Assumptions made while its metadata were read, each one sentence.
     """
 
-    def __init__(self, spec: VolumeSpec, own: bool, address: Address, voxels: StoredArray) -> None:
+    def __init__(
+        self,
+        spec: VolumeSpec,
+        own: bool,
+        address: Address,
+        voxels: StoredArray,
+        partial: bool = False,
+    ) -> None:
+        self._partial = partial
         self.spec, self.own, self._voxels = spec, own, voxels
         self.address, self.format = str(address), address.format_name
         layout = voxels.layout
@@ -95,7 +103,7 @@ class Volume:
         return (*notes.warnings, f"the declared resolution replaces {sides} nm of the metadata")
 
     @classmethod
-    def open(cls, spec: VolumeSpec, *, own: bool = False) -> Volume:
+    def open(cls, spec: VolumeSpec, *, own: bool = False, partial: bool = False) -> Volume:
         """Open the scale `spec.level` of a volume.
 
         Parameters
@@ -103,8 +111,11 @@ class Volume:
         spec : VolumeSpec
             Its address, and the meaning of its numbers.
         own : bool
-            For a volume of this run: it can be written, a missing chunk is an error instead of
-            zeros, and offset and resolution are those of its metadata.
+            For a volume of this run: it can be written, and offset and resolution are those of its
+            metadata.
+        partial : bool
+            Whether a chunk that volflow has not written yet reads as zeros, for a viewer; otherwise
+            a missing chunk of any volume that volflow wrote is an error.
 
         Raises
         ------
@@ -113,14 +124,14 @@ class Volume:
         """
         address = with_format(spec.path)
         if address.format_name in CHUNKED:
-            voxels = _open_chunked(address, spec.level, own)
+            voxels = _open_chunked(address, spec.level, own, partial)
         elif own:
             raise StorageError(
                 f"volume {address}: {address.format_name} is only read, never written"
             )
         else:
             voxels = open_file(address, spec.level)
-        return cls(spec, own, address, voxels)
+        return cls(spec, own, address, voxels, partial)
 
     @classmethod
     def create(
@@ -206,7 +217,7 @@ class Volume:
         Raises
         ------
         StorageError
-            If a chunk is damaged, or is missing from a volume of our own.
+            If a chunk is damaged, or is missing from a volume that volflow wrote.
         """
         try:
             return self._conversion.read(self._voxels, box.shift(-self._shift), fill, out)
@@ -253,6 +264,11 @@ class Volume:
                 f"{self.bounds.start}, so that no two writers share one; got {box}"
             )
         self._voxels.write(box, array)
+
+    @property
+    def ours(self) -> bool:
+        """Whether volflow wrote the volume, in this run or another."""
+        return self._voxels.ours
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -318,7 +334,7 @@ class Volume:
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.spec, self.own)
+        return _reopen, (self.spec, self.own, self._partial)
 
     def __repr__(self) -> str:
         return f"<Volume {self.address} {self.bounds} {self.dtype} {self.shape}>"
@@ -330,13 +346,15 @@ def open_cached(spec: VolumeSpec, own: bool) -> Volume:
     return Volume.open(spec, own=own)
 
 
-def _reopen(spec: VolumeSpec, own: bool) -> Volume:
-    return Volume.open(spec, own=own)
+def _reopen(spec: VolumeSpec, own: bool, partial: bool = False) -> Volume:
+    return Volume.open(spec, own=own, partial=partial)
 
 
-def _open_chunked(address: Address, level: int, own: bool) -> StoredArray:
+def _open_chunked(address: Address, level: int, own: bool, partial: bool) -> StoredArray:
     try:
-        voxels: StoredArray = CHUNKED_FORMATS[address.format_name].open_scale(address, level, own)
+        voxels: StoredArray = CHUNKED_FORMATS[address.format_name].open_scale(
+            address, level, own, partial
+        )
     except StorageError as error:
         if error.__cause__ is None:  # otherwise the store has reported what is wrong
             Store(str(address)).require_bucket()  # a missing bucket explains the missing volume

@@ -9,7 +9,7 @@ from volflow.engine.plan.declared_volume import DeclaredVolume, declared_volume
 from volflow.engine.plan.digest import foreign_content
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, SKELETONS, Address
-from volflow.io.run.owners import owner
+from volflow.io.run.owners import layer_owner, owner
 from volflow.io.volume import Volume
 
 
@@ -31,10 +31,30 @@ def open_volume(
             return None
         volume = Volume.open(spec)
         volume.verify()
+        unfinished = unfinished_writer(volume)
+        if unfinished:
+            yield Problem(("volumes", name, "path"), f"'{name}' is not complete: {unfinished}")
+            return None
     except (StorageError, ValueError, OSError) as error:
         yield Problem(("volumes", name, "path"), f"cannot be opened: {error}")
         return None
     return volume
+
+
+def unfinished_writer(volume: Volume) -> str:
+    """The run that has not written all of a volume, and what to do; empty if it is complete.
+
+    Volumes of earlier versions count as complete, since nothing else is recorded.
+    """
+    if not volume.ours:
+        return ""
+    written_by = layer_owner(volume.address, volume.spec.level)
+    if written_by is None or written_by.complete:
+        return ""
+    return (
+        f"expected a volume with all blocks written, but run {written_by.run} has not finished it; "
+        f"finish it with: volflow retry {written_by.run}"
+    )
 
 
 def is_complete(pipeline: Pipeline, wiring: Wiring) -> bool:

@@ -112,13 +112,17 @@ class Translated:
 def scales_of(spec: VolumeSpec) -> list[Volume]:
     """The scales of a volume from its declared level on, finest first.
 
-    With a declared resolution or offset, which is that of one scale, only that one.
+    A chunk that is not written yet reads as zeros. With a declared resolution or offset, which is
+    that of one scale, only that one.
     """
-    first = Volume.open(spec)
+    first = Volume.open(spec, partial=True)
     if spec.resolution is not None or spec.offset is not None:
         return [first]
     later = range(spec.level + 1, first.scales)
-    return [first, *(Volume.open(spec.model_copy(update={"level": level})) for level in later)]
+    return [
+        first,
+        *(Volume.open(spec.model_copy(update={"level": n}), partial=True) for n in later),
+    ]
 
 
 def chunk_box(layout: Layout, name: str) -> Box | None:

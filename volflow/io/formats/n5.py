@@ -37,8 +37,10 @@ def scales(address: Address) -> Scales | None:
     return Scales(1, False) if ours is None else Scales(len(ours), True)
 
 
-def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
+def open_scale(address: Address, level: int, own: bool, partial: bool = False) -> ChunkedArray:
     """Open a scale of a group of ours, `sLEVEL` of a foreign one, or a single array (level 0).
+
+    A missing chunk of a volume of ours is an error; with `partial` it is zeros.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
     if ours is not None:
         if level >= len(ours):
             raise StorageError(f"volume {address} has no scale {level} (it has {len(ours)})")
-        array = open_array(address, "n5", f"s{level}", own).T
+        array = open_array(address, "n5", f"s{level}", own, strict=not partial).T
         layout = marked_layout(ours[level], array)
         stored = anchored(array, layout.bounds.start)
         return ChunkedArray(address, layout, stored, len(ours), True)

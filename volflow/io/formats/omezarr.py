@@ -53,8 +53,10 @@ def scales(address: Address) -> Scales | None:
     return Scales(1 if multiscale is None else len(multiscale["datasets"]), False)
 
 
-def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
+def open_scale(address: Address, level: int, own: bool, partial: bool = False) -> ChunkedArray:
     """Open a scale of a group of ours, of a foreign OME-Zarr group, or a single array (level 0).
+
+    A missing chunk of a volume of ours is an error; with `partial` it is zeros.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
     ours = _our_scales(attributes)
     if ours is not None:
         _require_scale(address, level, len(ours))
-        array = open_array(address, address.format_name, str(level), own)
+        array = open_array(address, address.format_name, str(level), own, strict=not partial)
         layout = marked_layout(ours[level], array)
         stored = anchored(array, layout.bounds.start)
         return ChunkedArray(address, layout, stored, len(ours), True)

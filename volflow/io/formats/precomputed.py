@@ -44,8 +44,10 @@ def scales(address: Address) -> Scales | None:
     return Scales(len(info["scales"]), OURS in info)
 
 
-def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
+def open_scale(address: Address, level: int, own: bool, partial: bool = False) -> ChunkedArray:
     """Open a scale of a volume.
+
+    A missing chunk of a volume of ours is an error; with `partial` it is zeros.
 
     Raises
     ------
@@ -61,10 +63,13 @@ def open_scale(address: Address, level: int, own: bool) -> ChunkedArray:
     require_below(scale.get("key"), f"scale {level}", f"volume {address}")
     if not own:
         _refuse_compressed_files(address, scale["key"])
-    array = open_array(address, "neuroglancer_precomputed", "", own, scale_index=level)
+    strict = own or (OURS in info and not partial)
+    array = open_array(
+        address, "neuroglancer_precomputed", "", own, strict=strict, scale_index=level
+    )
     stored = array[..., 0] if _channels(info) == 0 else array
     layout = _layout(info, scale)
-    kind = VerifiedShards if own and layout.shard is not None else ChunkedArray
+    kind = VerifiedShards if strict and layout.shard is not None else ChunkedArray
     return kind(address, layout, stored.T, len(entries), OURS in info)
 
 
@@ -310,7 +315,9 @@ class VerifiedShards(ChunkedArray):
             for name in (key, "info"):
                 body = Store(str(self.address)).read(name)
                 copy.write(name, body or b"")
-            again = open_scale(Address("precomputed", place), self._level(), False).read(part)
+            again = open_scale(
+                Address("precomputed", place), self._level(), own=False, partial=True
+            ).read(part)
         except StorageError as error:
             raise StorageError(f"volume {self.address}, box {part}: {error}") from error
         finally:

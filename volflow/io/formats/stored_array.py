@@ -22,7 +22,8 @@ Resolution: TypeAlias = tuple[float, float, float]
 OURS = "volflow"
 """The key of volflow's own entry in a volume's metadata."""
 
-_OWN = {"fill_missing_data_reads": False, "store_data_equal_to_fill_value": True}
+_STRICT = {"fill_missing_data_reads": False}
+_OWN = {**_STRICT, "store_data_equal_to_fill_value": True}
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class ChunkedArray:
         Raises
         ------
         StorageError
-            If a chunk is damaged, or is missing from a volume opened as our own.
+            If a chunk is damaged, or is missing from a volume that volflow wrote.
         """
         view = self._array[(..., *box.slices)]
         if channels is not None and self.layout.channels:
@@ -213,9 +214,20 @@ def tiles(box: Box, shape: Triple, origin: Triple) -> Iterator[Box]:
 
 
 def open_array(
-    address: Address, driver: str, folder: str, own: bool, **more: object
+    address: Address, driver: str, folder: str, own: bool, *, strict: bool = False, **more: object
 ) -> ts.TensorStore:
     """Open a tensorstore array in a folder below an address.
+
+    Parameters
+    ----------
+    address : Address
+    driver, folder : str
+    own : bool
+        Whether it may be written; a missing chunk is an error then, too.
+    strict : bool
+        Whether a missing chunk is an error instead of zeros.
+    more
+        Further entries of tensorstore's specification.
 
     Raises
     ------
@@ -226,7 +238,7 @@ def open_array(
     spec = {
         "driver": driver,
         "kvstore": kvstore_spec(location, address.query),
-        **(_OWN if own else {}),
+        **(_OWN if own else _STRICT if strict else {}),
         **more,
     }
     try:
