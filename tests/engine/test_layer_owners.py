@@ -94,7 +94,8 @@ def test_a_run_that_was_moved_keeps_its_blocks(tmp_path):
     assert status(str(tmp_path / "after")).finished
     assert execute(planned(tmp_path / "after", toy("Index"))).steps[0].already == 48
     path = tmp_path / "after/index/volflow.owner.0.json"
-    assert json.loads(path.read_text())["run"] == str(tmp_path / "after")
+    assert json.loads(path.read_text())["run"] == ".."
+    assert layer_owner(str(tmp_path / "after/index")).run == str(tmp_path / "after")
 
 
 def test_an_owner_of_an_earlier_version_is_complete(tmp_path):

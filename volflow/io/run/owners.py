@@ -2,7 +2,8 @@
 
 `volflow.owner.SCALE.json` next to the scale has the digest of the step, the address of its run,
 and whether all of its blocks are written. Files of earlier versions have only the digest; their
-layers count as complete.
+layers count as complete. The address of a run that contains the layer is stored as `..`, so that
+a run that is moved or copied keeps its layers.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def layer_owner(address: str, scale: int = 0) -> LayerOwner | None:
     if isinstance(body, dict) and isinstance(body.get("digest"), str):
         run, complete = body.get("run", ""), body.get("complete", True)
         if isinstance(run, str) and isinstance(complete, bool):
-            return LayerOwner(body["digest"], run, complete)
+            return LayerOwner(body["digest"], _resolved(address, run), complete)
     raise StorageError(f"{address}: expected a digest in {_key(scale)}")
 
 
@@ -54,9 +55,11 @@ def set_owner(
     address: str, digest: str, scale: int = 0, *, run: str = "", complete: bool = True
 ) -> None:
     """Record the writer of the voxels of a scale, unless that is what is recorded."""
-    new = LayerOwner(digest, run, complete)
-    if layer_owner(address, scale) != new:
-        Store(address).write_json(_key(scale), new._asdict())
+    stored = layer_owner(address, scale)
+    if stored is not None and stored.complete == complete and _belongs(stored, digest, run):
+        return
+    new = LayerOwner(digest, _relative(address, run), complete)
+    Store(address).write_json(_key(scale), new._asdict())
 
 
 def require_owner(address: str, digest: str, scale: int, run: str) -> None:
@@ -72,7 +75,7 @@ def require_owner(address: str, digest: str, scale: int, run: str) -> None:
         if attempt:
             time.sleep(PAUSE)
         stored = layer_owner(address, scale)
-        if stored is not None and (stored.digest, stored.run) == (digest, run):
+        if stored is not None and _belongs(stored, digest, run):
             return
     raise RunHeld(
         f"volume {address}, scale {scale}: expected it to belong to run {run}, but "
@@ -122,6 +125,30 @@ def _description(stored: LayerOwner | None, run: str) -> str:
     if stored.run in ("", run):
         return "other parameters or another step have written it since"
     return f"run {stored.run} has written it since"
+
+
+def _belongs(stored: LayerOwner, digest: str, run: str) -> bool:
+    return stored.digest == digest and _location(stored.run) == _location(run)
+
+
+def _location(run: str) -> str:
+    return Address.parse(run).location if run else ""
+
+
+def _relative(address: str, run: str) -> str:
+    """A run's address as stored with a layer: `..` for each folder in between if it is above."""
+    layer, above = _location(address), _location(run) + "/"
+    if not run or not layer.startswith(above):
+        return run
+    return "/".join(".." for _ in layer[len(above) :].split("/"))
+
+
+def _resolved(address: str, run: str) -> str:
+    """The address of a run from that stored with a layer."""
+    parts = run.split("/")
+    if set(parts) != {".."}:
+        return run
+    return "/".join(_location(address).split("/")[: -len(parts)])
 
 
 def _key(scale: int) -> str:
