@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from volflow.cli.terminal import options
+from volflow.cli.terminal.visible import visible
 from volflow.errors import ClusterError, PlanError, RunHeld, StageError, StorageError
 from volflow.version import __version__
 
@@ -135,7 +136,7 @@ class Echo(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        click.echo(self.format(record), err=True)
+        click.echo(visible(self.format(record)), err=True)
 
 
 @click.group(cls=Verbs, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -174,7 +175,7 @@ def _exit(context: click.Context, code: int, problems: list[str]) -> None:
 
 
 def _print_error(text: str) -> None:
-    click.echo(click.style("volflow: ", fg="red", bold=True) + text, err=True)
+    click.echo(click.style("volflow: ", fg="red", bold=True) + visible(text), err=True)
 
 
 def _print_problems(error: PlanError) -> None:
@@ -185,4 +186,4 @@ def _print_problems(error: PlanError) -> None:
     blocks = "finished blocks stay done" if isinstance(error, StageError) else "nothing was started"
     _print_error(f"{noun}; {blocks}")
     for line in lines:
-        click.echo(f"  {line}", err=True)
+        click.echo(f"  {visible(line)}", err=True)

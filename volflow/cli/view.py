@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volflow.cli.terminal.visible import visible
 from volflow.errors import PlanError
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def _screenshot(
         shot = screenshot(viewer, size)
     path.write_bytes(shot.png)
     for message in shot.errors[:SHOWN_ERRORS]:
-        click.echo(f"volflow: browser error: {message}", err=True)
+        click.echo(f"volflow: browser error: {visible(message)}", err=True)
     more = len(shot.errors) - SHOWN_ERRORS
     if more > 0:
         click.echo(f"volflow: and {more} more browser errors", err=True)

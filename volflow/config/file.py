@@ -8,9 +8,15 @@ from typing import Any
 import yaml
 
 from volflow.config.keys import KeyPath
-from volflow.config.problems import Problem
+from volflow.config.problems import Problem, Problems, Where
+from volflow.errors import PlanError
 
 MOST_VALUES = 100_000  # nested aliases grow without bound; no pipeline comes near
+MOST_CHARACTERS = 10_000_000
+DEEPEST = 100  # lists and mappings within one another
+LONGEST_NUMBER = 100  # characters
+NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+COLLECTION_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
@@ -31,6 +37,10 @@ def read_yaml(text: str) -> Content:
     """
     content = Content()
     try:
+        problem = _beyond_limits(text)
+        if problem is not None:
+            content.problems.append(problem)
+            return content
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -42,6 +52,49 @@ def read_yaml(text: str) -> Content:
     if node is not None:
         content.data = _Builder(content).value(node, (), ())
     return content
+
+
+def read_stored(body: bytes, where: str) -> dict[str, Any]:
+    """The keys and values of a YAML text that is stored in a run, read like a file of one's own.
+
+    Parameters
+    ----------
+    body : bytes
+    where : str
+        Its address, for messages.
+
+    Raises
+    ------
+    PlanError
+        With all problems.
+    """
+    try:
+        content = read_yaml(body.decode())
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{where}: expected UTF-8 text") from error
+    problems = Problems(Where(where, content.lines))
+    problems.extend(content.problems)
+    if not problems and not isinstance(content.data, dict):
+        problems.add((), "expected keys and values")
+    problems.check()
+    data: dict[str, Any] = content.data
+    return data
+
+
+def _beyond_limits(text: str) -> Problem | None:
+    """The problem of a text that is too long or too deep to be built, found without building it."""
+    if len(text) > MOST_CHARACTERS:
+        return Problem((), f"expected at most {MOST_CHARACTERS} characters, got {len(text)}", 1)
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                return Problem((), f"expected at most {DEEPEST} levels of nesting", line)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return None
 
 
 class _Builder:
@@ -60,6 +113,9 @@ class _Builder:
                 )
             return None
         above = (*above, id(node))
+        if isinstance(node, yaml.CollectionNode) and node.tag not in COLLECTION_TAGS:
+            self._problem(path, node, f"expected a plain value: no tag {node.tag}")
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, above)
         if isinstance(node, yaml.SequenceNode):
@@ -83,6 +139,10 @@ class _Builder:
         return built
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
+        if node.tag in NUMBER_TAGS and len(node.value) > LONGEST_NUMBER:
+            characters = f"{LONGEST_NUMBER} characters, got {len(node.value)}"
+            self._problem(path, node, f"expected a number of at most {characters}")
+            return None
         try:
             return self.scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
+from volflow.config.file import read_yaml
 from volflow.config.keys import (
     KeyPath,
     alternatives,
@@ -80,12 +80,12 @@ def apply_overrides(
         if isinstance(path, str):
             yield f"{option}: {path}"
             continue
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            problem = getattr(error, "problem", None) or error
+        content = read_yaml(value)
+        if content.problems:
+            problem = content.problems[0].text.removeprefix("this is not YAML: ")
             yield f"{option}: the value is not YAML: {problem}"
             continue
+        parsed = content.data
         if not value.strip() and _is_text(_type_of(path, target.data, model, folders)):
             parsed = ""
         try:

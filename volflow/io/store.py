@@ -124,7 +124,7 @@ class Store:
             return None
         try:
             return json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StorageError(f"{self.location}/{key} is not JSON: {error}") from error
 
     def write_json(self, key: str, value: Any) -> None:

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
+from volflow.config.file import read_stored
 from volflow.config.pipeline import Pipeline, VolumeSpec, from_dict
+from volflow.engine.stored_outline import stored_outline
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import SKELETONS, TABLES, Address
 from volflow.io.formats.as_precomputed import scales_of
@@ -125,10 +125,10 @@ def run_layers(run: str) -> RunLayers:
         If there is no run.
     """
     store = Store(run)
-    text, outline = store.read("pipeline.yaml"), store.read_json("outline.json")
+    text, outline = store.read("pipeline.yaml"), stored_outline(run)
     if text is None or outline is None:
         raise PlanError(f"{run} holds no run (it has no pipeline.yaml)")
-    content = yaml.safe_load(text)
+    content = read_stored(text, f"{store.location}/pipeline.yaml")
     pipeline = from_dict(content, (f"run={store.location}",))
     layers, notes = [], []
     moved = _Moved(str(content["run"]), store.location)

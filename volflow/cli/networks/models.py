@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from volflow.cli.terminal import completers, options
+from volflow.cli.terminal.visible import visible
 
 if TYPE_CHECKING:
     from volflow.checkpoints.header import Header
@@ -140,7 +141,7 @@ def _print_model(model: Model) -> None:
     else:
         if model.card.non_commercial:
             console.print("[bold yellow]not for commercial use[/]: see the licences below\n")
-        click.echo(model.card.text.rstrip())
+        click.echo(visible(model.card.text.rstrip()))
     click.echo(f"\n{model.path}, {size(model.path.stat().st_size)}\n")
     for key, value in model.header.model_dump(mode="json").items():
         click.echo(f"{key}: {json.dumps(value)}")

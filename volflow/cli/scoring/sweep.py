@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from volflow.config.file import read_stored
 from volflow.config.pipeline import Pipeline, from_dict
 from volflow.errors import PlanError
 from volflow.io.address import Address
@@ -60,7 +59,7 @@ def _with_sweeps(run: str, volumes: Mapping[str, str]) -> tuple[Pipeline, list[s
     text = store.read("pipeline.yaml")
     if text is None:
         raise PlanError(f"--sweep {run}: holds no run (it has no pipeline.yaml)")
-    document = yaml.safe_load(text)
+    document = read_stored(text, f"{run}/pipeline.yaml")
     names: list[str] = []
     problems: list[str] = []
     for use, needed in REQUIRED.items():

@@ -12,6 +12,7 @@ import click
 
 from volflow.cli import BLOCKS_FAILED, INTERRUPTED, STALLED, UNMET
 from volflow.cli.terminal import options
+from volflow.cli.terminal.visible import visible
 
 if TYPE_CHECKING:
     from volflow.engine.executors.profile import Profile
@@ -79,7 +80,7 @@ def report_outcome(result: RunResult, silent: bool = False, *, temporary: bool =
 def print_unmet(unmet: list[str]) -> None:
     """Print the requirements that the results do not meet, one per line."""
     for text in unmet:
-        click.echo(click.style("not met: ", fg="red", bold=True) + text, err=True)
+        click.echo(click.style("not met: ", fg="red", bold=True) + visible(text), err=True)
 
 
 def _print_done(result: RunResult, temporary: bool) -> None:

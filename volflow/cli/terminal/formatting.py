@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from volflow.cli.terminal import options
+from volflow.cli.terminal.visible import visible
 
 if TYPE_CHECKING:
     from volflow.engine.result import Failure
@@ -21,15 +22,25 @@ TRACEBACK_LINES = 5
 LOG_WIDTH = 10_000  # columns: lines of a log are not wrapped
 
 
+class VisibleConsole(Console):
+    """A console that writes out the control characters of the text that it prints."""
+
+    def print(self, *objects: Any, **more: Any) -> None:
+        """Print objects as `rich.console.Console.print` does."""
+        super().print(*(visible(o) if isinstance(o, str) else o for o in objects), **more)
+
+
 def output() -> Console:
     """The console for results: coloured on a terminal, plain and unwrapped elsewhere."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    return VisibleConsole(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def errors() -> Console:
     """The console for errors and messages, on stderr."""
     tty = sys.stderr.isatty()
-    return Console(stderr=True, highlight=False, width=None if tty else LOG_WIDTH, soft_wrap=True)
+    return VisibleConsole(
+        stderr=True, highlight=False, width=None if tty else LOG_WIDTH, soft_wrap=True
+    )
 
 
 def count(number: float) -> str:
@@ -105,6 +116,7 @@ def print_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[
     Columns after the first are right-aligned numbers unless their head ends in a blank. In a log
     the columns are aligned by spaces and never cut off.
     """
+    rows = [[visible(cell) for cell in row] for row in rows]
     if console.is_terminal:
         table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
         for place, head in enumerate(heads):

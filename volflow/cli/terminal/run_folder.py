@@ -57,16 +57,18 @@ def stored_pipeline(
     PlanError
         If the address holds no run.
     """
-    import yaml
-
+    from volflow.config.file import read_stored
     from volflow.config.pipeline import from_dict
+    from volflow.engine.stored_outline import stored_outline
     from volflow.io.store import Store
 
     text = Store(address).read("pipeline.yaml")
     if text is None:
         raise PlanError(f"{address} holds no run (it has no pipeline.yaml)")
-    outline = Store(address).read_json("outline.json") or {}
+    outline = stored_outline(address) or {}
     known = [*sys.path]
     # Folders of the user's own stages; last, so that a file there hides no installed module.
     sys.path += [folder for folder in outline.get("search_path", []) if folder not in known]
-    return from_dict(yaml.safe_load(text), (f"run={address}", *overrides), bounds)
+    return from_dict(
+        read_stored(text, f"{address}/pipeline.yaml"), (f"run={address}", *overrides), bounds
+    )

@@ -167,7 +167,7 @@ def from_json(line: bytes | str) -> tuple[float, Event] | None:
         entry = json.loads(line)
         kind = _CLASSES[entry["event"]]
         time = float(entry["time"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     entry = {_RENAMED.get(key, key): _frozen(value) for key, value in entry.items()}
     names = [field.name for field in dataclasses.fields(kind)]

@@ -15,6 +15,7 @@ from typing import Any
 from volflow.core.geometry import Triple, zyx
 from volflow.engine.monitor.watchdog import PROGRESS
 from volflow.engine.result import Failure
+from volflow.engine.stored_outline import stored_outline
 from volflow.errors import PlanError, StorageError
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.lock import RunLock
@@ -107,7 +108,7 @@ def outline(run: str) -> list[dict[str, Any]]:
     PlanError
         If no run was ever started there.
     """
-    stored = Store(run).read_json("outline.json")
+    stored = stored_outline(run)
     if stored is None:
         raise PlanError(f"{run} holds no run (it has no outline.json)")
     steps: list[dict[str, Any]] = stored["steps"]

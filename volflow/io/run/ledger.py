@@ -137,7 +137,7 @@ def _object(body: bytes | None) -> dict[str, Any] | None:
     """The JSON object in some bytes; None if they hold none, such as those of a foreign file."""
     try:
         value = json.loads(body or b"null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

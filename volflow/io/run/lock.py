@@ -265,7 +265,7 @@ def _born(pid: int) -> float:
 def _parse(body: bytes | None) -> dict[str, Any] | None:
     try:
         value = json.loads(body or b"null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

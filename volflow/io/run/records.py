@@ -144,7 +144,7 @@ def decode(body: bytes) -> dict[str, np.ndarray]:
     (length,) = struct.unpack_from("<I", rest)
     at = 4 + length
     record = {}
-    for name, text, shape, coding, stored in json.loads(bytes(rest[4:at])):
+    for name, text, shape, coding, stored in _header(bytes(rest[4:at])):
         dtype, part = np.dtype(text), rest[at : at + stored]
         if coding == "raw":
             column = np.frombuffer(part, dtype).copy()
@@ -183,3 +183,10 @@ def _unpacked(packed: memoryview, dtype: np.dtype[Any], count: int) -> np.ndarra
     for place, plane in enumerate(planes):  # faster than copying the transpose
         items[:, place] = plane
     return items.reshape(-1).view(dtype)
+
+
+def _header(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ValueError("its header is nested too deeply") from error
