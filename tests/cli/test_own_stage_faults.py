@@ -119,6 +119,12 @@ def test_whatever_a_block_raises_or_returns_is_a_failed_block(own, name):
     assert result.exit_code == 3, result.output
     assert "2 blocks failed" in result.output
     assert len(result.output) < 100_000
+    expected = {
+        "unprintable": "its __str__ raised ZeroDivisionError",
+        "nothing": "Mine returned a NoneType; expected a dict",
+        "a_list": "returned output 'painted' as a list; expected a numpy array",
+    }
+    assert expected.get(name, "") in " ".join(result.output.split())
 
 
 SUMMING = """

@@ -39,6 +39,11 @@ def write_outputs(
         If the driver that handed out the job has lost the run; nothing is written then.
     """
     stage = type(job.stage).__name__
+    if not isinstance(outputs, Mapping):
+        raise BlockError(
+            f"{stage} returned a {type(outputs).__name__}; expected a dict of its outputs "
+            f"{sorted(job.stage.outputs)}"
+        )
     if set(outputs) != set(job.stage.outputs):
         raise BlockError(
             f"{stage} declares the outputs {sorted(job.stage.outputs)} "
@@ -73,6 +78,9 @@ def over_write_box(
         If its dtype or shape is not the declared one.
     """
     leading = (layer.channels,) if layer.channels else ()
+    if not isinstance(array, np.ndarray):
+        got = type(array).__name__
+        raise BlockError(f"{stage} returned output '{name}' as a {got}; expected a numpy array")
     if array.dtype != np.dtype(layer.dtype):
         raise BlockError(
             f"{stage} declares output '{name}' as {layer.dtype} and returned {array.dtype}"
