@@ -149,8 +149,10 @@ def score(
 def _run(planned: Plan, profile: Profile) -> RunResult:
     """Run a plan; exit with 3 or 130 if it does not finish."""
     from volflow.cli.terminal.execution import report_outcome
+    from volflow.cli.terminal.formatting import print_warnings
     from volflow.engine.api import carry_out
 
+    print_warnings(planned.warnings)
     result = carry_out(planned, profile)
     if not result.ok:
         report_outcome(result)

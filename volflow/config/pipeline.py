@@ -10,11 +10,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import yaml
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
 from volflow.config.checked_file import check, read_data
 from volflow.config.keys import KeyPath
@@ -46,6 +46,17 @@ def _run_address(text: str) -> str:
     return text
 
 
+def _values(given: Any) -> Any:
+    """One value as a list of it."""
+    return (given,) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
+Ignored: TypeAlias = Annotated[
+    tuple[Annotated[int, Field(ge=-(2**63), lt=2**64)], ...], BeforeValidator(_values)
+]
+"""Values of labels that are read as 0."""
+
+
 class VolumeSpec(Spec):
     """A volume: its address, the meaning of its values, and how volflow writes it."""
 
@@ -66,6 +77,10 @@ class VolumeSpec(Spec):
     affinities in 0 to 1. Default: values are read unchanged."""
     boundary: bool = False
     """Whether the volume is one channel of boundary probability, to derive affinities from."""
+    ignore: Ignored | None = None
+    """Values of labels that stand for "not labelled", one or a list, such as -1; they are read as
+    0, and signed labels as unsigned ones. An empty list declares that there are none. Default:
+    none; the plan warns of such a value where it finds one."""
     version: str | int | None = None
     """Version of the voxels of a volume that volflow did not write; a new version redoes the steps
     that read it."""

@@ -308,6 +308,7 @@ class Volume:
     def identity(self) -> dict[str, Any]:
         """Everything that the voxels read depend on, as JSON, for digests."""
         spec = self.spec
+        ignored = [] if spec.ignore is None else [list(spec.ignore)]
         return {
             "address": self.address,
             "level": spec.level,
@@ -317,7 +318,7 @@ class Volume:
             "resolution": self.resolution,
             "read": None
             if self.own
-            else [spec.channels, spec.offset_sign, spec.scale, spec.boundary],
+            else [spec.channels, spec.offset_sign, spec.scale, spec.boundary, *ignored],
             "version": spec.version,
         }
 

@@ -17,7 +17,7 @@ from volflow.engine.plan.chunks import block_path
 from volflow.engine.plan.formatting import triple_text
 from volflow.io.volume import Volume
 
-READ_ONLY = ("channels", "offset_sign", "scale", "boundary", "offset", "level", "version")
+READ_ONLY = ("channels", "offset_sign", "scale", "boundary", "ignore", "offset", "level", "version")
 
 
 def check_layer(
@@ -33,7 +33,15 @@ def check_layer(
             hint = f"; volumes.{volume}.scale: 255 converts values in 0..1 to uint8"
         yield Problem(place, f"{reads}: expected {expected.dtype}, got {given.dtype}{hint}")
     elif expected.kind == "segmentation" and np.dtype(given.dtype).kind != "u":
-        yield Problem(place, f"{reads}: expected labels (unsigned integers), got {given.dtype}")
+        hint = ""
+        if foreign and np.dtype(given.dtype).kind == "i":
+            hint = (
+                f"; volumes.{volume}.ignore: -1 reads signed labels, and -1 as 0; [] if none is "
+                f"negative"
+            )
+        yield Problem(
+            place, f"{reads}: expected labels (unsigned integers), got {given.dtype}{hint}"
+        )
     if expected.channels is not None and expected.channels != given.channels:
         hint = f"; select them with volumes.{volume}.channels" if foreign and given.channels else ""
         counts = f"expected {_channels(expected.channels)}, got {_channels(given.channels)}"

@@ -15,6 +15,7 @@ from volflow.engine.plan.checks import check_bounds, check_resolution
 from volflow.engine.plan.declared_volume import DeclaredVolume
 from volflow.engine.plan.foreign_volumes import is_complete, open_volume, volume_content
 from volflow.engine.plan.mask import mask_content, mask_volume, mask_warnings, plan_mask
+from volflow.engine.plan.unlabelled import unlabelled_warnings
 from volflow.errors import StorageError
 from volflow.io.skeletons.placed_nodes import Nodes
 from volflow.io.skeletons.sets import SkeletonSet
@@ -87,7 +88,10 @@ def open_inputs(
         mask=mask,
         mask_content=mask_content(mask, coarse),
         skeletons=skeletons,
-        warnings=_warnings(volumes, pipeline.mask, coarse, mask, bounds),
+        warnings=(
+            *_warnings(volumes, pipeline.mask, coarse, mask, bounds),
+            *unlabelled_warnings(wiring, volumes, bounds),
+        ),
     )
 
 

@@ -29,6 +29,7 @@ class Conversion:
     boundary: bool
     channels: int
     dtype: np.dtype[Any]
+    ignore: tuple[int, ...] | None = None
 
     @property
     def leading(self) -> tuple[int, ...]:
@@ -43,7 +44,7 @@ class Conversion:
         Raises
         ------
         StorageError
-            If a value to be scaled is not a number (NaN).
+            If a value to be scaled is not a number (NaN), or a label is negative.
         """
         bounds = voxels.layout.bounds
         inside = box.clip(bounds)
@@ -59,11 +60,24 @@ class Conversion:
 
     def _inside(self, voxels: StoredArray, box: Box, out: np.ndarray | None) -> np.ndarray:
         """Read a box within the bounds, into `out` if given."""
+        if self.ignore is not None:
+            return placed(self._labels(self._values(voxels, box), box), out)
         if self.boundary or self.forward:
             return placed(self._turned(voxels, box, voxels.layout.bounds), out)
         if self.scale is None and (self.chosen is None or self.channels):
             return voxels.read(box, self.chosen, out)
         return placed(self._values(voxels, box), out)
+
+    def _labels(self, values: np.ndarray, box: Box) -> np.ndarray:
+        """Labels with 0 for those to be ignored, unsigned."""
+        assert self.ignore is not None
+        labels = np.where(np.isin(values, np.array(self.ignore, values.dtype)), 0, values)
+        if labels.dtype.kind == "i" and labels.min(initial=0) < 0:
+            raise StorageError(
+                f"box {box}: expected labels from 0, got {labels.min()}; add it to `ignore` if it "
+                f"stands for 'not labelled'"
+            )
+        return labels.astype(self.dtype, copy=False)
 
     def _values(self, voxels: StoredArray, box: Box) -> np.ndarray:
         """The chosen channels of a box within the bounds, scaled if so declared."""
@@ -123,6 +137,10 @@ def conversion(spec: VolumeSpec, layout: Layout, own: bool) -> Conversion:
     count = stored if chosen is None else len(chosen)
     forward = spec.offset_sign == 1
     dtype = layout.dtype if spec.scale is None else np.dtype("uint8")
+    if spec.ignore is not None:
+        wrong += _ignore_problems(spec, layout.dtype)
+        if layout.dtype.kind == "i":
+            dtype = np.dtype(f"uint{8 * layout.dtype.itemsize}")
     if spec.boundary:
         if count != 1:
             wrong.append(f"boundary: expected one channel, got {count}; choose one with channels")
@@ -139,7 +157,23 @@ def conversion(spec: VolumeSpec, layout: Layout, own: bool) -> Conversion:
         channels = 3 if spec.boundary else (0 if count == 1 else count)
     if layout.channels == 0:
         chosen = None
-    return Conversion(chosen, spec.scale, forward, spec.boundary, channels, dtype)
+    return Conversion(chosen, spec.scale, forward, spec.boundary, channels, dtype, spec.ignore)
+
+
+def _ignore_problems(spec: VolumeSpec, stored: np.dtype[Any]) -> list[str]:
+    """Problems of values to be read as 0: they are for labels of a type that can hold them."""
+    if stored.kind not in "iu":
+        return [f"ignore: expected labels (integers), got {stored}"]
+    problems = []
+    if spec.scale is not None or spec.boundary or spec.offset_sign == 1:
+        problems.append("ignore is for labels; it excludes scale, boundary and offset_sign")
+    limits = np.iinfo(stored)
+    beyond = [value for value in spec.ignore or () if not limits.min <= value <= limits.max]
+    if beyond:
+        problems.append(
+            f"ignore: expected values of {stored}, {limits.min} to {limits.max}; got {beyond[0]}"
+        )
+    return problems
 
 
 def aligned(box: Box, bounds: Box, unit: Triple) -> bool:
