@@ -95,7 +95,7 @@ class Job:
     prefetch: bool = True
     """Whether the memory suffices to read the next block's inputs while a block is computed."""
     fence: str = ""
-    """Token of the driver that handed the job out; empty: whoever holds the run is not asked."""
+    """Token of the driver that handed the job out; empty: writes are not checked."""
 
 
 @dataclass(frozen=True)

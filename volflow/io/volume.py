@@ -19,10 +19,10 @@ from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, Address
 from volflow.io.creation import create_scale, planned_layout, require_ours, writable_address
-from volflow.io.formats.axes import declared_start
 from volflow.io.formats.conversion import aligned, conversion
 from volflow.io.formats.detect import CHUNKED_FORMATS, with_format
 from volflow.io.formats.files.open_file import open_file
+from volflow.io.formats.metadata.axes import declared_start
 from volflow.io.formats.stored_array import Resolution, StoredArray
 from volflow.io.indexing import Index, indexed_box
 from volflow.io.store import Store

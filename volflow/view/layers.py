@@ -12,11 +12,11 @@ from typing import Any
 
 from volflow.config.file import read_stored
 from volflow.config.pipeline import Pipeline, VolumeSpec, from_dict
-from volflow.engine.stored_outline import stored_outline
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import SKELETONS, TABLES, Address
 from volflow.io.formats.as_precomputed import scales_of
 from volflow.io.formats.stored_array import Resolution
+from volflow.io.run.stored_outline import stored_outline
 from volflow.io.store import Store
 from volflow.io.volume import Volume
 

@@ -10,7 +10,7 @@ import tensorstore as ts
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import zyx
 from volflow.errors import StorageError
-from volflow.io.formats.axes import Metadata, place
+from volflow.io.formats.metadata.axes import Metadata, place
 from volflow.io.volume import Volume
 
 VOLUME = np.random.default_rng(0).integers(1, 255, (6, 16, 20), dtype=np.uint8)

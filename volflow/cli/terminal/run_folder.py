@@ -59,7 +59,7 @@ def stored_pipeline(
     """
     from volflow.config.file import read_stored
     from volflow.config.pipeline import from_dict
-    from volflow.engine.stored_outline import stored_outline
+    from volflow.io.run.stored_outline import stored_outline
     from volflow.io.store import Store
 
     text = Store(address).read("pipeline.yaml")

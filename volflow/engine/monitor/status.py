@@ -15,11 +15,11 @@ from typing import Any
 from volflow.core.geometry import Triple, zyx
 from volflow.engine.monitor.watchdog import PROGRESS
 from volflow.engine.result import Failure
-from volflow.engine.stored_outline import stored_outline
 from volflow.errors import PlanError, StorageError
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.lock import RunLock
 from volflow.io.run.owners import owner
+from volflow.io.run.stored_outline import stored_outline
 from volflow.io.store import Store
 
 FRESH = 60.0  # seconds after which the driver's progress is out of date

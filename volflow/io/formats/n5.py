@@ -8,9 +8,9 @@ from typing import Any
 
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.formats.axes import placed_array
 from volflow.io.formats.chunk_names import delete_chunks
-from volflow.io.formats.n5_metadata import array_metadata
+from volflow.io.formats.metadata.axes import placed_array
+from volflow.io.formats.metadata.n5 import array_metadata
 from volflow.io.formats.stored_array import (
     OURS,
     ChunkedArray,

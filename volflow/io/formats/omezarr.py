@@ -16,11 +16,11 @@ import tensorstore as ts
 from volflow.core.geometry import zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.formats.attributes import attributes_metadata
-from volflow.io.formats.axes import Metadata, placed_array
 from volflow.io.formats.chunk_names import delete_chunks
 from volflow.io.formats.containment import require_below
-from volflow.io.formats.ome_metadata import dataset_metadata, multiscale_of
+from volflow.io.formats.metadata.attributes import attributes_metadata
+from volflow.io.formats.metadata.axes import Metadata, placed_array
+from volflow.io.formats.metadata.ome import dataset_metadata, multiscale_of
 from volflow.io.formats.stored_array import (
     OURS,
     ChunkedArray,

@@ -14,10 +14,10 @@ import numpy as np
 from volflow.core.geometry import Box
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.formats.attributes import attributes_metadata
-from volflow.io.formats.axes import Metadata, place
 from volflow.io.formats.containment import require_stored_inside, resolve_inside
 from volflow.io.formats.files.read_only import ReadOnlyArray, sliced
+from volflow.io.formats.metadata.attributes import attributes_metadata
+from volflow.io.formats.metadata.axes import Metadata, place
 from volflow.io.formats.stored_array import stored_layout
 
 ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")

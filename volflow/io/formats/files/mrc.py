@@ -17,8 +17,8 @@ from volflow.core.geometry import Box, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.files.read_only import ReadOnlyArray, known_resolution, sliced
+from volflow.io.formats.metadata.units import unit_nm
 from volflow.io.formats.stored_array import stored_layout
-from volflow.io.formats.units import unit_nm
 
 ENDINGS = (".mrc", ".mrcs", ".rec", ".st", ".ali", ".map")
 _AXES = {3: "z", 2: "y", 1: "x"}  # numbers of MAPC, MAPR, MAPS

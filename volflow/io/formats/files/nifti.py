@@ -17,8 +17,8 @@ from volflow.core.geometry import Box
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.files.read_only import ReadOnlyArray, known_resolution, sliced
+from volflow.io.formats.metadata.units import unit_nm
 from volflow.io.formats.stored_array import stored_layout
-from volflow.io.formats.units import unit_nm
 
 ENDINGS = (".nii", ".nii.gz")
 LARGEST_PACKED = 1 << 28  # bytes of a .nii.gz, unpacked: it is held in memory by each process

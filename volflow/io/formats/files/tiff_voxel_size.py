@@ -15,8 +15,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from volflow.io.formats.files.read_only import known_resolution, known_side
+from volflow.io.formats.metadata.units import unit_nm
 from volflow.io.formats.stored_array import Resolution
-from volflow.io.formats.units import unit_nm
 
 
 def tiff_voxel_size(file: Any) -> Resolution | None:

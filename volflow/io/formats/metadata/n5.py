@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from volflow.io.formats.attributes import (
+from volflow.io.formats.metadata.attributes import (
     SIZES,
     UNITS,
     attributes_metadata,
@@ -20,7 +20,7 @@ from volflow.io.formats.attributes import (
     pixel_resolution,
     transform_metadata,
 )
-from volflow.io.formats.axes import Metadata, finite_numbers
+from volflow.io.formats.metadata.axes import Metadata, finite_numbers
 
 Attributes = Mapping[str, Any]
 _PLACES = ("transform", "pixelResolution", *SIZES, "voxel_size_nm_zyx", "element_size_um")

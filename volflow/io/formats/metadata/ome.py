@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from volflow.errors import StorageError
-from volflow.io.formats.attributes import transform_metadata
-from volflow.io.formats.axes import Metadata, finite_numbers
+from volflow.io.formats.metadata.attributes import transform_metadata
+from volflow.io.formats.metadata.axes import Metadata, finite_numbers
 
 KNOWN = ("0.1", "0.2", "0.3", "0.4", "0.5")
 _SIMPLE = ("scale", "translation")

@@ -18,6 +18,7 @@ import tensorstore as ts
 from volflow.core.geometry import Box, Zyx, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
+from volflow.io.formats.metadata.units import NO_UNIT, unit_nm
 from volflow.io.formats.stored_array import (
     ChunkedArray,
     Layout,
@@ -26,7 +27,6 @@ from volflow.io.formats.stored_array import (
     anchored,
     spatial_chunks,
 )
-from volflow.io.formats.units import NO_UNIT, unit_nm
 
 ALIASES = {
     **dict.fromkeys(("channel", "channels", "ch"), "c"),

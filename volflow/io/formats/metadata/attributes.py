@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from volflow.io.formats.axes import Metadata, finite_numbers
+from volflow.io.formats.metadata.axes import Metadata, finite_numbers
 
 NAMES = ("_ARRAY_DIMENSIONS", "axis_names", "axes", "dimension_names", "dimensions_names")
 SIZES = ("voxel_size", "resolution")

@@ -1,0 +1,1 @@
+"""Metadata of volumes: axes, units, voxel size and position, by one reader."""
