@@ -130,7 +130,7 @@ def test_an_array_written_is_the_array_read(tmp_path, shape):
 def test_volumes_are_opened_when_they_are_first_read(document, monkeypatch):
     result = volflow.run(document)
 
-    def fail(*_arguments: object) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
         raise AssertionError("opened")
 
     monkeypatch.setattr("volflow.io.volume.Volume.open", fail)
