@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from volflow.core.geometry import BlockGrid
 from volflow.core.stage import Columns, Layer, Phase, Stage, registered_name
 from volflow.core.stage.faults import exits_raise, fault_text, shortened
-from volflow.errors import PlanError
+from volflow.errors import PlanError, StorageError
 
 KINDS = ("", "image", "affinity", "segmentation", "skeletons")
 LARGEST_HALO = 1 << 31
@@ -28,13 +29,18 @@ class StageFault(Exception):
 
 @contextlib.contextmanager
 def stage_faults(stage: Stage) -> Iterator[None]:
-    """Raise `StageFault` for what a user's stage raises; errors of bundled stages pass."""
+    """Raise `StageFault` for what a user's stage raises; errors of bundled stages pass.
+
+    So do errors of a store, a full disk among them: results are written while a stage is guarded.
+    """
     try:
         with exits_raise():
             yield
-    except (StageFault, PlanError, KeyboardInterrupt, GeneratorExit):
+    except (StageFault, PlanError, StorageError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         if type(stage).__module__.startswith("volflow."):
             raise
         raise StageFault(_fault(stage, error)) from error
