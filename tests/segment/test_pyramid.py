@@ -91,9 +91,9 @@ def test_worked_examples() -> None:
 def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(ValueError, match="expected integer labels to pool; got float32"):
         pooled_labels(np.ones((2, 2, 2), np.float32), (2, 2, 2))
-    with pytest.raises(ValueError, match="integer of up to 32 bits; got uint64"):
+    with pytest.raises(ValueError, match="integers of up to 32 bits; got uint64"):
         pooled_image(np.ones((2, 2, 2), np.uint64), (2, 2, 2))
-    with pytest.raises(ValueError, match="factors are 1 or 2 and divide the shape"):
+    with pytest.raises(ValueError, match="factors of 1 or 2 that divide the shape"):
         pooled_labels(np.ones((3, 2, 2), int), (2, 2, 2))
     with pytest.raises(ValueError, match=r"volume's shape \(2, 2, 2\); got \(1, 2, 2\)"):
         pooled_labels(np.ones((2, 2, 2), int), (2, 2, 2), np.ones((1, 2, 2), bool))

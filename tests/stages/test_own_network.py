@@ -145,7 +145,7 @@ def test_weights_that_change_are_other_content_and_never_those_of_before(folder:
         ({"halo": None}, "network.halo"),
         ({"halo": [16, 4, 4]}, "halo (16, 4, 4) on both sides leaves nothing of tile"),
         ({"total_stride": [3, 1, 1]}, "must be multiples of total_stride 3 along z"),
-        ({"voxel_size_nm": [40, 4, 4]}, "was trained on 40 x 4 x 4 nm"),
+        ({"voxel_size_nm": [40, 4, 4]}, "was trained on voxels of 40 x 4 x 4 nm"),
         ({"normalisation": {"kind": "percentiles", "low": 0.0001}}, "in steps of 1/1000"),
     ],
 )
