@@ -67,9 +67,12 @@ def reference(folder: Path) -> dict[str, bytes]:
 
 
 def written(run: Path) -> dict[str, bytes]:
-    """Every byte of what a run is there for: not its ledger, its events or its report."""
+    """Files of the results of a run, without its ledger, events and report.
+
+    The run's own address, which the owner of a layer contains, is replaced.
+    """
     return {
-        f"{name}/{path}": body
+        f"{name}/{path}": body.replace(str(run).encode(), b"RUN")
         for name in COMPARED
         for path, body in (files(run / name) if (run / name).exists() else {}).items()
     }

@@ -87,7 +87,7 @@ def execute(
         If the disk of the run or of a volume is full.
     """
     run = plan.pipeline.run
-    profile = cluster if isinstance(cluster, Profile) else find_profile(cluster, workers)
+    profile = cluster if isinstance(cluster, Profile) else find_profile(cluster)
     result = RunResult(run)
     open_cached.cache_clear()  # volumes may have changed since this process read them
     listener = observer or RunObserver()
