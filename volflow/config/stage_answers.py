@@ -179,7 +179,7 @@ def _is_sentences(value: Any) -> bool:
 
 
 def _is_phases(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(phase, Phase) for phase in value)
+    return isinstance(value, list | tuple) and {type(each) for each in value} <= {Phase}
 
 
 def _is_bytes(value: Any) -> bool:
