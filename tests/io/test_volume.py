@@ -239,7 +239,9 @@ def test_a_lost_chunk_of_our_own_is_an_error_and_zeros_are_not(format_):
     assert not own.read(half.grow((2, 0, 0)).clip(half)).any()
     with pytest.raises(StorageError, match=rf"{spec.path}, box 3:5,0:8,0:8: a chunk is missing"):
         own.read(Box((3, 0, 0), (5, 8, 8)))
-    assert not Volume.open(spec).read(bounds).any()
+    with pytest.raises(StorageError, match="a chunk is missing"):
+        Volume.open(spec).read(bounds)
+    assert not Volume.open(spec, partial=True).read(bounds).any()
 
 
 def test_writes_are_checked():
