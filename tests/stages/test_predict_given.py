@@ -41,7 +41,7 @@ def test_the_image_is_mapped_as_the_header_says(tmp_path: Path, said: dict[str, 
     image = normalise(EM, *ends, scaled.onto, scaled.clip)
     assert np.abs(image - normalise(EM, 0, 255)).max() > 0.5  # not as others are
     # The same numbers, as those of an image that is shown as it is.
-    bare = Normalisation(kind="fixed", low=0, high=1, base_round=(0, 1), clip=None)
+    bare = Normalisation(kind="fixed", low=0, high=1, onto=(0, 1), clip=None)
     plain = Predict(model=str(checkpoint(tmp_path / "b.safetensors", normalisation=bare)))
     np.testing.assert_array_equal(shown(stage)["affinity"], shown(plain, image)["affinity"])
 
@@ -153,8 +153,8 @@ def test_what_is_told_of_the_device_reaches_the_network(
     class Seen(Exception):
         pass
 
-    def seen(*given: Any) -> None:
-        raise Seen(given[-4:])
+    def seen(*given: Any, device: str, precision: str, threads: int, compiled: bool, **_: Any):
+        raise Seen((device, precision, threads, compiled))
 
     monkeypatch.setattr(predict, "_inference", seen)
     model = str(checkpoint(tmp_path / "a.safetensors", normalisation=FIXED))
@@ -175,5 +175,7 @@ def test_how_far_voxels_may_differ_changes_no_result(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     model = str(checkpoint(tmp_path / "a.safetensors", normalisation=FIXED))
-    with pytest.raises(ValueError, match="device: cuda is asked for, and torch finds no such"):
+    with pytest.raises(
+        ValueError, match="device: torch has no cuda device here; expected cpu or auto, got cuda"
+    ):
         shown(Predict(model=model, device="cuda"))
