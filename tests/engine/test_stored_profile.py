@@ -11,12 +11,16 @@ from volflow.engine.driver import execute
 from volflow.engine.executors.profile import Profile, Tls, find_profile
 from volflow.engine.stored_profile import NAME, store_profile, stored_profile
 from volflow.errors import PlanError
+from volflow.io.sealed import seal_problem
 
 SECRET = "hunter2"
 
 
 def stored(folder) -> dict:
-    return json.loads((folder / NAME).read_text())
+    content = json.loads((folder / NAME).read_text())
+    assert seal_problem(content) == ""
+    del content["checksum"]
+    return content
 
 
 def site(folder, name="site.yaml"):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from volflow.config.pipeline import dump
 from volflow.core.stage import Layer
 from volflow.engine.job import Plan
+from volflow.io.run.stored_outline import NAME
+from volflow.io.run.stored_pipeline import store_pipeline
+from volflow.io.sealed import write_sealed
 from volflow.io.store import Store
 
 
 def write_outline(plan: Plan) -> None:
     """Write the resolved pipeline and the outline of a plan into the run."""
-    store = Store(plan.pipeline.run)
-    store.write("pipeline.yaml", dump(plan.pipeline).encode())
+    store_pipeline(plan.pipeline)
     steps = [
         {
             "name": step.name,
@@ -26,7 +26,7 @@ def write_outline(plan: Plan) -> None:
         for step in plan.steps
     ]
     body = {"steps": steps, "layers": layers(plan), "search_path": plan.search_path}
-    store.write("outline.json", json.dumps(body, indent=1).encode())
+    write_sealed(Store(plan.pipeline.run), NAME, body)
 
 
 def layers(plan: Plan) -> list[dict[str, Any]]:

@@ -10,9 +10,11 @@ from typing import Any
 
 from volflow.engine.executors.profile import REQUESTED, OnStall, Profile, find_profile
 from volflow.errors import PlanError
+from volflow.io.sealed import read_sealed, write_sealed
 from volflow.io.store import Store
 
 NAME = "profile.json"
+KEYS = ("cluster", *REQUESTED)  # of earlier versions, without a checksum
 
 
 def store_profile(run: str, profile: Profile) -> None:
@@ -21,7 +23,7 @@ def store_profile(run: str, profile: Profile) -> None:
     if request is None:
         Store(run).delete(NAME)
     else:
-        Store(run).write_json(NAME, request)
+        write_sealed(Store(run), NAME, request)
 
 
 def stored_profile(
@@ -44,9 +46,10 @@ def stored_profile(
     ------
     PlanError
         If the profile no longer exists, or has problems.
+    StorageError
+        If `profile.json` is damaged.
     """
-    stored = Store(run).read_json(NAME)
-    request: dict[str, Any] = stored if isinstance(stored, dict) else {}
+    request: dict[str, Any] = read_sealed(Store(run), NAME, KEYS) or {}
     options: dict[str, Any] = {"workers": workers, "timeout": timeout}
     options |= {"stall": stall, "on_stall": on_stall}
     for name in REQUESTED:

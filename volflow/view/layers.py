@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from volflow.config.file import read_stored
 from volflow.config.pipeline import Pipeline, VolumeSpec, from_dict
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import SKELETONS, TABLES, Address
 from volflow.io.formats.as_precomputed import scales_of
 from volflow.io.formats.stored_array import Resolution
+from volflow.io.run.stored_outline import NAME as OUTLINE
 from volflow.io.run.stored_outline import stored_outline
+from volflow.io.run.stored_pipeline import holds_run, stored_document
 from volflow.io.store import Store
 from volflow.io.volume import Volume
 
@@ -106,7 +107,7 @@ class RunLayers(LayerSet):
 def is_run(address: str) -> bool:
     """Whether a folder or address holds a run."""
     try:
-        return Store(address).read("pipeline.yaml") is not None
+        return holds_run(address)
     except StorageError:
         return False
 
@@ -125,10 +126,9 @@ def run_layers(run: str) -> RunLayers:
         If there is no run.
     """
     store = Store(run)
-    text, outline = store.read("pipeline.yaml"), stored_outline(run)
-    if text is None or outline is None:
-        raise PlanError(f"{run} holds no run (it has no pipeline.yaml)")
-    content = read_stored(text, f"{store.location}/pipeline.yaml")
+    content, outline = stored_document(run), stored_outline(run)
+    if outline is None:
+        raise PlanError(f"{run} holds no run (it has no {OUTLINE})")
     pipeline = from_dict(content, (f"run={store.location}",))
     layers, notes = [], []
     moved = _Moved(str(content["run"]), store.location)

@@ -295,7 +295,7 @@ def test_all_mistakes_are_told_at_once(
     assert "there is no metric 'vii'; did you mean 'vi'?" in told
     assert "'erl' needs --skeletons" in told
     assert told.count("expected METRIC<=NUMBER or METRIC>=NUMBER") == 2
-    assert "nowhere: holds no run" in told
+    assert "nowhere holds no run" in told
     assert f"{tmp_path / 'file'} is a file; expected a folder" in told
 
 

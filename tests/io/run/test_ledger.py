@@ -142,5 +142,5 @@ def test_a_layer_knows_its_owner_by_scale(tmp_path):
     set_owner(address, "d2", scale=1)
     assert (owner(address), owner(address, 1), owner(address, 2)) == ("d1", "d2", None)
     Store(address).write("volflow.owner.0.json", b"[]")
-    with pytest.raises(StorageError, match="expected a digest in"):
+    with pytest.raises(StorageError, match="expected keys and values"):
         owner(address)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from volflow.config.file import read_stored
 from volflow.config.pipeline import Pipeline, from_dict
 from volflow.errors import PlanError
 from volflow.io.address import Address
+from volflow.io.run.stored_pipeline import stored_document
 from volflow.io.store import Store
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ def plan_sweep(run: str, volumes: Mapping[str, str], profile: Profile) -> list[P
 def _with_sweeps(run: str, volumes: Mapping[str, str]) -> tuple[Pipeline, list[str]]:
     """The pipeline of a run with the steps that score its thresholds, and their names."""
     store = Store(run)
-    text = store.read("pipeline.yaml")
-    if text is None:
-        raise PlanError(f"--sweep {run}: holds no run (it has no pipeline.yaml)")
-    document = read_stored(text, f"{run}/pipeline.yaml")
+    try:
+        document = stored_document(run)
+    except PlanError as error:
+        raise PlanError(*(f"--sweep {text}" for text in error.problems)) from error
     names: list[str] = []
     problems: list[str] = []
     for use, needed in REQUIRED.items():

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from volflow.errors import PlanError, VolflowError
+from volflow.errors import VolflowError
 
 if TYPE_CHECKING:
     from volflow.config.pipeline import Pipeline
@@ -38,12 +38,12 @@ def run_folder(folder: str | None) -> Iterator[str]:
 
 def holds_run(address: str) -> bool:
     """Whether the folder or address holds a run."""
-    from volflow.io.store import Store
+    from volflow.io.run import stored_pipeline
 
     if os.path.isfile(address):
         return False
     with contextlib.suppress(VolflowError):
-        return Store(address).read("pipeline.yaml") is not None
+        return stored_pipeline.holds_run(address)
     return False
 
 
@@ -55,20 +55,15 @@ def stored_pipeline(
     Raises
     ------
     PlanError
-        If the address holds no run.
+        If the address holds no run, or its pipeline is damaged.
     """
-    from volflow.config.file import read_stored
     from volflow.config.pipeline import from_dict
     from volflow.io.run.stored_outline import stored_outline
-    from volflow.io.store import Store
+    from volflow.io.run.stored_pipeline import stored_document
 
-    text = Store(address).read("pipeline.yaml")
-    if text is None:
-        raise PlanError(f"{address} holds no run (it has no pipeline.yaml)")
+    document = stored_document(address)
     outline = stored_outline(address) or {}
     known = [*sys.path]
     # Folders of the user's own stages; last, so that a file there hides no installed module.
     sys.path += [folder for folder in outline.get("search_path", []) if folder not in known]
-    return from_dict(
-        read_stored(text, f"{address}/pipeline.yaml"), (f"run={address}", *overrides), bounds
-    )
+    return from_dict(document, (f"run={address}", *overrides), bounds)

@@ -20,6 +20,7 @@ from volflow.io.run.ledger import Ledger
 from volflow.io.run.lock import RunLock
 from volflow.io.run.owners import owner
 from volflow.io.run.stored_outline import stored_outline
+from volflow.io.sealed import read_sealed
 from volflow.io.store import Store
 
 FRESH = 60.0  # seconds after which the driver's progress is out of date
@@ -208,8 +209,8 @@ def as_json(run: RunStatus) -> dict[str, Any]:
 
 def _progress(run: str) -> dict[str, Any]:
     """The driver's last report of what is under way; empty if it is out of date."""
-    stored = Store(run).read_json(PROGRESS)
-    if not isinstance(stored, dict) or abs(time.time() - stored.get("time", 0)) > FRESH:
+    stored = read_sealed(Store(run), PROGRESS, None)
+    if stored is None or abs(time.time() - stored.get("time", 0)) > FRESH:
         return {}
     return stored
 

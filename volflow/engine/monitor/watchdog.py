@@ -24,6 +24,7 @@ from volflow.engine.monitor.pace import Pace
 from volflow.engine.result import StepResult
 from volflow.engine.worker.block_range import Outcome, job_path
 from volflow.errors import StorageError
+from volflow.io.sealed import write_sealed
 from volflow.io.store import Store
 
 CHECK_EVERY = 1.0  # seconds between two checks
@@ -218,7 +219,7 @@ class Watchdog:
                 "blocks_per_second": pace.blocks_per_second() if pace else 0.0,
                 "quiet": time.monotonic() - self._last,
             }
-        self._store.write_json(PROGRESS, body)
+        write_sealed(self._store, PROGRESS, body)
 
 
 def _block_entry(job: Job, block: RunningBlock) -> dict[str, Any]:

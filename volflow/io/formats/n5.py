@@ -11,15 +11,19 @@ from volflow.io.address import Address
 from volflow.io.formats.chunk_names import delete_chunks
 from volflow.io.formats.metadata.axes import placed_array
 from volflow.io.formats.metadata.n5 import array_metadata
-from volflow.io.formats.stored_array import (
+from volflow.io.formats.our_metadata import (
     OURS,
+    mark,
+    marked_layout,
+    marked_scales,
+    require_intact,
+)
+from volflow.io.formats.stored_array import (
     ChunkedArray,
     Layout,
     Scales,
     anchored,
     create_array,
-    mark,
-    marked_layout,
     open_array,
     parents,
 )
@@ -33,7 +37,7 @@ def scales(address: Address) -> Scales | None:
     """The number of scales, and whether volflow wrote them; None if there is no volume."""
     if Store(str(address)).read(KEY) is None:
         return None
-    ours = _our_scales(_attributes(address))
+    ours = marked_scales(_attributes(address), address)
     return Scales(1, False) if ours is None else Scales(len(ours), True)
 
 
@@ -48,10 +52,13 @@ def open_scale(address: Address, level: int, own: bool, partial: bool = False) -
         If there is no such volume or scale.
     """
     attributes = _attributes(address)
-    ours = _our_scales(attributes)
+    ours = marked_scales(attributes, address)
     if ours is not None:
         if level >= len(ours):
             raise StorageError(f"volume {address} has no scale {level} (it has {len(ours)})")
+        metadata = Store(str(address)).read_json(f"s{level}/{KEY}")
+        if metadata is not None:  # a missing one is an error of opening
+            require_intact(address, ours[level], metadata, f"{KEY} or s{level}/{KEY}")
         array = open_array(address, "n5", f"s{level}", own, strict=not partial).T
         layout = marked_layout(ours[level], array)
         stored = anchored(array, layout.bounds.start)
@@ -112,7 +119,7 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
     }
     store.write_json(f"{folder}/{KEY}", array)
     finer = [] if scale == 0 else _attributes(address)[OURS]["scales"]
-    _write_group(address, [*finer, mark(layout)])
+    _write_group(address, [*finer, mark(layout, array)])
 
 
 def scale_folder(layout: Layout, scale: int) -> str:
@@ -154,12 +161,6 @@ def _write_group(address: Address, entries: list[dict[str, Any]]) -> None:
         OURS: {"scales": entries},
     }
     Store(str(address)).write_json(KEY, body)
-
-
-def _our_scales(attributes: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The entries of volflow's scales; None for a foreign volume."""
-    entry = attributes.get(OURS)
-    return entry["scales"] if isinstance(entry, dict) and "scales" in entry else None
 
 
 def _attributes(address: Address) -> dict[str, Any]:

@@ -16,20 +16,24 @@ import tensorstore as ts
 from volflow.core.geometry import zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.formats.chunk_names import delete_chunks
+from volflow.io.formats.chunk_names import ARRAY_METADATA, delete_chunks
 from volflow.io.formats.containment import require_below
 from volflow.io.formats.metadata.attributes import attributes_metadata
 from volflow.io.formats.metadata.axes import Metadata, placed_array
 from volflow.io.formats.metadata.ome import dataset_metadata, multiscale_of
-from volflow.io.formats.stored_array import (
+from volflow.io.formats.our_metadata import (
     OURS,
+    mark,
+    marked_layout,
+    marked_scales,
+    require_intact,
+)
+from volflow.io.formats.stored_array import (
     ChunkedArray,
     Layout,
     Scales,
     anchored,
     create_array,
-    mark,
-    marked_layout,
     open_array,
     parents,
 )
@@ -46,7 +50,7 @@ def scales(address: Address) -> Scales | None:
     if not _exists(address):
         return None
     attributes = _attributes(address)
-    ours = _our_scales(attributes)
+    ours = marked_scales(attributes, address)
     if ours is not None:
         return Scales(len(ours), True)
     multiscale = multiscale_of(attributes, f"volume {address}")
@@ -64,9 +68,13 @@ def open_scale(address: Address, level: int, own: bool, partial: bool = False) -
         If there is no such volume or scale, or its axes are not (c,) z, y, x.
     """
     attributes = _attributes(address)
-    ours = _our_scales(attributes)
+    ours = marked_scales(attributes, address)
     if ours is not None:
         _require_scale(address, level, len(ours))
+        where = f"{_GROUP_KEYS[address.format_name][-1]} or {_array_key(address, level)}"
+        metadata = Store(str(address)).read_json(_array_key(address, level))
+        if metadata is not None:  # a missing one is an error of opening
+            require_intact(address, ours[level], metadata, where)
         array = open_array(address, address.format_name, str(level), own, strict=not partial)
         layout = marked_layout(ours[level], array)
         stored = anchored(array, layout.bounds.start)
@@ -115,7 +123,8 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
     else:
         _create_v3(address, layout, str(scale), shape, chunk)
     finer = [] if scale == 0 else _attributes(address)[OURS]["scales"]
-    _write_group(address, [*finer, mark(layout)])
+    metadata = Store(str(address)).read_json(_array_key(address, scale))
+    _write_group(address, [*finer, mark(layout, metadata)])
 
 
 def scale_folder(layout: Layout, scale: int) -> str:
@@ -143,6 +152,11 @@ def delete_scales(address: Address, scale: int, layouts: Sequence[Layout | None]
         return
     for key in _GROUP_KEYS[address.format_name]:
         store.delete(key)
+
+
+def _array_key(address: Address, scale: int) -> str:
+    """The key of the metadata of a scale's array."""
+    return f"{scale}/{ARRAY_METADATA[address.format_name]}"
 
 
 # --- our own arrays ------------------------------------------------------------------------------
@@ -247,12 +261,6 @@ def _metadata_keys(format_: str) -> tuple[str, ...]:
 def _exists(address: Address) -> bool:
     store = Store(str(address))
     return any(store.read(key) is not None for key in _metadata_keys(address.format_name))
-
-
-def _our_scales(attributes: Attributes) -> list[dict[str, Any]] | None:
-    """The entries of volflow's scales; None for a foreign volume."""
-    entry = attributes.get(OURS)
-    return entry["scales"] if isinstance(entry, dict) and "scales" in entry else None
 
 
 def _attributes(address: Address) -> Attributes:

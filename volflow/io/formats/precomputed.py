@@ -20,8 +20,8 @@ from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.chunk_names import delete_chunks
 from volflow.io.formats.containment import require_below
+from volflow.io.formats.our_metadata import OURS, marked_info, require_intact_info
 from volflow.io.formats.stored_array import (
-    OURS,
     ChunkedArray,
     Layout,
     Resolution,
@@ -124,7 +124,6 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
             "data_type": layout.dtype.name,
             "num_channels": max(1, layout.channels),
             "scales": [entry],
-            OURS: {"kind": layout.kind, "channels": layout.channels},
         }
     else:
         info = _info(address)
@@ -134,7 +133,7 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
                 f"resolution for scale {scale}"
             )
         info["scales"].append(entry)
-    Store(str(address)).write_json("info", info)
+    _write_info(address, info, layout.kind, layout.channels)
 
 
 def scale_folder(layout: Layout, scale: int) -> str:
@@ -157,9 +156,14 @@ def delete_scales(address: Address, scale: int, layouts: Sequence[Layout | None]
     for entry, layout in zip(deleted, layouts, strict=True):
         delete_chunks(address, entry["key"], layout or _layout(info, entry))
     if scale:
-        store.write_json("info", info)
+        _write_info(address, info, info[OURS]["kind"], info[OURS]["channels"])
     else:
         store.delete("info")
+
+
+def _write_info(address: Address, info: dict[str, Any], kind: str, channels: int) -> None:
+    marked = marked_info(info, kind, channels, len(info["scales"]))
+    Store(str(address)).write_json("info", marked)
 
 
 def _info(address: Address) -> dict[str, Any]:
@@ -168,6 +172,8 @@ def _info(address: Address) -> dict[str, Any]:
         raise StorageError(f"volume {address} does not exist: no 'info' there")
     if not isinstance(body, dict) or "scales" not in body or "data_type" not in body:
         raise StorageError(f"volume {address}: expected the info of a volume, got another 'info'")
+    if OURS in body:
+        require_intact_info(address, body)
     return body
 
 

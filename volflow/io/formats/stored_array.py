@@ -19,9 +19,6 @@ from volflow.io.object_store import describe_store_error
 Resolution: TypeAlias = tuple[float, float, float]
 """Nanometres per voxel along z, y, x."""
 
-OURS = "volflow"
-"""The key of volflow's own entry in a volume's metadata."""
-
 _STRICT = {"fill_missing_data_reads": False}
 _OWN = {**_STRICT, "store_data_equal_to_fill_value": True}
 
@@ -290,28 +287,6 @@ def stored_layout(
     stop = zyx(start) + zyx(shape)
     native = np.dtype(dtype).newbyteorder("=")
     return Layout(Box(start, stop), resolution, native, channels, zyx(chunk))
-
-
-def mark(layout: Layout) -> dict[str, Any]:
-    """Volflow's own entry for a scale, in formats that have no key for its content."""
-    return {
-        "kind": layout.kind,
-        "channels": layout.channels,
-        "encoding": layout.encoding,
-        "offset_zyx": layout.bounds.start,
-        "resolution_nm_zyx": layout.resolution,
-    }
-
-
-def marked_layout(note: dict[str, Any], array: ts.TensorStore) -> Layout:
-    """The layout of a scale from volflow's own entry and its array, whose domain starts at 0."""
-    chunk, shard = spatial_chunks(array)
-    start, shape = zyx(note["offset_zyx"]), array.shape[-3:]
-    stop = zyx(start) + zyx(shape)
-    z, y, x = note["resolution_nm_zyx"]
-    channels, encoding, kind = note["channels"], note["encoding"], note["kind"]
-    dtype = np.dtype(array.dtype.numpy_dtype)
-    return Layout(Box(start, stop), (z, y, x), dtype, channels, chunk, shard, encoding, kind)
 
 
 def parents(address: Address, most: int = 3) -> Iterator[tuple[Address, str]]:

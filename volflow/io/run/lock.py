@@ -19,11 +19,14 @@ from typing import Any
 import psutil
 
 from volflow.errors import RunHeld, StorageError
+from volflow.io.sealed import seal_problem, sealed
 from volflow.io.store import Store, StoredObject
 
 log = logging.getLogger(__name__)
 
 KEY = "volflow.lock.json"
+_KEYS = ("host", "pid", "born", "place", "user", "started", "interval", "token", "beat")
+"""The keys of earlier versions, which wrote no checksum."""
 _HELD: set[str] = set()  # tokens of the locks that this process holds
 
 
@@ -168,7 +171,7 @@ class RunLock:
             raise RunHeld(f"run {self.run} is held by {describe_holder(holder)}")
 
     def _stamped(self) -> bytes:
-        return json.dumps({**self._body, "beat": time.time()}).encode()
+        return json.dumps(sealed({**self._body, "beat": time.time()})).encode()
 
     def _keep(self) -> None:
         """Renew the heartbeat until the lock is released, or another driver has it."""
@@ -263,11 +266,12 @@ def _born(pid: int) -> float:
 
 
 def _parse(body: bytes | None) -> dict[str, Any] | None:
+    """The holder in a lock object; None if there is none, or the object is damaged."""
     try:
         value = json.loads(body or b"null")
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not seal_problem(value, _KEYS) else None
 
 
 def describe_holder(holder: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from volflow.errors import RunHeld, StorageError
 from volflow.io.address import Address
 from volflow.io.run.fence import PATIENCE, PAUSE
 from volflow.io.run.lock import RunLock, describe_holder
+from volflow.io.sealed import read_sealed, write_sealed
 from volflow.io.store import Store
 
 
@@ -35,10 +36,10 @@ def layer_owner(address: str, scale: int = 0) -> LayerOwner | None:
     StorageError
         If the record is damaged.
     """
-    body = Store(address).read_json(_key(scale))
+    body = read_sealed(Store(address), _key(scale), LayerOwner._fields)
     if body is None:
         return None
-    if isinstance(body, dict) and isinstance(body.get("digest"), str):
+    if isinstance(body.get("digest"), str):
         run, complete = body.get("run", ""), body.get("complete", True)
         if isinstance(run, str) and isinstance(complete, bool):
             return LayerOwner(body["digest"], _resolved(address, run), complete)
@@ -59,7 +60,7 @@ def set_owner(
     if stored is not None and stored.complete == complete and _belongs(stored, digest, run):
         return
     new = LayerOwner(digest, _relative(address, run), complete)
-    Store(address).write_json(_key(scale), new._asdict())
+    write_sealed(Store(address), _key(scale), new._asdict())
 
 
 def require_owner(address: str, digest: str, scale: int, run: str) -> None:

@@ -6,9 +6,11 @@ import re
 from typing import Any
 
 from volflow.errors import StorageError
+from volflow.io.sealed import read_sealed
 from volflow.io.store import Store
 
 NAME = "outline.json"
+KEYS = ("steps", "layers", "search_path")  # of earlier versions, without a checksum
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
 
@@ -20,14 +22,13 @@ def stored_outline(run: str) -> dict[str, Any] | None:
     StorageError
         If it is damaged: steps, digests and phases must have names that stay within the run.
     """
-    outline = Store(run).read_json(NAME)
+    outline = read_sealed(Store(run), NAME, KEYS)
     if outline is None:
         return None
     problem = _problem(outline)
     if problem:
         raise StorageError(f"{run}/{NAME} is damaged: {problem}")
-    checked: dict[str, Any] = outline
-    return checked
+    return outline
 
 
 def _problem(outline: Any) -> str:

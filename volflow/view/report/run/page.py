@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from volflow.io.sealed import write_sealed
 from volflow.io.store import Store
 from volflow.view.layers import RunLayers, run_layers
 from volflow.view.report.pages import data_url, render
@@ -48,13 +49,13 @@ def leave_report(run: str, summary: Mapping[str, Any], picture: bool = True) -> 
     segments: dict[str, Any] = {}
     try:
         store = Store(run)
-        store.write_json(SUMMARY, summary)
+        write_sealed(store, SUMMARY, summary)
         layers = run_layers(run)
         drawn = _overview(layers) if picture else None
         sizes = _segment_sizes(layers) if picture else None
         if sizes:
             segments = asdict(sizes)
-            store.write_json(SUMMARY, {**summary, "segments": segments})
+            write_sealed(store, SUMMARY, {**summary, "segments": segments})
         png = drawn.png() if drawn else b""
         if png:
             store.write(PICTURE, png)

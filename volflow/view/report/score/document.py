@@ -9,6 +9,7 @@ from typing import Any
 from volflow.config.pipeline import Pipeline, StepSpec
 from volflow.core.stage import find_stage
 from volflow.errors import StorageError, VolflowError
+from volflow.io.sealed import read_sealed
 from volflow.io.store import Store
 from volflow.io.volume import Volume
 from volflow.view.layers import RunLayers, run_layers
@@ -106,12 +107,12 @@ def find_document(run: str) -> Document | None:
         If the file named `scores.json` was not written by `volflow score`.
     """
     store = Store(run)
-    document = store.read_json(DOCUMENT)
+    document = read_sealed(store, DOCUMENT, None)
     if document is not None:
         if not {"errors", "results", "resolution"} <= set(document):
             raise StorageError(f"{run}/{DOCUMENT}: expected the scores of `volflow score`")
         return dict(document)
-    summary = store.read_json("summary.json")
+    summary = read_sealed(store, "summary.json", None)
     if summary is None or not any(map(is_score, summary["results"].values())):
         return None
     return make_document(

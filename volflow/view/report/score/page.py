@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from volflow.io.sealed import sealed
 from volflow.io.store import Store
 from volflow.view.report.pages import data_url, render
 from volflow.view.report.score.detections import detection_table
@@ -73,7 +74,7 @@ def leave_score_report(run: str, document: Mapping[str, Any]) -> list[str]:
     """
     plots = score_plots(document)
     files = {
-        DOCUMENT: json.dumps(document, indent=1, sort_keys=True).encode(),
+        DOCUMENT: json.dumps(sealed(document), indent=1, sort_keys=True).encode(),
         "scores.csv": scores_csv(document).encode(),
         "offenders.csv": offenders_csv(document).encode(),
         "curves.csv": curves_csv(document).encode(),
