@@ -9,6 +9,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := volflow tests examples benchmarks docs
+BENCHMARKS := segmentation.kernels engine.overhead "engine.memory maps" \
+	"engine.memory reductions 320" segmentation.horizon "segmentation.horizon surfaces" \
+	segmentation.sweep engine.share engine.malloc "engine.scale 1000000" engine.ledger
 .DEFAULT_GOAL := help
 .PHONY: help env demo test lint docs bench soak fix clean
 
@@ -51,7 +54,7 @@ lint: env
 
 bench: env
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test,bench]'
-	@for script in kernels overhead "memory maps" "memory reductions 320" horizon "horizon surfaces" sweep share malloc "scale 1000000" ledger; do \
+	@for script in $(BENCHMARKS); do \
 	echo "== $$script"; $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 soak: env

@@ -1,10 +1,13 @@
-"""Every benchmark imports, and its docstring begins with its command."""
+"""Every benchmark imports, its docstring begins with its command, and the Makefile finds it."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,3 +54,37 @@ def test_a_benchmark_imports(module: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_folder_of_benchmarks_is_crowded() -> None:
     folders = [path.parent for path in (ROOT / "benchmarks").rglob("*.py")]
     assert max(map(folders.count, folders)) <= 16
+
+
+def recipe(target: str) -> list[list[str]]:
+    """The commands of a target of the Makefile, split into words; make runs none of them."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", target],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [shlex.split(line) for line in done.stdout.replace("\\\n", " ").splitlines()]
+
+
+def test_the_makefile_names_benchmarks_that_exist() -> None:
+    (loop,) = (words for words in recipe("bench") if words[:3] == ["for", "script", "in"])
+    assert "benchmarks.$script" in loop
+    scripts = [word.rstrip(";") for word in loop[3 : loop.index("do")]]
+    assert len(scripts) > 10
+    for script in scripts:
+        module, *arguments = f"benchmarks.{script}".split()
+        assert module in MODULES
+        command = " ".join([module, *(word for word in arguments if word.isalpha())])
+        assert f"    python -m {command} " in docstring(module).replace("\n", " \n")
+
+
+@pytest.mark.parametrize("target", ["bench", "demo", "docs", "fix", "lint", "soak", "test"])
+def test_the_makefile_names_modules_and_files_that_exist(target: str) -> None:
+    for words in recipe(target):
+        for option, name in itertools.pairwise(words):
+            if option == "-m" and name.startswith(("tests.", "docs.")):
+                assert (ROOT / Path(*name.split("."))).with_suffix(".py").is_file(), name
+            elif option.endswith("/python") and name.endswith(".py"):
+                assert (ROOT / name).is_file(), name
