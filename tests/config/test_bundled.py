@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from volflow.config.bundled import bundled, find_bundled
@@ -18,3 +20,10 @@ def test_bundled_pipelines_are_found_by_name_from_anywhere(monkeypatch, tmp_path
     assert find_bundled("segment.yaml", "pipelines", "pipeline").read_text() == "mine"
     with pytest.raises(PlanError, match=r"there is no pipeline 'sgment'; did you mean 'segment'"):
         find_bundled("sgment", "pipelines", "pipeline")
+
+
+@pytest.mark.parametrize("folder", ["pipelines", "pipelines/train", "pipelines/pretrain", "deploy"])
+def test_bundled_files_name_no_folder_of_another_machine(folder):
+    for path in bundled(folder).values():
+        values = re.sub(r"#.*", "", path.read_text())
+        assert not re.search(r"\.\./|[\s\"'/](/home|/work|/tmp|/data|~)/|shared/", values), path

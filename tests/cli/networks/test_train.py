@@ -115,13 +115,16 @@ def test_volumes_of_a_bundled_training_are_replaced_by_ones_of_your_own(
     volflow, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VOLFLOW_DATA", raising=False)
     with h5py.File("own.h5", "w") as file:
         file["raw"] = np.zeros((120, 64, 64), np.uint8)
         file["labels"] = np.ones((120, 64, 64), np.uint32)
     done = volflow("train", "fib25", "--check")
     assert done.exit_code == 2
-    assert "training data are not bundled" in done.output
-    assert "--set sources.0.image.path=em.zarr" in " ".join(done.output.split())
+    message = " ".join(done.output.split())
+    assert "$VOLFLOW_DATA/fib25_medulla/ts2_z000-165.h5" in message
+    assert "training data are not bundled; set VOLFLOW_DATA to the folder" in message
+    assert "--set sources.0.image.path=em.zarr" in message
     own = []
     for place, bounds in (
         ("sources.0", "0:90,0:64,0:64"),
@@ -133,3 +136,22 @@ def test_volumes_of_a_bundled_training_are_replaced_by_ones_of_your_own(
     done = volflow("train", "fib25", "--check", *own)
     assert done.exit_code == 0, done.output
     assert "3500 steps, no problems" in done.output
+
+
+def test_the_volumes_of_a_bundled_training_are_found_in_the_folder_of_the_data(
+    volflow, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data" / "fib25_medulla"
+    folder.mkdir(parents=True)
+    with h5py.File(folder / "ts2_z000-165.h5", "w") as file:
+        file["raw"] = np.zeros((165, 250, 250), np.uint8)
+        file["neuron_ids"] = np.ones((165, 250, 250), np.uint8)
+    for value in (str(tmp_path / "data"), "data/"):
+        monkeypatch.setenv("VOLFLOW_DATA", value)
+        done = volflow("train", "fib25", "--check")
+        assert done.exit_code == 0, done.output
+    monkeypatch.setenv("VOLFLOW_DATA", str(tmp_path / "elsewhere"))
+    done = volflow("train", "fib25", "--check")
+    assert done.exit_code == 2
+    assert f"hdf5://{tmp_path}/elsewhere/fib25_medulla" in "".join(done.output.split())

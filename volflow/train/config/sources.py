@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -11,6 +12,9 @@ from volflow.checkpoints.header import Fraction, Nanometres
 from volflow.config.pipeline import VolumeSpec, absolute
 from volflow.config.spec import Name, Spec
 from volflow.core.geometry import Box
+
+DATA = "$VOLFLOW_DATA/"
+"""Beginning of a path in the folder of training data that the environment variable names."""
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -80,7 +84,8 @@ class ImageSource(Spec):
     """An image to train on: stored, or synthetic."""
 
     image: VolumeSpec | None = None
-    """The image, uint8 or uint16, without channels."""
+    """The image, uint8 or uint16, without channels. `$VOLFLOW_DATA/` in an address is the folder
+    that the environment variable names."""
     synthetic: Synthetic | None = None
     """A synthetic volume instead of stored ones."""
     bounds: str | None = None
@@ -98,7 +103,7 @@ class ImageSource(Spec):
     more than a tenth."""
 
     def with_absolute_paths(self) -> Self:
-        """The same source with absolute paths."""
+        """The same source with absolute paths, and `$VOLFLOW_DATA` in them replaced."""
         if self.image is None:
             return self
         return self.model_copy(update={"image": _absolute(self.image)})
@@ -167,7 +172,7 @@ class SourceSpec(ImageSource):
         return PurePosixPath(path.partition("?")[0]).stem
 
     def with_absolute_paths(self) -> Self:
-        """The same source with absolute paths."""
+        """The same source with absolute paths, and `$VOLFLOW_DATA` in them replaced."""
         volumes = {"image": self.image, "labels": self.labels, "known": self.known}
         changed = {name: _absolute(spec) for name, spec in volumes.items() if spec is not None}
         masks = {name: _absolute(spec) for name, spec in self.masks.items()}
@@ -175,4 +180,11 @@ class SourceSpec(ImageSource):
 
 
 def _absolute(spec: VolumeSpec) -> VolumeSpec:
-    return spec.model_copy(update={"path": absolute(spec.path)})
+    """A volume with an absolute path; `$VOLFLOW_DATA` stays where the variable is not set."""
+    path = spec.path
+    if DATA in path:
+        folder = os.environ.get("VOLFLOW_DATA")
+        if not folder:
+            return spec
+        path = path.replace(DATA, f"{folder.rstrip('/')}/", 1)
+    return spec.model_copy(update={"path": absolute(path)})

@@ -16,8 +16,8 @@ from volflow.train.config.sources import ImageSource, Synthetic
 from volflow.train.data.resample import resampled_shape
 
 NOT_BUNDLED = (
-    "training data are not bundled; give addresses of your own, such as --set "
-    "sources.0.image.path=em.zarr (docs/training-data.md)"
+    "training data are not bundled; set VOLFLOW_DATA to the folder that contains them, or give "
+    "addresses of your own, such as --set sources.0.image.path=em.zarr (docs/training-data.md)"
 )
 
 
