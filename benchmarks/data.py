@@ -2,24 +2,22 @@
 
     python -m benchmarks.data FOLDER SIDE     mirrored affinities of SIDE³ voxels in FOLDER
 
-The data are not part of the project: VOLFLOW_DATA is the folder that contains `fib25_medulla`
-(default: shared/data next to the checkout).
+The data are not part of the project: VOLFLOW_DATA is the folder that contains `fib25_medulla`.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from tests.public_data import DATA
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Layer
 from volflow.io.volume import Volume
 
-DATA = Path(os.environ.get("VOLFLOW_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FIB25 = DATA / "fib25_medulla"
 AFFINITY = f"hdf5://{FIB25}/affinity_baseline_z000-165.h5?dataset=affinity"
 RESOLUTION = (10.0, 10.0, 10.0)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import data
+from tests.public_data import needs_public_data
 from tests.strategies import triples
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
@@ -50,10 +51,7 @@ def test_a_single_voxel_has_no_mirror_image() -> None:
         data.reflected(1, 4)
 
 
-@pytest.mark.skipif(
-    not data.FIB25.is_dir(),
-    reason=f"no FIB-25 data at {data.FIB25} (set VOLFLOW_DATA to the folder that holds it)",
-)
+@needs_public_data("fib25_medulla")
 def test_the_slab_is_the_first_corner_of_its_mirror_image(tmp_path: Path) -> None:
     address = data.mirrored(tmp_path, (70, 64, 65))
     slab = Volume.open(VolumeSpec(path=data.AFFINITY, resolution=data.RESOLUTION))

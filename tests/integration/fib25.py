@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import volflow
+from tests.public_data import DATA, needs_public_data
 from volflow.config.pipeline import VolumeSpec
 from volflow.engine.result import RunResult
 from volflow.io.volume import Volume
 
-DATA = Path(os.environ.get("VOLFLOW_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FOLDER = DATA / "fib25_medulla"
 AFFINITY = f"hdf5://{FOLDER}/affinity_baseline_z000-165.h5?dataset=affinity"
 LABELS = f"hdf5://{FOLDER}/ts2_z000-165.h5"
 
-needs_fib25 = pytest.mark.skipif(
-    not FOLDER.is_dir(),
-    reason=f"no FIB-25 data at {FOLDER} (set VOLFLOW_DATA to the folder that holds it)",
-)
+needs_fib25 = needs_public_data("fib25_medulla")
 
 
 def segment(run: Path, block: tuple[int, int, int], **rest: Any) -> RunResult:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
-from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from tests.cases import Case, random_case
 from tests.harness import run_in_memory
+from tests.public_data import public_data
 from tests.reference import Tied, segmentation
 from volflow.core.geometry import BlockGrid, Box
 from volflow.stages.agglomerate import Agglomerate
@@ -144,11 +144,7 @@ def test_parameters_out_of_range_are_errors(wrong):
 @pytest.mark.slow
 @pytest.mark.parametrize("rounds", [0, 1])
 def test_real_affinities_too(rounds: int):
-    h5py = pytest.importorskip("h5py")
-    data = os.environ.get("VOLFLOW_DATA", Path(__file__).parents[3] / "shared" / "data")
-    path = Path(data) / "fib25_medulla" / "affinity_baseline_z000-165.h5"
-    if not path.exists():
-        pytest.skip("no FIB-25 affinities: set VOLFLOW_DATA to the folder of public data")
+    path = public_data("fib25_medulla/affinity_baseline_z000-165.h5")
     with h5py.File(path) as file:
         affinity = file["affinity"][:, 20:116, 60:188, 100:228]
     bounds = Box((20, 60, 100), (116, 188, 228))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
-from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from tests.cases import Case, random_case
 from tests.harness import Memory, run_in_memory, run_stage
+from tests.public_data import public_data
 from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.core.stage import Columns
 from volflow.stages.agglomerate import Agglomerate
@@ -164,11 +164,7 @@ def test_lists_that_make_no_sense_are_errors(wrong, told):
 @pytest.mark.slow
 @pytest.mark.parametrize("min_size", [0, 100])
 def test_on_real_affinities_too(min_size: int):
-    h5py = pytest.importorskip("h5py")
-    data = os.environ.get("VOLFLOW_DATA", Path(__file__).parents[3] / "shared" / "data")
-    path = Path(data) / "fib25_medulla" / "affinity_baseline_z000-165.h5"
-    if not path.exists():
-        pytest.skip("no FIB-25 affinities: set VOLFLOW_DATA to the folder of public data")
+    path = public_data("fib25_medulla/affinity_baseline_z000-165.h5")
     with h5py.File(path) as file:
         affinity = file["affinity"][:, 20:84, 60:156, 100:196]
     bounds = Box((20, 60, 100), (84, 156, 196))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import zipfile
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.public_data import public_data
 from volflow.core.geometry import BlockGrid, Box
 from volflow.core.skeleton import Skeleton
 from volflow.errors import StorageError
@@ -20,7 +20,6 @@ from volflow.io.skeletons.sets import SkeletonSet, write_skeletons
 from volflow.io.skeletons.swc import Scaling, format_swc, parse_swc
 from volflow.io.skeletons.units import misplaced
 
-DATA = Path(os.environ.get("VOLFLOW_DATA", Path(__file__).parents[4] / "shared" / "data"))
 RESOLUTION = (30.0, 8.0, 4.0)
 BOUNDS = Box((-3, 5, 100), (147, 133, 330))
 
@@ -463,9 +462,7 @@ def test_the_unit_of_misplaced_nodes_is_guessed(factor, axes, guess) -> None:
 
 
 def test_neurons_of_the_hemibrain() -> None:
-    folder = DATA / "hemibrain_da1_skeletons"
-    if not folder.is_dir():
-        pytest.skip(f"hemibrain_da1_skeletons is not in the data folder {DATA} (VOLFLOW_DATA)")
+    folder = public_data("hemibrain_da1_skeletons")
     found, _ = SkeletonSet.open(f"swc://{folder}?unit_nm=8").read_all()
     assert [one.name for one in found] == [722817260, 754534424, 1734350788, 1734350908]
     assert [len(one) for one in found] == [4332, 4696, 4465, 4847]
@@ -484,9 +481,7 @@ def test_neurons_of_the_hemibrain() -> None:
 
 
 def test_zips_of_traced_and_predicted_neurites() -> None:
-    folder = DATA / "exaspim_swc_pairs"
-    if not folder.is_dir():
-        pytest.skip(f"exaspim_swc_pairs is not in the data folder {DATA} (VOLFLOW_DATA)")
+    folder = public_data("exaspim_swc_pairs")
     for name, count, first in (("pred", 15, 7408635512), ("target", 14, 1)):
         found = SkeletonSet.open(f"swc://{folder}/{name}_swcs.zip?axis_order=zyx")
         assert len(found.titles) == count

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import h5py
@@ -13,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
+from tests.public_data import public_data
 from volflow.core.skeleton import Skeleton, from_edges, resampled
 from volflow.io.skeletons.sets import SkeletonSet
 from volflow.metrics.skeletons.errors import merged_segments, split_edges
@@ -24,16 +24,6 @@ from volflow.metrics.skeletons.run_length import (
     merged_labels,
     run_lengths,
 )
-
-DATA = Path(os.environ.get("VOLFLOW_DATA", Path(__file__).parents[4] / "shared" / "data"))
-
-
-def folder(name: str) -> Path:
-    """A folder of public data, or the test is skipped."""
-    if not (DATA / name).is_dir():
-        pytest.skip(f"{name} is not in the data folder {DATA} (VOLFLOW_DATA)")
-    return DATA / name
-
 
 # --- em_erl: two tubes, one of them cut, the other run into a region that is not to be merged -----
 
@@ -84,7 +74,7 @@ class Tubes:
 
 @pytest.fixture(scope="module")
 def tubes() -> Tubes:
-    return Tubes(folder("em_erl_fixture"))
+    return Tubes(public_data("em_erl_fixture"))
 
 
 def test_em_erl_lengths(tubes: Tubes) -> None:
@@ -147,7 +137,7 @@ def read_swc(place: Path, options: str = "axis_order=zyx&unit_nm=1") -> dict[str
 
 @pytest.fixture(scope="module")
 def published() -> tuple[dict[str, Skeleton], dict[str, dict[str, str]]]:
-    place = folder("exaspim_swc_pairs")
+    place = public_data("exaspim_swc_pairs")
     with (place / "results.csv").open(newline="") as file:
         rows = {row[""]: row for row in csv.DictReader(file)}
     return read_swc(place / "target_swcs.zip"), rows
@@ -182,7 +172,7 @@ def test_exaspim_nodes_labelled_by_the_nearest_predicted_skeleton(
     published: tuple[dict[str, Skeleton], dict[str, dict[str, str]]],
 ) -> None:
     targets, rows = published
-    found = read_swc(folder("exaspim_swc_pairs") / "pred_swcs.zip")
+    found = read_swc(public_data("exaspim_swc_pairs") / "pred_swcs.zip")
     assert len(found) == 15
     dense = {name: resampled(skeleton, 1.0) for name, skeleton in found.items()}
     places = np.concatenate([skeleton.position for skeleton in dense.values()])
@@ -207,7 +197,7 @@ def test_exaspim_nodes_labelled_by_the_nearest_predicted_skeleton(
 
 @pytest.fixture(scope="module")
 def neurons() -> SkeletonForest:
-    place = folder("hemibrain_da1_skeletons")
+    place = public_data("hemibrain_da1_skeletons")
     return SkeletonForest.of(list(read_swc(place, "axis_order=xyz&unit_nm=8").values()))
 
 
@@ -295,7 +285,7 @@ def test_hemibrain_split_and_merger(neurons: SkeletonForest) -> None:
 
 
 def test_hemibrain_nodes_at_synapses(neurons: SkeletonForest) -> None:
-    place = folder("hemibrain_da1_skeletons")
+    place = public_data("hemibrain_da1_skeletons")
     for one in pieces(neurons):
         with (place / f"{one.name}_synapses.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))

@@ -1,6 +1,5 @@
 """HDF5, TIFF and folders of sections, generated and real."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.io.test_volume import boxes_near, noise
+from tests.public_data import public_data
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.errors import StorageError
@@ -21,7 +21,6 @@ from volflow.io.formats.files import recent
 from volflow.io.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[4]
-DATA = Path(os.environ.get("VOLFLOW_DATA", ROOT.parent / "shared" / "data"))
 SHAPE = (7, 20, 30)
 GREY = noise(np.random.default_rng(0), SHAPE, "uint16")
 JPEG = np.stack(
@@ -267,15 +266,8 @@ def test_several_processes_read_one_file(folder):
 # --- real files ----------------------------------------------------------------------------------
 
 
-def real(name):
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"{name} is not in the data folder {DATA} (VOLFLOW_DATA)")
-    return path
-
-
 def test_real_affinities_are_read_by_block():
-    path = real("fib25_medulla/affinity_baseline_z000-165.h5")
+    path = public_data("fib25_medulla/affinity_baseline_z000-165.h5")
     volume = Volume.open(VolumeSpec(path=f"hdf5://{path}?dataset=affinity"))
     assert (volume.channels, volume.dtype, volume.resolution) == (3, np.uint8, (10, 10, 10))
     assert volume.bounds == Box((0, 0, 0), (165, 250, 250))
@@ -287,7 +279,7 @@ def test_real_affinities_are_read_by_block():
 
 
 def test_a_real_packed_tiff_is_read_by_block():
-    path = real("fib25_medulla/ts1_raw_unlabelled.tif")
+    path = public_data("fib25_medulla/ts1_raw_unlabelled.tif")
     volume = Volume.open(VolumeSpec(path=str(path)))
     expected = tifffile.imread(path, key=range(10, 13))[:, 40:80, 50:90]
     np.testing.assert_array_equal(volume.read(Box((10, 40, 50), (13, 80, 90))), expected)
