@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from volflow.kernels import kernel
 
 FINE = 1 << 16  # fixed-point steps per unit of log odds: integers compare alike on any machine
 FARTHEST = 1 << 11  # clip for brightness, log odds: far beyond any affinity; sums fit in 32 bits
@@ -62,7 +63,7 @@ def log_odds() -> np.ndarray:
 LOG_ODDS = log_odds()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _moved(
     segments: np.ndarray, affinity: np.ndarray, brightness: np.ndarray, log_odds: np.ndarray
 ) -> np.ndarray:
@@ -97,7 +98,7 @@ def _moved(
     return moved
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _count_neighbours(segment: int, segments: np.ndarray, z: int, y: int, x: int) -> int:
     """Number of a voxel's face neighbours that belong to a segment."""
     depth, height, width = segments.shape

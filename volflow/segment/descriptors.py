@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 from scipy import ndimage
 
 from volflow.core.geometry import Triple, zyx
+from volflow.kernels import kernel
 
 CHANNELS = 10
 ODD = ("z", "y", "x", "", "", "", "zy", "zx", "yx", "")
@@ -192,8 +192,8 @@ def _along(array: np.ndarray, kernels: np.ndarray, axis: int, first: int, count:
     return np.moveaxis(out.reshape(len(kernels), count, *lines.shape[1:]), 1, axis + 1)
 
 
-@numba.njit(cache=True, nogil=True)
-def _correlate(lines, halves, out):  # type: ignore[no-untyped-def]  # compiled
+@kernel
+def _correlate(lines: np.ndarray, halves: np.ndarray, out: np.ndarray) -> None:
     # The first and third kernel are even, the second is odd: taps are combined in pairs.
     kernels, count, width = out.shape
     radius = halves.shape[1] - 1
@@ -218,8 +218,10 @@ def _correlate(lines, halves, out):  # type: ignore[no-untyped-def]  # compiled
                             sums[at] += weight * (after[at] + before[at])
 
 
-@numba.njit(cache=True, nogil=True)
-def _masses(numbered, label, start, shape, step):  # type: ignore[no-untyped-def]  # compiled
+@kernel
+def _masses(
+    numbered: np.ndarray, label: int, start: np.ndarray, shape: np.ndarray, step: int
+) -> np.ndarray:
     """Fraction of each cell that an object fills, float32."""
     mass = np.zeros((shape[0], shape[1], shape[2]), np.float32)
     each = np.float32(1 / step**3)
@@ -246,10 +248,17 @@ def _normalised(moments: np.ndarray, least: float) -> np.ndarray:
     return np.concatenate([centre, variance, correlation, n[None]])
 
 
-@numba.njit(cache=True, nogil=True)
-def _write(  # type: ignore[no-untyped-def]  # compiled
-    out, numbered, label, start, values, halo, step, shift
-):
+@kernel
+def _write(
+    out: np.ndarray,
+    numbered: np.ndarray,
+    label: int,
+    start: np.ndarray,
+    values: np.ndarray,
+    halo: np.ndarray,
+    step: int,
+    shift: np.ndarray,
+) -> None:
     """Write the descriptors of an object's cells to each of its voxels in them."""
     shape = np.array(values.shape[1:])
     low = np.maximum(start * step, halo)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from volflow.core.geometry import Box
+from volflow.kernels import kernel
 
 PAD = (
     3  # for the choice of the voxel before the block: its neighbours and whether their pairs exist
@@ -152,7 +152,7 @@ def _existing_pairs(
     return pairs, solid
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sums(pairs: np.ndarray) -> np.ndarray:
     """Sum of the six affinities of each voxel except those at the high faces, uint16."""
     _, depth, height, width = pairs.shape
@@ -171,7 +171,7 @@ def _sums(pairs: np.ndarray) -> np.ndarray:
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _directions(pairs: np.ndarray, solid: np.ndarray, low: int) -> np.ndarray:
     """The neighbour that each voxel joins: 0..5 for -z +z -y +y -x +x, NOTHING or ALONE.
 
@@ -202,7 +202,7 @@ def _directions(pairs: np.ndarray, solid: np.ndarray, low: int) -> np.ndarray:
     return direction
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _direction_without_affinity(
     total: np.ndarray, solid: np.ndarray, z: int, y: int, x: int
 ) -> int:
@@ -217,7 +217,7 @@ def _direction_without_affinity(
     return best
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _roots(direction: np.ndarray, pairs: np.ndarray, strong: int) -> np.ndarray:
     """The root voxel (flat index within the write box) of each voxel's piece; -1: no piece.
 
@@ -260,7 +260,7 @@ def _roots(direction: np.ndarray, pairs: np.ndarray, strong: int) -> np.ndarray:
     return root.reshape((depth, height, width))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _follow(root: np.ndarray, v: int) -> int:
     """The end of the chain that starts at v; the whole chain then points to it."""
     end = int(root[v])
@@ -275,7 +275,7 @@ def _follow(root: np.ndarray, v: int) -> int:
     return end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_strong(root: np.ndarray, direction: np.ndarray, pairs: np.ndarray, strong: int) -> None:
     """Join the pieces of pairs whose affinity is at least `strong`, in place."""
     depth, height, width = direction.shape
@@ -300,7 +300,7 @@ def _join_strong(root: np.ndarray, direction: np.ndarray, pairs: np.ndarray, str
         _follow(root, v)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _labels(
     roots: np.ndarray, z0: int, y0: int, x0: int, bounds_height: int, bounds_width: int
 ) -> np.ndarray:

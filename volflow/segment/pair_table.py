@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from volflow.kernels import kernel
 
 EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pair_key(u: int, v: int) -> np.uint64:
     """The key of an unordered pair of integers below 2**31."""
     if u < v:
@@ -16,7 +17,7 @@ def pair_key(u: int, v: int) -> np.uint64:
     return (np.uint64(v) << np.uint64(32)) | np.uint64(u)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def slot_of(keys: np.ndarray, key: np.uint64) -> np.int64:
     """The slot of a key in a table, or the empty slot where it would be inserted.
 
@@ -36,7 +37,7 @@ def slot_of(keys: np.ndarray, key: np.uint64) -> np.int64:
     return np.int64(slot)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def table_size(entries: int) -> int:
     """The power of two at which a table with this number of entries is at most half full."""
     size = 16
@@ -45,7 +46,7 @@ def table_size(entries: int) -> int:
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def group_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, int]:
     """The group number of each unordered pair, by first appearance, and the number of groups."""
     keys = np.full(table_size(len(a)), EMPTY, np.uint64)
@@ -63,7 +64,7 @@ def group_pairs(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, int]:
     return group, count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sum_groups(group: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:
     """Exact sums of the values of each group, int64."""
     total = np.zeros(count, np.int64)
@@ -72,7 +73,7 @@ def sum_groups(group: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def first_of_groups(group: np.ndarray, count: int) -> np.ndarray:
     """The position of the first member of each group."""
     first = np.full(count, -1, np.int64)

@@ -10,10 +10,12 @@ multiple of the factor. Voxels outside the bounds are not counted:
 
 from __future__ import annotations
 
-import numba
+from collections.abc import Callable
+
 import numpy as np
 
 from volflow.core.geometry import Triple
+from volflow.kernels import kernel
 
 NO_MASK = np.ones((0, 0, 0), bool)  # stands for a mask in which every voxel exists
 
@@ -54,12 +56,9 @@ def pooled_image(image: np.ndarray, factor: Triple, exists: np.ndarray | None = 
     Parameters
     ----------
     image : integer or float array, (z, y, x) or (c, z, y, x)
-        Starts and ends at multiples of `factor` in absolute coordinates. Integers have at most
-        32 bits.
-    factor : Triple
-        1 or 2 along z, y, x.
-    exists : bool array, (z, y, x), optional
-        False for voxels that are not counted. The output is 0 where a box has no voxels.
+        As the labels of `pooled_labels`; integers have at most 32 bits.
+    factor, exists
+        As of `pooled_labels`.
 
     Returns
     -------
@@ -80,12 +79,12 @@ def pooled_image(image: np.ndarray, factor: Triple, exists: np.ndarray | None = 
 
 
 def _pooled(
-    kernel: numba.core.dispatcher.Dispatcher,
+    pool: Callable[..., None],
     volume: np.ndarray,
     factor: Triple,
     exists: np.ndarray | None,
 ) -> np.ndarray:
-    """Check the shapes and apply the kernel to each channel."""
+    """Check the shapes and pool each channel."""
     if volume.ndim not in (3, 4):
         raise ValueError(f"expected a volume (z, y, x) or (c, z, y, x); got shape {volume.shape}")
     shape = volume.shape[-3:]
@@ -105,11 +104,11 @@ def _pooled(
     )
     channels = zip(plain, out, strict=True) if volume.ndim == 4 else [(plain, out)]
     for channel, pooled in channels:
-        kernel(channel, known, factor[0], factor[1], factor[2], pooled)
+        pool(channel, known, factor[0], factor[1], factor[2], pooled)
     return out.view(volume.dtype)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _modes(
     labels: np.ndarray, exists: np.ndarray, fz: int, fy: int, fx: int, out: np.ndarray
 ) -> None:
@@ -138,7 +137,7 @@ def _modes(
                     out[z, y, x] = _mode(box, voxels)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _mode(box: np.ndarray, voxels: int) -> np.generic:
     """The most frequent of the first `voxels` entries; ties go to the smallest."""
     best, most = box[0], 0
@@ -151,7 +150,7 @@ def _mode(box: np.ndarray, voxels: int) -> np.generic:
     return best  # type: ignore[no-any-return]  # numba
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _integer_means(
     image: np.ndarray, exists: np.ndarray, fz: int, fy: int, fx: int, out: np.ndarray
 ) -> None:
@@ -172,7 +171,7 @@ def _integer_means(
                 out[z, y, x] = (2 * total + voxels) // (2 * voxels) if voxels else 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _float_means(
     image: np.ndarray, exists: np.ndarray, fz: int, fy: int, fx: int, out: np.ndarray
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from volflow.kernels import kernel
 
 
 def relabel(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -36,7 +37,7 @@ def relabel(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.nda
     return renamed.reshape(labels.shape)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _relabel(
     labels: np.ndarray, before: np.ndarray, after: np.ndarray
 ) -> tuple[np.ndarray, np.uint64]:

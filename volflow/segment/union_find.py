@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from volflow.kernels import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def components(count: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The largest member of each node's component.
 
@@ -33,7 +34,7 @@ def components(count: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return root
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find(root: np.ndarray, node: int) -> int:
     """The root of a node, halving the path to it."""
     while root[node] != node:

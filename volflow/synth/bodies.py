@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from volflow.core.geometry import Box
+from volflow.kernels import kernel
 from volflow.synth.noise import uniform
 
 CYTOPLASM = 0.6  # of a cell, between the nucleus and the membrane of the body
@@ -72,7 +72,7 @@ def body_grid(bounds: Box, cell: int, nucleus: int, margin: float) -> BodyGrid:
     return BodyGrid(start + away, stop - 1.0 - away, start, pitch, counts, radius, hole)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def body_at(
     seed: np.uint64, bodies: BodyGrid, position: tuple[float, float, float]
 ) -> tuple[tuple[float, float, float], int]:
@@ -91,7 +91,7 @@ def body_at(
     return (centre[0], centre[1], centre[2]), number
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def in_hole(seed: np.uint64, bodies: BodyGrid, position: tuple[float, float, float]) -> bool:
     """Whether a position is in the hole around a body."""
     if bodies.radius <= 0.0:
@@ -127,7 +127,7 @@ def distances(box: Box, position: np.ndarray) -> np.ndarray:
     return distance
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def add_body(
     start: np.ndarray,
     centre: np.ndarray,

@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from volflow.core.geometry import Box
+from volflow.kernels import kernel
 from volflow.synth.bodies import BodyGrid, body_at, body_grid, in_hole
 from volflow.synth.noise import hashed, smooth_at, uniform
 
@@ -113,7 +113,7 @@ def _cells(box: Box, cell: int, reach: float) -> tuple[np.ndarray, np.ndarray]:
     return low, np.ceil(turned.max(axis=0) + slack).astype(np.int64)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _site(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[float, float, float]:
     """Position of a site in voxels."""
     a = i + 0.5 + JITTER * (2.0 * uniform(seed + np.uint64(1), i, j, k) - 1.0)
@@ -129,7 +129,7 @@ def _site(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[float, 
     return z, y, x
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _site_exists(seed: np.uint64, cell: float, bodies: BodyGrid, i: int, j: int, k: int) -> bool:
     """Whether a site is within the bounds and outside all holes around bodies."""
     position = _site(seed, cell, i, j, k)
@@ -139,7 +139,7 @@ def _site_exists(seed: np.uint64, cell: float, bodies: BodyGrid, i: int, j: int,
     return inside and not in_hole(seed, bodies, position)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _rod(i: int, j: int, k: int) -> int:
     """The axis of the rod through a site, or -1 between rods."""
     if j % 2 == 0 and k % 2 == 1:
@@ -151,7 +151,7 @@ def _rod(i: int, j: int, k: int) -> int:
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _rod_hash(seed: np.uint64, rod: int, i: int, j: int, k: int) -> np.uint64:
     """Hash bits that all sites of a rod share."""
     if rod == 0:
@@ -161,7 +161,7 @@ def _rod_hash(seed: np.uint64, rod: int, i: int, j: int, k: int) -> np.uint64:
     return hashed(seed + np.uint64(12), i, j, -1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _step(i: int, j: int, k: int, direction: int | np.int64) -> tuple[int, int, int]:
     """The neighbour in one of six directions: axis = direction // 2, forward if odd."""
     sign = 1 if direction % 2 else -1
@@ -173,7 +173,7 @@ def _step(i: int, j: int, k: int, direction: int | np.int64) -> tuple[int, int, 
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _parent(
     seed: np.uint64, cell: float, bodies: BodyGrid, i: int, j: int, k: int
 ) -> tuple[bool, int, int, int]:
@@ -198,19 +198,19 @@ def _parent(
     return False, i, j, k
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _name(origin: np.ndarray, sides: np.ndarray, i: int, j: int, k: int) -> int:
     """1 + the row-major index of a cell among those of the bounds."""
     return int(((i - origin[0]) * sides[1] + j - origin[1]) * sides[2] + k - origin[2] + 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def body_name(sides: np.ndarray, number: int) -> int:
     """The name of the neurite of a body; distinct from the names of sites."""
     return int(sides[0] * sides[1] * sides[2] + number)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _body(
     seed: np.uint64,
     cell: float,
@@ -229,7 +229,7 @@ def _body(
     return body_at(seed, bodies, position)[1]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _root(
     seed: np.uint64,
     cell: float,
@@ -262,7 +262,7 @@ def _root(
     return smallest
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _caliber(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[float, float]:
     """Weight of a site in the power distance, and radius of its mitochondrion (voxels; 0: none)."""
     rod = _rod(i, j, k)
@@ -278,14 +278,14 @@ def _caliber(seed: np.uint64, cell: float, i: int, j: int, k: int) -> tuple[floa
     return weight, (MITOCHONDRION * cell if thick > 0.35 and chance < 0.4 else 0.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _load_site(seed: np.uint64, cell: float, i: int, j: int, k: int, point: np.ndarray) -> None:
     """Write position, weight and mitochondrion radius of a site to `point`."""
     point[0], point[1], point[2] = _site(seed, cell, i, j, k)
     point[3], point[4] = _caliber(seed, cell, i, j, k)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _is_far(point: np.ndarray, near: np.ndarray, slack: float) -> bool:
     """Whether a position is more than `slack` voxels outside the box along some axis."""
     far = False
@@ -294,7 +294,7 @@ def _is_far(point: np.ndarray, near: np.ndarray, slack: float) -> bool:
     return far
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _append_corner(
     points: np.ndarray,
     used: int,
@@ -331,7 +331,7 @@ def _append_corner(
     return used
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _append_process(
     seed: np.uint64,
     bodies: BodyGrid,
@@ -361,7 +361,7 @@ def _append_process(
     organs[used : used + 3] = 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _grow_axes(
     seed: np.uint64,
     cell: float,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from volflow.core.geometry import Box
+from volflow.kernels import kernel
 
 ONE = 1.0 / 9007199254740992.0  # 2^-53: the top 53 bits of a hash as a float in [0, 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def hashed(seed: np.uint64, z: int, y: int | np.int64, x: int | np.int64) -> np.uint64:
     """64 well-mixed bits for a seed and a position; coordinates may be negative.
 
@@ -25,13 +25,13 @@ def hashed(seed: np.uint64, z: int, y: int | np.int64, x: int | np.int64) -> np.
     return bits
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def uniform(seed: np.uint64, z: int, y: int | np.int64, x: int | np.int64) -> float:
     """A uniform number in [0, 1) for a seed and a position."""
     return np.float64(hashed(seed, z, y, x) >> np.uint64(11)) * ONE
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def normal(seed: np.uint64, z: int, y: int, x: int) -> float:
     """A number of mean 0 and standard deviation 1 for a seed and a position.
 
@@ -44,7 +44,7 @@ def normal(seed: np.uint64, z: int, y: int, x: int) -> float:
     return (np.float64(total) - 131070.0) / 37836.9
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def smooth_at(seed: np.uint64, z: float, y: float, x: float) -> float:
     """The value at one position of a smooth field in [-1, 1] with knots at the integers."""
     kz, ky, kx = int(np.floor(z)), int(np.floor(y)), int(np.floor(x))
@@ -59,7 +59,7 @@ def smooth_at(seed: np.uint64, z: float, y: float, x: float) -> float:
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _eased(t: float) -> float:
     """Interpolation weight with zero slope at the knots."""
     return t * t * (3.0 - 2.0 * t)
@@ -77,7 +77,7 @@ def smooth(seed: np.uint64, salt: int, box: Box, spacing: int) -> np.ndarray:
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _smooth(seed: np.uint64, z0: int, y0: int, x0: int, spacing: int, out: np.ndarray) -> None:
     """Fill `out` by interpolation between knots, along z and y first, then along each row."""
     depth, height, width = out.shape

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from volflow.kernels import kernel
 from volflow.synth.bodies import BodyGrid
 from volflow.synth.forest import Axes, Lattice, _caliber, _name, _parent, _site_exists, _step
 
@@ -25,7 +25,7 @@ def mitochondria_of(seed: np.uint64, lattice: Lattice, axes: Axes) -> np.ndarray
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _clusters(
     seed: np.uint64,
     cell: float,
@@ -70,7 +70,7 @@ def _clusters(
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _is_child(
     seed: np.uint64,
     cell: float,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from volflow.kernels import kernel
 from volflow.synth.noise import normal, uniform
 
 CYTOPLASM, MEMBRANE, ORGAN = 172.0, 92.0, 62.0  # grey value; darkening by membranes, mitochondria
@@ -13,7 +13,7 @@ CLEFT_SHADE, POST_SHADE, PRE_SHADE = 45.0, 50.0, 8.0  # darkening by the parts o
 VESICLE_SHADE, VESICLE, APART = 60.0, 1.4, 4  # darkening; voxels: radius of a ring, and spacing
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def grey_values(
     seed: np.uint64,
     start: np.ndarray,
@@ -69,7 +69,7 @@ def grey_values(
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def synthetic_affinity(
     seed: np.uint64,
     start: np.ndarray,
@@ -119,7 +119,7 @@ def synthetic_affinity(
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def synapse_shade(
     seed: np.uint64, start: np.ndarray, parts: np.ndarray, sampled: int
 ) -> np.ndarray:
@@ -155,7 +155,7 @@ def synapse_shade(
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _vesicle_distance(seed: np.uint64, z: int, y: int, x: int) -> float:
     """Distance to the centre of the nearest vesicle in voxels."""
     a, b, c = z // APART, y // APART, x // APART

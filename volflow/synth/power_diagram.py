@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from volflow.core.geometry import Box
+from volflow.kernels import kernel
 from volflow.synth.forest import Axes
 from volflow.synth.noise import salted, smooth, smooth_at
 
@@ -88,7 +88,7 @@ def unwarped(seed: np.uint64, places: np.ndarray) -> np.ndarray:
     return _unwarped(seeds, np.array(WARP, np.float64), np.asarray(places, np.float64))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _unwarped(seeds: np.ndarray, warp: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Solve position + displacement(position) = place for each place, by damped iteration."""
     out = places.copy()
@@ -107,7 +107,7 @@ def _unwarped(seeds: np.ndarray, warp: np.ndarray, places: np.ndarray) -> np.nda
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def project(ends: np.ndarray, z: float, y: float, x: float) -> tuple[float, float]:
     """Squared distance from a position to a piece, and the nearest point's fraction along it."""
     az, ay, ax = ends[0, 0], ends[0, 1], ends[0, 2]
@@ -121,7 +121,7 @@ def project(ends: np.ndarray, z: float, y: float, x: float) -> tuple[float, floa
     return z * z + y * y + x * x, t
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def candidate_pieces(
     ends: np.ndarray,
     weights: np.ndarray,
@@ -173,7 +173,7 @@ def candidate_pieces(
     return among[selected], lower[selected]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _bounding_ball(
     start: np.ndarray, moved: np.ndarray, z0: int, y0: int, x0: int, side: int
 ) -> tuple[tuple[float, float, float], float]:
@@ -192,7 +192,7 @@ def _bounding_ball(
     return ((low[0] + high[0]) / 2.0, (low[1] + high[1]) / 2.0, (low[2] + high[2]) / 2.0), radius
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _assign(
     ends: np.ndarray,
     weights: np.ndarray,
@@ -242,7 +242,7 @@ def _assign(
     return neurite, numbers[0], numbers[1], numbers[2], tagged
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill_brick(
     pieces: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     tags: np.ndarray,
@@ -274,7 +274,7 @@ def _fill_brick(
                     tagged[z, y, x] = tags[piece]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def nearest_neurite(
     ends: np.ndarray,
     weights: np.ndarray,
@@ -336,7 +336,7 @@ def nearest_neurite(
     return neurite, BOTTOM if core_neurite >= 0 else best, wall, organ, nearest_piece
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def descend_to_cores(
     neurite: np.ndarray,
     height: np.ndarray,

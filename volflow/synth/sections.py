@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from volflow.kernels import kernel
 from volflow.synth.noise import normal, salted, uniform
 
 SALT = 110
@@ -67,7 +67,7 @@ def draw_sections(
     return Sections(z, *columns)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _draw(
     seed: np.uint64,
     start: int,

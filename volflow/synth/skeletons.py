@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from volflow.core.geometry import BlockGrid, Box, zyx
+from volflow.kernels import kernel
 from volflow.synth.bodies import bodies_near
 from volflow.synth.forest import SLOTS, axes_near, body_name, lattice_of
 from volflow.synth.power_diagram import REACH, candidate_pieces, nearest_neurite, unwarped
@@ -94,7 +94,7 @@ def _brick(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: Box) -> S
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _radii(
     ends: np.ndarray,
     weights: np.ndarray,

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from volflow.core.geometry import Box
+from volflow.kernels import kernel
 from volflow.synth.forest import Axes, axes_near
 from volflow.synth.noise import hashed, salted, uniform
 from volflow.synth.power_diagram import REACH, project, unwarped
@@ -87,7 +87,7 @@ def candidates_near(seed: np.uint64, bounds: Box, cell: int, nucleus: int, box: 
     return Candidates(names[selected], centres[selected], pre[selected], post[selected])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _knots(
     seed: np.uint64, grid: np.ndarray, first: np.ndarray, sides: np.ndarray, pitch: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +114,7 @@ def _on_walls(
     return out, pairs[:, 0], pairs[:, 1]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _walk_to_walls(
     ends: np.ndarray,
     weights: np.ndarray,
@@ -213,7 +213,7 @@ def place_synapses(
     return names, parts, has_cleft
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _touches(truth: np.ndarray, z: int, y: int, x: int, other: int) -> bool:
     """Whether a face neighbour of a voxel has this label."""
     touching = False
@@ -227,7 +227,7 @@ def _touches(truth: np.ndarray, z: int, y: int, x: int, other: int) -> bool:
     return touching
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _write_synapses(
     ids: np.ndarray,
     centres: np.ndarray,

@@ -13,7 +13,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     installation.check_zfpy,
     installation.check_files,
     installation.check_stages,
-    machine.check_numba,
+    machine.check_kernels,
     machine.check_resources,
     machine.check_gpu,
     cluster.check_slurm,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -16,19 +15,18 @@ LITTLE_DISK = 10e9  # bytes
 ANSWER_SECONDS = 20  # nvidia-smi of a machine with many GPUs takes a few seconds
 
 
-def check_numba() -> Iterator[Finding]:
+def check_kernels() -> Iterator[Finding]:
     """A folder for compiled kernels; without it, each process compiles them again."""
-    from volflow.config.bundled import PACKAGE
+    from volflow.kernels import cache_folder
 
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    folder = Path(chosen) if chosen else PACKAGE
-    if os.access(folder if folder.exists() else folder.parent, os.W_OK):
-        yield Finding("kernels", "ok", f"compiled once, cached in {folder}")
+    folder = cache_folder()
+    if folder is not None:
+        yield Finding("kernels", "ok", f"compiled once, stored in {folder}")
         return
     yield Finding(
         "kernels",
         "warning",
-        f"{folder} is not writable, so numba falls back to the user's cache folder",
+        "no folder for compiled code is writable, so each process compiles it again",
         "set NUMBA_CACHE_DIR to a folder that all workers can write to",
     )
 

@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from volflow.kernels import kernel
 from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.point_grid import (
     PointGrid,
@@ -54,7 +54,7 @@ def mito_nodes(forest: SkeletonForest, points: np.ndarray) -> np.ndarray:
     return at_mito
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _mark_nodes(
     position: np.ndarray,
     radius: np.ndarray,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-import numba
 import numpy as np
 
+from volflow.kernels import kernel
 from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.point_grid import (
     PointGrid,
@@ -142,7 +142,7 @@ def _by_cleft(points: np.ndarray, cleft: np.ndarray) -> tuple[np.ndarray, np.nda
     return places[order], np.append(start, len(ids))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _mark_nodes(
     position: np.ndarray,
     radius: np.ndarray,
@@ -189,7 +189,7 @@ def _mark_nodes(
                         marked[v] = az * az + ay * ay + ax * ax <= rim * rim
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _near(points: np.ndarray, place: np.ndarray, radius: float) -> bool:
     """Whether a point is within the radius of a place."""
     for at in range(len(points)):

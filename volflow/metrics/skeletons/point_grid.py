@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from volflow.kernels import kernel
 
 
 class PointGrid(NamedTuple):
@@ -47,7 +48,7 @@ def make_grid(points: np.ndarray, side: float) -> PointGrid:
     return PointGrid(points[order], order, key[order], origin, side, counts)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def cube_range(grid: PointGrid, place: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """First and last cube along each axis within reach of a place; none if last < first."""
     low = np.zeros(3, np.int64)
@@ -61,7 +62,7 @@ def cube_range(grid: PointGrid, place: np.ndarray, reach: float) -> tuple[np.nda
     return low, high
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def points_of_row(grid: PointGrid, z: int, y: int, low: int, high: int) -> tuple[int, int]:
     """First and last index (half-open) of the points in the cubes low..high of a row."""
     row = (z * grid.counts[1] + y) * grid.counts[2]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from volflow.core.geometry import Triple, zyx
+from volflow.kernels import kernel
 from volflow.metrics.voxels.overlaps import as_labels
 
 Spacing = tuple[float, float, float]
@@ -94,7 +94,7 @@ def _squares(tolerance: float, step: float) -> np.ndarray:
     return squares[squares <= tolerance * tolerance]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _along_x(labels: np.ndarray, squares: np.ndarray, far: float, nearest: np.ndarray) -> None:
     """Squared distance of each voxel of a row to the nearest other label in it; `far` if none."""
     length, most = len(labels), len(squares) - 1
@@ -114,7 +114,7 @@ def _along_x(labels: np.ndarray, squares: np.ndarray, far: float, nearest: np.nd
         start = stop
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _lower(
     best: np.ndarray, labels: np.ndarray, theirs: np.ndarray, nearest: np.ndarray, square: float
 ) -> None:
@@ -124,7 +124,7 @@ def _lower(
         best[x] = min(best[x], distance)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _inside(
     labels: np.ndarray, in_z: np.ndarray, in_y: np.ndarray, in_x: np.ndarray, limit: float
 ) -> np.ndarray:

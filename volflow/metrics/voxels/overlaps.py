@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-import numba
 import numpy as np
 
 from volflow.core.geometry import Triple
+from volflow.kernels import kernel
 
 FIRST_CAPACITY = 1 << 12  # slots of the first hash table; it doubles when half full
 
@@ -114,7 +114,7 @@ def as_labels(name: str, labels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(labels.astype(wide, copy=False))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _slot(
     keys_a: np.ndarray, keys_b: np.ndarray, sums: np.ndarray, a: np.uint64, b: np.uint64
 ) -> np.int64:
@@ -127,7 +127,7 @@ def _slot(
     return np.int64(slot)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _count(
     truth: np.ndarray,
     segment: np.ndarray,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from volflow.kernels import kernel
 
 INITIAL_LABELS = 1024  # labels that the table of `_number_as_met` can hold before it grows
 
@@ -106,7 +107,7 @@ def number_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return met[order], size[order], numbers
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number_as_met(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Number the labels scanning backwards, which meets labels named by last voxel in order.
 
@@ -145,7 +146,7 @@ def _number_as_met(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return met[:count].copy(), size[:count].copy(), numbers
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _slot_of_label(label: np.uint64, met: np.ndarray, number_at: np.ndarray) -> int:
     """The slot of a label's number in the table, or the free slot (-1) for it.
 
@@ -159,7 +160,7 @@ def _slot_of_label(label: np.uint64, met: np.ndarray, number_at: np.ndarray) -> 
     return int(slot)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _grow_labels(met: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The labels, sizes and numbers in tables twice as long."""
     longer = np.empty(2 * len(met), np.uint64)
@@ -191,7 +192,7 @@ def count_contacts(numbers: np.ndarray, affinity: np.ndarray, count: int) -> Edg
     return EdgeTable(*_pool_contacts(lower, values, ends, filled))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _contact_counts(numbers: np.ndarray, count: int) -> np.ndarray:
     """For each label, the number of its contacts with labels of smaller numbers."""
     depth, height, width = numbers.shape
@@ -209,7 +210,7 @@ def _contact_counts(numbers: np.ndarray, count: int) -> np.ndarray:
     return contacts
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sort_contacts(
     numbers: np.ndarray, affinity: np.ndarray, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -239,7 +240,7 @@ def _sort_contacts(
     return lower, values, place
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _pool_contacts(
     lower: np.ndarray, values: np.ndarray, ends: np.ndarray, filled: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from volflow.kernels import kernel
 from volflow.segment.agglomeration.contacts import EdgeTable
 from volflow.segment.pair_table import group_pairs, pair_key, sum_groups, table_size
 
@@ -179,7 +179,7 @@ def merge_greedily(
     return Merged(cluster, nodes["waiting"][place] != 0, into, score)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _merge(
     nodes: np.ndarray,
     edges: np.ndarray,
@@ -235,7 +235,7 @@ def _merge(
         nodes[node].place = end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _link_half_edges(nodes: np.ndarray, edges: np.ndarray) -> None:
     """Build each node's linked list of half edges."""
     for node in range(len(nodes)):
@@ -248,7 +248,7 @@ def _link_half_edges(nodes: np.ndarray, edges: np.ndarray) -> None:
         nodes[edge.b].degree += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _pair_table(edges: np.ndarray) -> np.ndarray:
     """A hash table from pairs of nodes to the edge between them (-1: free), at most half full.
 
@@ -265,7 +265,7 @@ def _pair_table(edges: np.ndarray) -> np.ndarray:
     return table
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _slot(table: np.ndarray, edges: np.ndarray, u: int, v: int) -> int:
     """The slot of the edge between two nodes in the table, or the free slot for it."""
     spread = pair_key(u, v) * np.uint64(0x9E3779B97F4A7C15)
@@ -281,7 +281,7 @@ def _slot(table: np.ndarray, edges: np.ndarray, u: int, v: int) -> int:
     return int(slot)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _heap(edges: np.ndarray, threshold: float) -> np.ndarray:
     """The heap of edges that reach the threshold; the other edges get NO_SCORE."""
     length = 0
@@ -301,7 +301,7 @@ def _heap(edges: np.ndarray, threshold: float) -> np.ndarray:
     return heap
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sift(heap: np.ndarray, length: int, top: int) -> None:
     """Sift the entry at `top` down until no entry below it precedes it."""
     score, tie, edge = heap[top].score, heap[top].tie, heap[top].edge
@@ -320,13 +320,13 @@ def _sift(heap: np.ndarray, length: int, top: int) -> None:
     heap[top].score, heap[top].tie, heap[top].edge = score, tie, edge
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _before(score: float, tie: int, other_score: float, other_tie: int) -> bool:
     """Whether one key precedes another."""
     return score > other_score or (score == other_score and tie < other_tie)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _absorb(
     absorbed: int, absorber: int, nodes: np.ndarray, edges: np.ndarray, table: np.ndarray
 ) -> int:

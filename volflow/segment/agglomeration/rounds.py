@@ -18,8 +18,8 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numba import njit
 
+from volflow.kernels import kernel
 from volflow.segment.agglomeration.contacts import EdgeTable
 from volflow.segment.agglomeration.graph_tables import AXIS, DECIDED, HIGH_FACES, LINK, BlockGraph
 from volflow.segment.agglomeration.greedy import Merged, merge_greedily
@@ -145,7 +145,7 @@ def _joined(graph: BlockGraph, edges: EdgeTable) -> np.ndarray:
     return joined
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _best_edges(
     count: int, a: np.ndarray, b: np.ndarray, affinity_sum: np.ndarray, contact: np.ndarray
 ) -> np.ndarray:
