@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.engine.runs import planned, toy
+from volflow.cli.terminal.board import Board
 from volflow.cli.terminal.formatting import (
     count,
     duration,
@@ -19,7 +20,7 @@ from volflow.cli.terminal.formatting import (
     size,
     speed,
 )
-from volflow.cli.terminal.progress import Board, Lines
+from volflow.cli.terminal.lines import Lines
 from volflow.engine.executors.base import RunningBlock
 from volflow.engine.result import Failure, StepResult
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from volflow.cli.terminal.progress import Board
+from volflow.cli.terminal.board import Board
 from volflow.engine.executors.base import RunningBlock
 from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.result import StepResult
