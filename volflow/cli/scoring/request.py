@@ -12,7 +12,7 @@ from pathlib import Path
 from volflow.config.problems import closest
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import Address
-from volflow.io.store import Store
+from volflow.io.run.stored_outline import stored_outline
 
 VOXELS, NODES, CLEFTS = "score", "score_skeletons", "score_clefts"
 NEEDED = {
@@ -151,7 +151,7 @@ def _number(text: str) -> float | None:
 
 def _holds_run(out: str) -> bool:
     try:
-        return Store(out).read("outline.json") is not None
+        return stored_outline(out) is not None
     except (StorageError, OSError):
         return False  # `_unwritable` reports it
 
@@ -177,8 +177,8 @@ def _unwritable(out: str) -> Iterator[str]:
 
 def _other_run(out: str) -> Iterator[str]:
     """The problem of a folder that holds a run other than a scoring."""
-    outline = Store(out).read_json("outline.json")
-    names = [step["name"] for step in (outline or {}).get("steps", [])]
+    outline = stored_outline(out)
+    names = [step["name"] for step in outline["steps"]] if outline else []
     if not set(names) <= set(NEEDED):
         yield (
             f"--out {out}: holds another run (its steps: {', '.join(names)}); give a folder of its "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import wraps
@@ -24,10 +23,12 @@ def _completer(names: Callable[[click.Context], Iterable[str]], files: bool = Fa
     def complete(
         context: click.Context, parameter: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        items = [CompletionItem(incomplete, type="file")] if files else []
+        # First, because bash forgets what came before; and not empty, because zsh would lose count.
+        items = [CompletionItem(incomplete or "./", type="file")] if files else []
         with suppress(Exception):  # a traceback would garble the line that is being typed
             known = sorted(set(names(context)))
-            items += [CompletionItem(name) for name in known if name.startswith(incomplete)]
+            known = [name for name in known if name.startswith(incomplete) and name.isprintable()]
+            items += map(CompletionItem, known)
         return items
 
     return complete
@@ -68,14 +69,15 @@ def _step_names(context: click.Context) -> Iterable[str]:
     names = (context.params.get(key) for key in ("address", "source", "pipeline"))
     # An option that still lacks its value leaves the arguments before it unparsed.
     given = next(filter(None, [*names, *context.args]), "")
-    outline = Path(given) / "outline.json"
-    if outline.is_file():
-        return [step["name"] for step in json.loads(outline.read_text())["steps"]]
-    import yaml
+    if (Path(given) / "outline.json").is_file():
+        from volflow.io.run.stored_outline import stored_outline
 
+        return [step["name"] for step in (stored_outline(given) or {"steps": []})["steps"]]
     from volflow.config.bundled import find_bundled
+    from volflow.config.file import read_yaml
 
-    document = yaml.safe_load(find_bundled(given, "pipelines", "pipeline").read_text())
+    document = read_yaml(find_bundled(given, "pipelines", "pipeline").read_text()).data
+    assert isinstance(document, dict)
     return [
         step.get("name") or step["use"].rpartition(":")[2].lower() for step in document["steps"]
     ]
