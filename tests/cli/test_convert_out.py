@@ -57,6 +57,14 @@ def table(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.array([row[name] for row in rows], "uint64") for name in ("old", "new"))
 
 
+@pytest.mark.parametrize("name", ["out.tif", "out.zarr", "sections"])
+def test_a_quiet_conversion_prints_nothing(volflow, source, tmp_path, name):
+    destination = f"tiff://{tmp_path}/{name}" if name == "sections" else tmp_path / name
+    result = volflow("convert", source[0], destination, "--renumber", "-q")
+    assert (result.exit_code, result.output) == (0, "")
+    assert (tmp_path / name).exists()
+
+
 # --- TIFF ----------------------------------------------------------------------------------------
 
 

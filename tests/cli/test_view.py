@@ -25,8 +25,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(*arguments: str | Path, without: str = "") -> tuple[subprocess.Popen[str], list[str]]:
-    """`volflow view` in a process of its own; what it prints until it waits."""
+def start(
+    *arguments: str | Path, without: str = "", last: str = "Ctrl-C"
+) -> tuple[subprocess.Popen[str], list[str]]:
+    """`volflow view` in a process of its own, and the lines that it prints until it waits."""
     hide = f"import sys; sys.modules[{without!r}] = None\n" if without else ""
     code = hide + "from volflow.cli import main; main()"
     command = [sys.executable, "-u", "-c", code, "view", *map(str, arguments), "--no-open"]
@@ -35,7 +37,7 @@ def start(*arguments: str | Path, without: str = "") -> tuple[subprocess.Popen[s
     lines = []
     for line in process.stdout:
         lines.append(line.strip())
-        if "Ctrl-C" in line:
+        if last in line:
             break
     return process, lines
 
@@ -58,6 +60,17 @@ def test_the_layers_are_there_until_ctrl_c(run: Path) -> None:
         with urllib.request.urlopen(page) as answer:
             assert b"neuroglancer" in answer.read().lower()
     finally:
+        assert end(process) == 0
+
+
+def test_a_quiet_view_prints_its_address_alone(run: Path) -> None:
+    process, lines = start(run, "-q", last="http://")
+    try:
+        (page,) = lines
+        with urllib.request.urlopen(page) as answer:
+            assert b"neuroglancer" in answer.read().lower()
+    finally:
+        assert process.stdout is not None
         assert end(process) == 0
 
 

@@ -83,7 +83,7 @@ def convert(
     from volflow.core.geometry import zyx
     from volflow.engine.executors.profile import find_profile
 
-    profile = find_profile(cluster, workers, timeout)
+    profile = find_profile(cluster, workers=workers, timeout=timeout)
     volume = open_source(source, level, _numbers("--resolution", resolution, float))
     labels = volume.dtype.kind in "ui" and volume.dtype.itemsize >= 4 and not volume.channels
     request = Request(
@@ -101,6 +101,8 @@ def convert(
         convert_to_volume(request)
     else:
         convert_to_file(request)
+    if options.quiet():
+        return
     click.echo(f"wrote {destination}")
     if request.renumber:
         click.echo(f"wrote {request.ids_table}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from volflow.cli.terminal import options, view_options
 from volflow.cli.terminal.visible import visible
 from volflow.errors import PlanError
 
@@ -21,69 +22,20 @@ if TYPE_CHECKING:
     from volflow.view.server import LayerServer
 
 SHOWN_ERRORS = 5  # of the browser
-LARGEST = 8192  # pixels along a side of a screenshot
-
-
-def _size(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
-    width, mark, height = text.partition("x")
-    if not (mark and width.isdecimal() and height.isdecimal()):
-        raise click.BadParameter(f"expected WIDTHxHEIGHT in pixels, got {text!r}")
-    sides = int(width), int(height)
-    if not all(200 <= side <= LARGEST for side in sides):
-        raise click.BadParameter(f"expected sides of 200 to {LARGEST} pixels, got {text!r}")
-    return sides
-
-
-def _place(
-    context: click.Context, parameter: click.Parameter, text: str | None
-) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        z, y, x = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"expected Z,Y,X in voxels, got {text!r}") from error
-    return (z, y, x)
-
-
-def _segments(
-    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, tuple[int, ...]]:
-    segments: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        layer, mark, ids = text.rpartition("=")
-        numbers = ids.split(",")
-        if not all(number.isdecimal() for number in numbers) or (mark and not layer):
-            raise click.BadParameter(f"expected ID,ID,... or LAYER=ID,ID,..., got {text!r}")
-        segments[layer] = segments.get(layer, ()) + tuple(map(int, numbers))
-    return segments
-
-
-def _kinds(
-    context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, str]:
-    from volflow.view.layers import KINDS
-
-    kinds = {}
-    for text in texts:
-        layer, _, kind = text.rpartition("=")
-        if not layer or kind not in KINDS:
-            raise click.BadParameter(
-                f"expected LAYER=KIND with one of the kinds {', '.join(KINDS)}, got {text!r}"
-            )
-        kinds[layer] = kind
-    return kinds
 
 
 @click.command()
 @click.argument("addresses", metavar="RUN | VOLUME...", nargs=-1, required=True)
 @click.option(
-    "--at", callback=_place, metavar="Z,Y,X", help="Zoom in on this voxel of the finest scale."
+    "--at",
+    callback=view_options.place,
+    metavar="Z,Y,X",
+    help="Zoom in on this voxel of the finest scale.",
 )
 @click.option(
     "--segments",
     multiple=True,
-    callback=_segments,
+    callback=view_options.segments,
     metavar="[LAYER=]ID,ID,...",
     help="Show these segments in full colour. Default layer: `segmentation`, or the only one. "
     "May be repeated.",
@@ -92,7 +44,7 @@ def _kinds(
     "--kind",
     "kinds",
     multiple=True,
-    callback=_kinds,
+    callback=view_options.kinds,
     metavar="LAYER=KIND",
     help="Show a volume as image, affinity or segmentation, if the guess is wrong. "
     "May be repeated.",
@@ -113,7 +65,7 @@ def _kinds(
 @click.option(
     "--size",
     default="1400x900",
-    callback=_size,
+    callback=view_options.size,
     metavar="WxH",
     show_default=True,
     help="Width and height of the screenshot in pixels.",
@@ -149,7 +101,8 @@ def view(
     if at is not None or segments:
         _look_at(scene, at, segments)
     with scene.serve(port) as server:
-        _print_layers(console, scene, server)
+        if not options.quiet():
+            _print_layers(console, scene, server)
         if screenshot is not None:
             _screenshot(console, scene, server, screenshot, size)
         else:
@@ -249,7 +202,8 @@ def _show(
             state = scene.state(server.url)
             viewer = stack.enter_context(neuroglancer_viewer(state, port + 1 if port else 0))
             url = viewer.get_viewer_url()
-            console.print(f"\n{url}", markup=False, soft_wrap=True, style="bold")
+            gap = "" if options.quiet() else "\n"
+            console.print(f"{gap}{url}", markup=False, soft_wrap=True, style="bold")
         document = None if run is None else find_document(run)
         if document is not None and run is not None:
             viewers: list[Any] = []
@@ -261,13 +215,12 @@ def _show(
             page = serve_scores(server, scene, document, run, show if url else None)
             line = f"the scores, with a link to each error: {page}"
             console.print(line, markup=False, soft_wrap=True, style="bold")
-        console.print(
-            f"any Neuroglancer in a browser on this machine shows the same: {public_link(server)}",
-            markup=False,
-            soft_wrap=True,
-            style="dim",
-        )
-        console.print("press Ctrl-C to stop", style="dim")
+        if not (options.quiet() and url):
+            line = "any Neuroglancer in a browser on this machine shows the same: "
+            line += public_link(server)
+            console.print(line, markup=False, soft_wrap=True, style="dim")
+        if not options.quiet():
+            console.print("press Ctrl-C to stop", style="dim")
         if in_browser and (page or url):
             webbrowser.open(url if scene.target else page or url)
         threading.Event().wait()
@@ -286,4 +239,5 @@ def _screenshot(
     more = len(shot.errors) - SHOWN_ERRORS
     if more > 0:
         click.echo(f"volflow: and {more} more browser errors", err=True)
-    console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    if not options.quiet():
+        console.print(f"wrote {path}", markup=False, soft_wrap=True)

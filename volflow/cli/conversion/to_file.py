@@ -20,6 +20,7 @@ from volflow.cli.conversion.label_scan import (
     write_ids_table,
 )
 from volflow.cli.conversion.request import AUTO, Request, require_free
+from volflow.cli.terminal import options
 from volflow.errors import BlockError, PlanError
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def convert_to_file(request: Request) -> None:
             sys.exit(BLOCKS_FAILED)
     if scan is not None and request.renumber:
         write_ids_table(request, scan)
-    if request.destination.format_name == "tiff" and any(box.start):
+    lost_offset = request.destination.format_name == "tiff" and any(box.start)
+    if lost_offset and not options.quiet():
         click.echo(f"its first voxel is {box.start} (z, y, x), which TIFF does not hold", err=True)
 
 
@@ -101,6 +103,9 @@ def _transform(dtype: str, scan: LabelScan | None) -> Callable[[np.ndarray], np.
 @contextmanager
 def _progress(sections: int) -> Iterator[Callable[[int], None]]:
     """A function to call with the number of sections written: a bar, or lines in a log."""
+    if options.quiet():
+        yield lambda count: None
+        return
     from rich.progress import Progress
 
     from volflow.cli.terminal.formatting import output
