@@ -96,7 +96,9 @@ def run(
     """
     if progress and observer is not None:
         raise ValueError("expected progress=True or an observer, got both")
-    profile = find_profile(cluster, workers, timeout, stall, on_stall)
+    profile = find_profile(
+        cluster, workers=workers, timeout=timeout, stall=stall, on_stall=on_stall
+    )
     planned = make_plan(
         pipeline,
         profile=profile,

@@ -33,7 +33,9 @@ def site(folder, name="site.yaml"):
 
 
 def test_a_run_continues_with_the_profile_and_the_options_of_its_last_start(tmp_path):
-    store_profile(str(tmp_path), find_profile("local", 3, timeout=5.0, stall=7.0, on_stall="end"))
+    store_profile(
+        str(tmp_path), find_profile("local", workers=3, timeout=5.0, stall=7.0, on_stall="end")
+    )
     again = stored_profile(str(tmp_path))
     assert (again.cluster, again.workers, again.timeout) == ("local", 3, 5.0)
     assert (again.stall, again.on_stall) == (7.0, "end")

@@ -37,7 +37,7 @@ def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float 
 
     console = output()
     folder = Path(out).absolute()
-    profile = find_profile(cluster, workers, timeout)
+    profile = find_profile(cluster, workers=workers, timeout=timeout)
     bounds = ",".join([f"0:{size}"] * 3)
     if not options.quiet():
         console.print(

@@ -50,8 +50,12 @@ def retry(
 
     pipeline = stored_pipeline(address, overrides)
     if cluster is None:
-        profile = stored_profile(address, workers, timeout, stall, on_stall)
+        profile = stored_profile(
+            address, workers=workers, timeout=timeout, stall=stall, on_stall=on_stall
+        )
     else:
-        profile = find_profile(cluster, workers, timeout, stall, on_stall)
+        profile = find_profile(
+            cluster, workers=workers, timeout=timeout, stall=stall, on_stall=on_stall
+        )
     planned = make_plan(pipeline, profile=profile, only=only)
     run_with_progress(planned, profile, as_json)

@@ -42,7 +42,9 @@ def run(
     from volflow.engine.api import make_plan
     from volflow.engine.executors.profile import find_profile
 
-    profile = find_profile(cluster, workers, timeout, stall, on_stall)
+    profile = find_profile(
+        cluster, workers=workers, timeout=timeout, stall=stall, on_stall=on_stall
+    )
     planned = make_plan(pipeline, profile=profile, **selection)
     if dry_run:
         print_job_scripts(planned, profile, as_json)

@@ -108,7 +108,7 @@ def score(
     from volflow.cli.terminal.run_folder import run_folder
     from volflow.engine.executors.profile import find_profile
 
-    profile = find_profile(cluster, workers, timeout)
+    profile = find_profile(cluster, workers=workers, timeout=timeout)
     volumes = {name: path for name, path in {**addresses, "em": image}.items() if path}
     tables = partner_tables(partners, true_partners, partner_distance)
     request = Request(

@@ -6,15 +6,15 @@ no certificates, and no environment variables of a pool.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from volflow.engine.executors.profile import REQUESTED, OnStall, Profile, find_profile
+from volflow.engine.executors.profile import Profile, ProfileOptions, find_profile
 from volflow.errors import PlanError
 from volflow.io.sealed import read_sealed, write_sealed
 from volflow.io.store import Store
 
 NAME = "profile.json"
-KEYS = ("cluster", *REQUESTED)  # of earlier versions, without a checksum
+KEYS = ("cluster", *ProfileOptions.__annotations__)  # of earlier versions, without a checksum
 
 
 def store_profile(run: str, profile: Profile) -> None:
@@ -26,20 +26,14 @@ def store_profile(run: str, profile: Profile) -> None:
         write_sealed(Store(run), NAME, request)
 
 
-def stored_profile(
-    run: str,
-    workers: int | None = None,
-    timeout: float | None = None,
-    stall: float | None = None,
-    on_stall: OnStall | None = None,
-) -> Profile:
+def stored_profile(run: str, **options: Unpack[ProfileOptions]) -> Profile:
     """Read the profile of the last start of a run; `none` if it stored no profile.
 
     Parameters
     ----------
     run : str
         Address of the run.
-    workers, timeout, stall, on_stall : optional
+    **options : ProfileOptions
         Replace the stored values.
 
     Raises
@@ -50,14 +44,10 @@ def stored_profile(
         If `profile.json` is damaged.
     """
     request: dict[str, Any] = read_sealed(Store(run), NAME, KEYS) or {}
-    options: dict[str, Any] = {"workers": workers, "timeout": timeout}
-    options |= {"stall": stall, "on_stall": on_stall}
-    for name in REQUESTED:
-        if options[name] is None:
-            options[name] = request.get(name)
-    cluster = str(request.get("cluster", "none"))
+    cluster = str(request.pop("cluster", "none"))
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        return find_profile(cluster, **options)
+        return find_profile(cluster, **(request | given))
     except PlanError as error:
         raise PlanError(
             *error.problems,

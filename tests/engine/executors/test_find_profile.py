@@ -15,9 +15,11 @@ def test_options_take_precedence_over_a_profile_file(tmp_path):
     assert find_profile(str(path)).model_dump() == expected.model_dump()
     assert find_profile(str(path), stall=0, on_stall="report").stall == 0
     assert find_profile(str(path), stall=5).on_stall == "end"
-    for wrong in ({"stall": -1.0}, {"on_stall": "bark"}, {"timeout": -1.0}):
+    for wrong in ({"stall": -1.0}, {"on_stall": "bark"}, {"timeout": -1.0}, {"workers": 0}):
         with pytest.raises(PlanError, match=f"options: {next(iter(wrong))}: expected"):
             find_profile(str(path), **wrong)
+    with pytest.raises(PlanError, match="options: worker: unknown key 'worker'; did you mean"):
+        find_profile(str(path), worker=2)
     assert find_profile(str(path), workers=1).workers == 1
     assert find_profile(str(path), timeout=0).timeout == 0
     assert find_profile("none").model_dump() == Profile(cluster="none").model_dump()

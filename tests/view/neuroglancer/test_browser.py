@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import volflow
+from tests.view.browser import IN_A_BROWSER, SIZE
 from tests.view.paint import BOUNDS, RESOLUTION, expected, painted
 from volflow.errors import StorageError
 from volflow.view.layers import run_layers
@@ -19,19 +20,11 @@ from volflow.view.neuroglancer.scene import make_scene
 from volflow.view.neuroglancer.viewer import (
     PROBED,
     Screenshot,
-    missing_browser,
     neuroglancer_viewer,
     screenshot,
 )
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(bool(missing_browser()), reason=f"needs {missing_browser()}"),
-    # tornado's loop, in neuroglancer's server, closes its sockets when it is collected
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-SIZE = (900, 700)
+pytestmark = IN_A_BROWSER
 FORMATS = {
     "precomputed": {},
     "sharded": {"chunk": [16, 16, 16], "shard": [16, 32, 32]},

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import click
 
-from volflow.cli.networks.training_file import load_config, require_torch
+from volflow.cli.networks.training_file import file_options, load_config, require_torch
 from volflow.cli.networks.training_progress import TrainingProgress
 from volflow.cli.terminal import completers, options
 
 
 @click.command()
 @click.argument("config", metavar="CONFIG", shell_complete=completers.pretrainings)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Replaces a value of the file: steps=500, crop=[16,96,96], out=DIR, "
-    "sources.0.image.path=em.zarr. May be repeated.",
-)
-@click.option("--check", is_flag=True, help="Check the file and the volumes; train nothing.")
+@file_options("crop=[16,96,96]")
 def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
     """Pretrain an encoder as configured in CONFIG, without labels.
 

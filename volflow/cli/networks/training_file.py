@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import click
 
 from volflow.errors import PlanError
 
 Config = TypeVar("Config")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def require_torch(activity: str) -> None:
@@ -23,6 +26,26 @@ def require_torch(activity: str) -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise PlanError(f"{activity} needs torch, which cannot be imported: {error}") from error
+
+
+def file_options(example: str) -> Callable[[Function], Function]:
+    """Decorator that adds the options of a verb that reads a training or pretraining file."""
+
+    def add(function: Function) -> Function:
+        overrides = click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help=f"Replaces a value of the file: steps=500, {example}, out=DIR, "
+            "sources.0.image.path=em.zarr. May be repeated.",
+        )
+        check = click.option(
+            "--check", is_flag=True, help="Check the file and the volumes; train nothing."
+        )
+        return overrides(check(function))
+
+    return add
 
 
 def load_config(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict, Unpack
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
@@ -31,8 +31,6 @@ KEYS_OF_KIND = {
     "address": (*GENERAL, "tls"),
 }
 """The keys that a profile of a kind may have."""
-REQUESTED = ("workers", "timeout", "stall", "on_stall")
-"""The keys that options of the command line replace."""
 
 
 def _renamed(value: object) -> object:
@@ -44,6 +42,15 @@ OnStall: TypeAlias = Literal["report", "restart", "end"]
 """Reaction to a stall: report it only, restart the busy workers as well, or end the run."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class ProfileOptions(TypedDict, total=False):
+    """Values given with the name of a profile, in place of its own; None keeps the profile's."""
+
+    workers: int | None
+    timeout: float | None
+    stall: float | None
+    on_stall: OnStall | None
 
 
 class Tls(Spec):
@@ -118,7 +125,7 @@ class Profile(Spec):
         if self._request is not None:
             return self._request
         keys = self.model_fields_set
-        if not keys <= {"cluster", *REQUESTED}:
+        if not keys <= {"cluster", *ProfileOptions.__annotations__}:
             return None
         return self.model_dump(include=keys)
 
@@ -134,20 +141,14 @@ class Profile(Spec):
         return requested if requested in self.pools else next(iter(self.pools))
 
 
-def find_profile(
-    text: str,
-    workers: int | None = None,
-    timeout: float | None = None,
-    stall: float | None = None,
-    on_stall: OnStall | None = None,
-) -> Profile:
+def find_profile(text: str, **options: Unpack[ProfileOptions]) -> Profile:
     """Read the profile that `--cluster` names.
 
     Parameters
     ----------
     text : str
         `none`, the address of a scheduler, a bundled profile (`local`) or a file.
-    workers, timeout, stall, on_stall : optional
+    **options : ProfileOptions
         Replace the profile's own values.
 
     Raises
@@ -164,14 +165,14 @@ def find_profile(
             source = str(path.absolute())
         profile = checked(*read_data(path, Profile))
     allowed = KEYS_OF_KIND[profile.kind]
-    if workers is not None and "workers" not in allowed and profile.kind != "none":
-        raise PlanError(f"--workers {workers}: expected for local and cuda only; got {text}")
-    options = {"timeout": timeout, "stall": stall, "on_stall": on_stall}
-    options = {name: value for name, value in options.items() if value is not None}
-    from_data({"cluster": "none", **options}, Where("options"))  # a script may pass anything
-    more = {} if workers is None else {"workers": workers}
-    changed = profile.model_copy(update=options | more)
-    changed._request = {"cluster": source, **options, **more}
+    given = {name: value for name, value in options.items() if value is not None}
+    if "workers" in given and "workers" not in allowed and profile.kind != "none":
+        raise PlanError(
+            f"--workers {given['workers']}: expected for local and cuda only; got {text}"
+        )
+    from_data({"cluster": "local", **given}, Where("options"))  # a script may pass anything
+    changed = profile.model_copy(update=given)
+    changed._request = {"cluster": source, **given}
     return changed
 
 

@@ -15,25 +15,19 @@ import pytest
 
 import volflow
 from tests.cli.scoring.scored import LEFT, MERGED, RIGHT, addresses
+from tests.view.browser import IN_A_BROWSER, SIZE
 from volflow.view.layers import run_layers
 from volflow.view.neuroglancer.scene import make_scene
 from volflow.view.neuroglancer.viewer import (
     PROBED,
     another_viewer,
     browse,
-    missing_browser,
     neuroglancer_viewer,
 )
 from volflow.view.report.score.document import errors_of, find_document
 from volflow.view.report.score.links import serve_scores
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(bool(missing_browser()), reason=f"needs {missing_browser()}"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-SIZE = (900, 700)
+pytestmark = IN_A_BROWSER
 STATE = "return window.viewer ? JSON.stringify(window.viewer.state.toJSON()) : null"
 PATIENCE = 240.0  # seconds
 
