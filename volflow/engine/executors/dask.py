@@ -20,7 +20,7 @@ from volflow.engine.worker.block_range import Outcome, contiguous, job_path, rec
 from volflow.engine.worker.child_death import Limits
 from volflow.engine.worker.child_process import run_in_child
 from volflow.engine.worker.metrics import METRICS
-from volflow.errors import RunHeld, StorageError
+from volflow.errors import ClusterError, RunHeld, StorageError
 from volflow.io.run.ledger import Ledger
 
 TASKS_PER_WORKER = 3  # that the scheduler holds
@@ -79,7 +79,22 @@ class DaskExecutor:
         self._job: Job | None = None
 
     def run(self, job: Job, ranges: Sequence[Range], report: Report) -> None:
-        """Spread the ranges over the workers; blocks of a lost worker are handed out again."""
+        """Spread the ranges over the workers; blocks of a lost worker are handed out again.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler is lost.
+        """
+        from distributed.client import ClosedClientError
+
+        try:
+            self._run(job, ranges, report)
+        except ClosedClientError as error:
+            raise ClusterError(self._lost_scheduler()) from error
+
+    def _run(self, job: Job, ranges: Sequence[Range], report: Report) -> None:
+        self._require_scheduler()
         count, checked = self._count(), time.monotonic()
         tasks, payload = TaskSplitter(ranges, count), pickle.dumps(job)
         in_flight = self._in_flight = {}
@@ -96,6 +111,7 @@ class DaskExecutor:
                     future.add_done_callback(finished.put)
                 if time.monotonic() - checked > CHECK_EVERY:
                     self.check()
+                    self._require_scheduler()
                     require_current(job)
                     count = tasks.workers = self._count()  # jobs start and end at any time
                     checked = time.monotonic()
@@ -161,7 +177,8 @@ class DaskExecutor:
 
     def _infos(self) -> list[tuple[str, dict[str, Any]]]:
         """Addresses of the workers, with what the scheduler knows of each."""
-        return list(self.client.scheduler_info(n_workers=-1)["workers"].items())
+        scheduler = self.client.scheduler_info(n_workers=-1)  # empty once it is lost
+        return list(scheduler.get("workers", {}).items())
 
     def _addresses(self) -> dict[Range, str]:
         """Ranges handed out, with the addresses of their workers; '' where none has started."""
@@ -169,6 +186,16 @@ class DaskExecutor:
         processing = self.client.processing().items()
         address_of = {str(key): address for address, keys in processing for key in keys}
         return {piece: address_of.get(str(future.key), "") for future, piece in in_flight.items()}
+
+    def _require_scheduler(self) -> None:
+        if self.client.status in ("closing", "closed"):
+            raise ClusterError(self._lost_scheduler())
+
+    def _lost_scheduler(self) -> str:
+        return (
+            "expected the Dask scheduler to accept a connection, but it was lost and not restored; "
+            "blocks that are done stay done; start a scheduler and run again to resume"
+        )
 
     def _count(self) -> int:
         return max(1, len(self._infos()))
