@@ -214,6 +214,7 @@ class DaskExecutor:
             self.search_path,
             limits,
             (job.step, job.phase.name),
+            job.fence,
             key=key,
             pure=False,
         )

@@ -213,7 +213,7 @@ class Child:
         return self.log.read().decode(errors="replace")
 
 
-_CHILDREN: dict[tuple[str, ...], Child] = {}
+_CHILDREN: dict[tuple[tuple[str, ...], str], Child] = {}
 
 
 def run_in_child(
@@ -223,8 +223,12 @@ def run_in_child(
     search_path: tuple[str, ...],
     limits: Limits,
     place: tuple[str, str] = ("", ""),
+    session: str = "",
 ) -> Outcome:
     """Run a range of a pickled job in this process's child; the task that Dask workers run.
+
+    Workers may outlive a driver. Each session gets a child of its own: an earlier one may hold
+    volumes open that were replaced since, and stages whose code was changed.
 
     Parameters
     ----------
@@ -237,14 +241,17 @@ def run_in_child(
     limits : Limits
     place : tuple of str
         Step and phase, for the worker's metrics.
+    session : str
+        Token of the driver's lock.
     """
     sys.path[:0] = [folder for folder in search_path if folder not in sys.path]
-    if search_path not in _CHILDREN:
+    key = search_path, session
+    if key not in _CHILDREN:
         if not _CHILDREN:
             Finalize(None, _close_children, exitpriority=100)
         _close_children()
-        _CHILDREN[search_path] = Child(search_path)
-    child = _CHILDREN[search_path]
+        _CHILDREN[key] = Child(search_path)
+    child = _CHILDREN[key]
     publish(child.current, *place)
     return child.run(payload, start, stop, limits)
 
