@@ -4,7 +4,7 @@
 #   make fix     let ruff fix what it can
 #   make docs    docs/stages.md, and the API pages in ./site
 #   make bench   timings (minutes)
-#   make soak    50 runs hit by SIGKILL at random, each resumed (half an hour)
+#   make soak    500 runs killed, paused, taken over and changed at random (an hour)
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -58,7 +58,7 @@ bench: env
 	echo "== $$script"; $(BIN)/python -m benchmarks.$$script || exit 1; done
 
 soak: env
-	@$(BIN)/python -m tests.soak_kills 50
+	@$(BIN)/python -m tests.soak 500
 
 docs: env
 	@$(BIN)/python docs/make_stages.py

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
+import socket
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,7 +20,8 @@ from volflow.engine.executors.profile import Profile, find_profile
 from volflow.engine.monitor.observer import RunObserver
 
 JOB = "--format=%A|%P|%T|%N"
-
+SCRIPTS = Path(__file__).parents[2] / "deploy" / "slurm"
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 
@@ -108,3 +114,61 @@ def _of(place: str) -> list[str]:
         if place in line and process.pid != os.getpid():
             found.append(line)
     return found
+
+
+def lacking() -> str:
+    """Why no Slurm can be started on this machine; empty if one can."""
+    if os.getuid() != 0:
+        return "a Slurm is started by root only"
+    missing = [name for name in PROGRAMS if not shutil.which(name)]
+    if missing:
+        return f"no {', '.join(missing)} (Debian: munge, slurmctld, slurmd, slurm-client)"
+    return ""
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Path]:
+    """Start a real Slurm of two nodes; its configuration."""
+    folder = tempfile.mkdtemp(prefix="vs", dir="/tmp")  # short: sockets lie in it
+    os.chmod(folder, 0o755)
+    port, held = _own_ports()
+    settings = {"VOLFLOW_SLURM": folder, "VOLFLOW_SLURM_PORT": str(port)}
+    environment = {**os.environ, **settings}
+    try:
+        up = subprocess.run(
+            [SCRIPTS / "up.sh"], env=environment, check=False, capture_output=True, text=True
+        )
+        assert up.returncode == 0, f"deploy/slurm/up.sh: {up.stderr[-4000:]}"
+        yield Path(folder) / "slurm.conf"
+    finally:
+        subprocess.run([SCRIPTS / "down.sh"], env=environment, check=False, capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        held.close()
+
+
+def _own_ports() -> tuple[int, socket.socket]:
+    """The first of the ports of a Slurm, and a socket that keeps other test runs from them.
+
+    `deploy/slurm/up.sh` wants the first few, and 100 from the hundredth on; nobody uses the one
+    between, which is held as long as they are ours.
+    """
+    for first in range(21_000, 30_000, 202):
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", first + 50))
+        except OSError:
+            held.close()
+            continue
+        if all(_is_free(port) for port in range(first, first + 8)):
+            return first, held
+        held.close()
+    raise RuntimeError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

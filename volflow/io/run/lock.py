@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 KEY = "volflow.lock.json"
 _KEYS = ("host", "pid", "born", "place", "user", "started", "interval", "token", "beat")
 """The keys of earlier versions, which wrote no checksum."""
+BEAT = 5.0  # seconds between two heartbeats
+STALE = 60.0  # seconds without one after which a holder on another machine counts as lost
 _HELD: set[str] = set()  # tokens of the locks that this process holds
 
 
@@ -42,21 +44,24 @@ class RunLock:
     ----------
     run : str
         Address of the run.
-    beat : float
-        Seconds between two heartbeats.
-    stale : float
-        Seconds without a heartbeat after which a holder on another machine counts as lost.
+    beat : float, optional
+        Seconds between two heartbeats; default: `BEAT`.
+    stale : float, optional
+        Seconds without a heartbeat after which a holder on another machine counts as lost;
+        default: `STALE`.
     """
 
-    def __init__(self, run: str, beat: float = 5.0, stale: float = 60.0) -> None:
-        self.run, self.beat, self.stale = run, beat, stale
+    def __init__(self, run: str, beat: float | None = None, stale: float | None = None) -> None:
+        self.run = run
+        self.beat = BEAT if beat is None else beat
+        self.stale = STALE if stale is None else stale
         self.lost = threading.Event()
         """Set when another driver has taken the lock over, and may be writing the same objects."""
         self._store = Store(run)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._generation = b""
-        self._body = _identity(beat)
+        self._body = _identity(self.beat)
 
     def __enter__(self) -> RunLock:
         """Take the lock.

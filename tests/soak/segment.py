@@ -1,4 +1,4 @@
-"""Blocks against the slow reference, as long as you like: `python -m tests.soak_segment 10000`."""
+"""Blocks against the slow reference, as long as you like: `python -m tests.soak.segment 10000`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run through a store that fails: `python -m tests.soak_stores FAULTS [SEED] [RUNS] [s3|gs]`.
+"""A run through a store that fails: `python -m tests.soak.stores FAULTS [SEED] [RUNS] [s3|gs]`.
 
 A proxy before a server on this machine does all that `faulty_proxy` knows. Each run is repeated
 until all is done, and again under another name until all faults were met. After each attempt

@@ -1,0 +1,1 @@
+"""Runs that are harmed in every way we know, and what may be wrong with them afterwards."""
