@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
+import pickle
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
@@ -88,6 +89,39 @@ def memory(stage: Stage, value: Any, method: str = "memory") -> int:
     return int(_require(stage, method, value, _is_bytes, "a number of bytes from 0 on"))
 
 
+def effort(stage: Stage, value: Any, method: str = "effort") -> float:
+    """The effort of blocks by a stage, as a finite number from 0 on."""
+    return float(_require(stage, method, value, _is_effort, "a finite number from 0 on"))
+
+
+def require_picklable(stage: Stage, jobs: Sequence[object]) -> None:
+    """Check that jobs of a user's stage survive being pickled, as they are sent to workers.
+
+    Raises
+    ------
+    StageFault
+    """
+    if type(stage).__module__.startswith("volflow."):
+        return
+    try:
+        with exits_raise():
+            for job in jobs:
+                pickle.loads(pickle.dumps(job))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise StageFault(
+            f"{_name(stage)}: cannot be sent to workers: pickling it {_raised(error)}; expected "
+            f"parameters and attributes that can be pickled, and a class at the top level of its "
+            f"module"
+        ) from error
+
+
+def _raised(error: BaseException) -> str:
+    text = fault_text(error)
+    return text if text.startswith("called ") else f"raised {text}"
+
+
 def _fault(stage: Stage, error: BaseException) -> str:
     """The method of the stage that raised, its error, and the line of it."""
     method, inherited, last = "", "", ""
@@ -98,9 +132,8 @@ def _fault(stage: Stage, error: BaseException) -> str:
             else:
                 method = method or frame.f_code.co_name
         last = f"{Path(frame.f_code.co_filename).name}:{line}"
-    text = fault_text(error)
-    verb = "" if text.startswith("called ") else "raised "
-    return f"{_name(stage)}: {method or inherited or 'its declaration'} {verb}{text} ({last})"
+    place = method or inherited or "its declaration"
+    return f"{_name(stage)}: {place} {_raised(error)} ({last})"
 
 
 def _name(stage: Stage) -> str:
@@ -183,8 +216,16 @@ def _is_phases(value: Any) -> bool:
 
 
 def _is_bytes(value: Any) -> bool:
+    return _is_effort(value) and value < LARGEST_MEMORY
+
+
+def _is_effort(value: Any) -> bool:
     real = isinstance(value, Real) and not isinstance(value, bool)
-    return real and math.isfinite(value) and 0 <= value < LARGEST_MEMORY
+    if not real:
+        return False
+    with contextlib.suppress(OverflowError):  # a whole number beyond all floats
+        return bool(math.isfinite(value) and value >= 0)
+    return False
 
 
 def _is_whole(value: Any) -> bool:

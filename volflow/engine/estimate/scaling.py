@@ -19,9 +19,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from volflow.config import stage_answers
+from volflow.core.geometry import Box
 from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.phases.registry import kind_of
 from volflow.engine.plan.planner import PROCESS_MEMORY
+from volflow.errors import PlanError
 
 PHASE_SECONDS = 0.03  # from a phase's last block to the next one's first; measured: 0.02 to 0.04
 
@@ -95,14 +98,34 @@ def estimate(
             total.unknown.append(job.phase.name)
             total.memory = max(total.memory, step.memory[job.phase.name])
             continue
-        kind = kind_of(job.phase)
-        effort = kind.effort(job, plan.bounds, plan.bounds)
+        effort, storage_effort = efforts(job, plan.bounds, plan.bounds)
         total.work += known.seconds * effort / known.timed_effort
         total.cpu += known.cpu * effort / known.timed_effort
-        storage_effort = kind.storage_effort(job, plan.bounds, plan.bounds)
-        total.stored += known.stored * storage_effort / known.storage_effort
+        if known.storage_effort:
+            total.stored += known.stored * storage_effort / known.storage_effort
         total.memory = max(total.memory, _memory(known, job, step.memory[job.phase.name]))
     return total
+
+
+def efforts(job: Job, bounds: Box, whole: Box) -> tuple[float, float]:
+    """The quantities that the time of a job and the bytes that it stores grow with.
+
+    Parameters
+    ----------
+    job, bounds, whole
+        See `PhaseKind.effort`.
+
+    Raises
+    ------
+    PlanError
+        If the stage raises, or answers with anything but a finite number from 0 on.
+    """
+    kind = kind_of(job.phase)
+    try:
+        with stage_answers.stage_faults(job.stage):
+            return kind.effort(job, bounds, whole), kind.storage_effort(job, bounds, whole)
+    except stage_answers.StageFault as error:
+        raise PlanError(f"step '{job.step}': {error}") from error
 
 
 def largest(plan: Plan) -> list[tuple[str, str, int]]:

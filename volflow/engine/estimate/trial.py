@@ -25,6 +25,7 @@ from volflow.engine.estimate.scaling import (
     Key,
     StepEstimate,
     TrialMeasurement,
+    efforts,
     estimate,
     key_of,
 )
@@ -59,9 +60,14 @@ def run_trial(
 
     Raises
     ------
+    PlanError
+        If a stage cannot state its effort; nothing was started.
     BlockError
         If one of the blocks fails.
     """
+    for step in plan.steps:
+        for job in step.jobs:
+            efforts(job, plan.bounds, plan.bounds)
     chosen = {step.name for step in plan.chosen}
     with tempfile.TemporaryDirectory(prefix="volflow-trial-") as folder:
         small = planned(_cut(plan, middle(plan, blocks), folder))
@@ -134,9 +140,9 @@ def _measure(
             like = next(each for each in large if key_of(each) == key_of(job))
             job = job_in(job, like, whole)
         kind, total = kind_of(job.phase), measurements.setdefault(key_of(job), TrialMeasurement())
-        effort = kind.effort(job, small.bounds, whole)
+        effort, storage_effort = efforts(job, small.bounds, whole)
         total.effort += effort
-        total.storage_effort += kind.storage_effort(job, small.bounds, whole)
+        total.storage_effort += storage_effort
         # The root of so few blocks settles less of its input than any node of the run.
         timed = not (job.phase.root and kind.root_settles and total.timed_effort)
         total.timed_effort += effort * timed

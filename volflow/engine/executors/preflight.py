@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from volflow.engine.executors.connect import MODULES
 from volflow.engine.executors.profile import Profile
 from volflow.engine.job import Plan
@@ -17,5 +19,18 @@ def preflight(plan: Plan, profile: Profile) -> None:
         With all problems, each with file and line.
     """
     problems = dict.fromkeys(MODULES[profile.kind].preflight_problems(plan, profile))
+    if profile.kind != "none":
+        problems |= dict.fromkeys(_unimportable(plan))
     if problems:
         raise PlanError(*problems)
+
+
+def _unimportable(plan: Plan) -> Iterator[str]:
+    """Stages of the program that runs, which is another one on a worker."""
+    for step in plan.steps:
+        if type(step.stage).__module__ == "__main__":
+            name = type(step.stage).__qualname__
+            yield (
+                f"step '{step.name}': stage '{name}' is defined in the program that runs, from "
+                f"which workers cannot import it; expected a stage in a module of its own"
+            )

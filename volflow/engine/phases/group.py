@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from volflow.config import stage_answers
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Grouping, Phase, Record
 from volflow.engine.job import Job
@@ -72,7 +73,10 @@ class Gather(GroupingKind):
     def effort(self, job: Job, bounds: Box, whole: Box) -> float:
         stage = _grouping(job)
         counts = shape_counts(job.phase.grid, whole)
-        return sum(count * float(stage.node_memory(shape)) for count, shape, _ in counts)
+        return sum(
+            count * float(stage_answers.memory(stage, stage.node_memory(shape), "node_memory"))
+            for count, shape, _ in counts
+        )
 
     def storage_effort(self, job: Job, bounds: Box, whole: Box) -> float:
         return self.effort(job, bounds, whole)

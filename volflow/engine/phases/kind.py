@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from volflow.config import stage_answers
 from volflow.core.geometry import Block, Box, Triple, Zyx
 from volflow.core.stage import Layer, Phase
 from volflow.engine.job import Job
@@ -83,8 +84,13 @@ class PhaseKind(ABC):
             Bounds of the run, or of the trial.
         whole : Box
             Bounds of the run that the blocks belong to.
+
+        Raises
+        ------
+        StageFault
+            If the stage answers with anything but a finite number from 0 on.
         """
-        return job.stage.effort(job.phase.grid, whole)
+        return stage_answers.effort(job.stage, job.stage.effort(job.phase.grid, whole))
 
     def storage_effort(self, job: Job, bounds: Box, whole: Box) -> float:
         """The quantity that the bytes stored by a job grow with; see `effort`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from volflow.config import stage_answers
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Phase, PreviousRound, Record, Reduction, Up
 from volflow.engine.job import Job
@@ -46,7 +47,7 @@ class NodeKind(ReductionKind):
         stage = _reduction(job)
         assert job.phase.below is not None
         return sum(
-            count * stage.node_effort(job.phase, shape, open_share)
+            count * _node_effort(stage, job.phase, shape, open_share)
             for count, shape, open_share in shape_counts(job.phase.below, whole)
         )
 
@@ -54,7 +55,7 @@ class NodeKind(ReductionKind):
         stage = _reduction(job)
         assert job.phase.below is not None
         return sum(
-            count * float(stage.node_memory(shape)) * (open_share if stage.anchored else 1.0)
+            count * _node_memory(stage, shape) * (open_share if stage.anchored else 1.0)
             for count, shape, open_share in shape_counts(job.phase.below, whole)
         )
 
@@ -123,6 +124,15 @@ class Finish(ReductionKind):
         outputs = _reduction(job).finish(block, _previous_round(job, block.index))
         write_outputs(job, block, outputs, None)
         return {"voxels": block.write.size, "empty": 0}
+
+
+def _node_effort(stage: Reduction, phase: Phase, shape: Triple, open_share: float) -> float:
+    effort = stage.node_effort(phase, shape, open_share)
+    return stage_answers.effort(stage, effort, "node_effort")
+
+
+def _node_memory(stage: Reduction, shape: Triple) -> float:
+    return float(stage_answers.memory(stage, stage.node_memory(shape), "node_memory"))
 
 
 def _previous_round(job: Job, index: Triple) -> PreviousRound:

@@ -79,6 +79,7 @@ def _plan_step(
         yield from check_memory(step, phases, needs, memory)
     known = [layer for layer in layers.values() if layer is not None]
     jobs = [_with_prefetch(job, known, needs, memory) for job in jobs]
+    stage_answers.require_picklable(step.stage, jobs)
     return PlannedStep(
         name=step.name,
         stage=step.stage,
