@@ -71,7 +71,16 @@ def read_sealed(
     StorageError
         If it is not JSON, or its checksum is missing or wrong.
     """
-    value = store.read_json(key)
+    return unsealed(store, key, store.value(key), known)
+
+
+def unsealed(
+    store: Store, key: str, body: bytes | None, known: Collection[str] | None = ()
+) -> dict[str, Any] | None:
+    """The content of the bytes of a JSON object, as `read_sealed` returns it."""
+    if body is None:
+        return None
+    value = store.json(key, body)
     if value is None:
         return None
     problem = seal_problem(value, known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` makes enumerations, in 5 us each
 import contextlib
 import os
 import signal
@@ -35,7 +36,7 @@ class ProcessState:
         self._before = signal.getsignal(signal.SIGINT)
         if self._main and callable(self._before):
             signal.signal(signal.SIGINT, self._interrupt)
-        self._handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        self._handlers = {int(number): _signal.getsignal(number) for number in SIGNALS}
         for descriptor in range(3):
             with contextlib.suppress(OSError):  # closed already
                 self._files[descriptor] = os.dup(descriptor), _identity(descriptor)
@@ -57,7 +58,7 @@ class ProcessState:
         """Undo what a block changed; takes microseconds if it changed nothing."""
         if self._main:
             for number, handler in self._handlers.items():
-                if signal.getsignal(number) is not handler and handler is not None:
+                if _signal.getsignal(number) is not handler and handler is not None:
                     signal.signal(number, handler)
         if self._folder and _working_folder() != self._folder:
             with contextlib.suppress(OSError):  # deleted

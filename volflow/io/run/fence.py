@@ -56,7 +56,7 @@ def require_fence(run: str, token: str, *, recheck: bool = True, patience: int =
     for attempt in range(patience + 1):
         if attempt:
             time.sleep(PAUSE)
-        body = store.find(KEY).value
+        body = store.value(KEY)
         try:
             holder = json.loads(body or b"null")
         except ValueError:  # cut short, or being replaced

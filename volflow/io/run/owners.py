@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import os
 import time
+from functools import lru_cache
 from typing import NamedTuple
 
 from volflow.errors import RunHeld, StorageError
 from volflow.io.address import Address
 from volflow.io.run.fence import PATIENCE, PAUSE
 from volflow.io.run.lock import RunLock, describe_holder
-from volflow.io.sealed import read_sealed, write_sealed
+from volflow.io.sealed import unsealed, write_sealed
 from volflow.io.store import Store
+
+FOUND = 64  # records that are remembered as those of a layer's owner
+
+_found: dict[tuple[str, str, int, str], bytes] = {}
 
 
 class LayerOwner(NamedTuple):
@@ -36,13 +41,18 @@ def layer_owner(address: str, scale: int = 0) -> LayerOwner | None:
     StorageError
         If the record is damaged.
     """
-    body = read_sealed(Store(address), _key(scale), LayerOwner._fields)
-    if body is None:
+    store = Store(address)
+    return _parsed(address, scale, store, store.value(_key(scale)))
+
+
+def _parsed(address: str, scale: int, store: Store, body: bytes | None) -> LayerOwner | None:
+    value = unsealed(store, _key(scale), body, LayerOwner._fields)
+    if value is None:
         return None
-    if isinstance(body.get("digest"), str):
-        run, complete = body.get("run", ""), body.get("complete", True)
+    if isinstance(value.get("digest"), str):
+        run, complete = value.get("run", ""), value.get("complete", True)
         if isinstance(run, str) and isinstance(complete, bool):
-            return LayerOwner(body["digest"], _resolved(address, run), complete)
+            return LayerOwner(value["digest"], _resolved(address, run), complete)
     raise StorageError(f"{address}: expected a digest in {_key(scale)}")
 
 
@@ -71,12 +81,18 @@ def require_owner(address: str, digest: str, scale: int, run: str) -> None:
     RunHeld
         If another run or step has taken it.
     """
-    stored = None
+    stored, checked = None, (address, digest, scale, run)
     for attempt in range(PATIENCE + 1):
         if attempt:
             time.sleep(PAUSE)
-        stored = layer_owner(address, scale)
-        if stored is not None and _belongs(stored, digest, run):
+        body = _store(address).value(_key(scale))
+        if body is not None and body == _found.get(checked):
+            return
+        stored = _parsed(address, scale, _store(address), body)
+        if body is not None and stored is not None and _belongs(stored, digest, run):
+            if len(_found) >= FOUND:
+                _found.clear()
+            _found[checked] = body
             return
     raise RunHeld(
         f"volume {address}, scale {scale}: expected it to belong to run {run}, but "
@@ -118,6 +134,12 @@ def same_place(one: str, other: str) -> bool:
     if first.local is None or second.local is None:
         return first.location == second.location
     return os.path.realpath(first.local) == os.path.realpath(second.local)
+
+
+@lru_cache(maxsize=FOUND)
+def _store(address: str) -> Store:
+    """The store of a layer, also after a stage has changed the working folder."""
+    return Store(address)
 
 
 def _description(stored: LayerOwner | None, run: str) -> str:
