@@ -180,11 +180,14 @@ def open_volume(address: str, **declared: Any) -> Volume:
     Raises
     ------
     StorageError
-        If there is no volume at the address, or it is not as declared.
+        If there is no volume at the address, it is not as declared, or chunks or sections of it
+        are missing (`Volume.verify`).
     pydantic.ValidationError
         If a declared key is unknown or has a wrong value.
     """
-    return Volume.open(VolumeSpec.model_validate({**declared, "path": address}))
+    volume = Volume.open(VolumeSpec.model_validate({**declared, "path": address}))
+    volume.verify()
+    return volume
 
 
 def write_volume(

@@ -14,9 +14,9 @@ from volflow.core.geometry import Box
 from volflow.core.stage import Layer
 from volflow.engine.driver import execute
 from volflow.engine.executors.profile import find_profile
-from volflow.engine.plan.foreign_volumes import unfinished_writer
 from volflow.engine.stored_profile import store_profile, stored_profile
 from volflow.errors import VolflowError
+from volflow.io.inputs import unfinished_writer
 from volflow.io.run.lock import RunLock
 from volflow.io.run.owners import layer_owner, set_owner
 from volflow.io.run.stored_outline import stored_outline

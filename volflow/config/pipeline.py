@@ -81,6 +81,10 @@ class VolumeSpec(Spec):
     """Values of labels that stand for "not labelled", one or a list, such as -1; they are read as
     0, and signed labels as unsigned ones. An empty list declares that there are none. Default:
     none; the plan warns of such a value where it finds one."""
+    missing: Literal["background"] | None = None
+    """`background` declares that chunks which a volume of another program lacks, all of them
+    perhaps, are background, whatever other files there are. Default: some chunk has to exist, and
+    where one is missing no file of another name."""
     version: str | int | None = None
     """Version of the voxels of a volume that volflow did not write; a new version redoes the steps
     that read it."""

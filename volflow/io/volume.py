@@ -300,9 +300,10 @@ class Volume:
         ------
         StorageError
             If a section differs from the others in size or type, no chunk exists, or chunks are
-            missing where there are objects of other names.
+            missing where there are objects of other names; not for chunks that are declared to be
+            background.
         """
-        self._voxels.verify()
+        self._voxels.verify(self.spec.missing == "background")
         self.warnings = () if self.own else self._warnings(self._voxels)
 
     def identity(self) -> dict[str, Any]:

@@ -157,7 +157,8 @@ def volume_layers(addresses: Sequence[str], kinds: Mapping[str, str] | None = No
     Raises
     ------
     PlanError
-        If a volume cannot be opened, or `kinds` names a layer that is not there.
+        If a volume cannot be opened, chunks or sections of it are missing (`Volume.verify`), or
+        `kinds` names a layer that is not there.
     """
     layers: list[StoredLayer] = []
     problems = []
@@ -166,6 +167,8 @@ def volume_layers(addresses: Sequence[str], kinds: Mapping[str, str] | None = No
         layer = StoredLayer(name, VolumeSpec(path=address), "", False)
         try:
             _require_volume(address)
+            for volume in layer.scales:
+                volume.verify()
             kind = volume_kind(layer.scales[0], name)
         except StorageError as error:
             problems.append(str(error))

@@ -111,15 +111,13 @@ def open_source(path: str, level: int, resolution: list[float] | None) -> Volume
         If it cannot be opened.
     """
     from volflow.config.pipeline import VolumeSpec
-    from volflow.io.volume import Volume
+    from volflow.io.inputs import open_input
 
     spec = VolumeSpec.model_validate({"path": path, "level": level, "resolution": resolution})
     try:
-        volume = Volume.open(spec)
-        volume.verify()
+        return open_input(spec)
     except StorageError as error:
         raise PlanError(f"SRC: {error}") from error
-    return volume
 
 
 def destination_of(text: str) -> Address:

@@ -12,6 +12,7 @@ from volflow.config.pipeline import Pipeline
 from volflow.core.geometry import Box
 from volflow.errors import StorageError, VolflowError
 from volflow.io.address import Address
+from volflow.io.inputs import open_input
 from volflow.io.label_lookup import labels_at
 from volflow.io.skeletons.placed_nodes import Resolution, voxels_of
 from volflow.io.skeletons.units import FEWEST, SHORT
@@ -191,7 +192,7 @@ def _open_truth(pipeline: Pipeline, problems: list[str]) -> Volume | None:
     if spec is None:
         return None
     try:
-        volume = Volume.open(spec)
+        volume = open_input(spec)
     except (VolflowError, ValueError, OSError) as error:
         problems.append(f"--truth {spec.path}: cannot be opened: {error}")
         return None

@@ -22,6 +22,7 @@ from volflow.config.pipeline import Pipeline, from_dict
 from volflow.core.geometry import Box
 from volflow.errors import PlanError, VolflowError
 from volflow.io.address import SKELETONS, Address
+from volflow.io.inputs import open_input
 from volflow.io.volume import Volume
 from volflow.metrics.detections.objects import THRESHOLDS
 
@@ -100,7 +101,8 @@ def _open_volumes(pipeline: Pipeline) -> tuple[dict[str, Volume], list[str]]:
             if Address.parse(spec.path).format_name in SKELETONS:
                 problems.append(f"{option_of(name)} {spec.path}: expected a volume, got skeletons")
                 continue
-            volumes[name] = Volume.open(spec)
+            shown = name == "em"  # no step reads it, so the plan does not check it
+            volumes[name] = open_input(spec) if shown else Volume.open(spec)
         except (VolflowError, ValueError, OSError) as error:
             problems.append(f"{option_of(name)} {spec.path}: cannot be opened: {error}")
     return volumes, problems

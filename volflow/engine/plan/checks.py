@@ -17,7 +17,10 @@ from volflow.engine.plan.chunks import block_path
 from volflow.engine.plan.formatting import triple_text
 from volflow.io.volume import Volume
 
-READ_ONLY = ("channels", "offset_sign", "scale", "boundary", "ignore", "offset", "level", "version")
+READ_ONLY = (
+    *("channels", "offset_sign", "scale", "boundary", "ignore", "offset", "level", "missing"),
+    "version",
+)
 
 
 def check_layer(

@@ -9,8 +9,8 @@ from volflow.engine.plan.declared_volume import DeclaredVolume, declared_volume
 from volflow.engine.plan.digest import foreign_content
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, SKELETONS, Address
-from volflow.io.formats.our_metadata import OURS
-from volflow.io.run.owners import layer_owner, owner
+from volflow.io.inputs import open_input
+from volflow.io.run.owners import owner
 from volflow.io.volume import Volume
 
 
@@ -30,43 +30,10 @@ def open_volume(
             text = f"'{name}' is read as a volume, and these are skeletons: {spec.path}"
             yield Problem(("volumes", name, "path"), text)
             return None
-        volume = Volume.open(spec)
-        volume.verify()
-        unfinished = unfinished_writer(volume)
-        if unfinished:
-            yield Problem(("volumes", name, "path"), f"'{name}' is not complete: {unfinished}")
-            return None
+        return open_input(spec)
     except (StorageError, ValueError, OSError) as error:
         yield Problem(("volumes", name, "path"), f"cannot be opened: {error}")
         return None
-    return volume
-
-
-def unfinished_writer(volume: Volume) -> str:
-    """The run that has not written all of a volume, and what to do; empty if it is complete.
-
-    Volumes of earlier versions count as complete, since nothing else is recorded.
-    """
-    if not volume.ours:
-        return _lost_entry(volume)
-    written_by = layer_owner(volume.address, volume.spec.level)
-    if written_by is None or written_by.complete:
-        return ""
-    return (
-        f"expected a volume with all blocks written, but run {written_by.run} has not finished it; "
-        f"finish it with: volflow retry {written_by.run}"
-    )
-
-
-def _lost_entry(volume: Volume) -> str:
-    """The problem of a volume that volflow wrote and whose metadata lost that entry."""
-    if volume.format not in CHUNKED or layer_owner(volume.address, volume.spec.level) is None:
-        return ""
-    record = f"volflow.owner.{volume.spec.level}.json"
-    return (
-        f"expected the entry '{OURS}' in its metadata, since {record} shows that volflow wrote it; "
-        f"restore the metadata, or delete that file if the volume is another one"
-    )
 
 
 def is_complete(pipeline: Pipeline, wiring: Wiring) -> bool:

@@ -27,6 +27,7 @@ from volflow.io.object_store import describe_store_error
 SECONDS = 4.0  # after which the objects of a folder are no longer counted
 AT_ONCE = 4_000_000  # names of chunks that are held in memory
 SAMPLED = 256  # chunks of a remote volume that are looked for
+DECLARE = "if missing chunks are background, declare it with `missing: background`"
 _SHARD = re.compile(r"[0-9a-f]+\.shard")
 NO_CHUNKS = re.compile(
     r"\..*|(zarr|attributes|provenance|info|volflow\..*)(\.json)?|.*\.(md|txt|json|ya?ml|html?|log)"
@@ -103,8 +104,16 @@ class _Listing:
     complete: bool = True
 
 
-def check_objects(spec: dict[str, Any], where: str) -> str:
+def check_objects(spec: dict[str, Any], where: str, background: bool = False) -> str:
     """A sentence on missing chunks of the array of a tensorstore specification; "" if none is.
+
+    Parameters
+    ----------
+    spec : dict
+    where : str
+        The volume, for messages.
+    background : bool
+        Whether missing chunks are declared to be background: then nothing is refused.
 
     Raises
     ------
@@ -116,11 +125,11 @@ def check_objects(spec: dict[str, Any], where: str) -> str:
         return ""
     store = spec["kvstore"]
     if isinstance(store, dict) and store.get("driver") == "file":
-        return _check_local(Path(store["path"]) / names.folder, names, where)
-    return "" if names.sharded else _check_remote(store, names, where)
+        return _check_local(Path(store["path"]) / names.folder, names, where, background)
+    return "" if names.sharded else _check_remote(store, names, where, background)
 
 
-def _check_local(folder: Path, names: ChunkNames, where: str) -> str:
+def _check_local(folder: Path, names: ChunkNames, where: str, background: bool) -> str:
     listing = _Listing()
     _list(folder, names, listing)
     total, unit = names.total, "shards" if names.sharded else "chunks"
@@ -129,14 +138,16 @@ def _check_local(folder: Path, names: ChunkNames, where: str) -> str:
         return ""
     if not listing.complete:
         return f"of {total:,} chunks {listing.chunks:,} were counted in {SECONDS:g} s, not all"
-    if listing.others or not listing.chunks:
+    if not background and (listing.others or not listing.chunks):
         others = ", ".join(listing.others[:3]) or "no others"
         count = f"{listing.chunks:,} {unit}" if listing.chunks else f"no {unit[:-1]}"
         example = "shards such as 0.shard" if names.sharded else f"chunks such as {names.name(0)}"
         raise StorageError(
             f"{where}: {count} of {total:,} exist: expected {example} in {folder}, got {others}; "
-            f"correct the metadata, unpack or rename the chunks, or remove other files"
+            f"correct the metadata, unpack or rename the chunks, or remove other files; {DECLARE}"
         )
+    if names.sharded:
+        return "" if listing.chunks else "no shard exists; all is read as the fill value"
     return f"{missing:,} of {total:,} chunks are missing and are read as the fill value"
 
 
@@ -171,7 +182,7 @@ def _list(folder: Path, names: ChunkNames, listing: _Listing) -> None:
     visit(str(folder), "", 0)
 
 
-def _check_remote(store: Any, names: ChunkNames, where: str) -> str:
+def _check_remote(store: Any, names: ChunkNames, where: str, background: bool) -> str:
     """Look for some of the chunks: a list of a bucket takes long."""
     numbers = np.linspace(0, names.total - 1, min(SAMPLED, names.total)).astype(np.int64)
     keys = [names.folder + names.name(int(number)) for number in numbers]
@@ -181,10 +192,10 @@ def _check_remote(store: Any, names: ChunkNames, where: str) -> str:
         missing = sum(future.result().state == "missing" for future in reading)
     except (ValueError, OSError, RuntimeError) as error:
         raise StorageError(f"{where}: {describe_store_error(error, '')}") from error
-    if missing == len(keys):
+    if missing == len(keys) and not background:
         raise StorageError(
             f"{where}: expected chunks with names such as {keys[0]}, got none of {len(keys)} that "
-            f"were looked for; correct the metadata, unpack or rename the chunks"
+            f"were looked for; correct the metadata, unpack or rename the chunks; {DECLARE}"
         )
     if not missing:
         return ""

@@ -97,8 +97,11 @@ class StoredArray(Protocol):
     def write(self, box: Box, array: np.ndarray) -> None:
         """Write a box of whole chunks."""
 
-    def verify(self) -> None:
-        """Check, from headers alone, that every part of the volume can be read."""
+    def verify(self, background: bool = False) -> None:
+        """Check, from headers alone, that every part of the volume can be read.
+
+        `background` is whether missing chunks are declared to be background.
+        """
 
 
 class ChunkedArray:
@@ -175,17 +178,19 @@ class ChunkedArray:
         except (ValueError, OSError, RuntimeError) as error:
             raise self._error(box, "cannot be written", error) from error
 
-    def verify(self) -> None:
+    def verify(self, background: bool = False) -> None:
         """Check that chunks of a foreign volume exist, and note how many are missing.
 
         Raises
         ------
         StorageError
-            If no chunk exists, or some are missing and there are objects of other names.
+            If no chunk exists, or some are missing and there are objects of other names; not if
+            missing chunks are declared to be background.
         """
         if self.ours:
             return
-        text = check_objects(self._spec or self._array.spec().to_json(), f"volume {self.address}")
+        spec = self._spec or self._array.spec().to_json()
+        text = check_objects(spec, f"volume {self.address}", background)
         if text and text not in self.notes.warnings:
             self.notes = replace(self.notes, warnings=(*self.notes.warnings, text))
 

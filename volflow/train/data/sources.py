@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from volflow.checkpoints.header import Nanometres, Normalisation
 from volflow.core.geometry import Box, Triple
+from volflow.io.inputs import open_input
 from volflow.io.volume import Volume
 from volflow.train.config.sources import MaskSpec, SourceSpec
 from volflow.train.config.training import CONTOUR, Training
@@ -214,7 +215,7 @@ def _checks(spec: SourceSpec, voxel_size_nm: Nanometres, least: Triple) -> Itera
     for part in (spec.labels, *spec.masks.values(), spec.known):
         if part is None:
             continue
-        volume = Volume.open(part)
+        volume = open_input(part)
         yield from single_channel_checks(volume, used)
         if volume.dtype.kind not in "iub":
             yield f"{volume.address}: expected integer labels, got {volume.dtype}"

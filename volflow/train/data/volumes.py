@@ -9,6 +9,7 @@ import numpy as np
 from volflow.checkpoints.header import Nanometres, Normalisation
 from volflow.core.geometry import Box, Triple, zyx
 from volflow.errors import PlanError, StorageError
+from volflow.io.inputs import open_input
 from volflow.io.volume import Volume
 from volflow.predict.intensity import intensity_histogram, intensity_range, normalise
 from volflow.synth import Neuropil
@@ -91,7 +92,7 @@ def image_checks(spec: ImageSource, used: Box) -> Iterator[str]:
     """Problems of the image of a source; no voxels are read."""
     if spec.image is None:
         return
-    image = Volume.open(spec.image)
+    image = open_input(spec.image)
     yield from single_channel_checks(image, used)
     if image.dtype not in (np.uint8, np.uint16):
         yield f"{image.address}: expected uint8 or uint16, got {image.dtype}"

@@ -62,7 +62,7 @@ def test_names_that_contradict_one_row_of_sections_are_refused_unless_declared(
     with pytest.raises(StorageError, match=f"{problem}.*order=names"):
         opened(tmp_path)
     assert opened(f"{tmp_path}?order=names").bounds.shape[0] == len(names)
-    with pytest.raises(StorageError, match=r"no option but order=names"):
+    with pytest.raises(StorageError, match=r"no option but order=names, order=signed"):
         opened(f"{tmp_path}?order=name")
 
 
@@ -75,8 +75,38 @@ def test_sections_are_in_the_order_of_their_numbers(tmp_path_factory, first, pat
         numbers = range(abs(first), abs(first) + 6)
     names = [pattern.format(z, 1000 + 61 * z + z % 3) + ".tif" for z in numbers]
     write_sections(folder, names)
-    if max(numbers) >= 0 or min(numbers) >= 0:
-        np.testing.assert_array_equal(opened(folder)[...], VOLUME)
+    volume = opened(folder)
+    if max(numbers) >= 0:
+        np.testing.assert_array_equal(volume[...], VOLUME)
+        return
+    np.testing.assert_array_equal(volume[...], VOLUME[::-1])  # z-1 might be section 1 as well
+    (warning,) = volume.warnings
+    assert f"from {names[-1]} to {names[0]}; if it is a sign, declare it" in warning
+    declared = opened(f"{folder}?order=signed")
+    np.testing.assert_array_equal(declared[...], VOLUME)
+    assert declared.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sign"),
+    [
+        ("{}.tif", True),
+        ("z_{}.tif", True),
+        ("scan-07 z={}.tif", True),
+        ("s ({}).tif", True),
+        ("2024-01-02_z_{}.tif", True),
+        ("scan-{}.tif", False),
+        ("scan--{}.tif", False),
+        ("s2024-{}.tif", False),
+    ],
+)
+@pytest.mark.parametrize("query", ["", "?order=names"])
+def test_a_sign_follows_no_letter_or_digit(tmp_path, pattern, sign, query):
+    numbers = range(-9, -3) if sign else [f"{n:02d}" for n in range(4, 10)]
+    write_sections(tmp_path, [pattern.format(n) for n in numbers])
+    volume = opened(f"{tmp_path}{query}")
+    np.testing.assert_array_equal(volume[...], VOLUME)
+    assert volume.warnings == ()
 
 
 def test_hidden_files_are_no_sections_and_wide_steps_are_a_warning(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ _PNG_PALETTE = 3
 _PNG_START = 1 << 16  # bytes in which a PNG has its palette
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
+_JPEG_SCAN = b"\xff\xda"  # the marker before the pixels
+_TAIL = 64  # bytes in which a file has the mark of its end, unless more data follow
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of frame headers
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 
@@ -107,10 +110,18 @@ def _tiff_image(path: Path) -> np.ndarray:
 
 
 def _require_end(file: Any, mark: bytes) -> None:
-    """Raise if an image is cut short: it has no mark of its end after its first kilobyte or so."""
+    """Raise if an image is cut short: it has no mark of its end.
+
+    Of most files the last bytes are read. Others have more data behind the image, and are read
+    whole; the mark of a preview, which a JPEG may hold before its pixels, does not count.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL))
+    if mark in file.read():
+        return
     file.seek(0)
     body = file.read()
-    if mark not in body[len(body) - 64 :] and mark not in body[body.find(b"\xff\xda") + 1 :]:
+    if mark not in body[body.find(_JPEG_SCAN) + 1 :]:
         raise ValueError("it is cut short; its end is missing")
 
 

@@ -53,7 +53,7 @@ class ReadOnlyArray(ABC):
             f"volume {self._address}: {self._address.format_name} is only read, never written"
         )
 
-    def verify(self) -> None:  # noqa: B027  # one file has no parts to compare
+    def verify(self, background: bool = False) -> None:  # noqa: B027  # one file has no parts to compare
         """Check, from headers alone, that every part of the volume can be read."""
 
 

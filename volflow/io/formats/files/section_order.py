@@ -1,7 +1,8 @@
 """The order of sections, from the numbers in their names: a gap or a duplicate is an error.
 
 A missing section would move all that follow to a wrong z, and an overview among the sections
-would become one of them. `?order=names` declares that the natural order of the names is right.
+would become one of them. `?order=names` declares that the natural order of the names is right,
+`?order=signed` that a hyphen before a number is always its sign.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from pathlib import Path
 import numpy as np
 
 FIX = "add, rename or remove files, or declare that the order of names is right: ?order=names"
-_UNSIGNED, _SIGNED = re.compile(r"(\d+)"), re.compile(r"([+-]?\d+)")
+_MARKED = re.compile(r"((?:(?<![^\W_])(?<!-)[+-])?\d+)")
+"""A number; a sign before it counts if it follows no letter or digit: -3, z_-3, but scan-3."""
+_SIGNED = re.compile(r"([+-]?\d+)")
+_AMBIGUOUS = re.compile(r"(?<=[^\W\d_])-[1-9]\d*(?!\d)")  # after a letter, without leading zeros
 
 
 class SectionOrderError(ValueError):
@@ -27,13 +31,19 @@ class NamesDifferError(SectionOrderError):
 
 
 def natural(text: str) -> tuple[list[tuple[int, str]], str]:
-    """A key that sorts s9 before s10."""
-    parts = _UNSIGNED.split(text)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], text
+    """A key that sorts s9 before s10, and -2 before -1."""
+    parts = _MARKED.split(text)  # words and numbers in turns
+    return [(int(part), "") if at % 2 else (0, part) for at, part in enumerate(parts)], text
 
 
-def sections_in_order(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def sections_in_order(files: Sequence[Path], signed: bool = False) -> tuple[list[Path], list[str]]:
     """Files in order of their folders, then of the section numbers in their names.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    signed : bool
+        Whether a hyphen before a number of a file is its sign, also after a letter.
 
     Returns
     -------
@@ -56,7 +66,8 @@ def sections_in_order(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
         warnings.append(f"{len(names)} folders of sections are joined in order of their names")
     for name in names:
         group = folders[name]
-        order, row = _ordered([path.stem for path in group], [path.name for path in group])
+        stems = [path.stem for path in group]
+        order, row = _ordered(stems, [path.name for path in group], signed)
         by_stem = {path.stem: path for path in group}
         groups.append([by_stem[stem] for stem in order])
         numbers.append(row)
@@ -67,37 +78,46 @@ def sections_in_order(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
     elif len(first) > 1 and first[1] - first[0] > 1:
         step = first[1] - first[0]
         warnings.append(f"the section numbers go in steps of {step}; none counts as missing")
+    if not signed and len(groups[0]) > 1 and all(_AMBIGUOUS.search(p.stem) for p in groups[0]):
+        first_name, last_name = groups[0][0].name, groups[0][-1].name
+        warnings.append(
+            f"the hyphen before the section numbers is read as a separator, from {first_name} to "
+            f"{last_name}; if it is a sign, declare it with ?order=signed"
+        )
     return list(itertools.chain.from_iterable(groups)), warnings
 
 
-def _ordered(texts: list[str], shown: list[str]) -> tuple[list[str], list[int]]:
+def _ordered(
+    texts: list[str], shown: list[str], signed: bool = False
+) -> tuple[list[str], list[int]]:
     """Texts in the order of their numbers, and the number of each; none if there are no numbers."""
     doubled = [text for text, count in Counter(texts).items() if count > 1]
     if doubled:
         both = [name for name, text in zip(shown, texts, strict=True) if text == doubled[0]]
         raise SectionOrderError(f"{' and '.join(both[:2])} are the same section; {FIX}")
-    if len(texts) == 1 or not any(map(_UNSIGNED.search, texts)):
-        in_name = _UNSIGNED.findall(texts[0])
+    if len(texts) == 1 or not any(map(_MARKED.search, texts)):
+        in_name = _MARKED.findall(texts[0])
         alone = len(texts) == 1 and len(in_name) == 1
         return sorted(texts, key=natural), [int(in_name[0])] if alone else []
-    rows = _numbers(texts, shown)
+    rows = _numbers(texts, shown, signed)
     order = sorted(range(len(texts)), key=lambda i: (rows[i], texts[i]))
     names = [shown[i] for i in order]
     row = _section_numbers(np.array([rows[i] for i in order], dtype=object), names)
     return [texts[i] for i in order], row
 
 
-def _numbers(texts: list[str], shown: list[str]) -> list[tuple[int, ...]]:
+def _numbers(texts: list[str], shown: list[str], signed: bool) -> list[tuple[int, ...]]:
     """All numbers in each text; the rest of the texts has to be equal.
 
-    A sign counts if some texts have one where others have none: z-1, z0, z1.
+    A sign after a letter or digit counts if some texts have one where others have none: z-1, z0,
+    z1. Otherwise it separates a name from its number: scan-1, scan-2.
     """
-    for pattern in (_UNSIGNED, _SIGNED):
+    for pattern in (_SIGNED,) if signed else (_MARKED, _SIGNED):
         split = [pattern.split(text) for text in texts]
         words = [tuple(word.lower() for word in parts[::2]) for parts in split]
         if len(set(words)) == 1:
             return [tuple(int(number) for number in parts[1::2]) for parts in split]
-    split = [_UNSIGNED.split(text) for text in texts]
+    split = [_MARKED.split(text) for text in texts]
     words = [tuple(word.lower() for word in parts[::2]) for parts in split]
     common = Counter(words).most_common(1)[0][0]
     odd = [name for name, own in zip(shown, words, strict=True) if own != common]

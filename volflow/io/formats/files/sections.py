@@ -51,7 +51,7 @@ class Sections(ReadOnlyArray):
         self.layout = stored_layout(shape, (0, 0, 0), None, dtype, count, (1, *self._shape[:2]))
         self._sections = RecentSections(self._section)
 
-    def verify(self) -> None:
+    def verify(self, background: bool = False) -> None:
         """Read the header of every section: 10,000 take a few seconds.
 
         Raises
@@ -108,15 +108,16 @@ def section_files(address: Address, path: Path) -> tuple[list[Path], list[str]]:
     """The sections in a folder, or those that a pattern matches, in order, and warnings.
 
     With the option `order=names` that is the natural order of the whole paths; otherwise the
-    numbers in the names are checked.
+    numbers in the names are checked, with `order=signed` as signed ones.
 
     Raises
     ------
     StorageError
         If there are none, of several kinds, or their numbers have a gap or a duplicate.
     """
-    if address.query not in ((), (("order", "names"),)):
-        raise StorageError(f"volume {address}: expected no option but order=names")
+    order = dict(address.query).get("order")
+    if address.query not in ((), (("order", "names"),), (("order", "signed"),)):
+        raise StorageError(f"volume {address}: expected no option but order=names, order=signed")
     if path.is_dir():
         children = (c for c in path.iterdir() if not c.name.startswith("."))  # as a pattern does
         files = [child for child in children if child.suffix.lower() in ENDINGS]
@@ -129,9 +130,9 @@ def section_files(address: Address, path: Path) -> tuple[list[Path], list[str]]:
         raise StorageError(
             f"volume {address}: sections of several kinds; expected one, got {sorted(endings)}"
         )
-    if address.query:
+    if order == "names":
         return sorted(files, key=lambda file: natural(str(file))), []
     try:
-        return sections_in_order(files)
+        return sections_in_order(files, signed=order == "signed")
     except SectionOrderError as error:
         raise StorageError(f"volume {address}: {error}") from error

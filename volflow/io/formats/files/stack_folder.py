@@ -51,7 +51,7 @@ class StackFolder(ReadOnlyArray):
         notes[f"{len(layouts)} files of several pages are joined along z in order of names"] = None
         self.notes = MetadataNotes(warnings=tuple(notes))
 
-    def verify(self) -> None:
+    def verify(self, background: bool = False) -> None:
         """Check from headers that no file is cut short."""
         for number in range(len(self._files)):
             self._stack(number).verify()

@@ -68,7 +68,7 @@ class TiffFile(ReadOnlyArray):
         )
         self._pages = RecentSections(self._page)
 
-    def verify(self) -> None:
+    def verify(self, background: bool = False) -> None:
         """Check from the headers of all pages that the file is not cut short."""
         try:
             with self._lock:
