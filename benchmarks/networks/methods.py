@@ -64,15 +64,15 @@ class Slab:
         """The sections, as text."""
         return self.bounds.partition(",")[0].replace(":", "-")
 
-    def source(self, header: Header) -> Source:
-        """Image and labels, resampled within sections to the network's voxels."""
+    def source(self, header: Header, resample: str = "yx") -> Source:
+        """Image and labels, resampled along these axes to the network's voxels."""
         path = f"hdf5://{DATA}/{self.file}"
         spec = {
             "image": {"path": f"{path}?dataset=raw"},
             "labels": {"path": f"{path}?dataset={self.labels}"},
             "bounds": self.bounds,
             "zero": self.zero,
-            "resample": "yx",
+            "resample": resample,
         }
         requirements = SourceRequirements(header.voxel_size_nm)
         return open_source(SourceSpec.model_validate(spec), header.normalisation, requirements)

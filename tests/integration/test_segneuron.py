@@ -20,6 +20,7 @@ from volflow.segment.restrict import in_foreground
 
 BOUNDS = Box((0, 0, 0), (10, 36, 40))
 HEADS = {"affinity": {"channels": 4, "offsets": OFFSETS}, "foreground": {"channels": 1}}
+MASKING = {"segneuron": "relabel", "segneuron_multicut": "multicut"}
 ROADS = {
     "segneuron": ["intensity", "predict", "restrict", "fragments", "agglomerate", "relabel"],
     "segneuron_multicut": ["intensity", "predict", "restrict", "multicut"],
@@ -72,17 +73,13 @@ def layer(folder: Path, name: str, layer: str) -> np.ndarray:
 def test_it_plans_and_runs_to_a_segmentation_of_the_foreground(folder, pipeline):
     if pipeline == "segneuron_multicut":
         pytest.importorskip("bioimage_cpp")
-    chosen = options(folder, pipeline)
+    chosen = options(folder, pipeline, f"steps.{MASKING[pipeline]}.mask_below=0.5")
     steps = [step.name for step in make_plan(pipeline, overrides=chosen).steps]
     assert steps == [*ROADS[pipeline], "pyramid"]
     assert run(pipeline, overrides=chosen).ok
     foreground = in_foreground(layer(folder, pipeline, "foreground"), 0.5)
     assert 0.05 < foreground.mean() < 0.95
-    found = layer(folder, pipeline, "segmentation")
-    assert found.any()
-    assert not found[~foreground].any()
-    if pipeline == "segneuron_multicut":
-        assert found[foreground].all()
+    np.testing.assert_array_equal(layer(folder, pipeline, "segmentation") > 0, foreground)
 
 
 def test_blocks_change_no_byte_of_the_exact_road(folder):

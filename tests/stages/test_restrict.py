@@ -33,7 +33,7 @@ def drawn(seed: int, shape: tuple[int, int, int] = BOUNDS.shape) -> dict[str, np
 class TestRestrict(StageContract):
     @pytest.fixture
     def case(self) -> Case:
-        return Case(Restrict(), BOUNDS, drawn(0))
+        return Case(Restrict(least=0.5), BOUNDS, drawn(0))
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.3, 0.5, 1.0]))
@@ -86,14 +86,16 @@ def test_arrays_that_do_not_belong_together_are_told():
 # --- the road behind it --------------------------------------------------------------------------
 
 
-def segmentation(folder: Path, name: str, **rest: object) -> np.ndarray:
+def segmentation(
+    folder: Path, name: str, *, least: float = 0.0, mask_below: float = 0.0, **rest: object
+) -> np.ndarray:
     """The exact road over the volumes of the folder, by the plain or the restricted affinities."""
-    use = {"in": {"affinity": "restricted"}} if name == "restricted" else {}
-    steps = [{"use": "restrict"}] if use else []
+    use = {} if name == "plain" else {"in": {"affinity": "restricted"}}
+    steps = [{"use": "restrict", "with": {"least": least}}] if use else []
     steps += [
-        {"use": "fragments", **use},
+        {"use": "fragments", **use, "with": {"low": 1 if least else 0}},
         {"use": "agglomerate", **use, "with": {"threshold": 0.6}},
-        {"use": "relabel"},
+        {"use": "relabel", "with": {"mask_below": mask_below}},
     ]
     volumes = {"affinity": {"path": f"zarr://{folder}/affinity.zarr"}}
     if use:
@@ -134,8 +136,25 @@ def test_what_is_no_foreground_belongs_to_no_segment(folder):
     foreground[:, 6] = 127  # a wall through the volume
     foreground[:, 7] = 128  # and tissue, if only just
     store(folder / "foreground.zarr", foreground)
-    found = segmentation(folder, "restricted")
+    found = segmentation(folder, "restricted", least=0.5)
     assert not found[:, 6].any()
     assert found[:, 7].any()
     assert not np.intersect1d(found[:, :6], found[:, 7:]).any()
     assert (segmentation(folder, "plain")[:, 6] > 0).all()
+
+
+def test_a_mask_takes_voxels_from_segments_and_changes_no_other(folder):
+    foreground = drawn(2, (12, 13, 14))["foreground"]
+    foreground[3:5] = 0
+    store(folder / "foreground.zarr", foreground)
+    whole = segmentation(folder, "restricted")
+    assert (whole > 0).all()
+    assert len(np.unique(whole)) > 5
+    kept = np.where(foreground >= 77, whole, 0)  # 0.3 of 255 is 76.5
+    assert 0 < np.count_nonzero(kept) < kept.size
+    masks = {
+        "masked": {"mask_below": 0.3},
+        "parts": {"mask_below": 0.3, "block": [5, 13, 6]},
+    }
+    for name, options in masks.items():
+        np.testing.assert_array_equal(segmentation(folder, name, **options), kept)

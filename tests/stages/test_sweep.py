@@ -23,6 +23,7 @@ from volflow.errors import PlanError
 from volflow.io.skeletons.sets import write_skeletons
 from volflow.io.volume import Volume
 from volflow.metrics.voxels.contingency import contingency, scores
+from volflow.segment.restrict import masked
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.fragments import Fragments
 from volflow.stages.sweep import Sweep
@@ -48,6 +49,9 @@ def truth_of(threshold: float = 0.57) -> np.ndarray:
 TRUTH = truth_of()
 
 
+FOREGROUND = np.random.default_rng(7).integers(0, 256, BOUNDS.shape, dtype=np.uint8)
+
+
 def swept(block: Triple, parts: int = 3, **parameters: Any) -> dict[str, Any]:
     """The result of a sweep by blocks, its rows parted as the engine parts them."""
     memory = Memory({"affinity": (AFFINITY, BOUNDS.start)})
@@ -62,6 +66,7 @@ def swept(block: Triple, parts: int = 3, **parameters: Any) -> dict[str, Any]:
             fragments=memory.read("fragments", place.read),
             truth=filled(TRUTH, BOUNDS, place.read),
             table=memory.records["table", place.index],
+            foreground=filled(FOREGROUND, BOUNDS, place.read),
             mask=filled(MASK, BOUNDS, place.read),
         )
         for place in BlockGrid(BOUNDS, block, sweep.halo)
@@ -77,12 +82,13 @@ def swept(block: Triple, parts: int = 3, **parameters: Any) -> dict[str, Any]:
     return sweep.result(found)
 
 
-def alone(threshold: float) -> dict[str, Any]:
+def alone(threshold: float, mask_below: float = 0.0) -> dict[str, Any]:
     """The scores of the segmentation at one threshold, as arrays in one piece."""
     grid = BlockGrid(BOUNDS, BOUNDS.shape)
     stage = Agglomerate(threshold=(threshold,), min_size=10)
     found = segmentations(Fragments(), stage, grid, AFFINITY, BOUNDS.start, MASK)
-    return scores(contingency(TRUTH, found[threshold], MASK))
+    segments = masked(found[threshold], FOREGROUND, mask_below)
+    return scores(contingency(TRUTH, segments, MASK))
 
 
 def test_each_threshold_has_the_scores_of_its_segmentation():
@@ -91,6 +97,13 @@ def test_each_threshold_has_the_scores_of_its_segmentation():
     for entry in result["thresholds"]:
         assert entry == {"threshold": entry["threshold"], **alone(entry["threshold"])}
     assert len({entry["vi"] for entry in result["thresholds"]}) == len(THRESHOLDS)
+
+
+def test_masked_segments_have_the_scores_of_the_masked_segmentation():
+    result, plain = swept((7, 8, 9), mask_below=0.4), swept((7, 8, 9))
+    for entry, without in zip(result["thresholds"], plain["thresholds"], strict=True):
+        assert entry == {"threshold": entry["threshold"], **alone(entry["threshold"], 0.4)}
+        assert entry["vi"] != without["vi"]
 
 
 def test_the_same_json_whatever_the_blocks_and_partitions():

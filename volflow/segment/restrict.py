@@ -1,10 +1,14 @@
-"""Affinities limited by a foreground probability."""
+"""Affinities limited by a foreground probability, and labels masked by it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+
+from volflow.core.stage import Layer
 
 
 def in_foreground(foreground: np.ndarray, least: float) -> np.ndarray:
@@ -12,7 +16,57 @@ def in_foreground(foreground: np.ndarray, least: float) -> np.ndarray:
     return np.asarray(foreground >= math.ceil(255 * least))
 
 
-def restricted(affinity: np.ndarray, foreground: np.ndarray, least: float = 0.5) -> np.ndarray:
+def masked(labels: np.ndarray, foreground: np.ndarray | None, mask_below: float) -> np.ndarray:
+    """Labels, 0 where the foreground is below a probability.
+
+    Parameters
+    ----------
+    labels : integers, any shape
+        Not changed.
+    foreground : uint8, of the shape of `labels`, or None
+        `round(255 p)` of the probability p that a voxel is part of a cell; None: nothing is masked.
+    mask_below : float, 0 to 1
+        Voxels whose foreground is below `255 mask_below` become 0; 0: none.
+
+    Raises
+    ------
+    ValueError
+        If the two arrays differ in shape.
+    """
+    if foreground is None or mask_below == 0:
+        return labels
+    if foreground.shape != labels.shape:
+        raise ValueError(
+            f"expected a foreground of the shape of the labels, {labels.shape}; got "
+            f"{foreground.shape}"
+        )
+    return np.where(in_foreground(foreground, mask_below), labels, labels.dtype.type(0))
+
+
+def check_masked(inputs: Mapping[str, Layer | None], mask_below: float) -> list[str]:
+    """The problem of a mask without a foreground; empty if there is none."""
+    if mask_below == 0 or "foreground" in inputs:
+        return []
+    return [
+        f"mask_below: expected a volume `foreground` to mask with; got none. Connect one with "
+        f"`in: {{foreground: NAME}}`, or leave out mask_below: {mask_below:g}"
+    ]
+
+
+def unread(mask_below: float) -> frozenset[str]:
+    """The inputs that a stage does not read, as it masks nothing: the foreground, or none."""
+    return frozenset() if mask_below else frozenset({"foreground"})
+
+
+def without_mask(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of a stage, without `mask_below` where that is 0.
+
+    Runs from before there was such a parameter keep their digests, and so their finished blocks.
+    """
+    return {name: value for name, value in identity.items() if name != "mask_below" or value}
+
+
+def restricted(affinity: np.ndarray, foreground: np.ndarray, least: float = 0.0) -> np.ndarray:
     """The minimum of each affinity and the foreground of the two voxels that it joins.
 
     Parameters
@@ -23,7 +77,7 @@ def restricted(affinity: np.ndarray, foreground: np.ndarray, least: float = 0.5)
         `round(255 p)` of the probability p that a voxel is part of a cell, over the same voxels
         and one more before them along each axis.
     least : float, 0 to 1
-        Pairs with a voxel whose foreground is below `255 least` get affinity 0.
+        Pairs with a voxel whose foreground is below `255 least` get affinity 0; 0: none.
 
     Returns
     -------

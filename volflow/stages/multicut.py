@@ -11,7 +11,7 @@ from pydantic import Field
 from volflow.core.geometry import Block, BlockGrid, Triple
 from volflow.core.stage import Columns, Layer, Record, Stage
 from volflow.segment.multicut import contacts, edge_costs, library, multicut, named_by_last_voxel
-from volflow.segment.restrict import in_foreground
+from volflow.segment.restrict import masked
 from volflow.segment.section_watershed import WatershedOptions, boundaries, stack_fragments
 
 BYTES_PER_VOXEL = 60  # measured: 53 to 57, including the affinities and the foreground read
@@ -29,8 +29,8 @@ class Multicut(Stage):
     affinity : uint8, (3, Z, Y, X)
         `round(255 p)`; `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
     foreground : uint8, (Z, Y, X), optional
-        `round(255 p)` of the probability that a voxel is part of a cell; voxels below `least` are
-        background.
+        `round(255 p)` of the probability that a voxel is part of a cell; voxels below `mask_below`
+        are background.
 
     Outputs
     -------
@@ -43,6 +43,7 @@ class Multicut(Stage):
     Methods 2017, in the variant of python-elf that SegNeuron uses; see `segment/multicut.py`.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"least": "mask_below"}
     wants: ClassVar[dict[str, Layer]] = {
         "affinity": Layer("uint8", 3, "affinity"),
         "foreground": Layer("uint8", 0),
@@ -62,8 +63,8 @@ class Multicut(Stage):
     min_size: Annotated[int, Field(ge=1)] = 100
     """Size in pixels of a section, at least 1; smaller fragments are divided among their neighbours
     before the multicut."""
-    least: Fraction = 0.5
-    """Fraction of 255, 0 to 1; voxels whose foreground is below it are background."""
+    mask_below: Fraction = 0.5
+    """Fraction of 255, 0 to 1; voxels whose foreground is below it are background. 0: no mask."""
 
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
@@ -103,9 +104,7 @@ class Multicut(Stage):
         count = int(fragments.max(initial=0))
         parts = multicut(count + 1, touching.pairs, costs) + np.uint64(1)
         parts[0] = 0  # background
-        segments = parts[fragments]
-        if foreground is not None:
-            segments[~in_foreground(foreground, self.least)] = 0
+        segments = masked(parts[fragments], foreground, self.mask_below)
         return {"segmentation": named_by_last_voxel(segments)}
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Columns, Layer, Record, Stage
+from volflow.core.stage import Columns, Layer, Phase, Record, Stage
 from volflow.segment.agglomeration.thresholds import chosen_column
 from volflow.segment.relabel import relabel
+from volflow.segment.restrict import check_masked, masked, unread, without_mask
 
 
 class Relabel(Stage):
@@ -23,6 +24,9 @@ class Relabel(Stage):
         Pieces, from the stage `fragments`.
     table : table
         `piece` and `segment`, from the stage `agglomerate` or `objects` on the same blocks.
+    foreground : uint8, (Z, Y, X), optional
+        `round(255 p)` of the probability that a voxel is part of a cell; read if `mask_below` is
+        given.
 
     Outputs
     -------
@@ -31,18 +35,34 @@ class Relabel(Stage):
     """
 
     wants: ClassVar[dict[str, Layer]] = {
-        "fragments": Layer("uint64", 0, "segmentation", blockwise=True)
+        "fragments": Layer("uint64", 0, "segmentation", blockwise=True),
+        "foreground": Layer("uint8", 0),
     }
 
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     """The threshold, 0 to 1, whose segments are used; required if `table` has several."""
+    mask_below: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of 255, 0 to 1; voxels whose foreground is below it become background, after all
+    merging. Segments keep their ids. 0: no mask."""
 
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
         return {"segmentation": Layer("uint64", 0, "segmentation")}
 
     def memory(self, shape: Triple) -> int:
-        return 24 * int(np.prod(shape))  # labels in and out, and a table of at most one row each
+        # Labels in and out, and a table of at most one row each; with a mask the labels twice.
+        return (33 if self.mask_below else 24) * int(np.prod(shape))
+
+    def identity(self) -> dict[str, Any]:
+        return without_mask(super().identity())
+
+    def reads(self, phase: Phase) -> frozenset[str]:
+        return super().reads(phase) - unread(self.mask_below)
+
+    def check_inputs(
+        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
+    ) -> list[str]:
+        return check_masked(inputs, self.mask_below)
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
         for table in tables.values():
@@ -53,7 +73,13 @@ class Relabel(Stage):
         return []
 
     def run(  # type: ignore[override]
-        self, block: Block, *, fragments: np.ndarray, table: Record
+        self,
+        block: Block,
+        *,
+        fragments: np.ndarray,
+        table: Record,
+        foreground: np.ndarray | None = None,
     ) -> dict[str, np.ndarray | Record]:
         segments = table[chosen_column(table, self.threshold)]
-        return {"segmentation": relabel(fragments, table["piece"], segments)}
+        renamed = relabel(fragments, table["piece"], segments)
+        return {"segmentation": masked(renamed, foreground, self.mask_below)}

@@ -15,7 +15,10 @@ from volflow.segment.restrict import restricted
 class Restrict(Stage):
     """`affinity`, limited to the `foreground` of the two voxels that it joins.
 
-    Stages that read affinities take the result with `in: {affinity: restricted}`.
+    Stages that read affinities take the result with `in: {affinity: restricted}`. Voxels of
+    membranes should take part in fragments and contacts (`low: 0` of the stage `fragments`): of a
+    membrane that is taken out, only its leaks remain as contact, and their mean affinity is high.
+    Background is removed from the labels at the end, by `mask_below` of the stage `relabel`.
 
     Inputs
     ------
@@ -41,9 +44,9 @@ class Restrict(Stage):
         "foreground": Layer("uint8", 0, halo_region="before"),
     }
 
-    least: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Fraction of 255, 0 to 1; all affinities of a voxel whose foreground is below it become 0, so
-    `fragments` leaves it background. 0: no threshold."""
+    least: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of 255, 0 to 1; all affinities of a voxel whose foreground is below it become 0. 0:
+    no threshold."""
 
     @property
     def halo(self) -> Triple:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Columns, Group, Layer, Record
+from volflow.core.stage import Columns, Group, Layer, Phase, Record
 from volflow.metrics.voxels.overlaps import sum_overlaps
 from volflow.segment.agglomeration.thresholds import check_sweep, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
+from volflow.segment.restrict import check_masked, masked, unread, without_mask
 from volflow.stages.score import Score
 
 ROWS_FACTOR = 4  # rows relative to one segmentation: low thresholds have far fewer
@@ -31,6 +33,9 @@ class Sweep(Score):
         True labels; 0 is unlabelled and ignored.
     table : table
         Segments of the pieces at several thresholds, from the stage `agglomerate`.
+    foreground : uint8, (Z, Y, X), optional
+        `round(255 p)` of the probability that a voxel is part of a cell; read if `mask_below` is
+        given.
 
     Outputs
     -------
@@ -42,10 +47,25 @@ class Sweep(Score):
     wants: ClassVar[dict[str, Layer]] = {
         "fragments": Layer("uint64", 0, "segmentation", blockwise=True),
         "truth": Layer(kind="segmentation", channels=0),
+        "foreground": Layer("uint8", 0),
     }
 
     by: Literal["vi", "arand"] = "vi"
     """The score that is lowest at the best threshold; `require` applies to that threshold."""
+    mask_below: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of 255, 0 to 1; voxels whose foreground is below it count as background, as with
+    `mask_below` of `relabel`. 0: no mask."""
+
+    def identity(self) -> dict[str, Any]:
+        return without_mask(super().identity())
+
+    def reads(self, phase: Phase) -> frozenset[str]:
+        return super().reads(phase) - unread(self.mask_below)
+
+    def check_inputs(
+        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
+    ) -> list[str]:
+        return [*super().check_inputs(inputs, resolution), *check_masked(inputs, self.mask_below)]
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
         return [text for table in tables.values() for text in check_sweep(dict(table.dtypes))]
@@ -63,8 +83,10 @@ class Sweep(Score):
         fragments: np.ndarray,
         truth: np.ndarray,
         table: Record,
+        foreground: np.ndarray | None = None,
         mask: np.ndarray | None = None,
     ) -> Record:
+        fragments = masked(fragments, foreground, self.mask_below)
         shared = super().rows(block, segmentation=fragments, truth=truth, mask=mask)
         records = {}
         for threshold in thresholds_of(table):

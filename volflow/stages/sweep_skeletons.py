@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from volflow.core.geometry import Block
-from volflow.core.stage import Columns, Layer, PreviousRound, Record, Up
+from volflow.core.stage import Columns, Layer, Phase, PreviousRound, Record, Up
 from volflow.segment.agglomeration.thresholds import check_sweep, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
+from volflow.segment.restrict import check_masked, masked, unread, without_mask
 from volflow.stages.score_skeletons import ScoreSkeletons
 
 LABEL = "label@"
@@ -28,6 +30,9 @@ class SweepSkeletons(ScoreSkeletons):
         Pieces, from the stage `fragments`.
     table : table
         Segments of the pieces at several thresholds, from the stage `agglomerate`.
+    foreground : uint8, (Z, Y, X), optional
+        `round(255 p)` of the probability that a voxel is part of a cell; read if `mask_below` is
+        given.
     skeletons, mito, clefts, nuclei : see `score_skeletons`
         The same inputs as there; all but `skeletons` are optional.
 
@@ -40,10 +45,25 @@ class SweepSkeletons(ScoreSkeletons):
     wants: ClassVar[dict[str, Layer]] = {
         **{name: layer for name, layer in ScoreSkeletons.wants.items() if name != "segmentation"},
         "fragments": Layer("uint64", 0, "segmentation", blockwise=True),
+        "foreground": Layer("uint8", 0),
     }
 
     by: Literal["erl", "terl", "berl", "nerl", "nerl_norm"] = "erl"
     """The score that is highest at the best threshold; `require` applies to that threshold."""
+    mask_below: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of 255, 0 to 1; voxels whose foreground is below it count as background, as with
+    `mask_below` of `relabel`. 0: no mask."""
+
+    def identity(self) -> dict[str, Any]:
+        return without_mask(super().identity())
+
+    def reads(self, phase: Phase) -> frozenset[str]:
+        return super().reads(phase) - unread(self.mask_below)
+
+    def check_inputs(
+        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
+    ) -> list[str]:
+        return [*super().check_inputs(inputs, resolution), *check_masked(inputs, self.mask_below)]
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
         return [text for table in tables.values() for text in check_sweep(dict(table.dtypes))]
@@ -60,12 +80,13 @@ class SweepSkeletons(ScoreSkeletons):
         mito: np.ndarray | None = None,
         clefts: np.ndarray | None = None,
         nuclei: np.ndarray | None = None,
+        foreground: np.ndarray | None = None,
     ) -> Up:
         at_nodes = super().leaf(
             block,
             round_name,
             previous,
-            segmentation=fragments,
+            segmentation=masked(fragments, foreground, self.mask_below),
             skeletons=skeletons,
             mito=mito,
             clefts=clefts,

@@ -84,10 +84,12 @@ class InMemoryPipeline:
         `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
     join_rounds : int
         As in the stage `agglomerate`.
+    low : int
+        As in the stage `fragments`.
     """
 
-    def __init__(self, affinity: np.ndarray, join_rounds: int = 1) -> None:
-        self.pieces = fragments(affinity)
+    def __init__(self, affinity: np.ndarray, join_rounds: int = 1, low: int = 1) -> None:
+        self.pieces = fragments(affinity, low)
         z, y, x = self.pieces.shape
         none = np.zeros((y, x), bool), np.zeros((z, x), bool), np.zeros((z, y), bool)
         graph = block_graph(np.pad(self.pieces, [(1, 1)] * 3), affinity, none, 0)
