@@ -45,6 +45,7 @@ SECTIONS = {
     "Look at results": {
         "view": "volflow.cli.view",
         "score": "volflow.cli.score",
+        "tune": "volflow.cli.tune",
         "convert": "volflow.cli.convert",
     },
     "Train networks": {

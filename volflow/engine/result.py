@@ -73,7 +73,8 @@ class RunResult:
     """JSON results of the steps that have one, by step; may be long."""
     segments: dict[str, Any] = field(default_factory=dict, repr=False)
     """Number and sizes of the segments that the run wrote, as its report counts them: `layer`,
-    `number`, `median`, `largest`, `unit`, `background`, `voxel_nm`; empty if it counts none."""
+    `number`, `median`, `largest`, `unit`, `background`, `largest_share`, `mean_voxels`,
+    `voxel_nm`, and `advice` where they can hardly be right; empty if it counts none."""
     unmet: list[str] = field(default_factory=list)
     """Requirements of the pipeline that results do not meet; every block may be done."""
     interrupted: bool = False

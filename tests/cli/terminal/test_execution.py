@@ -19,6 +19,13 @@ def test_the_number_of_segments_is_printed_at_the_end(capsys):
     assert "segments" not in capsys.readouterr().out
 
 
+def test_advice_follows_the_number_of_segments(capsys):
+    segments = {**SEGMENTS, "advice": ["one segment has 87% [of] the voxels"]}
+    report_outcome(RunResult("out", segments=segments))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "look: one segment has 87% [of] the voxels"
+
+
 def test_nothing_is_printed_for_programs(capsys):
     report_outcome(RunResult("out", segments=SEGMENTS), silent=True)
     assert capsys.readouterr().out == ""

@@ -84,6 +84,8 @@ def print_unmet(unmet: list[str]) -> None:
 
 
 def _print_done(result: RunResult, temporary: bool) -> None:
+    from rich.markup import escape
+
     from volflow.cli.terminal.formatting import output, plural
 
     console = output()
@@ -93,6 +95,8 @@ def _print_done(result: RunResult, temporary: bool) -> None:
     console.print(f"[green]done[/]: {plural(blocks, 'block')}{before}")
     if result.segments:
         console.print(segments_text(result.segments), markup=False)
+        for text in result.segments.get("advice", ()):
+            console.print(f"[yellow]look:[/] {escape(visible(text))}", soft_wrap=True)
     if not temporary:
         console.print(f"{result.run}/report.html; or: volflow view {result.run}", markup=False)
 

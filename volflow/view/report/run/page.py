@@ -14,6 +14,7 @@ from volflow.io.sealed import write_sealed
 from volflow.io.store import Store
 from volflow.view.layers import RunLayers, run_layers
 from volflow.view.report.pages import data_url, render
+from volflow.view.report.run.advice import advice
 from volflow.view.report.run.overview import Overview, overview
 from volflow.view.report.run.segments import SegmentSizes, segment_sizes
 from volflow.view.report.run.timeline import timeline
@@ -43,8 +44,8 @@ def leave_report(run: str, summary: Mapping[str, Any], picture: bool = True) -> 
     Returns
     -------
     dict
-        The fields of `SegmentSizes`, for JSON, which are also the summary's `segments`; empty if
-        no segments were counted.
+        The fields of `SegmentSizes`, for JSON, with the sentences of `advice`, which are also the
+        summary's `segments`; empty if no segments were counted.
     """
     segments: dict[str, Any] = {}
     try:
@@ -54,7 +55,7 @@ def leave_report(run: str, summary: Mapping[str, Any], picture: bool = True) -> 
         drawn = _overview(layers) if picture else None
         sizes = _segment_sizes(layers) if picture else None
         if sizes:
-            segments = asdict(sizes)
+            segments = {**asdict(sizes), "advice": advice(sizes, layers.pipeline)}
             write_sealed(store, SUMMARY, {**summary, "segments": segments})
         png = drawn.png() if drawn else b""
         if png:
@@ -92,6 +93,7 @@ def page(
         state=state(summary),
         good=summary["ok"] and not summary.get("unmet"),
         sizes=sizes,
+        advice=advice(sizes, layers.pipeline) if sizes else (),
         scores=headlines(scores),
         more_scores=[n for n in numbers(scores) if n.key not in HEADLINES and n.value is not None],
         picture=data_url(png) if drawn else "",

@@ -28,6 +28,10 @@ class SegmentSizes:
         `µm³`, or `voxels` where the resolution is not known.
     background : float
         Share of the voxels that have label 0.
+    largest_share : float
+        Share of the voxels in the largest segment.
+    mean_voxels : float
+        Mean size in voxels of the finest scale.
     voxel_nm : 3 float or None
         Side of the voxels counted, z y x, if they are coarser than those of the finest scale:
         segments that are smaller may be missing.
@@ -39,13 +43,15 @@ class SegmentSizes:
     largest: float
     unit: str
     background: float
+    largest_share: float
+    mean_voxels: float
     voxel_nm: tuple[float, float, float] | None
 
     def sentence(self) -> str:
         """The sizes as one sentence."""
         text = (
-            f"median size {self.median:.3g} {self.unit}, largest {self.largest:.3g} {self.unit}; "
-            f"{self.background:.1%} of the volume is background"
+            f"median size {self.median:.3g} {self.unit}, largest {self.largest:.3g} {self.unit}, "
+            f"{self.largest_share:.1%} of the volume; {self.background:.1%} is background"
         )
         if self.voxel_nm is None:
             return text
@@ -64,10 +70,11 @@ def segment_sizes(layers: LayerSet) -> SegmentSizes | None:
     layer = layers.first("segmentation", "segmentation")
     if layer is None or not layer.written:
         return None
-    return _count(layers, layer)
+    return count_segments(layers, layer)
 
 
-def _count(layers: LayerSet, layer: StoredLayer) -> SegmentSizes | None:
+def count_segments(layers: LayerSet, layer: StoredLayer) -> SegmentSizes | None:
+    """The sizes at the finest scale that is not too large; None if every one is."""
     for number, volume in enumerate(layer.scales):
         if volume.bounds.size > VOXELS:
             continue
@@ -76,13 +83,16 @@ def _count(layers: LayerSet, layer: StoredLayer) -> SegmentSizes | None:
         counts = counts[ids != 0]
         sides = volume.resolution or layers.known_resolution
         size = math.prod(sides) * 1e-9 if sides else 1.0
+        whole, finest = max(1, volume.bounds.size), layer.scales[0].bounds.size
         return SegmentSizes(
             layer.name,
             len(counts),
             float(np.median(counts)) * size if len(counts) else 0.0,
             float(counts.max()) * size if len(counts) else 0.0,
             "µm³" if sides else "voxels",
-            background / max(1, volume.bounds.size),
+            background / whole,
+            float(counts.max()) / whole if len(counts) else 0.0,
+            float(counts.mean()) * finest / whole if len(counts) else 0.0,
             sides if number else None,
         )
     return None

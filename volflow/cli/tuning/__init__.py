@@ -1,0 +1,1 @@
+"""Settings of an agglomeration, compared side by side: the verb `tune`."""
