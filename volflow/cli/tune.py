@@ -142,7 +142,9 @@ def tune(
         return
     if file is not None:
         raise PlanError("--write needs --choose THRESHOLD,MIN_SIZE")
-    profile = find_profile(cluster, workers, timeout, stall, on_stall)
+    profile = find_profile(
+        cluster, workers=workers, timeout=timeout, stall=stall, on_stall=on_stall
+    )
     part = {"at": at, "shape": shape}
     _compare(address, document, chain, part, thresholds, min_sizes, out, profile)
 
