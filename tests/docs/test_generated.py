@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import importlib.util
+import inspect
+import itertools
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -46,6 +52,32 @@ def test_public_names_have_docstrings() -> None:
     own = [value for value in public if getattr(value, "__module__", "").startswith("volflow")]
     assert len(own) > 10
     assert [value for value in own if not value.__doc__] == []
+
+
+def undocumented_fields(kind: type) -> list[str]:
+    """Public fields of a dataclass that no docstring describes, theirs or that of the class."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    described = {
+        field.target.id
+        for field, text in itertools.pairwise(body.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+    }
+    names = [field.name for field in dataclasses.fields(kind) if not field.name.startswith("_")]
+    listed = re.findall(r"^ +(\w+) : |`(\w+)`", kind.__doc__ or "", re.MULTILINE)
+    described |= {name for pair in listed for name in pair}
+    return [name for name in names if name not in described]
+
+
+def test_public_fields_are_described() -> None:
+    kinds = [getattr(volflow, name) for name in volflow.__all__]
+    kinds = [kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    assert len(kinds) > 8
+    assert {kind.__name__: undocumented_fields(kind) for kind in kinds} == {
+        kind.__name__: [] for kind in kinds
+    }
 
 
 @pytest.mark.slow

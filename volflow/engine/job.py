@@ -130,9 +130,13 @@ class Plan:
     """A pipeline with every decision made; nothing has been started or written."""
 
     pipeline: Pipeline
+    """The pipeline, checked, with absolute paths."""
     bounds: Box
+    """Voxels that the run covers."""
     resolution: Resolution
+    """Side lengths of a voxel in nanometres, z y x."""
     steps: tuple[PlannedStep, ...]
+    """All steps, in the order in which they run."""
     selected: tuple[str, ...] = ()
     """Names of the steps to run; empty: all."""
     search_path: tuple[str, ...] = ()

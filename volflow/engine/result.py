@@ -19,12 +19,17 @@ class Failure:
     """A failed block and the reason."""
 
     step: str
+    """Name of its step."""
     phase: str
+    """Name of its phase."""
     index: Triple
+    """Its place in the grid of the phase, z y x."""
     reason: str
     """exception, signal, exit, memory, timeout or storage."""
     error: str
+    """The error as text."""
     traceback: str = ""
+    """The end of its traceback; empty if there is none."""
 
 
 @dataclass
@@ -32,15 +37,21 @@ class StepResult:
     """The outcome of a step: blocks of all its phases, `total` of them."""
 
     name: str
+    """Name of the step."""
     total: int
+    """Blocks of all phases."""
     done: int = 0
+    """Blocks done, in this run or an earlier one."""
     already: int = 0
     """Blocks done by an earlier run; part of `done`."""
     seconds: float = 0.0
+    """Wall time of the step in this run."""
     voxels: int = 0
     """Voxels of the volume that correspond to the blocks of all phases done in this run."""
     failures: list[Failure] = field(default_factory=list)
+    """Blocks that failed in this run."""
     started: bool = False
+    """Whether this run came to the step."""
     extent: int = 0
     """Voxels of the volume that correspond to all blocks."""
     seconds_before: float = 0.0
@@ -68,7 +79,9 @@ class RunResult:
     """The outcome of a run."""
 
     run: str
+    """Address of the run."""
     steps: list[StepResult] = field(default_factory=list)
+    """Outcomes of the steps, in order."""
     results: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     """JSON results of the steps that have one, by step; may be long."""
     segments: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -78,6 +91,7 @@ class RunResult:
     unmet: list[str] = field(default_factory=list)
     """Requirements of the pipeline that results do not meet; every block may be done."""
     interrupted: bool = False
+    """Whether the run was ended before its last block."""
     stalled: str = ""
     """The reason why the watchdog ended the run, which counts as interrupted; empty: it did not."""
 

@@ -24,16 +24,16 @@ Array = TypeVar("Array", bound=np.ndarray)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of a grid: the box it writes, the box it reads, and the bounds of the volume.
-
-    `read` is `write` grown by the halo, without clipping: voxels outside a volume read as a fill
-    value.
-    """
+    """One block of a grid: the box it writes, the box it reads, and the bounds of the volume."""
 
     index: Zyx
+    """Its place in the grid, z y x."""
     write: Box
+    """Voxels that it writes."""
     read: Box
+    """`write` grown by the halo, without clipping: voxels outside a volume read as a fill value."""
     bounds: Box
+    """Voxels of all blocks."""
 
     def crop(self, array: Array) -> Array:
         """The part over the write box of an array over the read box."""
@@ -72,8 +72,11 @@ class BlockGrid:
     """
 
     bounds: Box
+    """Voxels of all blocks."""
     shape: Zyx
+    """Side lengths of a block z y x, voxels."""
     halo: Zyx
+    """Voxels that a block reads beyond those that it writes, on each side, z y x."""
 
     def __init__(self, bounds: Box, shape: Iterable[int], halo: Iterable[int] = (0, 0, 0)) -> None:
         object.__setattr__(self, "bounds", bounds)

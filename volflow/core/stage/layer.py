@@ -45,6 +45,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A table with one record per block: pairs of a column's name and its dtype."""
+    """A table with one record per block."""
 
     dtypes: tuple[tuple[str, str], ...]
+    """Name and dtype of each column."""
