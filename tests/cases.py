@@ -1,4 +1,4 @@
-"""Random small volumes cut at random, for the laws of the segmentation and for long soaks."""
+"""Random small volumes in random blocks, for laws of the segmentation and for long soaks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Case:
 
 
 def random_case(draw: random.Random, voxels: int = 500, horizon: bool = False) -> Case:
-    """A case of at most so many voxels; with `horizon`, blocks that divide one."""
+    """A case of at most `voxels` voxels; with `horizon`, blocks that divide one."""
     sides = [draw.randint(1, 12) for _ in range(3)]
     while sides[0] * sides[1] * sides[2] > voxels:
         longest = sides.index(max(sides))

@@ -1,4 +1,4 @@
-"""Stages run in memory, pass by pass, as the engine runs them."""
+"""Stages run in memory, phase by phase, as the engine runs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from volflow.stages.relabel import Relabel
 
 
 class Memory:
-    """Arrays over absolute boxes, and records by block; fill 0 outside, as volumes have it."""
+    """Arrays over absolute boxes, 0 outside, and records by block."""
 
     def __init__(self, arrays: Mapping[str, tuple[np.ndarray, Triple]]) -> None:
         self.arrays = dict(arrays)
@@ -25,11 +25,11 @@ class Memory:
         array, offset = self.arrays[name]
         sides = array.shape[-3:]
         whole = Box(offset, tuple(o + n for o, n in zip(offset, sides, strict=True)))
-        found = np.zeros((*array.shape[:-3], *box.shape), array.dtype)
+        actual = np.zeros((*array.shape[:-3], *box.shape), array.dtype)
         known = box.clip(whole)
         if known.size:
-            found[(..., *known.within(box))] = array[(..., *known.within(whole))]
-        return found
+            actual[(..., *known.within(box))] = array[(..., *known.within(whole))]
+        return actual
 
     def write(self, name: str, box: Box, values: np.ndarray) -> None:
         array, offset = self.arrays[name]
@@ -37,7 +37,7 @@ class Memory:
 
 
 def copied(record: Record) -> Record:
-    """A record as it comes back from storage: plain arrays of one dimension, nobody else's."""
+    """A record as it comes back from storage: plain arrays of one dimension that own their data."""
     for name, column in record.items():
         assert isinstance(column, np.ndarray), f"column {name} is {type(column)}"
         assert column.ndim == 1, f"column {name} has {column.ndim} dimensions"
@@ -52,7 +52,7 @@ def run_stage(
     wires: Mapping[str, str],
     mask: tuple[np.ndarray, Triple] | None = None,
 ) -> None:
-    """Run every pass of a stage over a grid (without halo) of blocks."""
+    """Run every phase of a stage over a grid (without halo) of blocks."""
     laid = BlockGrid(grid.bounds, grid.shape, stage.halo)
     assert stage.check(laid) == []
     for name, declared in stage.outputs.items():
@@ -64,10 +64,10 @@ def run_stage(
         memory.arrays["mask"] = mask
     own: dict[tuple[str, Triple], Record] = {}
     for phase in stage.phases(laid):
-        run_pass(stage, phase, memory, wires, own, mask is not None)
+        run_phase(stage, phase, memory, wires, own, mask is not None)
 
 
-def run_pass(
+def run_phase(
     stage: Stage,
     phase: Phase,
     memory: Memory,
@@ -94,7 +94,7 @@ def run_pass(
                 previous = _previous(stage, phase, block.index, own)
                 if previous is not None:
                     previous = previous._replace(
-                        neighbour_records=_beside(stage, phase, block, own)
+                        neighbour_records=_neighbour_records(stage, phase, block, own)
                     )
                 up = stage.leaf(block, phase.round_name, previous, **inputs)
             else:
@@ -107,12 +107,12 @@ def run_pass(
                 count[name] = count.get(name, 0) + len(up.passed.get(name, ()))
             count["bytes"] = count.get("bytes", 0) + sum(c.nbytes for c in up.passed.values())
         elif phase.kind == "split":
-            kept = copied(own[f"{phase.round_name}.kept.{level}", at])
+            remaining = copied(own[f"{phase.round_name}.kept.{level}", at])
             received = None
             if not phase.root:
                 received = copied(own[f"{phase.round_name}.down.{level}", at])
             below = phase.below.children(block)
-            handed = stage.split(block, phase.round_name, kept, received)
+            handed = stage.split(block, phase.round_name, remaining, received)
             for child, part in zip(below, handed, strict=True):
                 own[f"{phase.round_name}.down.{level - 1}", child.index] = copied(part)
         else:
@@ -130,29 +130,29 @@ def _previous(stage, phase, index, own) -> PreviousRound | None:
     bare = BlockGrid(phase.grid.bounds, phase.grid.shape)
     if len(stage.tree(phase.previous, bare)) > 1:
         received = copied(own[f"{phase.previous}.down.0", index])
-    kept = copied(own[f"{phase.previous}.kept.0", index])
+    remaining = copied(own[f"{phase.previous}.kept.0", index])
     if under := stage.base_round(phase.previous):
-        kept = {**copied(own[f"{under}.kept.0", index]), **kept}
-    return PreviousRound(kept, received)
+        remaining = {**copied(own[f"{under}.kept.0", index]), **remaining}
+    return PreviousRound(remaining, received)
 
 
-def _beside(stage, phase, block, own) -> dict[Triple, PreviousRound]:
-    found = {}
+def _neighbour_records(stage, phase, block, own) -> dict[Triple, PreviousRound]:
+    actual = {}
     for offset in stage.neighbour_records(block, phase.round_name) if phase.previous else ():
         index = tuple(i + n for i, n in zip(block.index, offset, strict=True))
-        found[offset] = _previous(stage, phase, index, own)
-    return found
+        actual[offset] = _previous(stage, phase, index, own)
+    return actual
 
 
 def _inputs(stage, phase, memory, wires, block, mask) -> dict[str, object]:
-    found: dict[str, object] = {}
+    actual: dict[str, object] = {}
     reads = stage.reads(phase)
     for name in stage.inputs():
         source = wires.get(name, name)
         if name not in reads:
-            found[name] = None
+            actual[name] = None
         elif (source, block.index) in memory.records:
-            found[name] = copied(memory.records[source, block.index])
+            actual[name] = copied(memory.records[source, block.index])
         else:
             halo_region = stage.wants.get(name, Layer()).halo_region
             array = memory.read(source, block.write if halo_region == "nothing" else block.read)
@@ -162,19 +162,19 @@ def _inputs(stage, phase, memory, wires, block, mask) -> dict[str, object]:
                 array = array * (block.crop(mask) if halo_region == "nothing" else mask).astype(
                     array.dtype
                 )
-            found[name] = array
-    return found
+            actual[name] = array
+    return actual
 
 
 def on_faces(block: Block, before: bool = True, after: bool = True) -> np.ndarray:
-    """Where the block is, and what lies straight before or after it; uint8 over the read box."""
-    found = np.zeros(block.read.shape, np.uint8)
+    """Mask of the block and of the voxels straight before or after it; uint8 over the read box."""
+    actual = np.zeros(block.read.shape, np.uint8)
     for axis in range(3):
         place = list(block.write.within(block.read))
         inside = place[axis]
         place[axis] = slice(0 if before else inside.start, None if after else inside.stop)
-        found[tuple(place)] = 1
-    return found
+        actual[tuple(place)] = 1
+    return actual
 
 
 def _nothing(stage: Stage, box: Box) -> dict[str, object]:

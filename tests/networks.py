@@ -19,7 +19,7 @@ FIXED = Normalisation(kind="fixed", low=0, high=255)
 
 def header(**changes: Any) -> Header:
     """The header of the small network, whose halo is more than it sees."""
-    said: dict[str, Any] = {
+    printed: dict[str, Any] = {
         "network": "resunet3d",
         "arguments": ARGUMENTS,
         "out_channels": 4,
@@ -32,15 +32,15 @@ def header(**changes: Any) -> Header:
         "output_tile": (16, 16, 16),
         **changes,
     }
-    return Header(**said)
+    return Header(**printed)
 
 
 def network(seed: int = 0, arguments: dict[str, Any] | None = None) -> nn.Module:
     """A network that is not trained, but as lively as one that is."""
     generator = torch.Generator().manual_seed(seed)
-    made = ResUNet3D(**(arguments or ARGUMENTS)).eval()
+    created = ResUNet3D(**(arguments or ARGUMENTS)).eval()
     with torch.no_grad():
-        for name, tensor in made.state_dict().items():
+        for name, tensor in created.state_dict().items():
             if not tensor.is_floating_point():
                 continue
             drawn = torch.randn(tensor.shape, generator=generator)
@@ -49,11 +49,11 @@ def network(seed: int = 0, arguments: dict[str, Any] | None = None) -> nn.Module
             elif tensor.dim() == 5:
                 drawn *= (2 / tensor[0].numel()) ** 0.5
             tensor.copy_(drawn * (4 if name == "head.weight" else 1))
-    return made
+    return created
 
 
 def checkpoint(path: Path, seed: int = 0, **changes: Any) -> Path:
     """A checkpoint of the small network; `changes` are those of its header."""
-    said = header(**changes)
-    save_checkpoint(path, network(seed, said.arguments).state_dict(), said)
+    printed = header(**changes)
+    save_checkpoint(path, network(seed, printed.arguments).state_dict(), printed)
     return path

@@ -29,15 +29,15 @@ class Volume:
 
     def neighbours(self, voxel: Voxel) -> list[tuple[Voxel, int]]:
         """Neighbours that exist, in the order of preference, with the affinity to each."""
-        found = []
+        actual = []
         for axis, step in ORDER:
             other = list(voxel)
             other[axis] += step
             upper = tuple(other) if step > 0 else voxel
             if tuple(other) in self.voxels and voxel in self.voxels:
                 z, y, x = upper
-                found.append((tuple(other), self.affinity[axis][z][y][x]))
-        return found
+                actual.append((tuple(other), self.affinity[axis][z][y][x]))
+        return actual
 
     def contacts(self) -> list[tuple[Voxel, Voxel, int]]:
         """Every pair that exists, once."""
@@ -64,7 +64,7 @@ def strongest(volume: Volume, voxel: Voxel) -> int:
 
 def spread(seeds: set[Voxel], links: dict[Voxel, set[Voxel]]) -> list[set[Voxel]]:
     """Connected components."""
-    left, found = set(seeds), []
+    left, actual = set(seeds), []
     while left:
         todo = [left.pop()]
         part = set(todo)
@@ -74,8 +74,8 @@ def spread(seeds: set[Voxel], links: dict[Voxel, set[Voxel]]) -> list[set[Voxel]
                     left.discard(other)
                     part.add(other)
                     todo.append(other)
-        found.append(part)
-    return found
+        actual.append(part)
+    return actual
 
 
 def fragment_labels(
@@ -236,7 +236,7 @@ def segmentation(
 
 
 def painted(shape: tuple[int, ...], labels: dict[Voxel, int]) -> np.ndarray:
-    found = np.zeros(shape, np.uint64)
+    actual = np.zeros(shape, np.uint64)
     for voxel in itertools.product(*map(range, shape)):
-        found[voxel] = labels.get(voxel, 0)
-    return found
+        actual[voxel] = labels.get(voxel, 0)
+    return actual

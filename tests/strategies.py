@@ -1,4 +1,4 @@
-"""What hypothesis draws in many tests: boxes, blocks and grids, small enough to enumerate."""
+"""Strategies of hypothesis for many tests: boxes, blocks and grids, small enough to enumerate."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def boxes(draw: st.DrawFn, smallest: int = 0, largest: int = 6) -> Box:
 
 @st.composite
 def grids(draw: st.DrawFn, halo: int = 0) -> BlockGrid:
-    """A grid whose blocks go from one voxel to more than the bounds."""
+    """A grid of blocks from one voxel to more than the bounds."""
     return BlockGrid(draw(boxes(1)), draw(triples(1, 8)), draw(triples(0, halo)))

@@ -1,4 +1,4 @@
-"""Every example runs, as its first lines say, and says what is right."""
+"""Every example runs as its first lines describe, and prints the right result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = ROOT / "examples"
 
 
 def output(example: str, *arguments: object) -> str:
-    """What an example prints; it ends with 0 and warns of nothing."""
+    """Output of an example; it ends with 0 and without warnings."""
     command = [sys.executable, "-W", "error", str(EXAMPLES / example), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": ""}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=560)

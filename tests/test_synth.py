@@ -147,8 +147,8 @@ def lively() -> Scene:
 def test_the_bytes_of_the_default_volume_stay_as_they_are() -> None:
     # a network was trained on them; what is added is off by default
     box = Box((-4, 12, 8), (28, 50, 51))
-    found = Neuropil(Box((-4, 10, 3), (40, 60, 51)), seed=11).render(box)
-    digests = [hashlib.sha256(array.tobytes()).hexdigest()[:16] for array in found]
+    actual = Neuropil(Box((-4, 10, 3), (40, 60, 51)), seed=11).render(box)
+    digests = [hashlib.sha256(array.tobytes()).hexdigest()[:16] for array in actual]
     assert digests == ["7283ba11205bef7d", "3cdc4c0f48cf435b", "6dbdd644c734cfdb"]
 
 
@@ -160,9 +160,9 @@ def test_everything_there_is_the_same_whatever_the_blocks(lively: Scene, shape: 
         for name, part in volumes(scene).items():
             here = (..., *block.write.within(BOUNDS))
             np.testing.assert_array_equal(part, whole[name][here], err_msg=name)
-        found = rows(scene.table)
-        assert not tables & found
-        tables |= found
+        actual = rows(scene.table)
+        assert not tables & actual
+        tables |= actual
     assert tables == rows(lively.table)
 
 
@@ -172,18 +172,18 @@ def test_truth_does_not_depend_on_what_is_shown(lively: Scene, whole: Rendered) 
 
 
 def test_a_mitochondrion_lies_in_one_neurite_and_is_dark(lively: Scene, whole: Rendered) -> None:
-    found = lively.mitochondria
-    assert found is not None
-    names = np.unique(found[found > 0])
+    actual = lively.mitochondria
+    assert actual is not None
+    names = np.unique(actual[actual > 0])
     assert len(names) > 10
     for name in names:
-        assert len(np.unique(whole.truth[found == name])) == 1
-    assert whole.truth[found > 0].min() > 0
+        assert len(np.unique(whole.truth[actual == name])) == 1
+    assert whole.truth[actual > 0].min() > 0
     image = whole.image.astype(float)
-    assert image[found > 0].mean() < image[found == 0].mean() - 20
+    assert image[actual > 0].mean() < image[actual == 0].mean() - 20
     # runs on the same tree that touch are one: no two of a neurite share a face
     for axis in range(3):
-        a, b = (np.delete(found, end, axis) for end in (0, -1))
+        a, b = (np.delete(actual, end, axis) for end in (0, -1))
         u, v = (np.delete(whole.truth, end, axis) for end in (0, -1))
         assert ((a != b) & (a > 0) & (b > 0) & (u == v)).mean() < 1e-4
 
@@ -227,7 +227,7 @@ def test_the_image_shows_synapses_and_nothing_else_changes(lively: Scene, whole:
         assert (whole.image[sides == side] - shown[sides == side]).mean() > 10
 
 
-def test_lost_and_shifted_sections_are_those_that_are_told(lively: Scene) -> None:
+def test_lost_and_shifted_sections_are_those_that_are_reported(lively: Scene) -> None:
     sections = LIVELY.sections()
     clean = Neuropil(BOUNDS, seed=5, synapses=True).image(BOUNDS)
     image = lively.rendered.image
@@ -261,34 +261,34 @@ def test_skeletons_of_a_box_are_a_part_of_the_whole(box: Box) -> None:
 @pytest.mark.parametrize(("seed", "cell"), [(5, 14), (6, 10), (7, 20)])
 def test_a_skeleton_runs_in_its_own_neurite(seed: int, cell: int) -> None:
     neuropil = Neuropil(BOUNDS, seed, cell)
-    truth, found = neuropil.truth(BOUNDS), neuropil.skeletons(BOUNDS)
-    assert len(found.names) > 100
-    voxels = np.rint(found.places).astype(int) - np.array(BOUNDS.start)
-    np.testing.assert_array_equal(truth[tuple(voxels.T)], found.owner)
-    assert set(np.unique(found.owner)) == set(np.unique(truth[truth > 0]))
-    assert np.isin(found.edges, found.names).all()
-    ends = np.searchsorted(found.names, found.edges)
-    np.testing.assert_array_equal(*found.owner[ends].T)
+    truth, actual = neuropil.truth(BOUNDS), neuropil.skeletons(BOUNDS)
+    assert len(actual.names) > 100
+    voxels = np.rint(actual.places).astype(int) - np.array(BOUNDS.start)
+    np.testing.assert_array_equal(truth[tuple(voxels.T)], actual.owner)
+    assert set(np.unique(actual.owner)) == set(np.unique(truth[truth > 0]))
+    assert np.isin(actual.edges, actual.names).all()
+    ends = np.searchsorted(actual.names, actual.edges)
+    np.testing.assert_array_equal(*actual.owner[ends].T)
     # a tree for each neurite: one component, one edge fewer than nodes
-    graph = coo_array((np.ones(len(ends)), ends.T), (len(found.names),) * 2)
+    graph = coo_array((np.ones(len(ends)), ends.T), (len(actual.names),) * 2)
     count, _ = connected_components(graph, directed=False)
-    assert count == len(np.unique(found.owner))
-    assert len(ends) == len(found.names) - count
-    assert (found.radii >= 0).all()
-    assert 0.2 * cell < np.median(found.radii) < cell
+    assert count == len(np.unique(actual.owner))
+    assert len(ends) == len(actual.names) - count
+    assert (actual.radii >= 0).all()
+    assert 0.2 * cell < np.median(actual.radii) < cell
 
 
 def test_radii_are_the_distance_to_the_membrane() -> None:
-    truth, found = NEUROPIL.truth(BOUNDS), NEUROPIL.skeletons(BOUNDS)
+    truth, actual = NEUROPIL.truth(BOUNDS), NEUROPIL.skeletons(BOUNDS)
     border = np.zeros(truth.shape, bool)
     for axis in range(3):
         border |= truth != np.roll(truth, -1, axis)
     away = ndimage.distance_transform_edt(~border)
-    voxels = np.rint(found.places).astype(int) - np.array(BOUNDS.start)
+    voxels = np.rint(actual.places).astype(int) - np.array(BOUNDS.start)
     measured = away[tuple(voxels.T)]
     inner = (voxels > 8).all(axis=1) & (voxels < np.array(BOUNDS.shape) - 9).all(axis=1)
     assert inner.sum() > 100
-    assert np.median(np.abs(measured - found.radii)[inner]) < 2.0
+    assert np.median(np.abs(measured - actual.radii)[inner]) < 2.0
 
 
 ROOMY = Box((-7, 20, 3), (81, 116, 111))
@@ -336,23 +336,23 @@ def test_neurites_are_whole_around_a_body(body: Scene) -> None:
 
 
 def test_skeletons_enter_a_body(body: Scene) -> None:
-    truth, found = body.rendered.truth, BODY.skeletons(ROOMY)
-    voxels = np.rint(found.places).astype(int) - np.array(ROOMY.start)
-    np.testing.assert_array_equal(truth[tuple(voxels.T)], found.owner)
-    ends = np.searchsorted(found.names, found.edges)
-    assert np.isin(found.edges, found.names).all()
-    graph = coo_array((np.ones(len(ends)), ends.T), (len(found.names),) * 2)
+    truth, actual = body.rendered.truth, BODY.skeletons(ROOMY)
+    voxels = np.rint(actual.places).astype(int) - np.array(ROOMY.start)
+    np.testing.assert_array_equal(truth[tuple(voxels.T)], actual.owner)
+    ends = np.searchsorted(actual.names, actual.edges)
+    assert np.isin(actual.edges, actual.names).all()
+    graph = coo_array((np.ones(len(ends)), ends.T), (len(actual.names),) * 2)
     count, _ = connected_components(graph, directed=False)
-    assert count == len(np.unique(found.owner))
-    assert len(ends) == len(found.names) - count
-    middle = found.names == found.names.max()
-    assert found.radii[middle] == 14 + 0.6 * 10
-    assert (found.edges[:, 1] == found.names[middle]).sum() > 1
+    assert count == len(np.unique(actual.owner))
+    assert len(ends) == len(actual.names) - count
+    middle = actual.names == actual.names.max()
+    assert actual.radii[middle] == 14 + 0.6 * 10
+    assert (actual.edges[:, 1] == actual.names[middle]).sum() > 1
     low, high = ROOMY.start, ROOMY.stop
     halves = [Box(low, (30, *high[1:])), Box((30, *low[1:]), high)]
     parts = [BODY.skeletons(half) for half in halves]
-    assert sorted(np.concatenate([part.names for part in parts])) == found.names.tolist()
-    assert sum(len(part.edges) for part in parts) == len(found.edges)
+    assert sorted(np.concatenate([part.names for part in parts])) == actual.names.tolist()
+    assert sum(len(part.edges) for part in parts) == len(actual.edges)
 
 
 def test_longer_voxels_are_every_other_section() -> None:

@@ -38,12 +38,12 @@ def test_affinities_follow_the_mirror(size: Triple, shape: Triple, draw: st.Data
     np.testing.assert_array_equal(labels, padded[bounds.slices])
     starts = [draw.draw(st.integers(0, side - 1)) for side in shape]
     box = Box((starts[0], starts[1], starts[2]), shape)
-    expected, found = joins(labels), data.mirror_affinity(joins(source), box)
+    expected, actual = joins(labels), data.mirror_affinity(joins(source), box)
     for axis in range(3):  # the first plane of an axis joins nothing
         expected[(axis, *[slice(0, 1) if a == axis else slice(None) for a in range(3)])] = 0
         if box.start[axis] == 0:
-            found[(axis, *[slice(0, 1) if a == axis else slice(None) for a in range(3)])] = 0
-    np.testing.assert_array_equal(found, expected[(slice(None), *box.slices)])
+            actual[(axis, *[slice(0, 1) if a == axis else slice(None) for a in range(3)])] = 0
+    np.testing.assert_array_equal(actual, expected[(slice(None), *box.slices)])
 
 
 def test_a_single_voxel_has_no_mirror_image() -> None:
@@ -57,7 +57,7 @@ def test_the_slab_is_the_first_corner_of_its_mirror_image(tmp_path: Path) -> Non
     slab = Volume.open(VolumeSpec(path=data.AFFINITY, resolution=data.RESOLUTION))
     copy = Volume.open(VolumeSpec(path=address))
     assert copy.bounds == Box((0, 0, 0), (70, 64, 65))
-    found, source = copy.read(copy.bounds), slab.read(copy.bounds)
+    actual, source = copy.read(copy.bounds), slab.read(copy.bounds)
     assert source.any()
-    np.testing.assert_array_equal(found, source)
+    np.testing.assert_array_equal(actual, source)
     assert data.mirrored(tmp_path, (70, 64, 65)) == address

@@ -21,19 +21,19 @@ def test_without_far_pairs_it_is_agglomerate(seed, levels):
     edges = {(low, high): (total, count, 0, 0) for low, high, total, count in rows}
     a, b = graph.id[graph.edges.a], graph.id[graph.edges.b]
     thresholds = (0.002, 0.3, 0.5)
-    found = dict(join_segments(len(graph.id), edges, 0.0, thresholds))
+    actual = dict(join_segments(len(graph.id), edges, 0.0, thresholds))
     for threshold in thresholds:
         columns = (graph.id, graph.size, a, b, graph.edges.affinity_sum, graph.edges.contact)
-        np.testing.assert_array_equal(graph.id[found[threshold]], agglomerate(*columns, threshold))
+        np.testing.assert_array_equal(graph.id[actual[threshold]], agglomerate(*columns, threshold))
 
 
 def test_far_pairs_count_once_segments_touch():
     # 0 and 1 touch weakly and 1 and 2 well; far pairs are for 0 with 1, and still more with 2.
     edges = {(0, 1): (10, 1, 510, 4), (1, 2): (250, 1, 0, 0), (0, 2): (0, 0, 4 * 255, 4)}
-    found = dict(join_segments(3, edges, 0.5, (0.3, 0.35, 0.99)))
-    assert found[0.99].tolist() == [0, 1, 2]
+    actual = dict(join_segments(3, edges, 0.5, (0.3, 0.35, 0.99)))
+    assert actual[0.99].tolist() == [0, 1, 2]
     # joined, 1 and 2 are for 0 (10 / 255 + 1530 / 8 / 255) / 2 = 0.39, where 1 alone was 0.27
-    assert found[0.35].tolist() == found[0.3].tolist() == [2, 2, 2]
+    assert actual[0.35].tolist() == actual[0.3].tolist() == [2, 2, 2]
     assert dict(join_segments(3, edges, 0.0, (0.3,)))[0.3].tolist() == [0, 2, 2]
 
 

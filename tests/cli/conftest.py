@@ -55,9 +55,9 @@ def labels(tmp_path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Addresses of a segmentation and its truth, and both arrays."""
     random = np.random.default_rng(3)
     truth = random.integers(0, 5, BOX.shape).astype("uint64")
-    found = truth + random.integers(0, 2, BOX.shape).astype("uint64") + 2**60
+    actual = truth + random.integers(0, 2, BOX.shape).astype("uint64") + 2**60
     addresses = [
-        written(f"precomputed://{tmp_path}/found", found),
+        written(f"precomputed://{tmp_path}/found", actual),
         written(f"zarr://{tmp_path}/truth.zarr", truth),
     ]
-    return addresses, found, truth
+    return addresses, actual, truth

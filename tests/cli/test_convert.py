@@ -16,10 +16,10 @@ def read(address: str) -> tuple[Volume, np.ndarray]:
     return volume, volume.read(volume.bounds)
 
 
-@pytest.mark.parametrize("format", ["zarr", "zarr3", "n5", "precomputed"])
-def test_there_and_back_is_the_same(volflow, labels, tmp_path, format):
-    (found_at, _), found, _ = labels
-    there, back = f"{format}://{tmp_path}/there", f"precomputed://{tmp_path}/back"
+@pytest.mark.parametrize("template", ["zarr", "zarr3", "n5", "precomputed"])
+def test_there_and_back_is_the_same(volflow, labels, tmp_path, template):
+    (found_at, _), actual, _ = labels
+    there, back = f"{template}://{tmp_path}/there", f"precomputed://{tmp_path}/back"
     first = volflow("convert", found_at, there, "--chunk", "8,16,32")
     assert first.exit_code == 0, first.output
     assert volflow("convert", there, back, "--encoding", "raw").exit_code == 0
@@ -29,8 +29,8 @@ def test_there_and_back_is_the_same(volflow, labels, tmp_path, format):
         volume, array = read(other)
         assert volume.bounds == BOX
         assert volume.resolution == (40, 8, 8)
-        np.testing.assert_array_equal(array, found)
-        assert array.dtype == found.dtype
+        np.testing.assert_array_equal(array, actual)
+        assert array.dtype == actual.dtype
 
 
 def test_a_part_in_another_type(volflow, labels, tmp_path):
@@ -53,11 +53,11 @@ def test_a_number_that_does_not_fit_fails_its_block(volflow, labels, tmp_path):
 
 
 def test_what_is_there_is_left_alone(volflow, labels, tmp_path):
-    (found_at, truth_at), found, truth = labels
+    (found_at, truth_at), actual, truth = labels
     refused = volflow("convert", truth_at, found_at)
     assert refused.exit_code == 2
     assert "exists; choose another path, or give --overwrite" in refused.stderr
-    np.testing.assert_array_equal(read(found_at)[1], found)
+    np.testing.assert_array_equal(read(found_at)[1], actual)
     assert volflow("convert", truth_at, found_at, "--overwrite").exit_code == 0
     np.testing.assert_array_equal(read(found_at)[1], truth)
 

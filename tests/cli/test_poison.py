@@ -40,13 +40,13 @@ def test_exactly_the_poison_blocks_are_reported_with_their_causes(
     assert "8 blocks failed" in result.stderr
     assert "not started: double" in result.stderr
 
-    told = json.loads(volflow("status", tmp_path / "run", "--json").output)
-    found = {tuple(each["index"]): each["reason"] for each in told["failures"]}
-    assert len(told["failures"]) == 8
-    assert found == {
+    reported = json.loads(volflow("status", tmp_path / "run", "--json").output)
+    actual = {tuple(each["index"]): each["reason"] for each in reported["failures"]}
+    assert len(reported["failures"]) == 8
+    assert actual == {
         tuple(index): REASONS[kind] for kind, blocks in POISON.items() for index in blocks
     }
-    index, double = told["steps"]
+    index, double = reported["steps"]
     assert (index["total"], index["done"], index["failed"]) == (40, 32, 8)
     assert index["causes"] == {"exception": 4, "memory": 1, "signal": 2, "timeout": 1}
     assert (double["total"], double["blocked"]) == (40, 40)
@@ -56,6 +56,6 @@ def test_exactly_the_poison_blocks_are_reported_with_their_causes(
     volume = Volume.open(VolumeSpec(path=f"precomputed://{tmp_path}/run/index"), own=True)
     for number, (z, y, x) in enumerate(np.ndindex(5, 2, 4)):
         start = (8 * z, 8 * y, 8 * x)
-        if (z, y, x) not in found:
+        if (z, y, x) not in actual:
             block = volume.read(Box(start, (8 * z + 8, 8 * y + 8, 8 * x + 8)))
             assert block.min() > 0, f"block {number} was not written"

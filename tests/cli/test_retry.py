@@ -50,8 +50,8 @@ def test_a_parameter_is_changed_and_only_its_step_runs_again(volflow, toy, tmp_p
     steps = json.loads(changed.stdout)["steps"]
     assert [step["already"] for step in steps] == [0, 0]
     assert "seconds: 0.001" in (run / "pipeline.yaml").read_text()
-    kept = volflow("retry", run, "--json")
-    assert [step["already"] for step in json.loads(kept.stdout)["steps"]] == [48, 48]
+    remaining = volflow("retry", run, "--json")
+    assert [step["already"] for step in json.loads(remaining.stdout)["steps"]] == [48, 48]
 
 
 def test_a_mistake_in_a_changed_parameter_is_reported_by_its_option(volflow, toy, tmp_path):

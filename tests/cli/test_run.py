@@ -28,10 +28,10 @@ def layer(address: object) -> Volume:
 def numbers(status: str) -> dict[str, list[int]]:
     """Blocks, done, failed, running, blocked and left by step, as `status` prints them."""
     rows = re.findall(r"^(\w+)" + 6 * r" +(\d+)" + " ", status, re.MULTILINE)
-    found = {row[0]: [int(cell) for cell in row[1:]] for row in rows}
-    assert found
-    assert all(total == sum(parts) for total, *parts in found.values())
-    return found
+    actual = {row[0]: [int(cell) for cell in row[1:]] for row in rows}
+    assert actual
+    assert all(total == sum(parts) for total, *parts in actual.values())
+    return actual
 
 
 def test_a_run_that_is_done_ends_with_0_and_is_not_done_again(volflow, toy, tmp_path):
@@ -117,14 +117,14 @@ def test_a_run_in_which_nothing_is_finished_is_ended_with_6_where_that_is_asked_
     assert volflow("retry", tmp_path / "run", "--stall", 0).exit_code == 0
 
 
-def test_all_mistakes_are_told_and_nothing_is_started(volflow, toy, tmp_path):
+def test_all_mistakes_are_reported_and_nothing_is_started(volflow, toy, tmp_path):
     pipeline = toy({"second": 1}, blok=[8, 8, 8])
     result = volflow("run", pipeline, "--set", "volumes.em.pth=x")
     assert result.exit_code == 2
     lines = result.stderr.splitlines()
     assert re.fullmatch(r"volflow: \d problems; nothing was started", lines[0])
-    found = {"blok": f"{pipeline}:", "second": f"{pipeline}:", "pth": "--set volumes.em.pth"}
-    for word, place in found.items():
+    actual = {"blok": f"{pipeline}:", "second": f"{pipeline}:", "pth": "--set volumes.em.pth"}
+    for word, place in actual.items():
         (line,) = (line for line in lines if f"'{word}'" in line)
         assert place in line
     assert "Traceback" not in result.output
@@ -268,7 +268,7 @@ class Own(Stage):
 
 
 @pytest.mark.cluster
-def test_stages_beside_the_pipeline_file_are_found_by_retry_from_elsewhere(toy, tmp_path):
+def test_stages_next_to_the_pipeline_file_are_found_by_retry_from_elsewhere(toy, tmp_path):
     elsewhere, cure = tmp_path / "elsewhere", tmp_path / "cure"
     elsewhere.mkdir()
     (tmp_path / "own_stages.py").write_text(OWN_STAGE)

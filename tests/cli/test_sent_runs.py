@@ -1,4 +1,4 @@
-"""A run that somebody sent: its files are read with limits, and print nothing but text."""
+"""A run of another person: its files are read with limits, and print nothing but text."""
 
 from __future__ import annotations
 

@@ -131,32 +131,37 @@ def test_arguments_that_do_not_fit_are_refused(
 
 
 @pytest.mark.parametrize("size", ["12", "10x10", "ax900", "1400x90000"])
-def test_a_size_that_is_none_is_told(volflow: Call, run: Path, size: str) -> None:
-    found = volflow("view", run, "--screenshot", "shot.png", "--size", size)
-    assert found.exit_code == 2
-    assert "expected" in found.output
+def test_a_size_that_is_none_is_reported(volflow: Call, run: Path, size: str) -> None:
+    actual = volflow("view", run, "--screenshot", "shot.png", "--size", size)
+    assert actual.exit_code == 2
+    assert "expected" in actual.output
 
 
-def test_what_a_screenshot_lacks_is_told_before_anything(
+def test_what_a_screenshot_lacks_is_reported_before_anything(
     volflow: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", os.devnull)
-    found = volflow("view", run, "--screenshot", tmp_path / "shot.png")
-    assert found.exit_code == 2
-    assert "a browser (chromium" in found.output
+    actual = volflow("view", run, "--screenshot", tmp_path / "shot.png")
+    assert actual.exit_code == 2
+    assert "a browser (chromium" in actual.output
     assert not (tmp_path / "shot.png").exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("shot.jpg", "ends in .png"), ("none/shot.png", "there is no folder")]
+    ("name", "reported"), [("shot.jpg", "ends in .png"), ("none/shot.png", "there is no folder")]
 )
-def test_a_file_that_cannot_be_written_is_told(
-    volflow: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str
+def test_a_file_that_cannot_be_written_is_reported(
+    volflow: Call,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    reported: str,
 ) -> None:
     monkeypatch.setattr(viewer, "missing_browser", lambda: "")
-    found = volflow("view", run, "--screenshot", tmp_path / name)
-    assert found.exit_code == 2
-    assert told in found.output
+    actual = volflow("view", run, "--screenshot", tmp_path / name)
+    assert actual.exit_code == 2
+    assert reported in actual.output
 
 
 @pytest.mark.browser
@@ -164,7 +169,7 @@ def test_a_file_that_cannot_be_written_is_told(
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_screenshot_is_written_in_its_size(volflow: Call, run: Path, tmp_path: Path) -> None:
-    found = volflow("view", run, "--screenshot", tmp_path / "shot.png", "--size", "640x480")
-    assert found.exit_code == 0, found.output
-    assert "browser error" not in found.output
+    actual = volflow("view", run, "--screenshot", tmp_path / "shot.png", "--size", "640x480")
+    assert actual.exit_code == 0, actual.output
+    assert "browser error" not in actual.output
     assert imagecodecs.png_decode((tmp_path / "shot.png").read_bytes()).shape[:2] == (480, 640)

@@ -173,16 +173,16 @@ def test_the_last_of_two_options_counts(folder):
     ],
 )
 def test_an_option_that_is_wrong_is_named_in_the_mistake(folder, option, message):
-    found = problems(written(folder, GOOD), option)
-    assert len(found) == 1
-    assert message in found[0]
-    assert found[0].startswith("--set ")
+    actual = problems(written(folder, GOOD), option)
+    assert len(actual) == 1
+    assert message in actual[0]
+    assert actual[0].startswith("--set ")
 
 
-def test_wrong_bounds_are_told_by_their_option(folder):
-    (found,) = problems(written(folder, GOOD), bounds="0:5,0:5")
+def test_wrong_bounds_are_reported_by_their_option(folder):
+    (actual,) = problems(written(folder, GOOD), bounds="0:5,0:5")
     wanted = "--bounds 0:5,0:5: bounds: expected a box z0:z1,y0:y1,x0:x1 in voxels"
-    assert found.startswith(wanted)
+    assert actual.startswith(wanted)
 
 
 # --- mistakes ------------------------------------------------------------------------------------
@@ -218,21 +218,21 @@ def test_wrong_bounds_are_told_by_their_option(folder):
         ("run: out", "run: out\n? [a]\n: 3", "p.yaml:2: expected a key of plain text"),
     ],
 )
-def test_a_mistake_is_told_with_file_line_and_path(folder, old, new, message):
+def test_a_mistake_is_reported_with_file_line_and_path(folder, old, new, message):
     assert old in GOOD
-    found = problems(written(folder, GOOD.replace(old, new)))
-    assert len(found) == 1
-    assert found[0].startswith(message)
+    actual = problems(written(folder, GOOD.replace(old, new)))
+    assert len(actual) == 1
+    assert actual[0].startswith(message)
 
 
-def test_all_mistakes_of_a_file_and_of_options_are_told_at_once(folder):
+def test_all_mistakes_of_a_file_and_of_options_are_reported_at_once(folder):
     text = GOOD.replace("block:", "blok:").replace("[10, 8, 8]", "[10, 8]")
     text = text.replace("path:", "pth:")
-    found = problems(written(folder, text), "steps.x.y=1", "mask=5")
-    assert len(found) == 5
+    actual = problems(written(folder, text), "steps.x.y=1", "mask=5")
+    assert len(actual) == 5
     for start in ("p.yaml:2: blok", "p.yaml:5: volumes.affinity.pth", "p.yaml:6: volumes.affinity"):
-        assert sum(line.startswith(start) for line in found) == 1
-    assert sum(line.startswith("--set ") for line in found) == 2
+        assert sum(line.startswith(start) for line in actual) == 1
+    assert sum(line.startswith("--set ") for line in actual) == 2
 
 
 def test_a_draft_goes_on_without_the_keys_that_are_wrong(folder):
@@ -257,23 +257,23 @@ def test_a_draft_goes_on_without_the_keys_that_are_wrong(folder):
 def test_a_file_that_is_no_pipeline_is_an_error(folder, content, message):
     if content is not None:
         (folder / "p.yaml").write_bytes(content)
-    (found,) = problems("p.yaml")
-    assert found.startswith(message)
+    (actual,) = problems("p.yaml")
+    assert actual.startswith(message)
 
 
 @pytest.mark.parametrize("steps", ["[]", "{}", "3"])
 def test_a_pipeline_has_steps(folder, steps):
-    (found,) = problems(written(folder, f"run: out\nsteps: {steps}\n"))
-    assert found.startswith("p.yaml:2: steps: expected ")
+    (actual,) = problems(written(folder, f"run: out\nsteps: {steps}\n"))
+    assert actual.startswith("p.yaml:2: steps: expected ")
 
 
 # --- YAML ----------------------------------------------------------------------------------------
 
 
 def test_every_key_and_item_has_its_line():
-    found = read_yaml("a:\n  b: 1\n  c:\n    - x\n    - {d: 2}\n")
-    assert found.data == {"a": {"b": 1, "c": ["x", {"d": 2}]}}
-    assert found.lines == {
+    actual = read_yaml("a:\n  b: 1\n  c:\n    - x\n    - {d: 2}\n")
+    assert actual.data == {"a": {"b": 1, "c": ["x", {"d": 2}]}}
+    assert actual.lines == {
         (): 1,
         ("a",): 1,
         ("a", "b"): 2,
@@ -299,10 +299,10 @@ def test_plain_yaml_is_read_as_the_safe_loader_reads_it(text):
 
 def test_aliases_that_multiply_or_hold_themselves_end():
     levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12))
-    found = read_yaml(f"l0: &l0 [1]\n{levels}\n")
-    assert found.problems[0].text.startswith("a value that contains itself")
-    found = read_yaml("a: &a [*a]\n")
-    assert found.problems == [
+    actual = read_yaml(f"l0: &l0 [1]\n{levels}\n")
+    assert actual.problems[0].text.startswith("a value that contains itself")
+    actual = read_yaml("a: &a [*a]\n")
+    assert actual.problems == [
         (("a", 0), "a value that contains itself, or over 100000 values", 1),
     ]
 
@@ -321,8 +321,8 @@ def test_any_data_written_as_yaml_is_read_back(data):
 
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_refused_in_words(text):
-    found = read_yaml(text)
-    assert all(problem.line >= 1 and problem.text for problem in found.problems)
+    actual = read_yaml(text)
+    assert all(problem.line >= 1 and problem.text for problem in actual.problems)
 
 
 # --- places --------------------------------------------------------------------------------------
@@ -346,8 +346,8 @@ def test_a_place_is_the_nearest_one_that_is_known():
 
 
 def test_the_schema_knows_the_keys_and_the_parameters_of_installed_stages():
-    found = schema()
-    definitions = found["$defs"]
+    actual = schema()
+    definitions = actual["$defs"]
     assert {"use", "with", "in", "out", "block"} <= set(definitions["StepSpec"]["properties"])
     assert definitions["Pipeline"]["additionalProperties"] is False
     rules = {r["if"]["properties"]["use"]["const"]: r for r in definitions["StepSpec"]["allOf"]}

@@ -13,7 +13,7 @@ from volflow.predict.tiling import Tiling, predict_tiles
 
 def test_reports_reach_the_listener_of_their_thread_alone():
     here: list[tuple[int, int]] = []
-    report_parts(1, 9)  # nobody listens
+    report_parts(1, 9)  # without a listener
     with listening(lambda *parts: here.append(parts)):
         report_parts(2, 9)
         other = threading.Thread(target=report_parts, args=(3, 9))

@@ -21,7 +21,7 @@ def voxels(box: Box) -> set[Triple]:
 
 
 def counted(bounds: Box, parts: list[Box]) -> np.ndarray:
-    """How many of the parts hold each voxel of the bounds."""
+    """Number of the parts that contain each voxel of the bounds."""
     count = np.zeros(bounds.shape, int)
     for part in parts:
         count[part.within(bounds)] += 1
@@ -162,9 +162,9 @@ def test_neighbours_are_the_blocks_that_share_a_face(grid):
             for other in grid
             if other.index != block.index and any(box.clip(other.write).size for box in grown)
         }
-        found = grid.neighbours(block.index)
-        assert set(found) == touching
-        assert len(found) == len(touching)
+        actual = grid.neighbours(block.index)
+        assert set(actual) == touching
+        assert len(actual) == len(touching)
 
 
 @given(grids(), triples(1, 3))

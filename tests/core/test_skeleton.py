@@ -22,11 +22,11 @@ def trees(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_edges_in_any_direction_become_a_forest() -> None:
-    found = from_edges(PLACES, np.array([[1, 0], [2, 1], [1, 3], [3, 1]]), name=7)
-    assert (found.name, found.parent.tolist()) == (7, [-1, 0, 1, 1, -1])
-    assert found.radius.tolist() == [0] * 5
-    assert found.edges.tolist() == [[1, 0], [2, 1], [3, 1]]
-    assert found.lengths.tolist() == [100, 150, 100]
+    actual = from_edges(PLACES, np.array([[1, 0], [2, 1], [1, 3], [3, 1]]), name=7)
+    assert (actual.name, actual.parent.tolist()) == (7, [-1, 0, 1, 1, -1])
+    assert actual.radius.tolist() == [0] * 5
+    assert actual.edges.tolist() == [[1, 0], [2, 1], [3, 1]]
+    assert actual.lengths.tolist() == [100, 150, 100]
     assert len(from_edges(np.zeros((0, 3)), np.zeros((0, 2)))) == 0
 
 
@@ -34,8 +34,8 @@ def test_edges_in_any_direction_become_a_forest() -> None:
 @given(trees())
 def test_edges_survive(tree: tuple[np.ndarray, np.ndarray]) -> None:
     position, edges = tree
-    found = from_edges(position, edges)
-    assert sorted(map(sorted, found.edges.tolist())) == sorted(map(sorted, edges.tolist()))
+    actual = from_edges(position, edges)
+    assert sorted(map(sorted, actual.edges.tolist())) == sorted(map(sorted, edges.tolist()))
 
 
 @settings(max_examples=60, deadline=None)
@@ -64,7 +64,7 @@ def test_resampled_by_hand() -> None:
         1, np.array([[0, 0, 0], [0, 0, 100.0]]), np.array([-1, 0]), np.array([10, 30.0])
     )
     fine = resampled(line, 30)
-    # 100 nm in four pieces of 25; node 1 hangs on the new node beside it
+    # 100 nm in four pieces of 25; node 1 hangs on the new node next to it
     assert fine.position[:, 2].tolist() == [0, 100, 75, 50, 25]
     assert fine.parent.tolist() == [-1, 2, 3, 4, 0]
     assert fine.radius.tolist() == [10, 30, 25, 20, 15]

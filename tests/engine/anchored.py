@@ -1,4 +1,4 @@
-"""Stages whose blocks depend on the bounds they lie in, for the tests of the trial."""
+"""Stages whose blocks depend on the bounds around them, for the tests of the trial."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from volflow.core.stage import Columns, Layer, Stage
 
 
 class Loose(Stage):
-    """Fails where its blocks do not lie in the bounds that it was told."""
+    """Fails where its blocks are not inside the expected bounds."""
 
     bounds: str
 
@@ -29,7 +29,7 @@ class Loose(Stage):
     def run(self, block: Block, *, index: np.ndarray) -> dict[str, Any]:
         wanted = Box.parse(self.bounds)
         if block.bounds != wanted or block.read != block.write.grow((3, 3, 3)):
-            raise ValueError(f"the block lies in {block.bounds} and reads {block.read}")
+            raise ValueError(f"the block is in {block.bounds} and reads {block.read}")
         outside = np.ones(block.read.shape, bool)
         outside[block.read.clip(wanted).within(block.read)] = False
         if index[outside].any() or not index[~outside].all():
@@ -38,6 +38,6 @@ class Loose(Stage):
 
 
 class Anchored(Loose):
-    """The same, and says so."""
+    """The same, with a warning."""
 
     anchored: ClassVar[bool] = True

@@ -46,13 +46,13 @@ def block_children() -> list[tuple[int, int]]:
     """The processes below this one that run blocks, and the worker of each, by their ids."""
     family = psutil.Process().children(recursive=True)
     known = {process.pid for process in family}
-    found = []
+    actual = []
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):  # it ends while it is asked
             parent = process.ppid()
             if "volflow.engine.worker.child_main" in process.cmdline() and parent in known:
-                found.append((process.pid, parent))
-    return found
+                actual.append((process.pid, parent))
+    return actual
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 300.0) -> None:
@@ -64,7 +64,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 300.0) -> None:
 
 
 def expected_index() -> np.ndarray:
-    """What the toy `Index` writes over the bounds."""
+    """The output of the toy `Index` over the bounds."""
     z, y, x = np.indices(BOUNDS.shape)
     a, b, c = BOUNDS.start
     return ((z + a) * 10_000 + (y + b) * 100 + x + c + 1).astype("uint32")

@@ -1,4 +1,4 @@
-"""What a process that runs blocks must not pay for before its first block."""
+"""Modules that a process must not import before its first block."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ def test_planning_and_running_import_nothing_heavy():
         "import sys, volflow.engine.api, volflow.engine.worker.child_main\n"
         f"print(*[name for name in {HEAVY} if name in sys.modules])"
     )
-    found = subprocess.run(
+    actual = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=500
     )
-    assert found.stdout.split() == []
+    assert actual.stdout.split() == []

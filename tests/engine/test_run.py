@@ -194,9 +194,9 @@ def test_voxels_outside_the_mask_are_zero_and_empty_blocks_are_marked(tmp_path):
     assert len(list(trace.iterdir())) == 36
 
 
-def test_a_second_driver_is_told_who_holds_the_run(tmp_path):
+def test_a_second_driver_is_reported_who_holds_the_run(tmp_path):
     plan = planned(tmp_path, toy("Index"))
-    told = []
+    reported = []
 
     class Second(RunObserver):
         def step_begins(self, step, result):
@@ -210,13 +210,13 @@ from volflow.core.stage import Layer
 from volflow.engine.driver import execute
 execute(planned(Path({str(tmp_path)!r}), toy("Index")))
 """
-            told.append(
+            reported.append(
                 subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
             )
 
     assert execute(plan, observer=Second()).ok
-    assert told[0].returncode == 1
-    assert f"RunHeld: run {tmp_path} is held by process {os.getpid()} on" in told[0].stderr
+    assert reported[0].returncode == 1
+    assert f"RunHeld: run {tmp_path} is held by process {os.getpid()} on" in reported[0].stderr
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate"])

@@ -35,7 +35,7 @@ class Nothing(Stage):
 
 
 class Index(Stage):
-    """Writes at each voxel a number that tells where it is.
+    """Writes at each voxel a number that encodes its position.
 
     Blocks of layer `held_from` and behind wait while there is a file `held_by`: so a test meets a
     run half way, however fast or slow either of them is.
@@ -99,7 +99,7 @@ class Blur(Stage):
 
 
 class Cross(Stage):
-    """What is read around the block's faces and of the block alone, as it is given."""
+    """Inputs around the block's faces and of the block alone, passed on unchanged."""
 
     wants: ClassVar[dict[str, Layer]] = {
         "faces": Layer(halo_region="faces"),
@@ -153,7 +153,7 @@ class Cross(Stage):
 
 
 class Poison(Stage):
-    """Ends badly, in one of many ways, at the blocks it is told."""
+    """Ends badly, in one of many ways, at chosen blocks."""
 
     raises: tuple[Triple, ...] = ()
     segfaults: tuple[Triple, ...] = ()
@@ -270,9 +270,11 @@ class Total(Reduction):
         total = sum(child["sum"] for child in children)
         return Up({"sum": total}, {"sum": total, "children": np.array([len(children)])})
 
-    def split(self, block: Block, round_name: str, kept: Record, received: Record | None) -> Any:
-        total = kept["sum"] if received is None else received["sum"]
-        return [{"sum": total}] * int(kept["children"][0])
+    def split(
+        self, block: Block, round_name: str, remaining: Record, received: Record | None
+    ) -> Any:
+        total = remaining["sum"] if received is None else received["sum"]
+        return [{"sum": total}] * int(remaining["children"][0])
 
     def finish(self, block: Block, previous: PreviousRound) -> dict[str, Any]:
         received = previous.received if previous.received is not None else previous.retained
@@ -293,7 +295,7 @@ class Alone(Total):
 
 
 class Digits(Grouping):
-    """How often each number modulo `base` occurs, and the largest count of odd and even ones."""
+    """Frequency of each number modulo `base`, and the largest count of odd and even ones."""
 
     base: int = 7
     parts: int = 3
@@ -319,23 +321,23 @@ class Digits(Grouping):
         digit, at = np.unique(rows["digit"], return_inverse=True)
         count = np.zeros(len(digit), np.int64)
         np.add.at(count, at, rows["count"])
-        found = {"digit": digit, "count": count}
-        return found if round_name == "digit" else {**found, "parity": digit % 2}
+        actual = {"digit": digit, "count": count}
+        return actual if round_name == "digit" else {**actual, "parity": digit % 2}
 
     def group(self, round_name: str, rows: Record) -> Group:
         if round_name == "digit":
             return Group(rows, {**rows, "parity": rows["digit"] % 2} if rows else {})
-        found: Record = {"parity": np.zeros(0, np.int64), "most": np.zeros(0, np.int64)}
+        actual: Record = {"parity": np.zeros(0, np.int64), "most": np.zeros(0, np.int64)}
         if rows:
             parity, at = np.unique(rows["parity"], return_inverse=True)
             most = np.zeros(len(parity), np.int64)
             np.maximum.at(most, at, rows["count"])
-            found = {"parity": parity, "most": most}
-        return Group(found, {})
+            actual = {"parity": parity, "most": most}
+        return Group(actual, {})
 
-    def result(self, found: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+    def result(self, actual: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
         def pairs(round_name: str, key: str, value: str) -> dict[str, int]:
-            rows = [(int(k), int(v)) for part in found[round_name] if part
+            rows = [(int(k), int(v)) for part in actual[round_name] if part
                     for k, v in zip(part[key], part[value], strict=True)]  # fmt: skip
             assert len(dict(rows)) == len(rows), "a key in two partitions"
             return {str(k): v for k, v in sorted(rows)}

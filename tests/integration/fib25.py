@@ -20,7 +20,7 @@ needs_fib25 = needs_public_data("fib25_medulla")
 
 
 def segment(run: Path, block: tuple[int, int, int], **rest: Any) -> RunResult:
-    """Run the shipped pipeline on the baseline affinities."""
+    """Run the bundled pipeline on the baseline affinities."""
     parameters = rest.pop("parameters", {})
     overrides = [
         f"run={run}",

@@ -103,5 +103,5 @@ def test_borders_move_alike_whatever_the_blocks_and_workers(tmp_path):
 
     wanted = moved("whole", (200, 200, 200))
     for block, workers in zip(BLOCKS, (1, 2, 4), strict=True):
-        found = moved(f"{workers}", block, cluster="local", workers=workers)
-        assert found == wanted, (block, workers)
+        actual = moved(f"{workers}", block, cluster="local", workers=workers)
+        assert actual == wanted, (block, workers)

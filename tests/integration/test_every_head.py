@@ -35,9 +35,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module", params=sorted(NETWORKS))
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image, and a checkpoint with all heads of random weights."""
-    found = tmp_path_factory.mktemp("heads")
+    actual = tmp_path_factory.mktemp("heads")
     image = np.random.default_rng(0).integers(0, 256, BOUNDS.shape, dtype=np.uint8)
-    spec = VolumeSpec(path=f"zarr://{found}/em.zarr")
+    spec = VolumeSpec(path=f"zarr://{actual}/em.zarr")
     volume, _ = Volume.create(spec, Layer("uint8", 0), BOUNDS, (10, 10, 10), (16, 16, 16))
     volume.write(BOUNDS, image)
     arguments = NETWORKS[request.param]
@@ -56,8 +56,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         }
     )
     torch.manual_seed(0)
-    save_checkpoint(found / "net.safetensors", build(header).state_dict(), header)
-    return found
+    save_checkpoint(actual / "net.safetensors", build(header).state_dict(), header)
+    return actual
 
 
 def predicted(folder: Path, name: str, block: Triple, heads: list[str]) -> dict[str, np.ndarray]:

@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 class Weather(Noting):
-    """What happens to the jobs of a step of 48 blocks on a bad day."""
+    """A step of 48 blocks whose jobs fail in many ways."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,14 +62,14 @@ class Weather(Noting):
 
 def at_work(*but: str) -> tuple[str, str]:
     """A job of the pool `cpu` that is none of these, and its node; waited for."""
-    found: list[tuple[str, str]] = []
+    actual: list[tuple[str, str]] = []
 
     def look() -> bool:
-        found[:] = sorted((job, node) for job, node in jobs("cpu").items() if job not in but)
-        return bool(found)
+        actual[:] = sorted((job, node) for job, node in jobs("cpu").items() if job not in but)
+        return bool(actual)
 
     wait_for(look, 300)
-    return found[0]
+    return actual[0]
 
 
 @contextlib.contextmanager
@@ -117,7 +117,7 @@ def test_jobs_that_end_cost_nothing_but_time(slurm, tmp_path, caplog):
     assert f"the workers' logs are in {logs}" in weather.notes
     assert lived()  # before the walltime, and others came after them
     # They were not lost, but where Dask could not let one go, because its last result was not
-    # fetched yet and there was nobody to give it to.
+    # fetched yet and no worker was there for it.
     lost = [name for name in weather.lost if name.startswith("gpu")]
     assert len(lost) <= caplog.text.count("Could not retire worker")
 
@@ -171,13 +171,13 @@ def test_a_driver_that_is_a_job_goes_on_when_its_node_is_lost(slurm, tmp_path):
     }
     options = ["--parsable", "--mem=1G", f"--output={tmp_path}/driver.log"]
     script = str(root / "deploy" / "slurm" / "driver.sbatch")
-    said = [str(tmp_path / "pipeline.yaml"), "--cluster", str(tmp_path / "site.yaml")]
+    printed = [str(tmp_path / "pipeline.yaml"), "--cluster", str(tmp_path / "site.yaml")]
 
     def half_way() -> bool:
-        """Whether some blocks are marked, and one that waits has begun."""
+        """Whether some blocks are marked, and one that waits has started."""
         return bool(blocks_done(plan)) and any(trace.glob("2-*"))
 
-    job = ask("sbatch", *options, script, *said, environment=environment).strip()
+    job = ask("sbatch", *options, script, *printed, environment=environment).strip()
     try:
         wait_for(lambda: half_way() or state(job) in ENDED, 600)
         assert state(job) == "RUNNING", (tmp_path / "driver.log").read_text()

@@ -1,4 +1,4 @@
-"""What a profile asks for reaches the jobs of a real Slurm, and the blocks that are done there."""
+"""The requests of a profile reach the jobs of a real Slurm, and the blocks that are done there."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ def site(tmp_path, monkeypatch):
 @pytest.fixture
 def joined(monkeypatch):
     """The workers that joined, as messages name them."""
-    found = []
+    actual = []
 
     def joins(roster, address, name):
         real(roster, address, name)
-        found.append(roster.label(address))
+        actual.append(roster.label(address))
 
     real = WorkerNames.add
     monkeypatch.setattr(WorkerNames, "add", joins)
-    return found
+    return actual
 
 
 def test_environment_gpus_and_a_run_in_an_object_store(slurm, site, joined, s3):  # noqa: F811
-    run, told = f"{s3}/slurm_site", {name: site / name for name in ("on_cpu", "on_gpu")}
-    for folder in told.values():
+    run, reported = f"{s3}/slurm_site", {name: site / name for name in ("on_cpu", "on_gpu")}
+    for folder in reported.values():
         folder.mkdir()
     gpu = {
         **{"workers": 2, "per_job": 2, "gpus": 1, "directives": ["--comment=test"]},
@@ -82,8 +82,8 @@ def test_environment_gpus_and_a_run_in_an_object_store(slurm, site, joined, s3):
     cpu = {"workers": 1, "conda": str(site / "mine"), "environment": {"VOLFLOW_TEST_TRAIL": "set"}}
     chosen = profile(site, cpu=cpu, gpu=gpu, shared=str(site / "shared"))
     use = "tests.integration.witness:Witness"
-    by_two = {"folder": str(told["on_gpu"]), "together": 2}
-    by_one = {"folder": str(told["on_cpu"])}
+    by_two = {"folder": str(reported["on_gpu"]), "together": 2}
+    by_one = {"folder": str(reported["on_cpu"])}
     plan = planned(
         run,
         {"use": use, "name": "on_gpu", "pool": "gpu", "with": by_two},
@@ -97,14 +97,14 @@ def test_environment_gpus_and_a_run_in_an_object_store(slurm, site, joined, s3):
     observer = Noting()
     assert execute(plan, cluster=chosen, observer=observer).ok
 
-    first, second = accounts(told["on_gpu"])
+    first, second = accounts(reported["on_gpu"])
     assert {first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]} == {"0", "1"}
     assert first["SLURM_JOB_ID"] == second["SLURM_JOB_ID"]
     assert first["parent"] != second["parent"]
     assert first["SLURM_JOB_PARTITION"] == "gpu"
     assert first["VOLFLOW_TEST_TRAIL"].split() == ["load", "cuda/12.4", "container", "venv"]
     assert (site / "containers").read_text() == "exec --nv volflow.sif\n"
-    (alone,) = accounts(told["on_cpu"])
+    (alone,) = accounts(reported["on_cpu"])
     assert alone["SLURM_JOB_PARTITION"] == "cpu"
     assert alone["VOLFLOW_TEST_TRAIL"].split() == ["set", "mine"]
 

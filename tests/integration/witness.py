@@ -1,4 +1,4 @@
-"""A stage that tells where its blocks were done."""
+"""A stage that records the place where its blocks were done."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Witness(Stage):
 
     def run(self, block: Block) -> dict[str, Any]:
         folder = Path(self.folder)
-        told = {name: os.environ.get(name, "") for name in TOLD}
+        reported = {name: os.environ.get(name, "") for name in TOLD}
         draft = folder / f"{os.getpid()}.draft"
-        draft.write_text(json.dumps({**told, "prefix": sys.prefix, "parent": os.getppid()}))
+        draft.write_text(json.dumps({**reported, "prefix": sys.prefix, "parent": os.getppid()}))
         draft.rename(folder / f"{os.getpid()}.json")
         while len(list(folder.glob("*.json"))) < self.together:
             time.sleep(0.05)
@@ -36,6 +36,6 @@ class Witness(Stage):
 
 
 def accounts(folder: Path) -> list[dict[str, Any]]:
-    """What the processes told, in the order of the workers that they belong to."""
-    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    return sorted(found, key=lambda each: each["parent"])
+    """Records of the processes, in the order of their workers."""
+    actual = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    return sorted(actual, key=lambda each: each["parent"])

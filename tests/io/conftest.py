@@ -65,7 +65,7 @@ def place_on(request: pytest.FixtureRequest, store: str, folder: Path) -> str:
 
 @pytest.fixture
 def proxied(s3, s3_endpoint, monkeypatch):
-    """A proxy before S3 that spoils what it is told to, and the address of a bucket behind it."""
+    """A proxy before S3 that spoils chosen answers, and the address of a bucket behind it."""
     with FaultyProxy(s3_endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         address.open_kvstore.cache_clear()

@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 
 KINDS = (
     "503",  # not handed on
-    "503 after",  # handed on, and yet told to have failed
+    "503 after",  # handed on, and yet reported as failed
     "500",
     "delay",
     "drop",  # the connection ends without an answer, nothing was handed on
     "drop after",
     "short",  # half of the body, under the length of the whole, then the connection ends
-    "short unsaid",  # half of the body, its length not told: nothing in HTTP gives it away
+    "short unsaid",  # half of the body without a length: nothing in HTTP gives it away
     "empty unsaid",
 )
 RARE = (
@@ -33,11 +33,19 @@ RARE = (
     "404",  # a read that does not see yet what was written
     "silence",  # handed on, and no answer for longer than `silent`
     "trickle",  # the body in two parts, with a pause between them
-    "short told",  # half of the body, and its length: only who knows what was written can tell
+    "short with length",  # half of the body, and its length: detected only by a known content
     "overlong",  # the whole body under the length of its half, so that answers run together
 )
-"""Beside `KINDS` what happens less often, or should never."""
-_OF_BODIES = ("404", "trickle", "short", "short unsaid", "empty unsaid", "short told", "overlong")
+"""Faults besides `KINDS` that are rare, or should never happen."""
+_OF_BODIES = (
+    "404",
+    "trickle",
+    "short",
+    "short unsaid",
+    "empty unsaid",
+    "short with length",
+    "overlong",
+)
 _LONG = 0.3  # seconds of a delay
 _OWN = ("connection", "transfer-encoding", "content-length", "keep-alive")
 
@@ -150,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._drop()
         if fault == "delay":
             time.sleep(_LONG)
-        status, headers, found = self._asked(body)
+        status, headers, actual = self._asked(body)
         if fault == "503 after":
             return self._answer(503, {}, b"")
         if fault == "drop after":
@@ -158,16 +166,16 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "silence":
             time.sleep(self.owner.silent)
             return self._drop()
-        if found and fault in _OF_BODIES:
-            return self._spoil(fault, status, headers, found)
-        return self._answer(status, headers, found)
+        if actual and fault in _OF_BODIES:
+            return self._spoil(fault, status, headers, actual)
+        return self._answer(status, headers, actual)
 
     def _spoil(self, fault: str, status: int, headers: dict[str, str], whole: bytes) -> None:
         """Answer with another body than the store's, or under another length."""
         half = whole[: len(whole) // 2]
         if fault == "short":
             self._answer(status, headers, half, len(whole))
-        elif fault == "short told":
+        elif fault == "short with length":
             return self._answer(status, headers, half)
         elif fault == "trickle":
             self._answer(status, headers, half, len(whole))
@@ -183,24 +191,24 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
 
     def _asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """What the store answers."""
+        """The answer of the store."""
         connection = http.client.HTTPConnection(self.owner.upstream.netloc, timeout=30)
         try:
             headers = {k: v for k, v in self.headers.items() if k.lower() not in _OWN}
             connection.request(self.command, self.path, body or None, headers)
             answer = connection.getresponse()
-            found = answer.read()
-            kept = {k: v for k, v in answer.getheaders() if k.lower() not in _OWN}
+            actual = answer.read()
+            remaining = {k: v for k, v in answer.getheaders() if k.lower() not in _OWN}
             if self.command == "HEAD":
-                kept["Content-Length"] = answer.getheader("Content-Length") or "0"
-            return answer.status, kept, found
+                remaining["Content-Length"] = answer.getheader("Content-Length") or "0"
+            return answer.status, remaining, actual
         finally:
             connection.close()
 
     def _answer(
         self, status: int, headers: dict[str, str], body: bytes, length: int | None = -1
     ) -> None:
-        """Answer; `length` is what the body is said to have, None if nothing is said."""
+        """Answer; `length` is the announced length of the body, None for none."""
         self.send_response_only(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -215,5 +223,5 @@ class _Handler(BaseHTTPRequestHandler):
     def _drop(self) -> None:
         self.close_connection = True
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+    def log_message(self, *arguments: object) -> None:
+        """Log nothing."""

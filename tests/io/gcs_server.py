@@ -75,9 +75,9 @@ def ls(request: Any, response: Any, storage: Any) -> None:
     if response.status == HTTPStatus.NOT_FOUND:
         return response.json({"error": {"code": 404, "message": "No such bucket"}})
     start, end = (request.query.get(key, [""])[0] for key in ("startOffset", "endOffset"))
-    found = json.loads(response._content)
-    items = [item for item in found["items"] if start <= item["name"] < (end or "\U0010ffff")]
-    return response.json({**found, "items": sorted(items, key=lambda item: str(item["name"]))})
+    actual = json.loads(response._content)
+    items = [item for item in actual["items"] if start <= item["name"] < (end or "\U0010ffff")]
+    return response.json({**actual, "items": sorted(items, key=lambda item: str(item["name"]))})
 
 
 def main() -> None:
@@ -91,8 +91,10 @@ def main() -> None:
     HTTPServer.request_queue_size = 128  # with five, others wait a second before they knock again
     server.RequestHandler.wbufsize = -1  # an answer is sent as a whole, not held back for its end
     # The kernel chooses the port, which is printed; it ends when its input does.
-    with server.create_server("127.0.0.1", 0, in_memory=True, default_bucket=sys.argv[1]) as made:
-        print(made._api._httpd.server_port, flush=True)
+    with server.create_server(
+        "127.0.0.1", 0, in_memory=True, default_bucket=sys.argv[1]
+    ) as created:
+        print(created._api._httpd.server_port, flush=True)
         sys.stdin.read()
 
 

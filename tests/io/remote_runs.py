@@ -43,7 +43,7 @@ def small_run(run: str, shards: bool = False, **index: object) -> Plan:
 
 
 def objects(run: str) -> dict[str, bytes | None]:
-    """What a run leaves that any other run of the same pipeline leaves too, byte by byte."""
+    """Objects of a run that are equal, byte by byte, in any other run of the same pipeline."""
     store = Store(run)
     keys = [key for key in store.list() if not any(part in key for part in TELLS_OF_THE_RUN)]
     return {_without_digest(key): store.read(key) for key in keys}
@@ -75,15 +75,15 @@ def wrongly_marked(plan: Plan) -> list[str]:
 
 
 def run_to_the_end(plan: Plan, attempts: int = 30) -> tuple[RunResult, list[str]]:
-    """Run, and run again after what failed; the last result and what was told on the way."""
-    told: list[str] = []
+    """Run, and run again after failures; the last result, and the messages on the way."""
+    reported: list[str] = []
     for _ in range(attempts):
         try:
             result = execute(plan)
         except StorageError as error:
-            told.append(str(error))
+            reported.append(str(error))
             continue
-        told += [failure.error for failure in result.failures]
+        reported += [failure.error for failure in result.failures]
         if result.ok:
-            return result, told
-    raise AssertionError(f"{attempts} runs were not enough: {told}")
+            return result, reported
+    raise AssertionError(f"{attempts} runs were not enough: {reported}")

@@ -21,7 +21,7 @@ BUCKET = "bucket"
 
 @contextlib.contextmanager
 def refusing_port() -> Iterator[int]:
-    """A port that nobody listens at, and that nobody else can take meanwhile."""
+    """A port without a listener, which no other process can take meanwhile."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield int(taken.getsockname()[1])

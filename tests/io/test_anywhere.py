@@ -54,10 +54,10 @@ def test_records(anywhere):
     records = Records(anywhere, "records/a")
     record = {"a": np.arange(5000), "b": np.zeros(0, "u1"), "c": np.linspace(0, 1, 7)}
     records.write((0, 1, 2), record)
-    found = Records(anywhere, "records/a").read((0, 1, 2))
-    assert list(found) == list(record)
+    actual = Records(anywhere, "records/a").read((0, 1, 2))
+    assert list(actual) == list(record)
     for name, column in record.items():
-        np.testing.assert_array_equal(found[name], column, strict=True)
+        np.testing.assert_array_equal(actual[name], column, strict=True)
     records.delete_all()
     with pytest.raises(StorageError, match=r"records/a/0_1_2 is missing"):
         records.read((0, 1, 2))
@@ -94,9 +94,9 @@ def test_volumes(anywhere, format_, shard):
     assert fresh
     whole = noise(np.random.default_rng(0), BOUNDS.shape, "uint64")
     volume.write(BOUNDS, whole)
-    found = Volume.open(VolumeSpec(path=anywhere), own=True)  # its format is found by looking
-    assert found.format == format_
-    np.testing.assert_array_equal(found.read(BOUNDS), whole, strict=True)
+    actual = Volume.open(VolumeSpec(path=anywhere), own=True)  # its format is found by looking
+    assert actual.format == format_
+    np.testing.assert_array_equal(actual.read(BOUNDS), whole, strict=True)
     _, fresh = Volume.create(spec, SEGMENTATION, BOUNDS, (8, 8, 8), (8, 8, 8))
     assert not fresh
     volume, fresh = Volume.create(spec, SEGMENTATION, BOUNDS, (8, 8, 4), (8, 8, 8))
@@ -107,7 +107,7 @@ def test_volumes(anywhere, format_, shard):
 
 def test_the_same_voxels_are_the_same_objects_on_every_store(tmp_path, request):
     whole = noise(np.random.default_rng(1), BOUNDS.shape, "uint64")
-    found = {}
+    actual = {}
     for store in STORES:
         top = str(tmp_path) if store == "file" else f"{request.getfixturevalue(store)}/same"
         for format_, shard in LAYOUTS:
@@ -115,6 +115,6 @@ def test_the_same_voxels_are_the_same_objects_on_every_store(tmp_path, request):
             volume, _ = Volume.create(spec, SEGMENTATION, BOUNDS, (8, 8, 8), (8, 8, 8))
             volume.write(BOUNDS, whole)
         here = Store(top)
-        found[store] = {key: here.read(key) for key in here.list()}
-    assert len(found["file"]) > 40
-    assert found["file"] == found["s3"] == found["gs"]
+        actual[store] = {key: here.read(key) for key in here.list()}
+    assert len(actual["file"]) > 40
+    assert actual["file"] == actual["s3"] == actual["gs"]

@@ -23,7 +23,7 @@ CASES = [
 
 
 def each_answer_cut(proxy, kind, read):
-    """What `read` gives, None for an error, with each of its answers cut short in turn."""
+    """Results of `read`, None for an error, with each of its answers cut short in turn."""
     proxy.log.clear()
     read()
     number, draw = len(proxy.log), proxy.next_fault
@@ -44,7 +44,7 @@ def each_answer_cut(proxy, kind, read):
             proxy.next_fault = draw
 
 
-@pytest.mark.parametrize("kind", ["short unsaid", "empty unsaid", "short told", "404"])
+@pytest.mark.parametrize("kind", ["short unsaid", "empty unsaid", "short with length", "404"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(str(part) for part in case))
 def test_no_voxels_but_those_that_were_written(proxied, case, kind):
     proxy, bucket = proxied
@@ -56,9 +56,9 @@ def test_no_voxels_but_those_that_were_written(proxied, case, kind):
     whole = np.random.default_rng(0).integers(0, 2**60, BOUNDS.shape).astype("u8")
     whole[:8, :, :8] = 0  # background is to be read as such
     volume.write(BOUNDS, whole)
-    found = list(each_answer_cut(proxy, kind, lambda: Volume.open(spec, own=True).read(BOUNDS)))
-    assert any(answer is None for answer in found)
-    for answer in found:
+    actual = list(each_answer_cut(proxy, kind, lambda: Volume.open(spec, own=True).read(BOUNDS)))
+    assert any(answer is None for answer in actual)
+    for answer in actual:
         if answer is not None:
             np.testing.assert_array_equal(answer, whole, strict=True)
 
@@ -85,5 +85,5 @@ def test_no_record_and_no_list_but_those_that_were_written(proxied, kind):
         names = Store(f"{bucket}/cut_{kind[0]}").list("records/")
         return names, [records.read((0, 0, n))["a"].tolist() for n in (0, 1)]
 
-    found = list(each_answer_cut(proxy, kind, read))
-    assert found.count(None) == len(found) >= 3
+    actual = list(each_answer_cut(proxy, kind, read))
+    assert actual.count(None) == len(actual) >= 3

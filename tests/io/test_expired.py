@@ -27,33 +27,33 @@ def undisturbed(tmp_path_factory):
 
 
 def expire_after(proxy, method, part):
-    """Have the store let nobody in once such a request was answered."""
-    plain, begun = proxy.next_fault, []
+    """Have the store refuse everything once such a request was answered."""
+    plain, started = proxy.next_fault, []
 
     def fault(seen, path):
-        if begun:
+        if started:
             proxy.kinds, proxy.faults = ["403"], 1
         elif seen == method and part in path:
-            begun.append(path)
+            started.append(path)
         return plain(seen, path)
 
     proxy.next_fault = fault
-    return begun, lambda: setattr(proxy, "next_fault", plain)
+    return started, lambda: setattr(proxy, "next_fault", plain)
 
 
 @pytest.mark.parametrize("part", ["ledger/index/", "records/total/"])
 def test_a_token_that_expires_ends_the_run_and_a_new_one_resumes_it(proxied, undisturbed, part):
     proxy, bucket = proxied
     plan = small_run(f"{bucket}/expired_{part.strip('/').replace('/', '_')}", shards=True)
-    begun, renew = expire_after(proxy, "PUT", part)
-    with pytest.raises(StorageError, match=r"access denied .*HTTP 403") as told:
+    started, renew = expire_after(proxy, "PUT", part)
+    with pytest.raises(StorageError, match=r"access denied .*HTTP 403") as reported:
         execute(plan)
-    assert len(begun) == 1
-    assert not isinstance(told.value, RunHeld)
+    assert len(started) == 1
+    assert not isinstance(reported.value, RunHeld)
     renew()
     assert Store(plan.pipeline.run).read(KEY) is not None, "it could not be taken back"
     assert wrongly_marked(plan) == []
-    assert execute(plan).ok, "the lock is our own, though nobody could take it back"
+    assert execute(plan).ok, "the lock is our own, though it could not be released"
     assert objects(plan.pipeline.run) == undisturbed
 
 
@@ -86,7 +86,7 @@ def test_what_passes_though_it_is_rare_is_asked_again(proxied, kind):
     assert [seen.fault for seen in proxy.log] == ([kind] if kind == "trickle" else [kind, ""])
 
 
-@pytest.mark.parametrize("kind", ["short told", "overlong"])
+@pytest.mark.parametrize("kind", ["short with length", "overlong"])
 def test_an_object_under_a_wrong_length_is_never_taken_for_whole(proxied, kind):
     proxy, bucket = proxied
     store = Store(f"{bucket}/length")
@@ -102,7 +102,7 @@ def test_a_list_that_is_cut_short_is_an_error_in_words(proxied):
     store = Store(f"{bucket}/list")
     for number in range(3):
         store.write(f"a/{number}", b"")
-    for kind in ("short unsaid", "empty unsaid", "short told", "overlong"):
+    for kind in ("short unsaid", "empty unsaid", "short with length", "overlong"):
         proxy.kinds, proxy.faults = [kind], 1
         with pytest.raises(
             StorageError, match="/list/a/: the response was cut short or is invalid"

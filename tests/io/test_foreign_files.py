@@ -29,7 +29,7 @@ FOREIGN = [
     *(f"{folder}/{name}" for folder in ("0", "s0", "8_8_8") for name in ("notes", "x/.zarray")),
     *("0/0/0/0.tif", "0/c/0/0/notes.txt", "0/0.0.0", "8_8_8/0-8_0-8_0-8.gz", "8_8_8/1.shards"),
 ]
-"""Beside our files; some look nearly like chunks."""
+"""Files next to ours; some look nearly like chunks."""
 
 
 @pytest.fixture(params=("file", "s3"))

@@ -43,9 +43,9 @@ def disturbed(proxy, kind, ask):
         yield number
 
 
-@pytest.mark.parametrize("kind", ["403", "short told"])
+@pytest.mark.parametrize("kind", ["403", "short with length"])
 @pytest.mark.parametrize("format_", CASES)
-def test_a_volume_is_not_made_anew_because_its_store_fails(proxied, format_, kind):
+def test_a_volume_is_not_made_again_because_its_store_fails(proxied, format_, kind):
     proxy, bucket = proxied
     spec = VolumeSpec(path=f"{format_}://{bucket}/kept/{kind[0]}{format_}", shard=CASES[format_])
 
@@ -58,8 +58,8 @@ def test_a_volume_is_not_made_anew_because_its_store_fails(proxied, format_, kin
     set_owner(spec.path, "mine")
     count = 0
     for number in disturbed(proxy, kind, create):
-        found = Volume.open(spec, own=True)
-        np.testing.assert_array_equal(found.read(BOUNDS), voxels, strict=True)
+        actual = Volume.open(spec, own=True)
+        np.testing.assert_array_equal(actual.read(BOUNDS), voxels, strict=True)
         assert owner(spec.path) == "mine"
         count = number
     assert count >= 3

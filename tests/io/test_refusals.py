@@ -1,4 +1,4 @@
-"""What a store refuses is told at once and in words; what passes is asked again."""
+"""A refusal of a store is an error at once; a passing fault is retried."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def test_what_passes_is_asked_again(proxied, kind):
     assert [seen.fault for seen in proxy.log] == [kind, ""]
 
 
-def test_a_store_that_stays_away_is_told_after_a_few_seconds(proxied):
+def test_a_store_that_stays_away_is_reported_after_a_few_seconds(proxied):
     proxy, bucket = proxied
     proxy.kinds, proxy.faults = ["503"], 99
     with pytest.raises(StorageError, match=rf"{bucket}/a/key: failed after 4 retries: HTTP 503$"):
@@ -55,38 +55,38 @@ def test_what_does_not_pass_is_asked_once(proxied, status):
         assert len(proxy.log) == 1
 
 
-def test_wrong_credentials_are_told_and_how_to_give_right_ones(s3, monkeypatch, tmp_path):
-    told = "access denied .*InvalidAccessKeyId.* AWS_ACCESS_KEY_ID"
+def test_wrong_credentials_are_reported_and_how_to_give_right_ones(s3, monkeypatch, tmp_path):
+    reported = "access denied .*InvalidAccessKeyId.* AWS_ACCESS_KEY_ID"
     with s3_server(INITIAL_NO_AUTH_ACTION_COUNT="1") as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         address.open_kvstore.cache_clear()
-        with pytest.raises(StorageError, match=told):
+        with pytest.raises(StorageError, match=reported):
             RunLock(f"{s3}/run").__enter__()
-        with pytest.raises(StorageError, match=told):
+        with pytest.raises(StorageError, match=reported):
             Volume.open(VolumeSpec(path=f"zarr://{s3}/em"))
-        with pytest.raises(PlanError, match=told):
+        with pytest.raises(PlanError, match=reported):
             planned(f"{s3}/run", toy("Index"))
         volumes = {"index": {"path": f"zarr://{s3}/index"}}
-        with pytest.raises(PlanError, match=told):
+        with pytest.raises(PlanError, match=reported):
             planned(tmp_path, toy("Double"), volumes=volumes)
 
 
 def test_a_bucket_that_is_not_there_is_named(s3, gs):
     for bucket in ("s3://none-such", "gs://none-such"):
-        told = "no bucket 'none-such'"
-        with pytest.raises(StorageError, match=told):
+        reported = "no bucket 'none-such'"
+        with pytest.raises(StorageError, match=reported):
             RunLock(f"{bucket}/run").__enter__()
     for path in ("s3://none-such/em", "precomputed://s3://none-such/em"):
         with pytest.raises(StorageError, match="no bucket 'none-such'"):
             Volume.open(VolumeSpec(path=path))
 
 
-def test_an_endpoint_that_nobody_answers_at_is_told(s3, monkeypatch):
-    told = r"no response \(.*Failed to connect to 127.0.0.1"
+def test_an_endpoint_that_nothing_answers_at_is_reported(s3, monkeypatch):
+    reported = r"no response \(.*Failed to connect to 127.0.0.1"
     with refusing_port() as port:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         address.open_kvstore.cache_clear()
-        with pytest.raises(StorageError, match=told):
+        with pytest.raises(StorageError, match=reported):
             Store(f"{s3}/a").read("key")
 
 

@@ -25,12 +25,12 @@ execute(small_run(sys.argv[1], trace=sys.argv[2], held_by=sys.argv[3], held_from
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """What the run leaves on a disk."""
+    """The files of the run on a disk."""
     run = str(tmp_path_factory.mktemp("undisturbed") / "run")
     assert execute(small_run(run)).ok
-    found = objects(run)
-    assert len(found) > 50
-    return found
+    actual = objects(run)
+    assert len(actual) > 50
+    return actual
 
 
 def test_a_run_leaves_the_same_objects_on_every_store(anywhere, undisturbed):

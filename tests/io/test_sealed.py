@@ -178,8 +178,8 @@ def test_metadata_of_earlier_versions_are_read(tmp_path):
 
 def without_checksums(value):
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if k not in ("checksum", "checksums")}
-        return {name: without_checksums(item) for name, item in kept.items()}
+        remaining = {k: v for k, v in value.items() if k not in ("checksum", "checksums")}
+        return {name: without_checksums(item) for name, item in remaining.items()}
     return [without_checksums(item) for item in value] if isinstance(value, list) else value
 
 

@@ -1,4 +1,4 @@
-"""What holds for every format that is written."""
+"""Laws of every format that volflow writes."""
 
 import itertools
 import pickle
@@ -81,17 +81,17 @@ def test_what_is_written_block_by_block_is_read_in_any_box(format_, data):
         volume.write(part, whole[(..., *part.within(bounds))])
 
     own, foreign = Volume.open(spec, own=True), Volume.open(spec)
-    for found in (volume, own, foreign):
-        assert (found.bounds, found.dtype, found.channels) == (bounds, np.dtype(dtype), channels)
-        assert (found.resolution, found.scales) == ((40, 8.5, 8), 1)
+    for actual in (volume, own, foreign):
+        assert (actual.bounds, actual.dtype, actual.channels) == (bounds, np.dtype(dtype), channels)
+        assert (actual.resolution, actual.scales) == ((40, 8.5, 8), 1)
     box = data.draw(boxes_near(bounds))
     fill = data.draw(st.sampled_from([0, 1]))
     shared = box.clip(bounds)
     expected = np.full((*whole.shape[:-3], *box.shape), fill, dtype)
     if shared.size:
         expected[(..., *shared.within(box))] = whole[(..., *shared.within(bounds))]
-    for found in (own, foreign):
-        read = found.read(box, fill)
+    for actual in (own, foreign):
+        read = actual.read(box, fill)
         np.testing.assert_array_equal(read, expected, strict=True)
         assert read.flags.c_contiguous
 
@@ -196,11 +196,11 @@ def test_coarser_scales_are_added_kept_and_replaced(format_, tmp_path):
         set_owner(spec.path, f"d{scale}", scale)
     for scale in (0, 1, 2):
         assert not make(scale)[1]
-        found = Volume.open(spec.model_copy(update={"level": scale}), own=True)
-        assert found.scales == 3
-        assert found.resolution == (40, 8 * 2**scale, 8 * 2**scale)
-        assert found.bounds == bounds.zoom_out((1, 2**scale, 2**scale))
-        assert (found.read(found.bounds) == scale + 1).all()
+        actual = Volume.open(spec.model_copy(update={"level": scale}), own=True)
+        assert actual.scales == 3
+        assert actual.resolution == (40, 8 * 2**scale, 8 * 2**scale)
+        assert actual.bounds == bounds.zoom_out((1, 2**scale, 2**scale))
+        assert (actual.read(actual.bounds) == scale + 1).all()
     with pytest.raises(StorageError, match="has no scale 3"):
         Volume.open(spec.model_copy(update={"level": 3}))
     volume, fresh = make(1, (2, 2, 2))
@@ -211,7 +211,7 @@ def test_coarser_scales_are_added_kept_and_replaced(format_, tmp_path):
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_a_volume_that_lost_part_of_its_metadata_is_made_anew(format_, tmp_path):
+def test_a_volume_that_lost_part_of_its_metadata_is_made_again(format_, tmp_path):
     spec, bounds = VolumeSpec(path=f"{format_}://{tmp_path}/v"), Box((0, 0, 0), (8, 8, 8))
     Volume.create(spec, SEGMENTATION, bounds, (8, 8, 8), (4, 4, 4))
     lost = {"precomputed": "info", "zarr": "0/.zarray", "zarr3": "0/zarr.json"}

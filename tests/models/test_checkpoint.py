@@ -104,9 +104,9 @@ def test_the_header_is_read_without_torch(path):
     assert done.stdout.strip() == "(4, 4, 4)"
 
 
-@pytest.mark.parametrize("kept", [0, 5, 9, 40, -100, -1])
-def test_a_file_that_was_cut_off_is_named(path, kept):
-    path.write_bytes(path.read_bytes()[:kept])
+@pytest.mark.parametrize("remaining", [0, 5, 9, 40, -100, -1])
+def test_a_file_that_was_cut_off_is_named(path, remaining):
+    path.write_bytes(path.read_bytes()[:remaining])
     for read in (read_header, load_checkpoint):
         with pytest.raises(StorageError, match=r"tiny\.safetensors: .*cut off"):
             read(path)
@@ -162,8 +162,10 @@ def test_a_header_must_fit_together(changed, words):
 
 def test_a_file_may_not_choose_what_is_run(tmp_path):
     path = tmp_path / "evil.safetensors"
-    said = HEADER.model_copy(update={"network": "subprocess:Popen", "arguments": {"args": "true"}})
-    save_checkpoint(path, trained().state_dict(), said)
+    printed = HEADER.model_copy(
+        update={"network": "subprocess:Popen", "arguments": {"args": "true"}}
+    )
+    save_checkpoint(path, trained().state_dict(), printed)
     with pytest.raises(PlanError, match="a file may not choose the code to run"):
         load_checkpoint(path)
 
@@ -222,7 +224,7 @@ def test_only_the_channels_that_are_kept_are_computed():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         (
             {"heads": {"a": {"channels": 2}}},
@@ -238,7 +240,7 @@ def test_only_the_channels_that_are_kept_are_computed():
         ({"offsets": [[-1, 0, 0]]}, "3 output channels need as many offsets; got 1"),
     ],
 )
-def test_heads_that_do_not_fit_are_refused(changes, told):
-    said = HEADER.model_dump() | {"offsets": []} | changes
-    with pytest.raises(ValueError, match=told):
-        Header.model_validate(said)
+def test_heads_that_do_not_fit_are_refused(changes, reported):
+    printed = HEADER.model_dump() | {"offsets": []} | changes
+    with pytest.raises(ValueError, match=reported):
+        Header.model_validate(printed)

@@ -34,9 +34,9 @@ class Short(nn.Module):
 
 def at_work(model: nn.Module, batch: int) -> Inference:
     """As on a GPU, where a batch is computed at once."""
-    made = Inference(model, header(batch=batch), (0, 2), "cpu", "fp32")
-    made.tiles_per_batch = batch
-    return made
+    created = Inference(model, header(batch=batch), (0, 2), "cpu", "fp32")
+    created.tiles_per_batch = batch
+    return created
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_a_batch_that_memory_does_not_hold_is_halved_and_gives_the_same_bytes(ba
     assert short.tiles_per_batch == left
 
 
-def test_how_many_tiles_fit_is_remembered_and_told_once(caplog):
+def test_how_many_tiles_fit_is_remembered_and_reported_once(caplog):
     short = Short(2)
-    made = at_work(short, 4)
+    created = at_work(short, 4)
     with caplog.at_level(logging.WARNING):
-        made(TILES)
-        made(TILES)
+        created(TILES)
+        created(TILES)
     assert [shape[0] for shape in short.seen] == [4, *[2] * 6]  # the last of five is filled up
     assert [record.getMessage() for record in caplog.records] == [
         "a batch of tiles does not fit into the memory of cpu; from now on 2 per batch"
@@ -65,18 +65,18 @@ def test_how_many_tiles_fit_is_remembered_and_told_once(caplog):
 
 def test_a_tile_that_memory_does_not_hold_names_one_that_fits():
     short = Short(voxels=33**3)  # halo 10, stride 2: 36 keeps 16, 32 keeps 12
-    made = at_work(short, 2)
-    told = r"one tile of \[36, 36, 36\] does not fit into the memory of cpu; "
-    with pytest.raises(MemoryError, match=told) as caught:
-        made(TILES)
+    created = at_work(short, 2)
+    reported = r"one tile of \[36, 36, 36\] does not fit into the memory of cpu; "
+    with pytest.raises(MemoryError, match=reported) as caught:
+        created(TILES)
     assert "set input_tile: [32, 32, 32] of the step `predict`" in str(caught.value)
-    assert made(TILES[:, :32, :32, :32]).shape == (5, 2, 32, 32, 32)
+    assert created(TILES[:, :32, :32, :32]).shape == (5, 2, 32, 32, 32)
 
 
 def test_a_tile_that_fits_is_a_multiple_of_the_stride():
-    made = at_work(Short(voxels=27**3), 1)  # 34 keeps 14, half of that is 7
+    created = at_work(Short(voxels=27**3), 1)  # 34 keeps 14, half of that is 7
     with pytest.raises(MemoryError, match=r"input_tile: \[26, 26, 26\]"):
-        made(TILES[:, :34, :34, :34])
+        created(TILES[:, :34, :34, :34])
 
 
 def test_where_no_tile_fits_another_device_is_advised():
@@ -94,7 +94,7 @@ def test_other_errors_of_a_network_are_not_taken_for_a_lack_of_memory():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_on_a_processor_one_tile_is_computed_at_a_time_by_as_many_threads_as_told(threads):
+def test_on_a_processor_one_tile_is_computed_at_a_time_by_as_many_threads_as_reported(threads):
     seen = []
 
     class Told(Short):
@@ -116,12 +116,14 @@ def test_on_a_processor_one_tile_is_computed_at_a_time_by_as_many_threads_as_tol
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of torch's own older parts
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
 def test_compiled_it_says_the_same_up_to_rounding():
-    told = header()
+    reported = header()
     tile = TILES[:1, :24, :24, :24]
-    plain = Inference(fold_batchnorm(network()), told, (0, 1, 2), "cpu", "fp32")(tile)
-    made = Inference(fold_batchnorm(network()), told, (0, 1, 2), "cpu", "fp32", compiled=True)
-    compiled = made(tile)
+    plain = Inference(fold_batchnorm(network()), reported, (0, 1, 2), "cpu", "fp32")(tile)
+    created = Inference(
+        fold_batchnorm(network()), reported, (0, 1, 2), "cpu", "fp32", compiled=True
+    )
+    compiled = created(tile)
     assert plain.std() > 0.05
     np.testing.assert_allclose(compiled, plain, atol=1e-4)
-    assert compiled.tobytes() == made(tile).tobytes()
+    assert compiled.tobytes() == created(tile).tobytes()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # it was compiled

@@ -27,7 +27,7 @@ def lively(seed=0, **arguments):
 
 def described(arguments, **changes):
     """A header of an MNet."""
-    said = {
+    printed = {
         "network": "mnet",
         "arguments": arguments,
         "total_stride": (4, 16, 16),
@@ -36,7 +36,7 @@ def described(arguments, **changes):
         "halo": (4, 16, 16),
         **changes,
     }
-    return header(**said)
+    return header(**printed)
 
 
 def test_at_full_width_it_is_as_large_as_published():
@@ -49,11 +49,11 @@ def test_at_full_width_it_is_as_large_as_published():
 @pytest.mark.slow
 def test_at_full_width_it_is_built_from_a_header_loaded_and_takes_a_step(tmp_path):
     torch.manual_seed(0)
-    said = described({"out_channels": [3, 1], "widths": [32, 64, 96, 128, 256]})
+    printed = described({"out_channels": [3, 1], "widths": [32, 64, 96, 128, 256]})
     path = tmp_path / "full.safetensors"
-    save_checkpoint(path, build(said).state_dict(), said)
-    network, found = load_checkpoint(path)
-    assert found.network == said.network
+    save_checkpoint(path, build(printed).state_dict(), printed)
+    network, actual = load_checkpoint(path)
+    assert actual.network == printed.network
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), 0.01)
     image, target = torch.randn(1, 1, 2, 32, 32), torch.rand(1, 4, 2, 32, 32)
@@ -89,31 +89,31 @@ def test_a_decoder_learns_nothing_from_what_another_is_asked():
 
 
 def by_the_book(network, image):
-    """The mesh as it is told, node by node, each stream brought up on its own."""
+    """The mesh as the paper describes it, node by node, each stream brought up on its own."""
 
     def up(x, like):
         return nn.functional.interpolate(x, like.shape[2:], mode="trilinear")
 
     levels, nodes = network.levels, network.encoder.nodes
-    made = {(1, 1): nodes["row1level1"](image)}
+    created = {(1, 1): nodes["row1level1"](image)}
     for level in range(2, levels + 1):
         for row in range(1, level + 1):
             met = []
             if row < level:
-                met.append(nn.functional.max_pool3d(made[row, level - 1][0], (1, 2, 2)))
+                met.append(nn.functional.max_pool3d(created[row, level - 1][0], (1, 2, 2)))
             if row > 1:
-                down = made[row - 1, level - 1][1]
+                down = created[row - 1, level - 1][1]
                 z = 2 if down.shape[2] >= 8 else 1
                 met.append(nn.functional.max_pool3d(down, (z, 2, 2)))
             x = met[0] if len(met) == 1 else abs(met[0] - met[1])
-            made[row, level] = nodes[f"row{row}level{level}"](x)
+            created[row, level] = nodes[f"row{row}level{level}"](x)
     answers = []
     for decoder in network.decoders:
-        deeper = made
+        deeper = created
         for level in range(levels - 1, 0, -1):
             passed = {}
             for row in range(1, level + 1):
-                flat, solid = made[row, level]
+                flat, solid = created[row, level]
                 skip = abs(flat - solid)
                 below = deeper[row, level + 1][0], deeper[row + 1, level + 1][1]
                 raised = abs(up(below[0], skip) - up(below[1], skip))
@@ -180,7 +180,7 @@ def test_a_change_reaches_exactly_as_far_as_the_receptive_field_says(arguments, 
         moved = network(image) != network(torch.zeros_like(image))
         where = moved[0, 0].movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
         first, last = int(where.min()), int(where.max())
-        assert first > 0  # or the image would be too small to tell
+        assert first > 0  # or the image would be too small to measure
         assert last < shape[axis] - 1
         seen.append((last - at, at - first))
     assert (max(a for a, _ in seen), max(b for _, b in seen)) == (before, after)
@@ -255,7 +255,7 @@ def test_a_decoder_that_is_not_wanted_is_not_computed():
 
 
 def test_at_work_it_is_asked_for_the_channels_that_are_wanted(tmp_path):
-    said = described(
+    printed = described(
         {"out_channels": [3, 1], "widths": list(TINY), "normalisation": "batch"},
         input_tile=(12, 64, 64),
         output_tile=(4, 32, 32),
@@ -264,11 +264,11 @@ def test_at_work_it_is_asked_for_the_channels_that_are_wanted(tmp_path):
     with torch.no_grad():
         wanted = network(image).sigmoid()[:, [3, 0]]
     path = tmp_path / "small.safetensors"
-    save_checkpoint(path, network.state_dict(), said)
-    at_work = Inference(load_checkpoint(path)[0], said, [3, 0], "cpu", "fp32")
+    save_checkpoint(path, network.state_dict(), printed)
+    at_work = Inference(load_checkpoint(path)[0], printed, [3, 0], "cpu", "fp32")
     assert at_work.network.head.out_channels == 2  # the others are not computed
-    made = at_work(image[:, 0].numpy())
-    torch.testing.assert_close(torch.from_numpy(made), wanted, rtol=1e-3, atol=1e-4)
+    created = at_work(image[:, 0].numpy())
+    torch.testing.assert_close(torch.from_numpy(created), wanted, rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()

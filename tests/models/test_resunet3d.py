@@ -34,14 +34,14 @@ def passing_on(**arguments):
 
 @torch.no_grad()
 def seen_around(network, axis):
-    """How far, along an axis, an output lies after and before what it depends on; measured."""
+    """Measured distance along an axis from an output to the first and last input it depends on."""
     stride = network.total_stride
     before, after = network.receptive_field()
     room = max(before[axis], after[axis]) // stride[axis] + 2
     length = (2 * room + 1) * stride[axis]
     shape = [2 * s for s in stride]
     shape[axis] = length
-    found = []
+    actual = []
     for phase in range(stride[axis]):
         u = room * stride[axis] + phase
         image = torch.zeros(1, 1, *shape, dtype=torch.double)
@@ -49,10 +49,10 @@ def seen_around(network, axis):
         moved = network(image) != network(torch.zeros_like(image))
         where = moved[0, 0].movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
         first, last = int(where.min()), int(where.max())
-        assert first > 0  # or the image would be too small to tell
+        assert first > 0  # or the image would be too small to measure
         assert last < length - 1
-        found.append((last - u, u - first))
-    return max(a for a, _ in found), max(b for _, b in found)
+        actual.append((last - u, u - first))
+    return max(a for a, _ in actual), max(b for _, b in actual)
 
 
 @pytest.mark.parametrize("arguments", SHAPES)

@@ -49,13 +49,13 @@ def test_the_average_is_taken_over_every_set_of_axes() -> None:
         return np.broadcast_to(batch[:, None, :1, :1, :1], (len(batch), 1, *batch.shape[1:]))
 
     image = np.arange(8, dtype="float32").reshape(1, 2, 2, 2)
-    made = average_over_flips(corner, "zyx", ())(image)
+    created = average_over_flips(corner, "zyx", ())(image)
     assert sorted(shown) == list(range(8))
-    np.testing.assert_array_equal(made, np.full((1, 1, 2, 2, 2), 3.5))
+    np.testing.assert_array_equal(created, np.full((1, 1, 2, 2, 2), 3.5))
 
 
 def slopes(batch: np.ndarray) -> np.ndarray:
-    """A network that tells the slope along z, the product of those along z and x, and the image."""
+    """A network that returns the slope along z, their product along z and x, and its input."""
     z, x = np.gradient(batch, axis=-3), np.gradient(batch, axis=-1)
     return np.stack([3 + z, 1 - z * x, batch], axis=1)
 
@@ -84,9 +84,9 @@ def test_affinities_with_the_next_voxel_become_those_with_the_previous() -> None
     picks = neighbour_channels(offsets)
     assert picks == [(3, (-1, 0, 0)), (2, (0, 0, 0)), (0, (0, 0, -1))]
     picked = [offsets[channel] for channel, _ in picks]
-    made = shift_channels(lambda batch: pairs(batch, picked), [move for _, move in picks])(IMAGE)
+    created = shift_channels(lambda batch: pairs(batch, picked), [move for _, move in picks])(IMAGE)
     expected = pairs(IMAGE, [(-1, 0, 0), (0, -1, 0), (0, 0, -1)])
-    np.testing.assert_allclose(made[INNER], expected[INNER], rtol=1e-6)
+    np.testing.assert_allclose(created[INNER], expected[INNER], rtol=1e-6)
 
 
 def test_a_lacking_neighbour_is_noticed() -> None:

@@ -1,4 +1,4 @@
-"""What a network makes of a volume does not depend on the block that asks for it."""
+"""The output of a network for a volume does not depend on the blocks."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def tile_dependent(batch: np.ndarray) -> np.ndarray:
 @st.composite
 def tilings(draw: st.DrawFn, blend: bool) -> Tiling:
     start, shape = draw(triples(-5, 5)), draw(triples(1, 14))
-    context, kept = draw(triples(0, 2)), draw(triples(1, 6))
-    tile = zyx([k + 2 * c for k, c in zip(kept, context, strict=True)])
-    stride = zyx([draw(st.integers((k + 1) // 2, k)) for k in kept]) if blend else kept
+    context, remaining = draw(triples(0, 2)), draw(triples(1, 6))
+    tile = zyx([k + 2 * c for k, c in zip(remaining, context, strict=True)])
+    stride = zyx([draw(st.integers((k + 1) // 2, k)) for k in remaining]) if blend else remaining
     stop = zyx(start) + shape
     return Tiling(Box(start, stop), tile, context, stride)
 
@@ -65,10 +65,10 @@ def by_blocks(tiling: Tiling, shape: Triple, network, batch: int = 1) -> np.ndar
         part = np.full(block.read.shape, np.nan, "float32")  # poison outside the bounds
         inside = block.read.clip(bounds)
         part[inside.within(block.read)] = image[inside.within(bounds)]
-        made = predict_tiles(
+        created = predict_tiles(
             part, block.read, block.write, tiling, network, channels=2, batch=batch
         )
-        out[(slice(None), *block.write.within(bounds))] = made
+        out[(slice(None), *block.write.within(bounds))] = created
     return out
 
 
@@ -148,8 +148,8 @@ def test_beyond_the_bounds_a_tile_sees_the_reflection_and_then_its_end() -> None
 @given(st.integers(1, 9), st.integers(0, 20), st.integers(0, 20), PADDINGS)
 def test_mirrored_is_what_numpy_pads(side: int, before: int, after: int, padding: Padding) -> None:
     expected = np.pad(np.arange(side), (before, after), mode=padding)
-    found = mirrored_positions(np.arange(-before, side + after), side, padding)
-    np.testing.assert_array_equal(found, expected)
+    actual = mirrored_positions(np.arange(-before, side + after), side, padding)
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_a_volume_thinner_than_the_context_is_reflected_to_and_fro() -> None:
@@ -168,11 +168,11 @@ def test_blending_weighs_the_middle_of_a_tile_most() -> None:
     def constant(batch: np.ndarray) -> np.ndarray:
         return np.full((1, 1, *batch.shape[1:]), next(answers), "float32")
 
-    made = predict_tiles(
+    created = predict_tiles(
         np.zeros((6, 1, 1), "float32"), tiling.bounds, tiling.bounds, tiling, constant, channels=1
     )
-    # voxels 2 and 3 lie in both tiles: weights 2 and 1, then 1 and 2
-    np.testing.assert_allclose(made.ravel(), [0, 0, 1 / 3, 2 / 3, 1, 1], rtol=1e-6)
+    # voxels 2 and 3 are in both tiles: weights 2 and 1, then 1 and 2
+    np.testing.assert_allclose(created.ravel(), [0, 0, 1 / 3, 2 / 3, 1, 1], rtol=1e-6)
 
 
 def test_the_network_always_sees_the_same_shape() -> None:
@@ -186,8 +186,8 @@ def test_the_network_always_sees_the_same_shape() -> None:
 
     bounds = Box((0, 0, 0), (7, 5, 3))
     tiling = Tiling(bounds, (4, 4, 4), (1, 1, 1), (2, 2, 2))
-    made = predict_tiles(image_of(bounds), bounds, bounds, tiling, noting, channels=1, batch=5)
-    np.testing.assert_array_equal(made[0], image_of(bounds))
+    created = predict_tiles(image_of(bounds), bounds, bounds, tiling, noting, channels=1, batch=5)
+    np.testing.assert_array_equal(created[0], image_of(bounds))
     assert set(shapes) == {(5, 4, 4, 4)}
     assert len(shapes) == 5  # 4 * 3 * 2 tiles
     assert last[3].any()

@@ -13,7 +13,7 @@ from volflow.segment.borders import FARTHEST, moved_borders
 
 
 def reference(segments, affinity, brightness):
-    """The rule told for one voxel at a time, with fractions of 2^-16 as in the module."""
+    """The rule for one voxel at a time, with fractions of 2^-16 as in the module."""
 
     def neighbours(voxel):
         for axis in range(3):
@@ -33,8 +33,8 @@ def reference(segments, affinity, brightness):
         best = min(offers)[2] if own and offers else own
         return best if [offer[2] for offer in offers].count(best) > 1 else own
 
-    found = [chosen(voxel) for voxel in np.ndindex(*segments.shape)]
-    return np.array(found, np.uint64).reshape(segments.shape)
+    actual = [chosen(voxel) for voxel in np.ndindex(*segments.shape)]
+    return np.array(actual, np.uint64).reshape(segments.shape)
 
 
 def drawn(seed, shape=(4, 5, 6), kinds=4):
@@ -49,9 +49,9 @@ def drawn(seed, shape=(4, 5, 6), kinds=4):
 def test_every_voxel_goes_with_the_neighbour_that_counts_most(seed):
     volumes = drawn(seed)
     untouched = [volume.copy() for volume in volumes]
-    found = moved_borders(*volumes)
-    np.testing.assert_array_equal(found, reference(*volumes))
-    assert found is not volumes[0]
+    actual = moved_borders(*volumes)
+    np.testing.assert_array_equal(actual, reference(*volumes))
+    assert actual is not volumes[0]
     for volume, before in zip(volumes, untouched, strict=True):
         np.testing.assert_array_equal(volume, before)
 
@@ -79,8 +79,8 @@ def test_the_brighter_side_takes_a_voxel_of_which_the_network_is_in_doubt():
 @given(st.integers(0, 1000))
 def test_what_has_no_id_neither_grows_nor_shrinks(seed):
     segments, affinity, brightness = drawn(seed, kinds=3)
-    found = moved_borders(segments, affinity, brightness)
-    np.testing.assert_array_equal(found == 0, segments == 0)
+    actual = moved_borders(segments, affinity, brightness)
+    np.testing.assert_array_equal(actual == 0, segments == 0)
 
 
 @given(st.integers(0, 1000))
@@ -88,12 +88,12 @@ def test_no_border_moves_farther_than_a_voxel(seed):
     segments, affinity, brightness = drawn(seed, (2, 3, 8), kinds=2)
     segments[:] = 1
     segments[..., 4:] = 2
-    found = moved_borders(segments, affinity, brightness)
-    assert (found[..., :3] == 1).all()
-    assert (found[..., 5:] == 2).all()
+    actual = moved_borders(segments, affinity, brightness)
+    assert (actual[..., :3] == 1).all()
+    assert (actual[..., 5:] == 2).all()
 
 
-def test_arrays_that_do_not_belong_together_are_told():
+def test_arrays_that_do_not_belong_together_are_reported():
     segments, affinity, brightness = drawn(0)
     with pytest.raises(ValueError, match=r"shape \(4, 5, 6\); got \(3, 4, 5, 5\) and \(4, 5, 6\)"):
         moved_borders(segments, affinity[..., :5], brightness)

@@ -54,19 +54,19 @@ labelled = arrays.arrays(np.int32, triples(1, 7), elements=st.integers(-1, 3))
 def test_equal_to_moments_taken_one_voxel_at_a_time(
     labels: np.ndarray, size: tuple[float, float, float], sigma: float
 ) -> None:
-    found = descriptors(labels, sigma, size)
-    np.testing.assert_allclose(found, slowly(labels, sigma, size), atol=2e-5)
+    actual = descriptors(labels, sigma, size)
+    np.testing.assert_allclose(actual, slowly(labels, sigma, size), atol=2e-5)
 
 
 def test_worked_numbers_of_a_wide_plate() -> None:
     # A plate one voxel thick across the whole window: nothing along z; along y and x a Gaussian
     # cut off at 3 sigmas, whose variance is a little below sigma². Seen from the plate's end the
-    # other half is missing, and the centre of half a Gaussian lies sqrt(2 / pi) sigmas away.
+    # other half is missing, and the centre of half a Gaussian is sqrt(2 / pi) sigmas away.
     labels = np.zeros((3, 241, 241), np.uint8)
     labels[1] = 7
-    found = descriptors(labels, 20.0, (1.0, 1.0, 1.0))
-    assert not found[:, 0].any()
-    middle, end = found[:, 1, 120, 120], found[:, 1, 120, 0]
+    actual = descriptors(labels, 20.0, (1.0, 1.0, 1.0))
+    assert not actual[:, 0].any()
+    middle, end = actual[:, 1, 120, 120], actual[:, 1, 120, 0]
     np.testing.assert_allclose(middle[:3], 0.5, atol=1e-6)
     assert middle[3] == pytest.approx(1e-3 / 400)
     np.testing.assert_allclose(middle[4:6], 0.973, atol=3e-3)  # 1 - 6 phi(3) / (2 Phi(3) - 1)
@@ -77,12 +77,12 @@ def test_worked_numbers_of_a_wide_plate() -> None:
 
 
 def objects(shape: Triple, seed: int = 0) -> np.ndarray:
-    """Objects of several sizes: the nearest of a few points, some of them nobody's."""
+    """Objects of several sizes: the nearest of a few points, some of them background."""
     rng = np.random.default_rng(seed)
     points = rng.uniform(0, 1, (12, 3)) * shape
     places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
-    found = np.argmin(((places[..., None, :] - points) ** 2).sum(-1), axis=-1) - 1
-    labels: np.ndarray = found.astype(np.int32)
+    actual = np.argmin(((places[..., None, :] - points) ** 2).sum(-1), axis=-1) - 1
+    labels: np.ndarray = actual.astype(np.int32)
     return labels
 
 
@@ -95,16 +95,16 @@ def test_block_by_block_equals_one_piece(block: Triple, step: int, seed: int) ->
     around = reach(sigma, size, step)
     padded = np.pad(labels, [(a, a + 20) for a in around])
     steps = [max(1, side // step) * step for side in block]  # at multiples of what shares a window
-    found = np.full_like(whole, np.nan)
+    actual = np.full_like(whole, np.nan)
     for start in itertools.product(
         *(range(0, n, s) for n, s in zip(labels.shape, steps, strict=True))
     ):
         read = tuple(slice(a, a + s + 2 * r) for a, s, r in zip(start, steps, around, strict=True))
-        made = descriptors(padded[read], sigma, size, around, step)
+        created = descriptors(padded[read], sigma, size, around, step)
         inside = tuple(slice(a, a + s) for a, s in zip(start, steps, strict=True))
-        part = found[(slice(None), *inside)]
-        part[:] = made[(slice(None), *(slice(0, n) for n in part.shape[1:]))]
-    assert found.tobytes() == whole.tobytes()
+        part = actual[(slice(None), *inside)]
+        part[:] = created[(slice(None), *(slice(0, n) for n in part.shape[1:]))]
+    assert actual.tobytes() == whole.tobytes()
 
 
 def test_the_reach_is_no_more_than_is_needed() -> None:
@@ -159,7 +159,7 @@ def test_cells_of_two_voxels_are_near() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         (
             {"labels": np.zeros((3, 3), int)},
@@ -171,10 +171,10 @@ def test_cells_of_two_voxels_are_near() -> None:
         ({"halo": (0, 2, 0)}, r"a halo that fits twice into \(3, 3, 3\); got \(0, 2, 0\)"),
     ],
 )
-def test_what_is_wrong_is_told(change: dict[str, object], told: str) -> None:
-    said = {"labels": np.ones((3, 3, 3), int), "sigma_nm": 20.0, "voxel_size_nm": (10.0,) * 3}
-    with pytest.raises(ValueError, match=told):
-        descriptors(**{**said, **change})  # type: ignore[arg-type]
+def test_what_is_wrong_is_reported(change: dict[str, object], reported: str) -> None:
+    printed = {"labels": np.ones((3, 3, 3), int), "sigma_nm": 20.0, "voxel_size_nm": (10.0,) * 3}
+    with pytest.raises(ValueError, match=reported):
+        descriptors(**{**printed, **change})  # type: ignore[arg-type]
 
 
 def test_nothing_is_nothing() -> None:

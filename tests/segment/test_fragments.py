@@ -21,7 +21,7 @@ def row(*across: int) -> np.ndarray:
 
 
 def test_each_voxel_joins_its_strongest_neighbour():
-    # 0-1 at 9 and 2-3 at 8 choose one another; 1-2 at 7 is nobody's strongest
+    # 0-1 at 9 and 2-3 at 8 choose one another; 1-2 at 7 is the strongest of neither
     assert fragments(row(9, 7, 8)).ravel().tolist() == [2, 2, 4, 4]
 
 
@@ -104,13 +104,13 @@ def test_pieces_and_links_make_up_the_fragments(draw: random.Random):
 
     expected = labelled(BlockGrid(case.bounds, case.bounds.shape)[0]).labels
     labels = np.zeros(case.bounds.shape, np.uint64)
-    found = {block.index: labelled(block) for block in grid}
+    actual = {block.index: labelled(block) for block in grid}
     for block in grid:
-        labels[block.write.within(case.bounds)] = found[block.index].labels
+        labels[block.write.within(case.bounds)] = actual[block.index].labels
     pairs = []
     for block in grid:
         at = block.write.within(case.bounds)
-        for axis, link in enumerate(found[block.index].links):
+        for axis, link in enumerate(actual[block.index].links):
             if block.write.start[axis] == case.bounds.start[axis]:
                 assert not link.any()
                 continue

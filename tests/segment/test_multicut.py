@@ -38,14 +38,14 @@ def test_contacts_are_the_pairs_of_voxels_between_two_fragments(seed, most):
                 u, v = sorted((int(fragments[voxel]), int(fragments[other])))
                 if u and u != v:
                     pairs[u, v].append(int(boundary[(axis, *voxel)]))
-    found = contacts(fragments, boundary)
-    assert [tuple(pair) for pair in found.pairs.tolist()] == sorted(pairs)
-    assert found.size.tolist() == [len(pairs[pair]) for pair in sorted(pairs)]
+    actual = contacts(fragments, boundary)
+    assert [tuple(pair) for pair in actual.pairs.tolist()] == sorted(pairs)
+    assert actual.size.tolist() == [len(pairs[pair]) for pair in sorted(pairs)]
     mean = [sum(pairs[pair]) / len(pairs[pair]) / 255 for pair in sorted(pairs)]
-    np.testing.assert_allclose(found.boundary, mean, rtol=1e-12)
+    np.testing.assert_allclose(actual.boundary, mean, rtol=1e-12)
 
 
-def test_contacts_of_arrays_that_do_not_belong_together_are_told():
+def test_contacts_of_arrays_that_do_not_belong_together_are_reported():
     with pytest.raises(
         ValueError, match=r"uint8 boundaries of shape \(3, 2, 2, 2\); got uint8 of \(3, 2, 2"
     ):
@@ -55,9 +55,9 @@ def test_contacts_of_arrays_that_do_not_belong_together_are_told():
 def test_costs_by_hand():
     # p = 0.001 + 0.998 b: 0.001, 0.5 and 0.999; ln((1 - p) / p) = ln 999, 0, -ln 999;
     # ln((1 - 0.25) / 0.25) = ln 3; contacts of 4, 2 and 1 pairs of at most 4: times 1, 1/2, 1/4
-    found = edge_costs(np.array([0, 0.5, 1]), np.array([4, 2, 1]), 0.25)
+    actual = edge_costs(np.array([0, 0.5, 1]), np.array([4, 2, 1]), 0.25)
     wanted = [math.log(999 * 3), math.log(3) / 2, math.log(3 / 999) / 4]
-    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    np.testing.assert_allclose(actual, wanted, rtol=1e-12)
     np.testing.assert_allclose(edge_costs(np.array([0.5]), np.array([7]), 0.5), [0], atol=1e-12)
     assert edge_costs(np.zeros(0), np.zeros(0, int), 0.5).shape == (0,)
 
@@ -66,11 +66,11 @@ def test_costs_by_hand():
 def test_less_boundary_costs_more_to_cut_and_a_larger_beta_less(boundary, beta):
     weak = np.sort(np.array(boundary))
     size = np.full(len(weak), 3)
-    found = edge_costs(weak, size, beta)
-    assert np.isfinite(found).all()
-    assert (np.diff(found) <= 0).all()
-    assert (edge_costs(weak, size, min(0.995, beta + 0.005)) < found).all()
-    np.testing.assert_allclose(edge_costs(1 - weak, size, 1 - beta), -found, atol=1e-9)
+    actual = edge_costs(weak, size, beta)
+    assert np.isfinite(actual).all()
+    assert (np.diff(actual) <= 0).all()
+    assert (edge_costs(weak, size, min(0.995, beta + 0.005)) < actual).all()
+    np.testing.assert_allclose(edge_costs(1 - weak, size, 1 - beta), -actual, atol=1e-9)
 
 
 @pytest.mark.parametrize("beta", [0, 1, -0.5, 2])
@@ -85,10 +85,10 @@ def test_beta_lies_between_0_and_1(beta):
 @cache
 def partitions(nodes: int) -> np.ndarray:
     """All partitions of so many nodes, one a row: node n is in a part of before, or the next."""
-    found = [[0]]
+    actual = [[0]]
     for _ in range(nodes - 1):
-        found = [[*row, part] for row in found for part in range(max(row) + 2)]
-    return np.array(found)
+        actual = [[*row, part] for row in actual for part in range(max(row) + 2)]
+    return np.array(actual)
 
 
 def cost(labels: np.ndarray, pairs: np.ndarray, costs: np.ndarray) -> np.ndarray:
@@ -113,9 +113,9 @@ def test_the_cut_is_nearly_always_the_cheapest_of_all_partitions_and_never_far_o
     best = 0
     for seed in range(200):
         nodes, pairs, costs = graph(seed)
-        found = multicut(nodes, pairs, costs)
-        assert found.shape == (nodes,)
-        reached, least = cost(found, pairs, costs), cost(partitions(nodes), pairs, costs).min()
+        actual = multicut(nodes, pairs, costs)
+        assert actual.shape == (nodes,)
+        reached, least = cost(actual, pairs, costs), cost(partitions(nodes), pairs, costs).min()
         assert least - 1e-9 <= reached <= 1e-9, seed
         best += bool(reached <= least + 1e-9)
         assert reached - least <= 0.25 * -least + 1e-9, seed
@@ -130,8 +130,8 @@ def test_moves_between_parts_mend_what_greedy_joining_does():
         nodes, pairs, costs = graph(seed)
         if not len(pairs):
             continue
-        made = library("graph").UndirectedGraph.from_edges(nodes, pairs)
-        greedy = solver.GreedyAdditiveMulticut().optimize(solver.MulticutObjective(made, costs))
+        created = library("graph").UndirectedGraph.from_edges(nodes, pairs)
+        greedy = solver.GreedyAdditiveMulticut().optimize(solver.MulticutObjective(created, costs))
         ours, theirs = cost(multicut(nodes, pairs, costs), pairs, costs), cost(greedy, pairs, costs)
         assert ours <= theirs + 1e-9
         better += bool(ours < theirs - 1e-9)
@@ -152,7 +152,7 @@ def test_gain_joins_all_and_loss_joins_none():
 
 
 @pytest.mark.parametrize("costs", [[1.0], [1.0, math.nan]])
-def test_costs_that_are_missing_or_no_numbers_are_told(costs):
+def test_costs_that_are_missing_or_no_numbers_are_reported(costs):
     with pytest.raises(
         ValueError, match=f"expected 2 finite costs, one per edge; got {len(costs)}"
     ):
@@ -165,13 +165,13 @@ def test_names_are_the_last_voxel_of_each_label_however_it_was_counted(seed, mos
     labels = rng.integers(0, most + 1, tuple(rng.integers(1, 6, 3))).astype(np.uint64)
     flat = labels.ravel().tolist()
     last = {label: index + 1 for index, label in enumerate(flat)} | {0: 0}
-    found = named_by_last_voxel(labels)
-    assert found.ravel().tolist() == [last[label] for label in flat]
+    actual = named_by_last_voxel(labels)
+    assert actual.ravel().tolist() == [last[label] for label in flat]
     recounted = np.where(labels > 0, np.uint64(most + 1) - labels, np.uint64(0))
-    np.testing.assert_array_equal(named_by_last_voxel(recounted), found)
+    np.testing.assert_array_equal(named_by_last_voxel(recounted), actual)
 
 
-def test_without_the_library_it_is_told_what_to_install(monkeypatch):
+def test_without_the_library_it_is_reported_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "bioimage_cpp.graph", None)
     with pytest.raises(ImportError, match=r"bioimage-cpp is not installed; pip install '\.\["):
         multicut(2, np.array([[0, 1]], np.uint64), np.ones(1))

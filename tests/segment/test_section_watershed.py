@@ -30,7 +30,7 @@ def rooms(*walls: int, shape: tuple[int, int] = (40, 60)) -> np.ndarray:
 def maxima(distance: np.ndarray) -> set[frozenset[tuple[int, int]]]:
     """Plateaus without a higher neighbour, pixel by pixel."""
     value = {(int(y), int(x)): distance[y, x] for y, x in np.ndindex(distance.shape)}
-    found, seen = set(), set()
+    actual, seen = set(), set()
     for start in value:
         if start in seen:
             continue
@@ -45,8 +45,8 @@ def maxima(distance: np.ndarray) -> set[frozenset[tuple[int, int]]]:
                     todo.append(other)
         seen |= plateau
         if top:
-            found.add(frozenset(plateau))
-    return found
+            actual.add(frozenset(plateau))
+    return actual
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 8), st.integers(1, 8))
@@ -55,8 +55,8 @@ def test_seeds_are_the_plateaus_without_a_higher_neighbour(seed, levels, height,
     labels = seeds(distance)
     names = np.unique(labels[labels > 0]).tolist()
     assert names == list(range(1, len(names) + 1))
-    found = {frozenset(map(tuple, np.argwhere(labels == name).tolist())) for name in names}
-    assert found == maxima(distance)
+    actual = {frozenset(map(tuple, np.argwhere(labels == name).tolist())) for name in names}
+    assert actual == maxima(distance)
 
 
 def test_a_seed_is_the_middle_of_a_room():
@@ -66,17 +66,17 @@ def test_a_seed_is_the_middle_of_a_room():
     closed = rooms(0, 19, 58)
     closed[:2], closed[-2:] = 1, 1
     labels = seeds(smooth_distance(closed, WatershedOptions()))
-    found = sorted(float(np.nonzero(labels == name)[1].mean()) for name in np.unique(labels)[1:])
+    actual = sorted(float(np.nonzero(labels == name)[1].mean()) for name in np.unique(labels)[1:])
     # of columns 2 to 18 and 21 to 57: ridges along columns 10 and 39, one plateau each
-    assert found == pytest.approx([10, 39], abs=1)
+    assert actual == pytest.approx([10, 39], abs=1)
 
 
 def test_what_is_above_the_level_is_a_wall_and_nothing_else():
     faint = 0.5 * rooms(19)
     for level, wall in ((0.4, True), (0.5, False), (0.6, False)):
-        found = smooth_distance(faint, WatershedOptions(level=level))
+        actual = smooth_distance(faint, WatershedOptions(level=level))
         wanted = smooth_distance(rooms(19), WatershedOptions()) if wall else np.zeros(faint.shape)
-        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(actual, wanted)
 
 
 def test_without_a_share_of_boundary_only_distances_are_flooded():
@@ -156,12 +156,12 @@ def test_boundaries_are_of_pairs_that_exist():
     affinity = rng.integers(0, 256, (3, 3, 4, 5), dtype=np.uint8)
     mask = rng.random((3, 4, 5)) < 0.7
     before = affinity.copy()
-    found = boundaries(affinity, mask)
+    actual = boundaries(affinity, mask)
     for axis in range(3):
         for voxel in np.ndindex(3, 4, 5):
             other = tuple(i - (a == axis) for a, i in enumerate(voxel))
             real = min(other) >= 0 and mask[voxel] and mask[other]
-            assert found[(axis, *voxel)] == (255 - affinity[(axis, *voxel)] if real else 0)
+            assert actual[(axis, *voxel)] == (255 - affinity[(axis, *voxel)] if real else 0)
     np.testing.assert_array_equal(affinity, before)
     with pytest.raises(ValueError, match=r"expected uint8 affinities \(3, Z, Y, X\); got float64"):
         boundaries(affinity.astype(float))

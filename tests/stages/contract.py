@@ -1,4 +1,4 @@
-"""What every stage must keep, whatever it computes: inherit `StageContract` and give `case`."""
+"""Laws of every stage, whatever it computes: inherit `StageContract` and give `case`."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class StageContract:
     def test_declared_layers_and_no_others(self, case: Case) -> None:
         if isinstance(case.stage, Reduction | Grouping):
             pytest.skip("a reduction's layers are made in its finish, a grouping has none")
-        found = run(case, case.blocks[0])
-        assert {name.split("@")[0] for name in found} == set(case.stage.outputs)
-        for name, array in found.items():
+        actual = run(case, case.blocks[0])
+        assert {name.split("@")[0] for name in actual} == set(case.stage.outputs)
+        for name, array in actual.items():
             layer = case.stage.outputs[name.split("@")[0]]
             assert isinstance(layer, Layer)
             if layer.dtype:
@@ -84,22 +84,22 @@ def run(case: Case, shape: Triple) -> dict[str, np.ndarray]:
         return _leaves(case, case.stage, shape)
     grid = BlockGrid(case.bounds, shape, case.stage.halo_on(case.bounds, shape))
     read = {name: (array, case.bounds) for name, array in case.volumes.items()}
-    found: dict[str, np.ndarray] = {}
+    actual: dict[str, np.ndarray] = {}
     for phase in case.stage.phases(grid):
         written = _sweep(case, phase, read)
-        found.update({f"{name}@{phase.scales[1]}": array for name, array in written.items()})
+        actual.update({f"{name}@{phase.scales[1]}": array for name, array in written.items()})
         if phase.scales[1]:  # the next scale is made from this one
             layers = written.values()
             read = {
                 name: (layer, phase.grid.bounds) for name, layer in zip(read, layers, strict=True)
             }
-    return found
+    return actual
 
 
 def _sweep(
     case: Case, phase: Phase, read: Mapping[str, tuple[np.ndarray, Box]]
 ) -> dict[str, np.ndarray]:
-    """What one map pass writes, put together from its blocks."""
+    """The output of one map phase, put together from its blocks."""
     out: dict[str, np.ndarray] = {}
     for block in phase.grid:
         arguments: dict[str, Any] = dict.fromkeys(case.stage.inputs())
@@ -122,7 +122,7 @@ def _sweep(
 
 
 def _leaves(case: Case, stage: Reduction | Grouping, shape: Triple) -> dict[str, np.ndarray]:
-    found = {}
+    actual = {}
     for block in BlockGrid(case.bounds, shape, stage.halo_on(case.bounds, shape)):
         inputs = {
             name: filled(array, case.bounds, box_read(stage, name, block))
@@ -133,12 +133,12 @@ def _leaves(case: Case, stage: Reduction | Grouping, shape: Triple) -> dict[str,
         else:
             record = stage.rows(block, **inputs)
         for name, column in record.items():
-            found[f"{block.index} {name}"] = column
-    return found
+            actual[f"{block.index} {name}"] = column
+    return actual
 
 
 def box_read(stage: Stage, name: str, block: Block) -> Box:
-    """Where an input is read for a block."""
+    """The box of an input that is read for a block."""
     halo_region = stage.wants.get(name, Layer()).halo_region
     return block.write if halo_region == "nothing" else block.read
 

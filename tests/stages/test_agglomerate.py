@@ -125,7 +125,7 @@ def test_levels_reach_the_horizon_and_go_on_only_for_the_seams():
     assert len(tops[-1]) == 1
 
 
-def test_a_horizon_that_cuts_blocks_is_told_at_planning():
+def test_a_horizon_that_cuts_blocks_is_reported_at_planning():
     grid = BlockGrid(Box((0, 0, 0), (40, 40, 40)), (4, 4, 64))
     problems = Agglomerate(threshold=0.3, horizon=(6, 8, 20)).check(grid)
     assert problems == [

@@ -1,4 +1,4 @@
-"""The stage `borders`: its blocks, its range, and what it says of bad input."""
+"""The stage `borders`: its blocks, its range, and its errors for bad input."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class TestBorders(StageContract):
 
 
 def written(folder: Path, volumes: dict[str, np.ndarray]) -> dict[str, dict[str, str]]:
-    found = {}
+    actual = {}
     for name, array in volumes.items():
         layer = Layer(str(array.dtype), 3 if array.ndim == 4 else 0)
         spec = VolumeSpec(path=f"zarr://{folder}/{name}.zarr")
         volume, _ = Volume.create(spec, layer, BOUNDS, (10, 10, 10), (8, 8, 8))
         volume.write(BOUNDS, array)
-        found[name] = {"path": spec.path}
-    return found
+        actual[name] = {"path": spec.path}
+    return actual
 
 
 def test_the_range_is_that_of_the_whole_volume_whatever_the_blocks(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_the_range_is_that_of_the_whole_volume_whatever_the_blocks(tmp_path: Pat
         steps = [{"use": "intensity"}, {"use": "borders"}]
         done = run({"run": out, "block": list(block), "volumes": inputs, "steps": steps})
         assert done.ok, done.failures
-        found = Volume.open(VolumeSpec(path=f"precomputed://{out}/segmentation")).read(BOUNDS)
-        np.testing.assert_array_equal(found, wanted)
+        actual = Volume.open(VolumeSpec(path=f"precomputed://{out}/segmentation")).read(BOUNDS)
+        np.testing.assert_array_equal(actual, wanted)
 
 
 def test_bright_membranes_are_asked_for_by_a_negative_brightness() -> None:
@@ -73,8 +73,8 @@ def test_bright_membranes_are_asked_for_by_a_negative_brightness() -> None:
     bright = Borders(brightness=-12, range=(0, 255))
     inverted = {**volumes, "em": 255 - volumes["em"]}
     wanted = run_stage(Case(dark, bounds, volumes), bounds.shape)["segmentation@0"]
-    found = run_stage(Case(bright, bounds, inverted), bounds.shape)["segmentation@0"]
-    np.testing.assert_array_equal(found, wanted)
+    actual = run_stage(Case(bright, bounds, inverted), bounds.shape)["segmentation@0"]
+    np.testing.assert_array_equal(actual, wanted)
 
 
 def test_nothing_tells_the_range(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_nothing_tells_the_range(tmp_path: Path) -> None:
     assert make_plan({**pipeline, "steps": given}).steps
 
 
-def test_floats_and_a_range_the_wrong_way_are_told(tmp_path: Path) -> None:
+def test_floats_and_a_range_the_wrong_way_are_reported(tmp_path: Path) -> None:
     volumes = drawn(0)
     volumes["em"], volumes["segments"] = (
         volumes[name].astype(np.float32) for name in ("em", "segments")
@@ -96,18 +96,18 @@ def test_floats_and_a_range_the_wrong_way_are_told(tmp_path: Path) -> None:
     steps = [{"use": "borders", "with": {"range": [0, 255]}}]
     with pytest.raises(PlanError) as caught:
         make_plan({**pipeline, "steps": steps})
-    told = "\n".join(caught.value.problems)
-    assert "em: expected uint8 or uint16; got float32" in told
-    assert "segments: expected unsigned integers; got float32" in told
+    reported = "\n".join(caught.value.problems)
+    assert "em: expected uint8 or uint16; got float32" in reported
+    assert "segments: expected unsigned integers; got float32" in reported
     with pytest.raises(ValueError, match=r"expected \[LOW, HIGH\] with LOW below HIGH"):
         Borders(range=(255, 0))
 
 
 def test_a_constant_image_has_no_borders() -> None:
     volumes = drawn(0)
-    told = {"quantiles": np.full(1001, 80, np.int64)}
+    reported = {"quantiles": np.full(1001, 80, np.int64)}
     (block,) = BlockGrid(BOUNDS, BOUNDS.shape)
     with pytest.raises(
         ValueError, match="the image is constant: 98% of its voxels have the intensity 80"
     ):
-        Borders().run(block, **volumes, intensity=told)
+        Borders().run(block, **volumes, intensity=reported)

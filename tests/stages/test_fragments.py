@@ -60,7 +60,7 @@ def test_high_below_low_is_an_error():
         Fragments(low=256)
 
 
-def test_a_block_too_large_to_count_is_told_at_planning():
+def test_a_block_too_large_to_count_is_reported_at_planning():
     stage, grid = laid((2000, 2000, 2000), (2000, 2000, 2000))
     assert "expected fewer than 2**31 voxels" in stage.check(grid)[0]
     assert stage.check(laid((2000, 2000, 2000), (256, 256, 256))[1]) == []

@@ -1,4 +1,4 @@
-"""Quantiles of a volume are the same whatever the blocks, and told to every one of them."""
+"""Quantiles of a volume are the same whatever the blocks, and passed to every one of them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class TestIntensity(StageContract):
 
 
 def quantiles(shape: Triple, skip_empty: bool) -> list[np.ndarray]:
-    """What each block is told, once up the pyramid and down again."""
+    """The quantiles that each block receives, once up the pyramid and down again."""
     stage = Intensity()
     passed: dict[str, dict[Triple, Record]] = {}
-    kept: dict[str, dict[Triple, Record]] = {}
-    told: dict[Triple, Record] = {}
-    found = []
+    remaining: dict[str, dict[Triple, Record]] = {}
+    reported: dict[Triple, Record] = {}
+    actual = []
     for phase in stage.phases(BlockGrid(BOUNDS, shape)):
-        passed[phase.name], kept[phase.name], down = {}, {}, {}
+        passed[phase.name], remaining[phase.name], down = {}, {}, {}
         for block in phase.grid:
             i = block.index
             if phase.kind == "leaf":
@@ -48,47 +48,49 @@ def quantiles(shape: Triple, skip_empty: bool) -> list[np.ndarray]:
                 if skip_empty and not mask.any():
                     em = em * 0  # as the engine gives it
                 up = stage.leaf(block, "total", None, em=em, mask=mask)
-                passed[phase.name][i], kept[phase.name][i] = up.passed, up.retained
+                passed[phase.name][i], remaining[phase.name][i] = up.passed, up.retained
             elif phase.kind == "join":
                 assert phase.below is not None
                 below = passed[f"total.up.{phase.level - 1}"]
                 up = stage.join(
                     block, "total", [below[c.index] for c in phase.below.children(block)]
                 )
-                passed[phase.name][i], kept[phase.name][i] = up.passed, up.retained
+                passed[phase.name][i], remaining[phase.name][i] = up.passed, up.retained
             elif phase.kind == "split":
                 assert phase.below is not None
-                received = None if phase.root else told[i]
-                parts = stage.split(block, "total", kept[f"total.up.{phase.level}"][i], received)
+                received = None if phase.root else reported[i]
+                parts = stage.split(
+                    block, "total", remaining[f"total.up.{phase.level}"][i], received
+                )
                 children = phase.below.children(block)
                 down |= {c.index: part for c, part in zip(children, parts, strict=True)}
             else:
-                previous = PreviousRound(kept["total.up.0"][i], told.get(i))
+                previous = PreviousRound(remaining["total.up.0"][i], reported.get(i))
                 record = stage.finish(block, previous)["intensity"]
                 assert isinstance(record, dict)
-                found.append(record["quantiles"])
-        told = down or told
-    return found
+                actual.append(record["quantiles"])
+        reported = down or reported
+    return actual
 
 
 @settings(max_examples=15, deadline=None)
 @given(triples(2, 12))
-def test_every_block_is_told_the_same_whatever_the_blocks(shape: Triple) -> None:
+def test_every_block_is_reported_the_same_whatever_the_blocks(shape: Triple) -> None:
     values = np.sort(EM[MASK])
     places = np.maximum(1, np.ceil(np.arange(1001) / 1000 * len(values))).astype(int) - 1
     for skip_empty in (False, True):
-        found = quantiles(shape, skip_empty)
-        assert len(found) == len(BlockGrid(BOUNDS, shape))
-        for record in found:
+        actual = quantiles(shape, skip_empty)
+        assert len(actual) == len(BlockGrid(BOUNDS, shape))
+        for record in actual:
             np.testing.assert_array_equal(record, values[places])
 
 
 def test_quantiles_are_those_of_the_range() -> None:
     histogram = np.bincount(RANDOM.integers(0, 256, 12345) ** 2 // 256, minlength=256)
-    found = intensity_quantiles(histogram)
+    actual = intensity_quantiles(histogram)
     for low, high in ((0.01, 0.99), (0.001, 0.5), (0.07, 0.58), (0.0, 1.0)):
         expected = intensity_range(histogram, low, high)
-        assert (found[round(1000 * low)], found[round(1000 * high)]) == expected
+        assert (actual[round(1000 * low)], actual[round(1000 * high)]) == expected
 
 
 def test_low_is_below_high() -> None:

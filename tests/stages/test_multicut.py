@@ -50,16 +50,16 @@ def segmented(stage: Multicut, **arrays: np.ndarray) -> np.ndarray:
 
 
 def test_a_room_is_one_segment_in_all_sections_and_named_by_its_last_voxel():
-    found = segmented(Multicut(), affinity=rooms())
-    assert (found > 0).all()
-    names = [int(name) for name in np.unique(found)]
+    actual = segmented(Multicut(), affinity=rooms())
+    assert (actual > 0).all()
+    names = [int(name) for name in np.unique(actual)]
     assert len(names) == 3
-    left, middle, right = (found[:, :, x] for x in (5, 22, 35))
+    left, middle, right = (actual[:, :, x] for x in (5, 22, 35))
     assert len({int(part[0, 0]) for part in (left, middle, right)}) == 3
     for part in (left, middle, right):
         assert len(np.unique(part)) == 1
     for name in names:
-        assert np.flatnonzero(found == name)[-1] + 1 == name
+        assert np.flatnonzero(actual == name)[-1] + 1 == name
 
 
 def test_beta_joins_more_or_less():
@@ -73,10 +73,10 @@ def test_what_is_no_foreground_is_no_segment_and_all_else_is_as_without():
     foreground[1:3, 10:20] = 127
     foreground[0, :5] = 128
     plain = segmented(Multicut(), affinity=rooms())
-    found = segmented(Multicut(), affinity=rooms(), foreground=foreground)
-    np.testing.assert_array_equal(found > 0, foreground > 127)
+    actual = segmented(Multicut(), affinity=rooms(), foreground=foreground)
+    np.testing.assert_array_equal(actual > 0, foreground > 127)
     # no last voxel of a segment was taken away here, so the names stay
-    np.testing.assert_array_equal(found, np.where(foreground > 127, plain, 0))
+    np.testing.assert_array_equal(actual, np.where(foreground > 127, plain, 0))
 
 
 def test_outside_the_mask_is_nothing_and_pairs_with_it_do_not_exist():
@@ -84,21 +84,21 @@ def test_outside_the_mask_is_nothing_and_pairs_with_it_do_not_exist():
     mask = np.ones(BOUNDS.shape, bool)
     mask[:, :, 18:21] = False  # through the middle room
     affinity = rooms()
-    found = Multicut().run(block, affinity=affinity, mask=mask)["segmentation"]
-    assert isinstance(found, np.ndarray)
-    np.testing.assert_array_equal(found > 0, mask)
-    assert not np.intersect1d(found[:, :, :18], found[:, :, 21:]).any()
+    actual = Multicut().run(block, affinity=affinity, mask=mask)["segmentation"]
+    assert isinstance(actual, np.ndarray)
+    np.testing.assert_array_equal(actual > 0, mask)
+    assert not np.intersect1d(actual[:, :, :18], actual[:, :, 21:]).any()
     affinity[:, ~mask] = 0
     affinity[2, :, :, 21] = 0  # joins with what is outside
     again = Multicut().run(block, affinity=affinity, mask=mask)["segmentation"]
-    np.testing.assert_array_equal(again, found)
+    np.testing.assert_array_equal(again, actual)
 
 
-# --- what is told before anything starts ---------------------------------------------------------
+# --- problems before anything starts -------------------------------------------------------------
 
 
 def mistake(tmp_path, block: Triple) -> str:
-    """What planning the stage on blocks of a shape says; empty if it is well."""
+    """Problems of the stage on blocks of a shape; empty if there are none."""
     layer, box = Layer("uint8", 3), Box((0, 0, 0), (8, 32, 32))
     address = f"zarr://{tmp_path}/affinity.zarr"
     Volume.create(VolumeSpec(path=address), layer, box, (30, 8, 8), (8, 32, 32))
@@ -111,16 +111,16 @@ def mistake(tmp_path, block: Triple) -> str:
     try:
         make_plan(document)
     except PlanError as error:
-        (found,) = error.problems
-        return found
+        (actual,) = error.problems
+        return actual
     return ""
 
 
-def test_more_than_one_block_is_told_with_the_block_that_does(tmp_path):
-    told = mistake(tmp_path, (8, 32, 16))
-    assert "needs one block that covers the bounds of [8, 32, 32] voxels; got blocks of" in told
-    assert "block: [8, 32, 32]" in told
-    assert "use fragments, agglomerate and relabel" in told
+def test_more_than_one_block_is_reported_with_the_block_that_does(tmp_path):
+    reported = mistake(tmp_path, (8, 32, 16))
+    assert "needs one block that covers the bounds of [8, 32, 32] voxels; got blocks of" in reported
+    assert "block: [8, 32, 32]" in reported
+    assert "use fragments, agglomerate and relabel" in reported
 
 
 @pytest.mark.parametrize("block", [(8, 32, 32), (100, 1000, 1000)])
@@ -128,6 +128,6 @@ def test_a_block_that_covers_the_bounds_is_well(tmp_path, block):
     assert not mistake(tmp_path, block)
 
 
-def test_without_the_library_it_is_told(tmp_path, monkeypatch):
+def test_without_the_library_it_is_reported(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bioimage_cpp.graph", None)
     assert "pip install '.[multicut]'" in mistake(tmp_path, (8, 32, 32))

@@ -64,12 +64,12 @@ class Sample:
         )
         labels, pairs = grown(volume, labels, pairs, self.objects)
         sizes = Counter(labels.values())
-        kept = {
+        remaining = {
             voxel: label
             for voxel, label in labels.items()
             if sizes[label] >= self.objects["min_size"] and pairs[label] >= self.objects["min_core"]
         }
-        return reference.painted(volume.shape, kept)
+        return reference.painted(volume.shape, remaining)
 
 
 def affinities_of(sample: Sample) -> tuple[np.ndarray, set[tuple[int, ...]]]:
@@ -159,16 +159,16 @@ def test_blocks_of_any_shape_give_the_objects_of_the_reference(draw: random.Rand
 
 
 def test_the_reference_meets_objects_that_are_kept_dropped_and_cut_by_blocks() -> None:
-    found, dropped = 0, 0
+    actual, dropped = 0, 0
     for seed in range(12):
         sample = random_sample(random.Random(seed))
         sample = replace(sample, objects={"min_size": 2, "min_core": 1, "grow": 0.0})
         labels = sample.by_blocks((2, 3, 4))
-        found += len(np.unique(labels[labels > 0]))
+        actual += len(np.unique(labels[labels > 0]))
         everything = replace(sample, objects={**sample.objects, "min_size": 1}).by_blocks((9, 9, 9))
         larger = replace(sample, objects={**sample.objects, "min_size": 9}).by_blocks((9, 9, 9))
         dropped += len(np.unique(everything)) - len(np.unique(larger))
-    assert found > 12
+    assert actual > 12
     assert dropped > 5
 
 
@@ -235,8 +235,8 @@ def test_an_object_of_just_the_least_size_stays_and_a_larger_limit_drops_it(bloc
     sizes = sorted(np.unique(labels[labels > 0], return_counts=True)[1].tolist())
     assert sizes[0] < sizes[1]
     for limit, left in ((sizes[0], 2), (sizes[0] + 1, 1), (sizes[1], 1), (sizes[1] + 1, 0)):
-        kept = replace(sample, objects={**sample.objects, "min_size": limit}).by_blocks(block)
-        assert len(np.unique(kept[kept > 0])) == left
+        remaining = replace(sample, objects={**sample.objects, "min_size": limit}).by_blocks(block)
+        assert len(np.unique(remaining[remaining > 0])) == left
 
 
 def test_fragments_that_cut_cores_are_refused() -> None:
@@ -250,7 +250,7 @@ def test_fragments_that_cut_cores_are_refused() -> None:
 
 
 def engine_run(folder: Path, sample: Sample, block: Triple, name: str) -> tuple[Any, np.ndarray]:
-    """What the shipped pipeline makes of a sample on disk, under its mask: result and labels."""
+    """The result of the bundled pipeline for a sample on disk under its mask, and the labels."""
     volumes = {"mitochondria": sample.probability, "kept": sample.mask}
     overrides = [f"run={folder / name}", f"block={list(block)}", "mask=kept"]
     overrides += [f"steps.object_affinities.{n}={v}" for n, v in sample.affinities.items()]
@@ -270,12 +270,12 @@ def engine_run(folder: Path, sample: Sample, block: Triple, name: str) -> tuple[
     return result, Volume.open(VolumeSpec(path=address), own=True).read(sample.bounds)
 
 
-def test_the_shipped_pipeline_gives_the_reference_under_a_mask_counts_and_resumes(tmp_path) -> None:
+def test_the_bundled_pipeline_gives_the_reference_under_a_mask_counts_and_resumes(tmp_path) -> None:
     sample, _ = touching(contours=True)
     box = Box((2, 4, 8), (20, 22, 40))
-    kept = np.random.default_rng(5).random(box.shape) > 0.03
+    remaining = np.random.default_rng(5).random(box.shape) > 0.03
     objects = {"min_size": 60, "min_core": 2, "grow": 0.0}
-    sample = replace(sample, bounds=box, mask=kept, objects=objects)
+    sample = replace(sample, bounds=box, mask=remaining, objects=objects)
     sample.probability[0, 2, 2, 2:6] = 255  # four voxels of a speck
     expected = sample.by_reference()
     count = len(np.unique(expected[expected > 0]))
@@ -303,14 +303,14 @@ class TestObjectAffinities(StageContract):
         return Case(ObjectAffinities(contours=1), bounds, {"probability": values})
 
 
-def test_mistakes_are_told_before_anything_starts() -> None:
+def test_mistakes_are_reported_before_anything_starts() -> None:
     assert find_stage("objects") is Objects
     assert find_stage("object_affinities") is ObjectAffinities
     with pytest.raises(ValidationError, match=r"expected core not below low; got 0\.4 and 0\.5"):
         ObjectAffinities(core=0.4)
     stage = ObjectAffinities(inside=0, contours=2)
-    told = stage.check_inputs({"probability": Layer("uint8", 2)}, (8, 8, 8))
-    assert told == ["contours: expected a channel of probability, 0 to 1; got 2"]
+    reported = stage.check_inputs({"probability": Layer("uint8", 2)}, (8, 8, 8))
+    assert reported == ["contours: expected a channel of probability, 0 to 1; got 2"]
     assert stage.check_inputs({"probability": Layer("uint8", 3)}, (8, 8, 8)) == []
     for wrong in ({"min_size": 0}, {"min_core": 0}, {"grow": 1.1}):
         with pytest.raises(ValidationError):

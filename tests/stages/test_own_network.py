@@ -1,4 +1,4 @@
-"""A network that is not ours: what the page on it says, run; and what it may get wrong."""
+"""A network of a user: the page on it, run; and its mistakes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "bring-your-own-network.md").read_t
 
 def parts(language: str) -> list[str]:
     """The code of one language on the page."""
-    found: list[str] = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return found
+    actual: list[str] = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return actual
 
 
 @pytest.fixture
@@ -59,18 +59,18 @@ def small() -> torch.nn.Module:
 
 
 def source(**network: Any) -> dict[str, Any]:
-    """The page's pipeline, with other things said of the network; None takes one out."""
-    found: dict[str, Any] = yaml.safe_load(parts("yaml")[0])
-    said = found["steps"][1]["with"]["network"]
-    said.update(network)
-    found["steps"][1]["with"]["network"] = {k: v for k, v in said.items() if v is not None}
-    return found
+    """The page's pipeline with other declarations of the network; None removes one."""
+    actual: dict[str, Any] = yaml.safe_load(parts("yaml")[0])
+    printed = actual["steps"][1]["with"]["network"]
+    printed.update(network)
+    actual["steps"][1]["with"]["network"] = {k: v for k, v in printed.items() if v is not None}
+    return actual
 
 
 def test_the_page_runs(folder: Path) -> None:
     result = volflow.run("pipeline.yaml", overrides=["steps.predict.precision=fp32"])
     assert result.ok
-    found = affinity("out")
+    actual = affinity("out")
     low, high = (result.results["intensity"][end] for end in ("low", "high"))
     scaled = ((EM.astype("float32") - low) / (high - low) * 2 - 1).clip(-2, 2)
     padded = np.pad(scaled, 4, mode="reflect")
@@ -80,12 +80,12 @@ def test_the_page_runs(folder: Path) -> None:
         next_voxel = network(torch.from_numpy(padded)[None, None]).sigmoid()[0].numpy()
     expected = np.stack([shifted(next_voxel[a], o) for a, o in enumerate(-np.eye(3, dtype=int))])
     expected = 255 * expected[:, 4:-4, 4:-4, 4:-4]
-    assert np.ptp(found) > 100
-    assert np.abs(found - expected).max() < 0.51
+    assert np.ptp(actual) > 100
+    assert np.abs(actual - expected).max() < 0.51
 
 
 @pytest.mark.cluster
-def test_workers_find_the_module_beside_the_pipeline(folder: Path) -> None:
+def test_workers_find_the_module_next_to_the_pipeline(folder: Path) -> None:
     assert volflow.run("pipeline.yaml").ok
     first = affinity("out")
     there = ["run=there", "block=[16, 16, 16]"]
@@ -131,7 +131,7 @@ def test_weights_that_change_are_other_content_and_never_those_of_before(folder:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"arguments": {"width": 9}}, "not the weights of my_networks:Small"),
         ({"arguments": {"depth": 9}}, "unexpected keyword argument 'depth'"),
@@ -149,17 +149,17 @@ def test_weights_that_change_are_other_content_and_never_those_of_before(folder:
         ({"normalisation": {"kind": "percentiles", "low": 0.0001}}, "in steps of 1/1000"),
     ],
 )
-def test_what_is_said_wrongly_is_told_before_the_first_block(
-    folder: Path, changes: dict[str, Any], told: str
+def test_what_is_said_wrongly_is_reported_before_the_first_block(
+    folder: Path, changes: dict[str, Any], reported: str
 ) -> None:
-    assert told in problems(source(**changes))
+    assert reported in problems(source(**changes))
 
 
-def test_what_is_missing_is_told_before_the_first_block(folder: Path) -> None:
+def test_what_is_missing_is_reported_before_the_first_block(folder: Path) -> None:
     def without(**with_: Any) -> str:
-        made = source()
-        made["steps"][1]["with"].update(with_)
-        return problems(made)
+        created = source()
+        created["steps"][1]["with"].update(with_)
+        return problems(created)
 
     assert "there is no module 'my_netwroks'; put my_netwroks.py" in without(
         model="my_netwroks:Small"

@@ -1,4 +1,4 @@
-"""A network laid over a volume: the same bytes whatever the blocks, and mistakes told before."""
+"""A network laid over a volume: the same bytes whatever the blocks, and errors before the run."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ MANY = {"offsets": (), "heads": HEADS, "out_channels": 8}
 
 @pytest.fixture(scope="module")
 def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint whose network says several things at once."""
+    """A checkpoint whose network has several heads."""
     path = tmp_path_factory.mktemp("networks") / "headed.safetensors"
     return checkpoint(path, **MANY, arguments={**ARGUMENTS, "out_channels": 8}, normalisation=FIXED)
 
@@ -91,13 +91,13 @@ class TestPredictHeads(StageContract):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_head_is_the_same_whichever_others_are_written(headed: Path, precision: str) -> None:
-    def made(**with_: Any) -> dict[str, np.ndarray]:
+    def created(**with_: Any) -> dict[str, np.ndarray]:
         stage = Predict(model=str(headed), precision=precision, **with_)
         return run(Case(stage, BOUNDS, {"em": EM}), (20, 24, 32))
 
-    alone = made()
+    alone = created()
     assert alone.keys() == {"affinity@0"}
-    every = made(heads=("shape", "height", "affinity"), write={"far": (3,)})
+    every = created(heads=("shape", "height", "affinity"), write={"far": (3,)})
     assert {name: array.shape[:-3] for name, array in every.items()} == {
         "shape@0": (3,),
         "height@0": (),
@@ -106,8 +106,8 @@ def test_a_head_is_the_same_whichever_others_are_written(headed: Path, precision
     }
     np.testing.assert_array_equal(every["affinity@0"], alone["affinity@0"])
     for name in ("shape", "height"):
-        np.testing.assert_array_equal(made(heads=(name,))[f"{name}@0"], every[f"{name}@0"])
-    np.testing.assert_array_equal(made(write={"far": (3,)})["far@0"], every["far@0"])
+        np.testing.assert_array_equal(created(heads=(name,))[f"{name}@0"], every[f"{name}@0"])
+    np.testing.assert_array_equal(created(write={"far": (3,)})["far@0"], every["far@0"])
 
 
 def test_what_is_written_of_a_head_is_what_the_network_says(headed: Path) -> None:
@@ -116,19 +116,19 @@ def test_what_is_written_of_a_head_is_what_the_network_says(headed: Path) -> Non
         "shape": Layer("uint8", 3, "image"),
         "height": Layer("uint8", 0, "image"),
     }
-    found = run(Case(stage, BOUNDS, {"em": EM}), BOUNDS.shape)
+    actual = run(Case(stage, BOUNDS, {"em": EM}), BOUNDS.shape)
     whole = at_once(EM, network(arguments={**ARGUMENTS, "out_channels": 8}))
-    assert np.abs(found["shape@0"] - 255 * whole[4:7]).max() < 0.51
+    assert np.abs(actual["shape@0"] - 255 * whole[4:7]).max() < 0.51
     logits = np.log(whole[7].astype(float) / (1 - whole[7].astype(float)))
     expected = 255 * np.clip((logits + 4) / 8, 0, 1)
-    assert np.abs(found["height@0"] - expected).max() < 0.6
-    assert np.ptp(found["height@0"]) > 50
+    assert np.abs(actual["height@0"] - expected).max() < 0.6
+    assert np.ptp(actual["height@0"]) > 50
 
 
 def test_a_network_that_names_no_heads_has_one(fixed: Path) -> None:
-    said = Predict(model=str(fixed), heads=("affinity",))
-    assert said.outputs == Predict(model=str(fixed)).outputs
-    assert list(said.header.named) == ["affinity"]
+    printed = Predict(model=str(fixed), heads=("affinity",))
+    assert printed.outputs == Predict(model=str(fixed)).outputs
+    assert list(printed.header.named) == ["affinity"]
     assert list(header(offsets=()).named) == ["output"]
     assert not {"heads", "padding"} & header().model_dump().keys()
     assert header(padding="symmetric").model_dump()["padding"] == "symmetric"
@@ -142,9 +142,9 @@ def at_once(
     odd = [(0, side % 2) for side in padded.shape]  # sides the pooling divides
     with torch.inference_mode():
         shown = torch.from_numpy(np.pad(padded, odd))[None, None]
-        made = fold_batchnorm(model)(shown).sigmoid()[0].numpy()
+        created = fold_batchnorm(model)(shown).sigmoid()[0].numpy()
     z, y, x = (slice(margin, margin + side) for side in image.shape)
-    return made[:, z, y, x]
+    return created[:, z, y, x]
 
 
 @pytest.mark.parametrize("padding", ["reflect", "symmetric"])
@@ -153,11 +153,11 @@ def test_with_enough_halo_tiles_equal_the_whole_volume_at_once(
 ) -> None:
     path = checkpoint(tmp_path / "net.safetensors", normalisation=FIXED, padding=padding)
     stage = Predict(model=str(path), precision="fp32")
-    made = run(Case(stage, BOUNDS, {"em": EM}), (16, 16, 16))["affinity@0"]
+    created = run(Case(stage, BOUNDS, {"em": EM}), (16, 16, 16))["affinity@0"]
     expected = 255 * at_once(EM, network(), padding=padding)[:3]
-    assert np.ptp(made) > 100  # it is no constant
-    assert np.abs(made - expected).max() < 0.51
-    assert (made == np.rint(expected)).mean() > 0.9999
+    assert np.ptp(created) > 100  # it is no constant
+    assert np.abs(created - expected).max() < 0.51
+    assert (created == np.rint(expected)).mean() > 0.9999
 
 
 def test_bfloat16_is_near(fixed: Path) -> None:
@@ -174,16 +174,16 @@ def test_flips_are_averaged_in_their_own_frame(fixed: Path) -> None:
     """A flipped image is what the network is shown flipped again, channel by channel."""
     plain = Predict(model=str(fixed), precision="fp32")
     both = Predict(model=str(fixed), precision="fp32", flips="x")
-    found = run(Case(both, BOUNDS, {"em": EM}), BOUNDS.shape)["affinity@0"].astype(float)
+    actual = run(Case(both, BOUNDS, {"em": EM}), BOUNDS.shape)["affinity@0"].astype(float)
     here = run(Case(plain, BOUNDS, {"em": EM}), BOUNDS.shape)["affinity@0"].astype(float)
     mirrored = np.ascontiguousarray(EM[..., ::-1])
     there = run(Case(plain, BOUNDS, {"em": mirrored}), BOUNDS.shape)["affinity@0"][..., ::-1]
     there = there.astype(float)
     there[2, ..., 1:] = there[2, ..., :-1].copy()  # joins v and v - 1 in the mirror's frame
-    # 32 voxels are two tiles, so tiles and pooling lie alike in the mirror.
-    apart = np.abs(found - (here + there) / 2)[..., 1:]
+    # 32 voxels are two tiles, so tiles and pooling are the same in the mirror.
+    apart = np.abs(actual - (here + there) / 2)[..., 1:]
     assert apart.max() <= 1  # both were rounded before
-    assert np.median(np.abs(found - here)) > 2
+    assert np.median(np.abs(actual - here)) > 2
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -206,10 +206,10 @@ def test_channels_go_to_the_volumes_they_are_written_to(fixed: Path) -> None:
         "far": Layer("uint8", 0, "affinity"),
         "affinity": Layer("uint8", 3, "affinity"),
     }
-    found = run(Case(stage, BOUNDS, {"em": EM}), (20, 24, 32))
+    actual = run(Case(stage, BOUNDS, {"em": EM}), (20, 24, 32))
     plain = run(Case(Predict(model=str(fixed)), BOUNDS, {"em": EM}), (20, 24, 32))
-    np.testing.assert_array_equal(found["affinity@0"], plain["affinity@0"])
-    assert found["far@0"].shape == BOUNDS.shape
+    np.testing.assert_array_equal(actual["affinity@0"], plain["affinity@0"])
+    assert actual["far@0"].shape == BOUNDS.shape
 
 
 def test_the_tile_fits_a_thin_volume(fixed: Path) -> None:
@@ -328,12 +328,12 @@ def test_the_weights_decide_what_is_done_again_and_not_where_they_lie(folder: Pa
 
 
 def test_to_compile_is_part_of_the_digest_only_when_it_is_asked_for(folder: Path) -> None:
-    def said(**with_: Any) -> dict[str, Any]:
+    def printed(**with_: Any) -> dict[str, Any]:
         return Predict(model="net.safetensors", **with_).identity()
 
-    assert "compile" not in said(compile=False)
-    assert said() == said(compile=False)
-    assert said(compile=True) == {**said(), "compile": True}
+    assert "compile" not in printed(compile=False)
+    assert printed() == printed(compile=False)
+    assert printed(compile=True) == {**printed(), "compile": True}
 
 
 # --- mistakes, all of them before the first block ------------------------------------------------
@@ -375,11 +375,11 @@ def test_another_voxel_size(folder: Path) -> None:
     checkpoint(folder / "net.safetensors", voxel_size_nm=(10, 10, 8.4))
     make_plan(pipeline())  # 10 against 8.4 nm: within 20 %
     checkpoint(folder / "net.safetensors", voxel_size_nm=(10, 10, 8))
-    told = problems(pipeline())
-    assert "got 10 x 10 x 10 nm" in told
+    reported = problems(pipeline())
+    assert "got 10 x 10 x 10 nm" in reported
     assert (
         "was trained on voxels of 10 x 10 x 8 nm; expected a voxel size within 20% of it, got"
-        in told
+        in reported
     )
     make_plan(pipeline(voxel_tolerance=0.3))
 
@@ -396,9 +396,10 @@ def test_an_image_of_floats(folder: Path, value: float) -> None:
     store(folder / "float.zarr", np.full(BOUNDS.shape, value, "float32"))
     source = pipeline()
     source["volumes"]["em"]["path"] = "float.zarr"
-    told = problems(source)
+    reported = problems(source)
     assert (
-        "expected uint8 or uint16; got float32; `scale` of the volume converts it to uint8" in told
+        "expected uint8 or uint16; got float32; `scale` of the volume converts it to uint8"
+        in reported
     )
 
 
@@ -422,7 +423,7 @@ def test_a_constant_image_ends_the_run_before_the_network_sees_it(folder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("with_", "told"),
+    ("with_", "reported"),
     [
         (
             {"write": {"affinity": [0, 1, 4]}},
@@ -446,14 +447,14 @@ def test_a_constant_image_ends_the_run_before_the_network_sees_it(folder: Path) 
         ({"modle": "x"}, "modle"),
     ],
 )
-def test_parameters_that_do_not_fit(folder: Path, with_: dict[str, Any], told: str) -> None:
-    assert told in problems(pipeline(**with_))
+def test_parameters_that_do_not_fit(folder: Path, with_: dict[str, Any], reported: str) -> None:
+    assert reported in problems(pipeline(**with_))
 
 
 def test_to_compile_without_a_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-c++ -O3")
-    told = problems(pipeline(compile=True))
-    assert "compile: torch needs a C++ compiler, and 'no-such-c++' was not found" in told
+    reported = problems(pipeline(compile=True))
+    assert "compile: torch needs a C++ compiler, and 'no-such-c++' was not found" in reported
     make_plan(pipeline())
 
 
@@ -470,7 +471,7 @@ def test_offsets_that_flips_break(folder: Path) -> None:
 def test_a_network_without_nearest_affinities(folder: Path) -> None:
     offsets = ((-1, 0, 0), (0, -1, 0), (0, 0, -2), (0, 0, -4))
     checkpoint(folder / "net.safetensors", offsets=offsets)
-    told = problems(pipeline())
-    assert "has no affinities to the three neighbours" in told
-    assert "choose among its 4 channels" in told
+    reported = problems(pipeline())
+    assert "has no affinities to the three neighbours" in reported
+    assert "choose among its 4 channels" in reported
     make_plan(pipeline(write={"far": [2, 3]}))

@@ -43,12 +43,12 @@ def test_levels_equal_a_whole_volume_computation(box: Box, shape: Triple, kind: 
     volume = np.random.default_rng(box.size).integers(0, 4, box.shape).astype(np.uint8)
     factors = ((1, 2, 2), (2, 2, 2))
     case = Case(Pyramid(kind=kind, levels=3, factors=factors), box, {"labels": volume})
-    found = run(case, shape)
-    assert list(found) == ["pyramid@1", "pyramid@2", "pyramid@3"]
+    actual = run(case, shape)
+    assert list(actual) == ["pyramid@1", "pyramid@2", "pyramid@3"]
     for level, factor in enumerate((*factors, (2, 2, 2)), 1):
         volume = slow_pool(volume, box, factor, kind == "labels")
         box = box.zoom_out(factor)
-        np.testing.assert_array_equal(found[f"pyramid@{level}"], volume)
+        np.testing.assert_array_equal(actual[f"pyramid@{level}"], volume)
 
 
 def test_passes_say_what_they_read_and_write() -> None:

@@ -42,7 +42,7 @@ def run(
 ) -> dict[str, Any]:
     """The result of a score over blocks of a shape, its rows parted as the engine parts them."""
     stage = Score.model_validate(parameters)
-    found: dict[str, list[Record]] = {}
+    actual: dict[str, list[Record]] = {}
     waiting = []
     for block in BlockGrid(BOUNDS, shape, stage.halo):
         truth, segmentation = (filled(a, BOUNDS, block.read) for a in volumes[:2])
@@ -52,10 +52,10 @@ def run(
         rows = {key: np.concatenate([part[key] for part in waiting]) for key in waiting[0]}
         where = partition(rows, stage.key(name), parts)
         split = [{k: c[where == number] for k, c in rows.items()} for number in range(parts)]
-        made = [stage.group(name, stage.combine(name, part)) for part in split]
-        found[name] = [group.partial for group in made]
-        waiting = [group.rows for group in made]
-    return stage.result(found)
+        created = [stage.group(name, stage.combine(name, part)) for part in split]
+        actual[name] = [group.partial for group in created]
+        waiting = [group.rows for group in created]
+    return stage.result(actual)
 
 
 @settings(max_examples=25, deadline=None)
@@ -70,21 +70,21 @@ def test_the_same_json_whatever_the_blocks(shape: Triple, parts: int) -> None:
 @settings(max_examples=15, deadline=None)
 @given(triples(1, 12), st.sampled_from([1.0, 1.5, 2.0]), st.sampled_from([(1, 1, 1), (3, 1, 1)]))
 def test_a_border_is_the_same_whatever_the_blocks(shape, border, spacing) -> None:
-    found = run(shape, border=border, border_spacing=spacing)
-    kept = interior_mask(TRUTH, border, spacing) & MASK
-    expected = scores(contingency(TRUTH, FOUND, kept))
-    assert {name: found[name] for name in expected} == expected
+    actual = run(shape, border=border, border_spacing=spacing)
+    remaining = interior_mask(TRUTH, border, spacing) & MASK
+    expected = scores(contingency(TRUTH, FOUND, remaining))
+    assert {name: actual[name] for name in expected} == expected
 
 
 @settings(max_examples=15, deadline=None)
 @given(triples(1, 12), st.integers(1, 5), st.sampled_from([1, 5, 40]))
 def test_objects_are_the_same_whatever_the_blocks(shape, parts, least) -> None:
     volumes = (OBJECTS, np.roll(OBJECTS, 1, axis=2), MASK)
-    found = run(shape, parts, volumes, objects=(0.5, 0.75), min_object=least)
+    actual = run(shape, parts, volumes, objects=(0.5, 0.75), min_object=least)
     expected = score_objects(*volumes[:2], (0.5, 0.75), MASK, least, least)
-    assert found["objects"] == expected
+    assert actual["objects"] == expected
     plain = run(shape, parts, volumes)  # unlabelled voxels count for objects only
-    assert {name: found[name] for name in plain} == plain
+    assert {name: actual[name] for name in plain} == plain
     assert sum(expected["f1"][:1]) > 0 or least == 40
 
 
@@ -94,19 +94,19 @@ def test_as_many_partitions_as_there_are_make_no_difference() -> None:
 
 
 def test_bits_of_all_offenders_are_the_scores() -> None:
-    found = run((4, 5, 6), worst=1000)
-    splits = sum(entry["split_bits"] for entry in found["worst"]["splits"])
-    mergers = sum(entry["merge_bits"] for entry in found["worst"]["mergers"])
-    assert splits == pytest.approx(found["vi_split"], abs=1e-12)
-    assert mergers == pytest.approx(found["vi_merge"], abs=1e-12)
+    actual = run((4, 5, 6), worst=1000)
+    splits = sum(entry["split_bits"] for entry in actual["worst"]["splits"])
+    mergers = sum(entry["merge_bits"] for entry in actual["worst"]["mergers"])
+    assert splits == pytest.approx(actual["vi_split"], abs=1e-12)
+    assert mergers == pytest.approx(actual["vi_merge"], abs=1e-12)
 
 
 def test_offenders_are_worst_first_with_their_largest_parts_and_places() -> None:
     volumes = (TRUTH, FOUND, None)
-    found = run((3, 4, 5), 3, volumes, worst=2)["worst"]["mergers"]
+    actual = run((3, 4, 5), 3, volumes, worst=2)["worst"]["mergers"]
     bits = [entry["merge_bits"] for entry in run((3, 4, 5), 3, volumes)["worst"]["mergers"]]
-    assert [entry["merge_bits"] for entry in found] == sorted(bits, reverse=True)[:2]
-    entry = found[0]
+    assert [entry["merge_bits"] for entry in actual] == sorted(bits, reverse=True)[:2]
+    entry = actual[0]
     voxels = [part["voxels"] for part in entry["parts"]]
     assert voxels == sorted(voxels, reverse=True)
     for part in entry["parts"]:
@@ -118,7 +118,7 @@ def test_offenders_are_worst_first_with_their_largest_parts_and_places() -> None
     assert entry["truths"] == len(truths)
 
 
-def test_a_limit_that_is_not_met_is_told() -> None:
+def test_a_limit_that_is_not_met_is_reported() -> None:
     stage = Score.model_validate({"require": {"vi": {"max": 1.0}, "recall": {"min": 0.9}}})
     assert stage.unmet({"vi": 0.5, "recall": 0.95}) == []
     assert stage.unmet({"vi": 1.5, "recall": 0.5}) == [

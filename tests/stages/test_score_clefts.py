@@ -44,9 +44,11 @@ def run(
     first, *above = stage.tree("total", BlockGrid(bounds, shape))
     passed = {}
     for block in first:
-        truth, found = (filled(array, bounds, block.read) for array in volumes)
-        kept = None if mask is None else filled(mask, bounds, block.read)
-        up = stage.leaf(block, "total", None, found_clefts=found, true_clefts=truth, mask=kept)
+        truth, actual = (filled(array, bounds, block.read) for array in volumes)
+        remaining = None if mask is None else filled(mask, bounds, block.read)
+        up = stage.leaf(
+            block, "total", None, found_clefts=actual, true_clefts=truth, mask=remaining
+        )
         passed[block.index] = up.passed
     below = first
     for grid in above:
@@ -63,8 +65,8 @@ def run(
 def test_the_same_json_whatever_the_blocks(shape: Triple) -> None:
     assert json.dumps(run(shape)) == json.dumps(run(BOUNDS.shape))
     masked = run(shape, mask=MASK, min_size=2, distance=30.0)
-    kept = [np.where(MASK, array, 0) for array in (TRUTH, FOUND)]
-    expected = cleft_scores(kept[0], kept[1], RESOLUTION, 30.0, 2)
+    remaining = [np.where(MASK, array, 0) for array in (TRUTH, FOUND)]
+    expected = cleft_scores(remaining[0], remaining[1], RESOLUTION, 30.0, 2)
     assert masked["distance"] == pytest.approx(expected["distance"])
     assert masked["overlap"] == expected["overlap"]
     assert 0 < masked["overlap"]["f1"] < 1
@@ -74,23 +76,23 @@ def test_worked_example() -> None:
     # along x, voxels of 4 nm:  truth 1 at 0 to 3, 2 at 10 and 11, 3 at 40
     #                           found 7 at 3 to 6, 8 at 12 and 13, 9 at 70 and 71
     bounds = Box((0, 0, 10), (1, 1, 90))
-    truth, found = (np.zeros(bounds.shape, np.uint32) for _ in range(2))
+    truth, actual = (np.zeros(bounds.shape, np.uint32) for _ in range(2))
     for label, first, last in ((1, 0, 3), (2, 10, 11), (3, 40, 40)):
         truth[0, 0, first : last + 1] = label
     for label, first, last in ((7, 3, 6), (8, 12, 13), (9, 70, 71)):
-        found[0, 0, first : last + 1] = label
-    told = run((1, 1, 7), (truth, found), bounds, distance=12.0)
+        actual[0, 0, first : last + 1] = label
+    reported = run((1, 1, 7), (truth, actual), bounds, distance=12.0)
     # centres: 1.5 and 4.5 are 12 nm apart, 10.5 and 12.5 are 8; only the first two share a voxel
-    near, shared = told["distance"], told["overlap"]
+    near, shared = reported["distance"], reported["overlap"]
     assert (near["true_positives"], near["precision"], near["recall"]) == (2, 2 / 3, 2 / 3)
     assert near["mean"] == pytest.approx(10)
     assert (shared["true_positives"], shared["f1"], shared["mean"]) == (1, 1 / 3, 1)
-    assert (told["truth_clefts"], told["found_clefts"]) == (3, 3)
-    missed, spurious = told["errors"]["false_negatives"], told["errors"]["false_positives"]
+    assert (reported["truth_clefts"], reported["found_clefts"]) == (3, 3)
+    missed, spurious = reported["errors"]["false_negatives"], reported["errors"]["false_positives"]
     assert [(row["label"], row["voxels"]) for row in missed] == [(2, 2), (3, 1)]
     assert [row["label"] for row in spurious] == [8, 9]
     assert missed[0]["position"] == [20, 4, (10 + 10.5 + 0.5) * 4]  # the volume begins at x = 10
-    less = run((1, 1, 7), (truth, found), bounds, distance=11.0, min_size=2, worst=0)
+    less = run((1, 1, 7), (truth, actual), bounds, distance=11.0, min_size=2, worst=0)
     assert less["distance"]["true_positives"] == 1
     assert less["truth_clefts"] == 2  # the third is too small
     assert less["errors"] == {"false_negatives": [], "false_positives": []}
@@ -98,28 +100,30 @@ def test_worked_example() -> None:
 
 def test_nothing_anywhere() -> None:
     none = np.zeros(BOUNDS.shape, np.uint64)
-    told = run((4, 5, 6), (none, none))
-    assert told["overlap"]["f1"] is None
+    reported = run((4, 5, 6), (none, none))
+    assert reported["overlap"]["f1"] is None
     assert run((4, 5, 6), (none, FOUND))["overlap"]["precision"] == 0
     assert run((4, 5, 6), (TRUTH, none))["distance"]["recall"] == 0
 
 
-def test_a_limit_that_is_not_met_is_told() -> None:
+def test_a_limit_that_is_not_met_is_reported() -> None:
     limits = {"overlap_f1": {"min": 0.5}, "distance_recall": {"min": 0.1}}
     stage = ScoreClefts.model_validate({"resolution": RESOLUTION, "require": limits})
     rates = {"f1": 0.25, "recall": 0.5}
-    told = stage.unmet({"overlap": rates, "distance": rates})
-    assert told == ["overlap_f1 is 0.25, and at least 0.5 is required"]
+    reported = stage.unmet({"overlap": rates, "distance": rates})
+    assert reported == ["overlap_f1 is 0.25, and at least 0.5 is required"]
     with pytest.raises(ValueError, match="no score 'overlap_f2'; did you mean 'overlap_f1'"):
         ScoreClefts.model_validate({"resolution": RESOLUTION, "require": {"overlap_f2": {}}})
     assert stage.identity() == ScoreClefts.model_validate({"resolution": RESOLUTION}).identity()
 
 
-def test_a_resolution_that_is_not_the_runs_is_told() -> None:
+def test_a_resolution_that_is_not_the_runs_is_reported() -> None:
     stage = ScoreClefts.model_validate({"resolution": RESOLUTION})
     assert stage.check_inputs({}, RESOLUTION) == []
-    (told,) = stage.check_inputs({}, RESOLUTION[::-1])
-    assert "expected that of the run, [4.0, 8.0, 40.0] nm (z, y, x); got [40.0, 8.0, 4.0]" in told
+    (reported,) = stage.check_inputs({}, RESOLUTION[::-1])
+    assert (
+        "expected that of the run, [4.0, 8.0, 40.0] nm (z, y, x); got [40.0, 8.0, 4.0]" in reported
+    )
 
 
 def test_it_is_found_by_its_name() -> None:

@@ -62,15 +62,15 @@ def brain(tmp_path_factory: pytest.TempPathFactory) -> Brain:
     }
     for name, array in arrays.items():
         store(folder, name, array)
-    found = tissue.skeletons(BOUNDS)
+    actual = tissue.skeletons(BOUNDS)
     traced = []
-    for owner in np.unique(found.owner):
-        own = found.owner == owner
-        edges = found.edges[np.isin(found.edges, found.names[own]).all(axis=1)]
-        pairs = np.searchsorted(found.names[own], edges)
-        place, radius = found.places_nm(RESOLUTION)[own], found.radii[own] * RESOLUTION[2]
+    for owner in np.unique(actual.owner):
+        own = actual.owner == owner
+        edges = actual.edges[np.isin(actual.edges, actual.names[own]).all(axis=1)]
+        pairs = np.searchsorted(actual.names[own], edges)
+        place, radius = actual.places_nm(RESOLUTION)[own], actual.radii[own] * RESOLUTION[2]
         traced.append(from_edges(place, pairs, radius, int(owner)))
-    # one that lies partly and one that lies wholly beside the volume
+    # one that is partly and one that is wholly outside the volume
     first = max(traced, key=len)
     away = np.array(BOUNDS.shape) * RESOLUTION
     traced.append(dataclasses.replace(first, name=1 << 40, position=first.position + away / 2))
@@ -119,9 +119,9 @@ def expected(
     inside = ((voxel >= 0) & (voxel < BOUNDS.shape)).all(axis=1)
 
     def under(name: str) -> np.ndarray:
-        found = np.zeros(len(traced), np.uint64)
-        found[inside] = brain.arrays[name][tuple(voxel[inside].T)]
-        return found
+        actual = np.zeros(len(traced), np.uint64)
+        actual[inside] = brain.arrays[name][tuple(voxel[inside].T)]
+        return actual
 
     mito = np.argwhere(brain.arrays["mito"]) + BOUNDS.start
     mito = mito[(mito % stride == 0).all(axis=1)]
@@ -140,7 +140,7 @@ def expected(
             centre[number] = summed / len(voxels) * RESOLUTION
             volume = len(voxels) * np.prod(RESOLUTION)
             radius[number] = np.cbrt(3 * volume / (4 * np.pi))
-    found = skeleton_scores(
+    actual = skeleton_scores(
         traced,
         under("segmentation"),
         options,
@@ -148,7 +148,7 @@ def expected(
         synapse=synapse_nodes(traced, clefts, which),
         nuclei=Nuclei(centre, radius),
     )
-    return {**found, "outside_nodes": int((~inside).sum())}
+    return {**actual, "outside_nodes": int((~inside).sum())}
 
 
 def text(table: dict[str, Any]) -> str:
@@ -179,7 +179,7 @@ def test_precomputed_skeletons_give_nearly_the_same(brain: Brain, tmp_path: Path
 def test_parameters_reach_the_scores(brain: Brain, tmp_path: Path) -> None:
     options = SkeletonOptions("nodes", 3.0, 500.0, "both", "any", 900.0, 5)
     wanted = expected(brain, options, (1, 1, 1))
-    found = scored(
+    actual = scored(
         brain,
         tmp_path,
         rule="nodes",
@@ -191,45 +191,45 @@ def test_parameters_reach_the_scores(brain: Brain, tmp_path: Path) -> None:
         worst=5,
         mito_spacing_nm=0,
     )
-    assert text(found) == text(wanted)
-    assert len(found["worst_splits"]) == 5
+    assert text(actual) == text(wanted)
+    assert len(actual["worst_splits"]) == 5
 
 
 def test_what_is_not_given_is_not_computed(brain: Brain, tmp_path: Path) -> None:
-    found = scored(brain, tmp_path, inputs=("segmentation",))
+    actual = scored(brain, tmp_path, inputs=("segmentation",))
     whole = expected(brain)
-    assert found["not_computed"] == {
+    assert actual["not_computed"] == {
         "berl": "neither mitochondria nor synapses were given",
         "nerl": "no nuclei were given",
         "nerl_norm": "no nuclei were given",
     }
-    assert (found["erl"], found["terl"]) == (whole["erl"], whole["terl"])
+    assert (actual["erl"], actual["terl"]) == (whole["erl"], whole["terl"])
 
 
 def test_without_radii_neither_berl_nor_nerl(brain: Brain, tmp_path: Path) -> None:
     bare = [dataclasses.replace(s, radius=np.zeros(len(s))) for s in brain.skeletons]
     write_skeletons(f"swc://{tmp_path}/bare", bare)
-    found = scored(brain, tmp_path / "run", traced=f"swc://{tmp_path}/bare")
-    assert found["not_computed"]["berl"] == "the skeletons have no radii"
-    assert found["not_computed"]["nerl"] == "no skeleton with a nucleus has radii"
+    actual = scored(brain, tmp_path / "run", traced=f"swc://{tmp_path}/bare")
+    assert actual["not_computed"]["berl"] == "the skeletons have no radii"
+    assert actual["not_computed"]["nerl"] == "no skeleton with a nucleus has radii"
 
 
 def test_thinned_clefts_are_the_same_whatever_the_blocks(brain: Brain, tmp_path: Path) -> None:
-    found = [scored(brain, tmp_path / str(b), b, cleft_thinning=5) for b in BLOCKS[:2]]
-    assert text(found[0]) == text(found[1])
-    assert found[0]["berl"] is not None
+    actual = [scored(brain, tmp_path / str(b), b, cleft_thinning=5) for b in BLOCKS[:2]]
+    assert text(actual[0]) == text(actual[1])
+    assert actual[0]["berl"] is not None
 
 
 def test_nodes_outside_the_mask_are_on_background(brain: Brain, tmp_path: Path) -> None:
     body = pipeline(brain, tmp_path, inputs=("segmentation",))
     body["bad_sections"] = list(range(20, 45))
-    found = run_pipeline(body).results["score_skeletons"]
+    actual = run_pipeline(body).results["score_skeletons"]
     labels = brain.arrays["segmentation"].copy()
     labels[20 - BOUNDS.start[0] : 45 - BOUNDS.start[0]] = 0
     arrays = {**brain.arrays, "segmentation": labels}
     wanted = expected(brain._replace(arrays=arrays))
-    assert found["erl"] == wanted["erl"] < expected(brain)["erl"]
-    assert found["background_nodes"] == wanted["background_nodes"]
+    assert actual["erl"] == wanted["erl"] < expected(brain)["erl"]
+    assert actual["background_nodes"] == wanted["background_nodes"]
 
 
 def test_nodes_added_along_edges_change_little(brain: Brain, tmp_path: Path) -> None:
@@ -251,33 +251,35 @@ def test_changed_files_are_scored_again(brain: Brain, tmp_path: Path) -> None:
     assert make_plan(pipeline(brain, tmp_path / "run", traced=address)).steps[0].digest != first
 
 
-# --- what is wrong is told before anything runs --------------------------------------------------
+# --- problems are reported before anything runs --------------------------------------------------
 
 
 def refused(body: dict[str, Any]) -> str:
-    with pytest.raises(PlanError) as found:
+    with pytest.raises(PlanError) as actual:
         make_plan(body)
-    return str(found.value)
+    return str(actual.value)
 
 
 def test_skeletons_in_the_wrong_unit_are_refused(brain: Brain, tmp_path: Path) -> None:
     inside = brain.skeletons[:-2]
     write_skeletons(f"swc://{tmp_path}/v?unit_nm=10,8,8", inside)
-    said = refused(pipeline(brain, tmp_path / "run", traced=f"swc://{tmp_path}/v"))
+    printed = refused(pipeline(brain, tmp_path / "run", traced=f"swc://{tmp_path}/v"))
     count = sum(map(len, inside))
-    assert f"of {count} nodes are outside the volume: they span" in said
-    assert "as voxels of 10 x 8 x 8 nm, axes unchanged, 100% of them" in said
+    assert f"of {count} nodes are outside the volume: they span" in printed
+    assert "as voxels of 10 x 8 x 8 nm, axes unchanged, 100% of them" in printed
     write_skeletons(f"swc://{tmp_path}/u?unit_nm=1000&axis_order=zyx", inside)
-    said = refused(pipeline(brain, tmp_path / "run", traced=f"swc://{tmp_path}/u"))
-    assert "as micrometres, axes x and z swapped, 100% of them" in said
+    printed = refused(pipeline(brain, tmp_path / "run", traced=f"swc://{tmp_path}/u"))
+    assert "as micrometres, axes x and z swapped, 100% of them" in printed
 
 
-def test_what_is_wrong_with_skeletons_is_told_with_its_place(brain: Brain, tmp_path: Path) -> None:
+def test_what_is_wrong_with_skeletons_is_reported_with_its_place(
+    brain: Brain, tmp_path: Path
+) -> None:
     body = pipeline(brain, tmp_path, traced="swc://{}/none")
     assert "volumes.skeletons.path: cannot be opened" in refused(body)
     (tmp_path / "1.swc").write_text("1 0 5 5 5 nan -1\n")
-    said = refused(pipeline(brain, tmp_path / "run", traced=f"swc://{tmp_path}"))
-    assert "1.swc:1: radius is nan" in said
+    printed = refused(pipeline(brain, tmp_path / "run", traced=f"swc://{tmp_path}"))
+    assert "1.swc:1: radius is nan" in printed
     body = pipeline(brain, tmp_path / "run")
     body["volumes"]["skeletons"]["resolution"] = [8, 8, 8]
     assert "volumes.skeletons.resolution: 'skeletons' are skeletons" in refused(body)
@@ -289,13 +291,13 @@ def test_what_is_wrong_with_skeletons_is_told_with_its_place(brain: Brain, tmp_p
     body["volumes"]["truth"] = {}
     assert "reads 'truth' as skeletons, so it needs a path under volumes" in refused(body)
     body = pipeline(brain, tmp_path / "run", rule="long")
-    said = refused(body)
-    assert "steps[0].with.rule" in said
-    said = refused(pipeline(brain, tmp_path / "run", require={"elr": {"min": 1}}))
-    assert "there is no score 'elr'; did you mean 'erl'?" in said
+    printed = refused(body)
+    assert "steps[0].with.rule" in printed
+    printed = refused(pipeline(brain, tmp_path / "run", require={"elr": {"min": 1}}))
+    assert "there is no score 'elr'; did you mean 'erl'?" in printed
 
 
-def test_a_limit_that_is_not_met_is_told(brain: Brain, tmp_path: Path) -> None:
+def test_a_limit_that_is_not_met_is_reported(brain: Brain, tmp_path: Path) -> None:
     body = pipeline(brain, tmp_path, inputs=("segmentation",))
     body["steps"][0]["with"] = {"require": {"erl_ratio": {"min": 0.99}, "splits": {"min": 1}}}
     unmet = run_pipeline(body).unmet

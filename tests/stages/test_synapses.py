@@ -62,7 +62,7 @@ def run(
 ) -> tuple[dict[str, Any], Record]:
     """Result and table over blocks of a shape, rows parted as the engine parts them."""
     stage = Synapses(**{**NEAR, **parameters})
-    found: dict[str, list[Record]] = {}
+    actual: dict[str, list[Record]] = {}
     waiting = []
     for block in BlockGrid(bounds, shape, stage.halo):
         waiting.append(
@@ -72,32 +72,34 @@ def run(
         )
     for name in stage.rounds:
         if not waiting:
-            found[name] = []
+            actual[name] = []
             continue
         rows = {key: np.concatenate([part[key] for part in waiting]) for key in waiting[0]}
         where = partition(rows, stage.key(name), parts)
         split = [{k: c[where == number] for k, c in rows.items()} for number in range(parts)]
         filled_ones = [part for part in split if len(next(iter(part.values())))]
-        made = [stage.group(name, stage.combine(name, part)) for part in filled_ones]
-        found[name] = [group.partial for group in made]
-        waiting = [group.rows for group in made if group.rows]
-    return stage.result(found), stage.table(found)
+        created = [stage.group(name, stage.combine(name, part)) for part in filled_ones]
+        actual[name] = [group.partial for group in created]
+        waiting = [group.rows for group in created if group.rows]
+    return stage.result(actual), stage.table(actual)
 
 
 def brute(least: float = 1.0) -> dict[int, dict[str, Any]]:
     """Each cleft's sums, voxel by voxel: by neuron, what is pre and post, and how much of each."""
     side = np.array(RESOLUTION)
     places = {int(c): np.argwhere(c == CLEFTS) for c in np.unique(CLEFTS[CLEFTS > 0])}
-    found = {c: {"size": len(p), "sums": defaultdict(lambda: [0, 0, 0])} for c, p in places.items()}
+    actual = {
+        c: {"size": len(p), "sums": defaultdict(lambda: [0, 0, 0])} for c, p in places.items()
+    }
     for voxel in np.ndindex(BOUNDS.shape):
         away = {c: np.linalg.norm((p - voxel) * side, axis=1).min() for c, p in places.items()}
         nearest = min(away, key=lambda c: (round(away[c], 6), c))
         if NEURONS[voxel] and away[nearest] <= 41.0 + 1e-6:
-            sums = found[nearest]["sums"][int(NEURONS[voxel])]
+            sums = actual[nearest]["sums"][int(NEURONS[voxel])]
             sums[0] += int(PROBABILITY[1][voxel])
             sums[1] += int(PROBABILITY[2][voxel])
             sums[2] += int(PROBABILITY[1][voxel]) * (np.array(voxel) + BOUNDS.start)
-    for entry in found.values():
+    for entry in actual.values():
         able = [
             (entry["sums"][i][0] + entry["sums"][j][1], i, j)
             for i in entry["sums"]
@@ -105,7 +107,7 @@ def brute(least: float = 1.0) -> dict[int, dict[str, Any]]:
             if i != j and min(entry["sums"][i][0], entry["sums"][j][1]) >= 255 * least
         ]
         entry["pair"] = max(able)[1:] if able else None
-    return found
+    return actual
 
 
 def test_partners_and_sums_are_those_of_all_voxels_counted_one_by_one() -> None:
@@ -147,26 +149,26 @@ def test_partners_and_sums_are_those_of_all_voxels_counted_one_by_one() -> None:
     st.sampled_from([0.0, 90.0, 500.0]),
 )
 def test_the_same_table_whatever_the_blocks(shape, parts, polyadic, merge) -> None:
-    kept = {"polyadic": polyadic, "merge_nm": merge}
-    whole = run(BOUNDS.shape, 1, **kept)
-    found = run(shape, parts, **kept)
-    assert json.dumps(found[0]) == json.dumps(whole[0])
-    assert found[1].keys() == whole[1].keys()
-    for name in found[1]:
-        assert found[1][name].tobytes() == whole[1][name].tobytes(), name
+    remaining = {"polyadic": polyadic, "merge_nm": merge}
+    whole = run(BOUNDS.shape, 1, **remaining)
+    actual = run(shape, parts, **remaining)
+    assert json.dumps(actual[0]) == json.dumps(whole[0])
+    assert actual[1].keys() == whole[1].keys()
+    for name in actual[1]:
+        assert actual[1][name].tobytes() == whole[1][name].tobytes(), name
 
 
 def test_what_lies_beyond_the_bounds_says_nothing() -> None:
     inner = Box((4, 1, 8), (11, 7, 17))
-    kept = np.zeros(BOUNDS.shape, bool)
-    kept[inner.within(BOUNDS)] = True
-    within = {name: array * kept.astype(array.dtype) for name, array in VOLUMES.items()}
+    remaining = np.zeros(BOUNDS.shape, bool)
+    remaining[inner.within(BOUNDS)] = True
+    within = {name: array * remaining.astype(array.dtype) for name, array in VOLUMES.items()}
     expected = run((3, 4, 5), 1, within, inner, BOUNDS, merge_nm=0)
-    found = run((3, 4, 5), 1, VOLUMES, inner, BOUNDS, merge_nm=0)
-    assert found[0] == expected[0]
-    assert 0 < found[0]["synapses"] < 5
-    for name in found[1]:
-        np.testing.assert_array_equal(found[1][name], expected[1][name], err_msg=name)
+    actual = run((3, 4, 5), 1, VOLUMES, inner, BOUNDS, merge_nm=0)
+    assert actual[0] == expected[0]
+    assert 0 < actual[0]["synapses"] < 5
+    for name in actual[1]:
+        np.testing.assert_array_equal(actual[1][name], expected[1][name], err_msg=name)
 
 
 def test_without_neurons_the_table_is_of_clefts_alone() -> None:
@@ -187,15 +189,15 @@ def test_no_clefts_make_an_empty_table() -> None:
 @pytest.mark.parametrize("block", [(32, 32, 32), (48, 96, 96), (17, 96, 20)])
 def test_synthetic_truth_gives_its_own_partners_across_block_borders_too(block) -> None:
     names, volumes, table, bounds = neuropil()
-    result, found = run(
+    result, actual = run(
         block, 2, volumes, bounds, resolution=(10.0, 10.0, 10.0), reach_nm=100.0, merge_nm=0
     )
-    columns = (found[name].tolist() for name in ("synapse_id", "pre", "post"))
+    columns = (actual[name].tolist() for name in ("synapse_id", "pre", "post"))
     pairs = {cleft: (pre, post) for cleft, pre, post in zip(*columns, strict=True)}
     assert pairs == {c: pair for c, pair in table.items() if c in names}
     assert len(pairs) > 15
     assert result["without_partners"] == 0
-    place = np.stack([found[f"cleft_{axis}"] for axis in "zyx"], axis=1) / 10
+    place = np.stack([actual[f"cleft_{axis}"] for axis in "zyx"], axis=1) / 10
     cut = np.floor((place - 4) / block) != np.floor((place + 4) / block)
     assert block == (48, 96, 96) or cut.any(axis=1).sum() > 3  # clefts that blocks cut
 
@@ -277,15 +279,15 @@ def test_the_chosen_pair_is_the_best_of_all_that_are_allowed(sums, least) -> Non
 
 def table_of(rows: list[tuple[int, int, int, float, int]]) -> Record:
     """A table of id, pre, post, place along x and size."""
-    found = {name: np.zeros(len(rows)) for name in TABLE}
+    actual = {name: np.zeros(len(rows)) for name in TABLE}
     for at, name in enumerate(("synapse_id", "pre", "post")):
-        found[name] = np.array([row[at] for row in rows], np.uint64)
-    found["cleft_x"] = np.array([row[3] for row in rows])
-    found["size_vox"] = np.array([row[4] for row in rows])
-    found["clefts"] = np.ones(len(rows), np.int64)
+        actual[name] = np.array([row[at] for row in rows], np.uint64)
+    actual["cleft_x"] = np.array([row[3] for row in rows])
+    actual["size_vox"] = np.array([row[4] for row in rows])
+    actual["clefts"] = np.ones(len(rows), np.int64)
     for name in ("x0", "x1"):
-        found[name] = found["cleft_x"].astype(np.int64) + (name == "x1")
-    return found
+        actual[name] = actual["cleft_x"].astype(np.int64) + (name == "x1")
+    return actual
 
 
 def test_duplicates_are_near_and_of_the_same_neurons_in_the_same_direction() -> None:
@@ -297,11 +299,11 @@ def test_duplicates_are_near_and_of_the_same_neurons_in_the_same_direction() -> 
         (5, 7, 8, 1000.5, 20),  # too far from 2, and 1 is taken
     ]
     for order in (rows, rows[::-1]):
-        found = merge_duplicates(table_of(order), 500.0)
-        assert found["synapse_id"].tolist() == [2, 5, 4, 3]
-        assert found["size_vox"].tolist() == [110, 20, 10, 10]
-        assert found["clefts"].tolist() == [2, 1, 1, 1]
-        assert (found["x0"][0], found["x1"][0]) == (0, 501)
+        actual = merge_duplicates(table_of(order), 500.0)
+        assert actual["synapse_id"].tolist() == [2, 5, 4, 3]
+        assert actual["size_vox"].tolist() == [110, 20, 10, 10]
+        assert actual["clefts"].tolist() == [2, 1, 1, 1]
+        assert (actual["x0"][0], actual["x1"][0]) == (0, 501)
     assert len(merge_duplicates(table_of(rows), 0.0)["pre"]) == 5
     assert len(merge_duplicates(table_of(rows), 499.9)["pre"]) == 5
 
@@ -320,11 +322,11 @@ def pipeline_run(folder: Path, name: str, block: Triple, neurons: bool) -> tuple
         address = f"zarr3://{folder / volume}.zarr"
         kind = "image" if volume == "synapse" else "segmentation"
         layer = Layer(array.dtype.name, 3 if volume == "synapse" else 0, kind)
-        made, fresh = Volume.create(
+        created, fresh = Volume.create(
             VolumeSpec(path=address), layer, bounds, (10, 10, 10), (48, 48, 48)
         )
         if fresh:
-            made.write(bounds, array)
+            created.write(bounds, array)
         if neurons or volume == "synapse":
             overrides.append(f"volumes.{volume}.path={address}")
     result = volflow.run("synapse_table", overrides=overrides)
@@ -346,7 +348,7 @@ def true_table(path: Path) -> Path:
     return path
 
 
-def test_the_shipped_pipeline_finds_true_partners_and_its_table_is_scored(tmp_path) -> None:
+def test_the_bundled_pipeline_finds_true_partners_and_its_table_is_scored(tmp_path) -> None:
     names, _, truth, _ = neuropil()
     result, file = pipeline_run(tmp_path, "one", (48, 48, 48), neurons=True)
     _, other = pipeline_run(tmp_path, "other", (30, 96, 41), neurons=True)
@@ -358,27 +360,27 @@ def test_the_shipped_pipeline_finds_true_partners_and_its_table_is_scored(tmp_pa
     assert len(rows) == result["synapses"] == len(pairs) > 20
     assert {(int(row["pre"]), int(row["post"])) for row in rows} == pairs
     assert len(read_partners(str(file))) == len(rows)
-    told = ["--partners", str(file), "--true-partners", str(true_table(tmp_path / "true.csv"))]
-    told += ["--truth", f"zarr3://{tmp_path}/segmentation.zarr", "--json"]
-    scored = CliRunner().invoke(main, ["score", *told], catch_exceptions=False)
+    reported = ["--partners", str(file), "--true-partners", str(true_table(tmp_path / "true.csv"))]
+    reported += ["--truth", f"zarr3://{tmp_path}/segmentation.zarr", "--json"]
+    scored = CliRunner().invoke(main, ["score", *reported], catch_exceptions=False)
     assert scored.exit_code == 0, scored.output
-    found = json.loads(scored.stdout)["partners"]
-    assert (found["neurons"], found["truth_partners"]) == (True, len(pairs))
-    assert found["f1"] == 1  # neurons are looked up at the sites, so these lie inside of them
+    actual = json.loads(scored.stdout)["partners"]
+    assert (actual["neurons"], actual["truth_partners"]) == (True, len(pairs))
+    assert actual["f1"] == 1  # neurons are looked up at the sites, so these are inside of them
 
 
-def test_the_shipped_pipeline_makes_a_table_of_clefts_where_there_are_no_neurons(tmp_path) -> None:
+def test_the_bundled_pipeline_makes_a_table_of_clefts_where_there_are_no_neurons(tmp_path) -> None:
     result, file = pipeline_run(tmp_path, "alone", (48, 48, 96), neurons=False)
     assert list(result) == ["clefts"]
     with file.open() as text:
         assert len(list(csv.DictReader(text))) == result["clefts"] > 20
 
 
-def test_mistakes_are_told_before_anything_starts() -> None:
+def test_mistakes_are_reported_before_anything_starts() -> None:
     assert find_stage("synapses") is Synapses
     stage = Synapses(resolution=(8, 8, 8), channels=(0, 1, 3))
-    told = stage.check_inputs({"probability": Layer("uint8", 3)}, (10, 8, 8))
-    assert told == [
+    reported = stage.check_inputs({"probability": Layer("uint8", 3)}, (10, 8, 8))
+    assert reported == [
         "resolution: expected that of the run, [10, 8, 8] nm (z, y, x); got [8.0, 8.0, 8.0]",
         "channels: expected three channels of probability, 0 to 2; got [0, 1, 3]",
     ]

@@ -50,12 +50,12 @@ def test_the_table_names_the_synapses_of_the_layer() -> None:
     grid = BlockGrid(BOUNDS, (32, 20, 25))
     seen: set[int] = set()
     for block in grid:
-        found = stage.run(block)
-        table = found["partners"]
+        actual = stage.run(block)
+        table = actual["partners"]
         assert {name: str(column.dtype) for name, column in table.items()} == dict(PARTNERS.dtypes)
-        assert found.keys() == stage.outputs.keys()
+        assert actual.keys() == stage.outputs.keys()
         names += table["synapse"].tolist()
-        seen |= set(np.unique(found["synapses"]).tolist()) - {0}
+        seen |= set(np.unique(actual["synapses"]).tolist()) - {0}
     assert len(names) > 2
     assert sorted(names) == sorted(seen)
 
@@ -91,6 +91,6 @@ def test_a_nucleus_that_does_not_fit_is_a_mistake() -> None:
         "bounds: cell bodies among neurites 14 voxels wide need at least 128 voxels along each "
         "axis; got (96, 96, 96)"
     )
-    found = Synth(nucleus=14).run(grid[0])
-    assert found.keys() == Synth(nucleus=14).outputs.keys()
-    assert found["nuclei"].any()
+    actual = Synth(nucleus=14).run(grid[0])
+    assert actual.keys() == Synth(nucleus=14).outputs.keys()
+    assert actual["nuclei"].any()

@@ -36,11 +36,11 @@ def segmentations(
     where = None if mask is None else (mask.astype(np.uint8), offset)
     for stage in (fragments, agglomerate):
         run_stage(stage, grid, memory, {}, where)
-    found = {}
+    actual = {}
     for threshold in agglomerate.thresholds:
         run_stage(Relabel(threshold=threshold), grid, memory, {}, where)
-        found[threshold] = memory.arrays["segmentation"][0]
-    return found
+        actual[threshold] = memory.arrays["segmentation"][0]
+    return actual
 
 
 def of_case(case: Case, thresholds: tuple[float, ...]) -> dict[float, np.ndarray]:
@@ -57,13 +57,13 @@ def of_case(case: Case, thresholds: tuple[float, ...]) -> dict[float, np.ndarray
 def check_against_reference(case: Case, draw: random.Random) -> None:
     known = [0.0, 0.1, 0.2, 0.3, 1 / 3, 0.4, 0.5, 0.6, 2 / 3, 0.7, 0.9, 1.0]
     thresholds = tuple(draw.sample(known, draw.choice([1, 2, 5])))
-    found = of_case(case, thresholds)
-    assert sorted(found) == sorted(thresholds)
+    actual = of_case(case, thresholds)
+    assert sorted(actual) == sorted(thresholds)
     for threshold in thresholds:
         case.agglomerate["threshold"] = threshold
         expected = case.by_reference()
         np.testing.assert_array_equal(
-            found[threshold], expected, err_msg=f"{case}, of {thresholds}"
+            actual[threshold], expected, err_msg=f"{case}, of {thresholds}"
         )
 
 
@@ -101,12 +101,12 @@ def test_five_thresholds_are_five_runs(block, min_size, join_rounds, horizon):
     if horizon:
         given["horizon"] = tuple(horizon * side for side in block)
     thresholds = (0.7, 0.45, 0.5, 0.55, 0.6)
-    found = segmentations(Fragments(), Agglomerate(threshold=thresholds, **given), grid, affinity)
+    actual = segmentations(Fragments(), Agglomerate(threshold=thresholds, **given), grid, affinity)
     counts = []
     for threshold in sorted(thresholds):
         stage = Agglomerate(threshold=threshold, **given)
         alone = run_in_memory(Fragments(), stage, grid, affinity)[0]
-        assert found[threshold].tobytes() == alone.tobytes()
+        assert actual[threshold].tobytes() == alone.tobytes()
         counts.append(len(np.unique(alone)))
     assert len(set(counts)) > 2  # thresholds that differ
 
@@ -117,11 +117,11 @@ def test_a_threshold_that_a_score_meets_exactly_merges_it():
     affinity[2, 0, 0, 1:] = [255, 51, 255]
     grid = BlockGrid(Box((0, 0, 0), (1, 1, 4)), (1, 1, 1))
     above = float(np.nextafter(0.2, 1))
-    found = segmentations(
+    actual = segmentations(
         Fragments(), Agglomerate(threshold=(above, 0.2), join_rounds=0), grid, affinity
     )
-    assert found[0.2].ravel().tolist() == [4, 4, 4, 4]
-    assert found[above].ravel().tolist() == [2, 2, 4, 4]
+    assert actual[0.2].ravel().tolist() == [4, 4, 4, 4]
+    assert actual[above].ravel().tolist() == [2, 2, 4, 4]
 
 
 def test_a_list_is_kept_in_order_and_makes_a_column_for_each():
@@ -149,15 +149,15 @@ def test_one_threshold_is_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "reported"),
     [
         ([], "expected at least one threshold"),
         ([0.3, 0.5, 0.3], r"expected distinct thresholds; got 0\.3, 0\.5, 0\.3"),
         ([0.3, 1.5], "less than or equal to 1"),
     ],
 )
-def test_lists_that_make_no_sense_are_errors(wrong, told):
-    with pytest.raises(ValidationError, match=told):
+def test_lists_that_make_no_sense_are_errors(wrong, reported):
+    with pytest.raises(ValidationError, match=reported):
         Agglomerate(threshold=wrong)
 
 
@@ -171,11 +171,11 @@ def test_on_real_affinities_too(min_size: int):
     thresholds = (0.2, 0.3, 0.4, 0.6, 0.8)
     stage = Agglomerate(threshold=thresholds, min_size=min_size)
     cut, whole = BlockGrid(bounds, (33, 40, 57)), BlockGrid(bounds, bounds.shape)
-    found = segmentations(Fragments(), stage, cut, affinity, bounds.start)
+    actual = segmentations(Fragments(), stage, cut, affinity, bounds.start)
     counts = []
     for threshold in thresholds:
         stage = Agglomerate(threshold=threshold, min_size=min_size)
         alone = run_in_memory(Fragments(), stage, whole, affinity, bounds.start)[0]
-        np.testing.assert_array_equal(found[threshold], alone)
+        np.testing.assert_array_equal(actual[threshold], alone)
         counts.append(len(np.unique(alone)))
     assert counts == sorted(set(counts))

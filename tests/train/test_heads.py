@@ -1,4 +1,4 @@
-"""Training of every kind of head: a tiny set is learnt by heart, and the checkpoint says which."""
+"""Training of every kind of head: a tiny set is learnt by heart, and the checkpoint names it."""
 
 import json
 import sys
@@ -48,7 +48,7 @@ def training(volume, out, **changes):
     one = {"name": "one", "image": at("raw"), "labels": at("labels"), "zero": "background"}
     other = {"name": "other", "image": at("raw"), "masks": {"ball": at("balls")},
              "weight": 2}  # fmt: skip
-    said = {
+    printed = {
         "out": str(out),
         "sources": [one, other],
         "validation": {
@@ -71,7 +71,7 @@ def training(volume, out, **changes):
         "learning_rate": 0.03,
         "precision": "fp32",
     }
-    return Training.model_validate({**said, **changes})
+    return Training.model_validate({**printed, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,8 @@ def test_every_head_of_a_tiny_set_is_learnt_from_sources_that_know_one_each(lear
 
 def test_what_was_validated_is_written_down_and_drawn(learnt):
     best, rows = learnt
-    kept = json.loads((best.parent / "validation.jsonl").read_text().splitlines()[-1])
-    assert kept["scores"] == rows[-1]["scores"]
+    remaining = json.loads((best.parent / "validation.jsonl").read_text().splitlines()[-1])
+    assert remaining["scores"] == rows[-1]["scores"]
     assert (best.parent / "best.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -112,10 +112,10 @@ def test_the_checkpoint_says_which_channels_are_whose(learnt, volume):
     network, _ = load_checkpoint(best)
     with h5py.File(volume) as file:
         image, balls = (file["raw"][()] - 60.0) / 85 - 1, file["balls"][()]
-    made = predicted(Inference(network, header, [4], precision="fp32"), image.astype(np.float32))
+    created = predicted(Inference(network, header, [4], precision="fp32"), image.astype(np.float32))
     thresholds = training(volume, "nowhere").validation.mask_thresholds
-    found = best_f1(made[0], (balls > 0).astype(np.uint8), thresholds)
-    assert found == pytest.approx(rows[-1]["more"]["other"]["f1_ball"])
+    actual = best_f1(created[0], (balls > 0).astype(np.uint8), thresholds)
+    assert actual == pytest.approx(rows[-1]["more"]["other"]["f1_ball"])
 
 
 class Interrupted(Exception):
@@ -161,8 +161,8 @@ def test_the_header_of_a_mesh_is_the_networks(volume, tmp_path):
         network = {"kind": "mnet", "widths": [2] * 5, "sections": sections}
         tiles = {"input_tile": [64, 64, 64], "halo": [16, 16, 16]}
         how = training(volume, tmp_path, network=network, tiles=tiles, crop=[16, 16, 16])
-        made = build(header_of(how))
-        assert how.network.stride == made.total_stride == header_of(how).total_stride
+        created = build(header_of(how))
+        assert how.network.stride == created.total_stride == header_of(how).total_stride
         assert list(header_of(how).heads) == ["affinity", "foreground", "organ"]
         assert header_of(how).arguments["out_channels"] == [3, 3]
     alone = training(volume, tmp_path, network=network, tiles=tiles, crop=[16, 16, 16], offsets=[])
@@ -171,8 +171,8 @@ def test_the_header_of_a_mesh_is_the_networks(volume, tmp_path):
 
 def seen(network, header, image):
     with torch.no_grad():
-        made = network.eval()(image)
-    return {name: made[:, list(place)] for name, (_, place) in header.named.items()}
+        created = network.eval()(image)
+    return {name: created[:, list(place)] for name, (_, place) in header.named.items()}
 
 
 def test_a_widened_network_says_at_first_what_the_narrow_one_says(learnt, volume, tmp_path):
@@ -216,22 +216,22 @@ def test_a_training_begins_with_a_pretrained_encoder(volume, tmp_path):
     torch.manual_seed(2)
     fresh = build(header).state_dict()
     torch.manual_seed(2)
-    begun = load_encoder(str(tmp_path / "encoder.safetensors"), build(header)).state_dict()
-    for name, tensor in begun.items():
+    started = load_encoder(str(tmp_path / "encoder.safetensors"), build(header)).state_dict()
+    for name, tensor in started.items():
         assert torch.equal(tensor, first.get(name, fresh[name]))
     assert any(not torch.equal(tensor, fresh[name]) for name, tensor in first.items())
 
 
 @pytest.mark.parametrize(
-    ("told", "widths", "words"),
+    ("reported", "widths", "words"),
     [
         ({"pretraining": "{}"}, (3, 2, 2, 2, 2), "does not fit the network to be trained"),
         ({}, (2, 2, 2, 2, 2), "start_encoder: expected a file written by `volflow pretrain`"),
     ],
 )
-def test_an_encoder_that_does_not_fit_is_refused(volume, tmp_path, told, widths, words):
+def test_an_encoder_that_does_not_fit_is_refused(volume, tmp_path, reported, widths, words):
     stored = build(header_of(mesh(volume, tmp_path, widths))).state_dict()
-    save_file(stored, tmp_path / "encoder.safetensors", told)
+    save_file(stored, tmp_path / "encoder.safetensors", reported)
     network = build(header_of(mesh(volume, tmp_path)))
     with pytest.raises(PlanError, match=words):
         load_encoder(str(tmp_path / "encoder.safetensors"), network)
@@ -265,10 +265,10 @@ def test_curves_are_written_where_tensorboard_is(volume, tmp_path, monkeypatch):
     train(training(volume, tmp_path, steps=1), rows.append)
     folder = str(tmp_path / "tensorboard")
     assert {entry[:2] for entry in written} == {(folder, 0)}
-    found = {name: number for _, _, name, step, number in written if step == 1}
-    assert found["scores/other.organ"] == rows[-1]["scores"]["other.organ"]
-    assert found["learning_rate"] == pytest.approx(0.03 / 5)
-    assert {"loss", "score", "more/one/vi", "scores/flat.vi"} <= set(found)
+    actual = {name: number for _, _, name, step, number in written if step == 1}
+    assert actual["scores/other.organ"] == rows[-1]["scores"]["other.organ"]
+    assert actual["learning_rate"] == pytest.approx(0.03 / 5)
+    assert {"loss", "score", "more/one/vi", "scores/flat.vi"} <= set(actual)
 
 
 def test_without_tensorboard_nothing_is_written(volume, tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def test_what_is_not_valid_does_not_count():
     torch.testing.assert_close(loss, alone)
 
 
-def test_channels_count_as_much_as_they_are_told():
+def test_channels_count_as_much_as_they_are_reported():
     torch.manual_seed(1)
     target = torch.rand(2, 2, 3, 3, 3) < 0.5
     logits, valid = torch.randn(target.shape), torch.ones_like(target)

@@ -51,20 +51,20 @@ class Stopped(Exception):
 
 def test_only_the_encoder_is_kept_and_fits_a_network_that_is_trained(tmp_path):
     rows = []
-    made = pretrain(small(tmp_path), rows.append)
-    assert made == tmp_path / "encoder.safetensors"
-    stored, network = load_file(made), MNet(widths=SMALL["network"]["widths"])
+    created = pretrain(small(tmp_path), rows.append)
+    assert created == tmp_path / "encoder.safetensors"
+    stored, network = load_file(created), MNet(widths=SMALL["network"]["widths"])
     own = {n for n in network.state_dict() if n.startswith("encoder.")}
     assert stored.keys() == own
     fresh = network.state_dict()
     assert all(stored[name].shape == fresh[name].shape for name in own)
     assert not network.load_state_dict(stored, strict=False).unexpected_keys
-    with safe_open(made, "pt") as file:
-        told = json.loads(file.metadata()["pretraining"])
-    assert told["network"]["widths"] == SMALL["network"]["widths"]
+    with safe_open(created, "pt") as file:
+        reported = json.loads(file.metadata()["pretraining"])
+    assert reported["network"]["widths"] == SMALL["network"]["widths"]
     checked = [row for row in rows if "error" in row]
     assert [row["step"] for row in checked] == [2, 3]
-    assert told["error"] == min(row["error"] for row in checked)
+    assert reported["error"] == min(row["error"] for row in checked)
     lines = (tmp_path / "validation.jsonl").read_text().splitlines()
     assert [json.loads(line)["error"] for line in lines] == [row["error"] for row in checked]
     picture = imagecodecs.png_decode((tmp_path / "newest.png").read_bytes())
@@ -126,18 +126,18 @@ def test_crops_are_parts_of_the_image_flipped_and_every_nth_section_is_shown():
         crop = random_crop(sources, (4, 16, 16), rng)
         assert crop.shape == (4, 16, 16)
         steps = [np.unique(np.diff(crop, axis=axis)) for axis in range(3)]
-        assert all(len(found) == 1 for found in steps)
-        seen.add(tuple(int(found[0]) for found in steps))
-    sizes = {tuple(abs(s) for s in found) for found in seen}
+        assert all(len(actual) == 1 for actual in steps)
+        seen.add(tuple(int(actual[0]) for actual in steps))
+    sizes = {tuple(abs(s) for s in actual) for actual in seen}
     assert {size[0] for size in sizes} == {10000, 20000, 30000, 40000}  # no more than fit
     assert {size[1:] for size in sizes} == {(100, 1), (1, 100)}
-    assert {found[0] < 0 for found in seen} == {True, False}
+    assert {actual[0] < 0 for actual in seen} == {True, False}
 
 
 def test_a_source_smaller_than_a_crop_is_continued_by_its_mirror_image():
     image = np.arange(5, dtype=np.float32)[:, None, None] * np.ones((1, 4, 4), np.float32)
-    found = padded_by_reflection(image, (8, 4, 4))
-    np.testing.assert_array_equal(found[:, 0, 0], [1, 0, 1, 2, 3, 4, 3, 2])
+    actual = padded_by_reflection(image, (8, 4, 4))
+    np.testing.assert_array_equal(actual[:, 0, 0], [1, 0, 1, 2, 3, 4, 3, 2])
     assert padded_by_reflection(image, (5, 2, 4)) is image
 
 
@@ -159,7 +159,7 @@ def test_sources_that_cannot_be_used_are_named(tmp_path):
     )
 
 
-SHIPPED = Path(__file__).parents[2] / "pipelines" / "pretrain" / "generalist.yaml"
+BUNDLED = Path(__file__).parents[2] / "pipelines" / "pretrain" / "generalist.yaml"
 
 TESTED = {  # what no file may look at: sections of volumes, by their file
     "ts2_z000-165.h5": (120, 165),
@@ -171,22 +171,22 @@ TESTED = {  # what no file may look at: sections of volumes, by their file
 }
 
 
-def test_the_shipped_file_is_right_and_looks_at_nothing_that_is_tested_on():
-    config = load_pretraining(SHIPPED)
-    found = set()
+def test_the_bundled_file_is_right_and_looks_at_nothing_that_is_tested_on():
+    config = load_pretraining(BUNDLED)
+    actual = set()
     for source in config.sources:
         name = "" if source.image is None else source.image.path.partition("?")[0].split("/")[-1]
         if name in TESTED:
             assert source.bounds is not None
             used = Box.parse(source.bounds)
             assert used.stop[0] <= TESTED[name][0]
-            found.add(name)
-    assert found == set(TESTED)
+            actual.add(name)
+    assert actual == set(TESTED)
 
 
-def test_the_shipped_encoder_is_that_of_the_shipped_training():
-    pretraining = load_pretraining(SHIPPED)
-    training = load(SHIPPED.parents[1] / "train" / "generalist.yaml")
+def test_the_bundled_encoder_is_that_of_the_bundled_training():
+    pretraining = load_pretraining(BUNDLED)
+    training = load(BUNDLED.parents[1] / "train" / "generalist.yaml")
     assert training.network.kind == pretraining.network.kind
     assert training.network.shape == pretraining.network.widths
     assert training.network.normalisation == pretraining.network.normalisation
@@ -200,18 +200,18 @@ def written(tmp_path, text):
     return path
 
 
-def test_all_mistakes_of_a_file_are_told_with_their_lines(tmp_path):
+def test_all_mistakes_of_a_file_are_reported_with_their_lines(tmp_path):
     path = written(
         tmp_path,
         "out: here\nvoxel_size_nm: [10, 10, 10]\nstep: 5\nbatch: 0\nsources:\n"
         "  - {sections: [3, 1], synthetic: {bounds: '0:8,0:32,0:32'}}\n"
         "validation: {source: {synthetic: {bounds: '0:8,0:32,0:32'}}}\n",
     )
-    with pytest.raises(PlanError) as told:
+    with pytest.raises(PlanError) as reported:
         load_pretraining(path)
-    lines = {line.partition(": ")[0] for line in told.value.problems}
+    lines = {line.partition(": ")[0] for line in reported.value.problems}
     assert lines == {f"{path}:{line}" for line in (3, 4, 6)}
-    text = str(told.value)
+    text = str(reported.value)
     assert "sections must ascend, as [1, 3]; got [3, 1]" in text
     assert "did you mean 'steps'?" in text
 

@@ -38,7 +38,7 @@ def training(volume, out, **changes):
         "image": {"path": f"hdf5://{volume}?dataset=raw"},
         "labels": {"path": f"hdf5://{volume}?dataset=labels"},
     }
-    said = {
+    printed = {
         "out": str(out),
         "sources": [source],
         "validation": {"source": source, "every": 20, "min_size": 0},
@@ -54,7 +54,7 @@ def training(volume, out, **changes):
         "learning_rate": 0.01,
         "precision": "fp32",
     }
-    return Training.model_validate({**said, **changes})
+    return Training.model_validate({**printed, **changes})
 
 
 def test_a_tiny_set_is_learnt_by_heart(volume, tmp_path):
@@ -68,9 +68,11 @@ def test_a_tiny_set_is_learnt_by_heart(volume, tmp_path):
     assert header == read_header(best)
     assert header.offsets[3] == (0, 0, -4)
     assert header.output_tile == (16, 16, 16)
-    kept = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in kept] == [20, 40, 60, 80, 100]
-    assert min(row["vi"] for row in kept) == rows[-1]["best"]
+    remaining = [
+        json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()
+    ]
+    assert [row["step"] for row in remaining] == [20, 40, 60, 80, 100]
+    assert min(row["vi"] for row in remaining) == rows[-1]["best"]
     picture = (tmp_path / "best.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
 
@@ -100,21 +102,21 @@ def test_an_interrupted_training_ends_in_the_same_bytes(volume, tmp_path):
 SHAPES = {"descriptors": {"sigma_nm": 30, "weight": 20, "step": 2}}
 
 
-def test_descriptors_are_learnt_beside_affinities(volume, tmp_path):
+def test_descriptors_are_learnt_next_to_affinities(volume, tmp_path):
     rows = []
     best = train(training(volume, tmp_path, **SHAPES), rows.append)
     errors = [row["lsd_rms"] for row in rows if "vi" in row]
     assert errors[-1] < 0.8 * errors[0]
     assert rows[-1]["best"] < 0.1
-    # Along x the slabs' walls tell how far a voxel is from the middle; by chance, or by their
-    # mean, it would be told with an error as large as its spread.
+    # Along x the slabs' walls show how far a voxel is from the middle; by chance, or by their
+    # mean, it would be predicted with an error as large as its spread.
     how = training(volume, tmp_path, **SHAPES)
     source = open_source(how.sources[0], how.normalisation)
     network, header = load_checkpoint(best.with_name("last.safetensors"))
     along_x = header.named["lsd"][1][2]
-    made = predicted(Inference(network, header, [along_x], precision="fp32"), source.image)
+    created = predicted(Inference(network, header, [along_x], precision="fp32"), source.image)
     wanted = descriptors(source.truth, 30, (10, 10, 10))[2]
-    assert np.sqrt(np.mean((made[0] / 255 - wanted) ** 2)) < 0.65 * wanted.std()
+    assert np.sqrt(np.mean((created[0] / 255 - wanted) ** 2)) < 0.65 * wanted.std()
     assert header.heads == read_header(best).heads
     assert list(header.heads) == ["affinity", "lsd"]
     assert header.heads["affinity"].offsets[3] == (0, 0, -4)
@@ -140,31 +142,31 @@ def test_an_interrupted_training_of_descriptors_ends_in_the_same_bytes(volume, t
 def test_a_training_starts_from_another_ones_weights(volume, tmp_path):
     first = train(training(volume, tmp_path / "a", steps=1), lambda row: None)
     stored = load_file(first)
-    said = {"steps": 1, "learning_rate": 1e-30, "start": str(first), "average": 0, **SHAPES}
+    printed = {"steps": 1, "learning_rate": 1e-30, "start": str(first), "average": 0, **SHAPES}
     offsets = [[0, 0, -1], [-1, 0, 0], [-5, 0, 0], [0, -1, 0]]  # in another order, one is new
     how = training(
-        volume, tmp_path / "b", offsets=offsets, weight_decay=0, freeze_norm_fraction=1, **said
+        volume, tmp_path / "b", offsets=offsets, weight_decay=0, freeze_norm_fraction=1, **printed
     )
     train(how, lambda row: None)
-    begun = load_file(tmp_path / "b" / "last.safetensors")
+    started = load_file(tmp_path / "b" / "last.safetensors")
     for name, tensor in stored.items():
         if not name.startswith("head."):
-            np.testing.assert_allclose(begun[name], tensor, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(started[name], tensor, atol=1e-12, err_msg=name)
     for name in ("head.weight", "head.bias"):
-        assert len(begun[name]) == 14
-        np.testing.assert_allclose(begun[name][[0, 1, 3]], stored[name][[2, 0, 1]], atol=1e-12)
-        assert (begun[name][[2, *range(4, 14)]] != 0).all()
+        assert len(started[name]) == 14
+        np.testing.assert_allclose(started[name][[0, 1, 3]], stored[name][[2, 0, 1]], atol=1e-12)
+        assert (started[name][[2, *range(4, 14)]] != 0).all()
 
 
 @pytest.mark.parametrize(
-    ("start", "told"),
+    ("start", "reported"),
     [
         ("nowhere.safetensors", "start: there is no network 'nowhere.safetensors'"),
         ("fib25-affinity", "start: the network of 'fib25-affinity' has another shape"),
     ],
 )
-def test_what_a_training_cannot_start_from_is_told(volume, tmp_path, start, told):
-    with pytest.raises(PlanError, match=told):
+def test_what_a_training_cannot_start_from_is_reported(volume, tmp_path, start, reported):
+    with pytest.raises(PlanError, match=reported):
         train(training(volume, tmp_path, start=start), lambda row: None)
 
 

@@ -18,25 +18,25 @@ from volflow.view.layers import is_run, layer_name, run_layers, volume_layers
 
 
 def test_layers_are_found_with_their_kinds(run: Path) -> None:
-    found = run_layers(str(run))
-    assert [(x.name, x.kind, x.written) for x in found.layers] == [
+    actual = run_layers(str(run))
+    assert [(x.name, x.kind, x.written) for x in actual.layers] == [
         ("em", "image", True),
         ("affinity", "affinity", True),
         ("segmentation", "segmentation", True),
     ]
-    assert found.notes == ()
+    assert actual.notes == ()
 
 
 def test_a_run_that_was_moved_is_found_where_it_is(tmp_path: Path) -> None:
     painted(tmp_path / "run")
     (tmp_path / "run").rename(tmp_path / "else where")
-    found = run_layers(str(tmp_path / "else where"))
-    assert len(found.layers) == 3
-    assert all(str(tmp_path / "else where") in x.spec.path for x in found.layers)
-    assert found.layers[2].scales[0].read(BOUNDS).any()
+    actual = run_layers(str(tmp_path / "else where"))
+    assert len(actual.layers) == 3
+    assert all(str(tmp_path / "else where") in x.spec.path for x in actual.layers)
+    assert actual.layers[2].scales[0].read(BOUNDS).any()
 
 
-def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     source = tmp_path / "source"
     painted(source)
     copied = {"use": "convert", "in": {"volume": "foreign"}, "with": {"kind": "image"}}
@@ -49,18 +49,18 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
     assert volflow.run(document).ok
     assert [x.name for x in run_layers(str(tmp_path / "run")).layers] == ["foreign", "copy"]
     (source / "em" / "info").unlink()
-    found = run_layers(str(tmp_path / "run"))
-    assert [x.name for x in found.layers] == ["copy"]
-    assert "foreign" in found.notes[0]
+    actual = run_layers(str(tmp_path / "run"))
+    assert [x.name for x in actual.layers] == ["copy"]
+    assert "foreign" in actual.notes[0]
 
 
 def test_a_layer_that_is_a_link_out_of_the_run_is_none_of_it(tmp_path: Path) -> None:
     painted(tmp_path / "run")
     (tmp_path / "run" / "em").rename(tmp_path / "em")
     (tmp_path / "run" / "em").symlink_to(tmp_path / "em")
-    found = run_layers(str(tmp_path / "run"))
-    assert [x.name for x in found.layers] == ["affinity", "segmentation"]
-    assert "link that leads out of the run" in found.notes[0]
+    actual = run_layers(str(tmp_path / "run"))
+    assert [x.name for x in actual.layers] == ["affinity", "segmentation"]
+    assert "link that leads out of the run" in actual.notes[0]
 
 
 # --- volumes without a run -----------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_the_kind_follows_metadata_then_dtype_then_name(tmp_path: Path) -> None:
     assert forced.kind == "segmentation"
 
 
-def test_two_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_reported_apart(tmp_path: Path) -> None:
     em = expected()["em"]
     addresses = [stored(f"zarr://{tmp_path}/{folder}/em.zarr", em) for folder in "abc"]
     assert [layer.name for layer in volume_layers(addresses).layers] == ["em", "em_2", "em_3"]

@@ -70,8 +70,8 @@ def test_coarse_pixels_are_read_from_a_coarse_scale(scales: list[Volume]) -> Non
 
 
 def test_outside_the_volume_is_0(scales: list[Volume]) -> None:
-    found = sample(scales, (1, 1, 1), Frame(0, 1e6, (0.0, 0.0), 10.0, (4, 5)))
-    assert_array_equal(found, np.zeros((4, 5), "uint64"))
+    actual = sample(scales, (1, 1, 1), Frame(0, 1e6, (0.0, 0.0), 10.0, (4, 5)))
+    assert_array_equal(actual, np.zeros((4, 5), "uint64"))
     left = sample(scales, (1, 1, 1), Frame(0, 320.0, (0.0, -1e6), 10.0, (4, 5)))
     assert_array_equal(left, np.zeros((4, 5), "uint64"))
 

@@ -1,4 +1,4 @@
-"""What the layer server gives, and that it gives nothing else; asked through plain sockets."""
+"""Answers of the layer server, and that it serves nothing else; through plain sockets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = b"not for you"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A layer beside what must not be had."""
+    """A layer next to files that must not be served."""
     layer = tmp_path / "run" / "seg"
     (layer / "10_10_10").mkdir(parents=True)
     (layer / "info").write_bytes(b"{}")
@@ -143,14 +143,14 @@ def test_a_range_that_makes_no_sense_is_passed_over(server: LayerServer, asked: 
 @given(st.integers(0, 400), st.integers(0, 400) | st.none(), st.integers(0, 300))
 def test_ranges_are_those_of_a_slice(first: int, last: int | None, size: int) -> None:
     header = f"bytes={first}-{'' if last is None else last}"
-    found = byte_range(header, size)
+    actual = byte_range(header, size)
     if last is not None and last < first:
-        assert found is None
+        assert actual is None
         return
     data = bytes(n % 251 for n in range(size))
     wanted = data[first:] if last is None else data[first : last + 1]
-    assert found is not None
-    assert data[slice(*found)] == wanted if found[0] < found[1] else wanted == b""
+    assert actual is not None
+    assert data[slice(*actual)] == wanted if actual[0] < actual[1] else wanted == b""
 
 
 def test_options_allow_ranges_from_elsewhere(server: LayerServer) -> None:

@@ -43,10 +43,10 @@ def put_together(translated: Translated, level: int = 0) -> np.ndarray:
                 name = "_".join(
                     f"{a + o}-{b + o}" for a, b, o in zip(start, stop, first, strict=True)
                 )
-                found = translated.find([scale["key"], name])
-                assert found is not None
+                actual = translated.find([scale["key"], name])
+                assert actual is not None
                 shape = [b - a for a, b in zip(start, stop, strict=True)]
-                part = np.frombuffer(found.read(), info["data_type"])
+                part = np.frombuffer(actual.read(), info["data_type"])
                 part = part.reshape((channels, *shape[::-1]))
                 region = tuple(slice(a, b) for a, b in zip(start[::-1], stop[::-1], strict=True))
                 whole[(slice(None), *region)] = part
@@ -86,7 +86,7 @@ def test_hdf5_is_shown_in_the_nearest_type(
     translated = Translated(VolumeSpec(path=f"hdf5://{tmp_path}/v.h5?dataset=a"), kind, NM)
     info = translated.info()
     assert (info["type"], info["data_type"]) == (kind, shown)
-    assert info["scales"][0]["resolution"] == [4, 8, 30]  # the run's: the file tells none
+    assert info["scales"][0]["resolution"] == [4, 8, 30]  # the run's: the file has none
     assert_array_equal(put_together(translated), voxels.astype(shown))
 
 
@@ -164,8 +164,8 @@ def test_the_chunks_partition_the_bounds(
         for first, last in zip(box.start, box.stop, strict=True)
     ]
     for z, y, x in itertools.product(*spans):
-        found = chunk_box(layout, "_".join(f"{a}-{b}" for a, b in (x, y, z)))
-        if found is not None:
-            assert found == Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
-            covered[found.within(box)] += 1
+        actual = chunk_box(layout, "_".join(f"{a}-{b}" for a, b in (x, y, z)))
+        if actual is not None:
+            assert actual == Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+            covered[actual.within(box)] += 1
     assert_array_equal(covered, np.ones(shape, int))

@@ -1,4 +1,4 @@
-"""`volflow models`: what is said of networks, and of those that say too little."""
+"""`volflow models`: the cards of networks, and of those whose header is incomplete."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_shipped_network_has_a_card_with_a_licence_and_a_score(volflow):
-    found = json.loads(volflow("models", "--json").stdout)
-    assert [one["name"] for one in found] == sorted(bundled_networks())
-    for one in found:
+def test_every_bundled_network_has_a_card_with_a_licence_and_a_score(volflow):
+    actual = json.loads(volflow("models", "--json").stdout)
+    assert [one["name"] for one in actual] == sorted(bundled_networks())
+    for one in actual:
         assert one["licence"], one["name"]
         assert one["score"], one["name"]
         assert one["header"]["weights_sha256"]
@@ -51,9 +51,9 @@ def test_the_table_has_a_line_for_each(volflow):
     head, *lines = volflow("models").stdout.splitlines()
     assert head.split("  ")[0] == "network"
     assert [line.split()[0] for line in lines] == sorted(bundled_networks())
-    (told,) = [line for line in lines if line.startswith("fib25-lsd ")]
-    assert " affinity, lsd  " in told
-    assert "  10 x 10 x 10 " in told
+    (reported,) = [line for line in lines if line.startswith("fib25-lsd ")]
+    assert " affinity, lsd  " in reported
+    assert "  10 x 10 x 10 " in reported
 
 
 def test_a_name_or_a_path_tells_the_card_and_the_header(volflow):
@@ -78,10 +78,10 @@ def test_it_reads_without_torch():
 
 def test_a_checkpoint_without_a_card_says_so(volflow, weights):
     assert volflow("models").stdout.count("no card") == 2
-    told = volflow("models", weights / "small.safetensors").stdout
-    assert "small has no card: its data, licence and score are unknown" in told
-    (found,) = json.loads(volflow("models", "--json").stdout)
-    assert (found["card"], found["non_commercial"], found["licence"]) == (None, None, "")
+    reported = volflow("models", weights / "small.safetensors").stdout
+    assert "small has no card: its data, licence and score are unknown" in reported
+    (actual,) = json.loads(volflow("models", "--json").stdout)
+    assert (actual["card"], actual["non_commercial"], actual["licence"]) == (None, None, "")
 
 
 def test_a_non_commercial_licence_is_marked(volflow, weights):
@@ -124,7 +124,7 @@ def test_an_unknown_name_ends_with_2(volflow):
     assert "there is no network 'fib25-ls'; did you mean 'fib25-lsd'?" in result.stderr
 
 
-def test_a_damaged_checkpoint_is_told_and_hides_no_other(volflow, weights):
+def test_a_damaged_checkpoint_is_reported_and_hides_no_other(volflow, weights):
     whole = (weights / "small.safetensors").read_bytes()
     (weights / "bad.safetensors").write_bytes(whole[:-1])
     result = volflow("models")

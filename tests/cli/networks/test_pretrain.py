@@ -30,9 +30,9 @@ def test_pretraining_ends_in_an_encoder(volflow, config, tmp_path):
     assert done.exit_code == 0
     assert done.output.count("held-out error") == 2
     assert "best so far" in done.output
-    made = tmp_path / "pretraining" / "encoder.safetensors"
-    assert f"encoder: {made}" in done.output.replace("\n", "")
-    assert made.exists()
+    created = tmp_path / "pretraining" / "encoder.safetensors"
+    assert f"encoder: {created}" in done.output.replace("\n", "")
+    assert created.exists()
 
 
 def test_check_trains_nothing(volflow, config, tmp_path):
@@ -42,7 +42,7 @@ def test_check_trains_nothing(volflow, config, tmp_path):
     assert not (tmp_path / "pretraining").exists()
 
 
-def test_all_mistakes_are_told_before_anything_starts(volflow, config, tmp_path):
+def test_all_mistakes_are_reported_before_anything_starts(volflow, config, tmp_path):
     done = volflow("pretrain", config, "--set", "steps=0", "--set", "batches=2")
     assert done.exit_code == 2
     assert "2 problems; nothing was started" in done.output

@@ -54,9 +54,9 @@ def test_the_best_checkpoint_is_exported_with_half_the_bytes(volflow, config, tm
         wanted = tensor.half() if tensor.is_floating_point() else tensor
         assert half[name].dtype == wanted.dtype
         assert torch.equal(half[name], wanted)
-    said, told = read_header(best).model_dump(), read_header(copy).model_dump()
-    assert said.pop("weights_sha256") != told.pop("weights_sha256")
-    assert said == told
+    printed, reported = read_header(best).model_dump(), read_header(copy).model_dump()
+    assert printed.pop("weights_sha256") != reported.pop("weights_sha256")
+    assert printed == reported
 
 
 def test_check_trains_nothing(volflow, config, tmp_path):
@@ -66,7 +66,7 @@ def test_check_trains_nothing(volflow, config, tmp_path):
     assert not (tmp_path / "training").exists()
 
 
-def test_a_start_that_does_not_fit_is_told_by_check(volflow, config, tmp_path):
+def test_a_start_that_does_not_fit_is_reported_by_check(volflow, config, tmp_path):
     done = volflow("train", config, "--check", "--set", "start=fib25-affinity")
     assert done.exit_code == 2
     assert "has another shape than the one to be trained" in done.output
@@ -75,7 +75,7 @@ def test_a_start_that_does_not_fit_is_told_by_check(volflow, config, tmp_path):
     assert "start_encoder: checkpoint" in done.output
 
 
-def test_all_mistakes_are_told_before_anything_starts(volflow, config, tmp_path):
+def test_all_mistakes_are_reported_before_anything_starts(volflow, config, tmp_path):
     done = volflow("train", config, "--set", "steps=0", "--set", "batches=2")
     assert done.exit_code == 2
     assert "2 problems; nothing was started" in done.output

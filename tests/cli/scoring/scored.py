@@ -27,12 +27,12 @@ def arrays() -> dict[str, np.ndarray]:
     """
     y, x = np.indices(BOX.shape)[1:]
     truth = np.where(y % 8 < 6, 1 + y // 8, 0).astype("uint64")
-    found = np.full(BOX.shape, REST, "uint64")
-    found[:, :16] = MERGED
-    found[:, 16:24] = LEFT
-    found[(y // 8 == 2) & (x + BOX.start[2] >= 40)] = RIGHT
+    actual = np.full(BOX.shape, REST, "uint64")
+    actual[:, :16] = MERGED
+    actual[:, 16:24] = LEFT
+    actual[(y // 8 == 2) & (x + BOX.start[2] >= 40)] = RIGHT
     em = np.where(truth > 0, 150 + (x % 16), 30).astype("uint8")
-    return {"truth": truth, "segmentation": found, "em": em}
+    return {"truth": truth, "segmentation": actual, "em": em}
 
 
 def written(address: str, array: np.ndarray, box: Box = BOX) -> str:
@@ -51,7 +51,7 @@ def addresses(folder: Path) -> dict[str, str]:
 
 
 def options(places: dict[str, str]) -> list[str]:
-    """What `volflow score` is told of them."""
+    """Options of `volflow score` for these volumes."""
     names = {"segmentation": "segmentation", "truth": "truth", "em": "image"}
     return [text for name, place in places.items() for text in (f"--{names[name]}", place)]
 

@@ -42,8 +42,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A volume segmented at three thresholds; `relabel` paints the middle one."""
     folder = tmp_path_factory.mktemp("swept")
     bounds, step = "0:32,0:64,0:64", {"use": "synth", "out": {"truth": "exact"}}
-    made = {"run": str(folder / "synth"), "bounds": bounds, "resolution": [10, 10, 10]}
-    assert run({**made, "steps": [step]}).ok
+    created = {"run": str(folder / "synth"), "bounds": bounds, "resolution": [10, 10, 10]}
+    assert run({**created, "steps": [step]}).ok
     overrides = [
         f"run={folder}/run", f"volumes.affinity.path=precomputed://{folder}/synth/affinity",
         f"steps.agglomerate.threshold={THRESHOLDS}", "steps.agglomerate.min_size=0",
@@ -72,13 +72,13 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_everything_is_left_behind(volflow: Call, places: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "report"
     more = ["--skeletons", skeletons(tmp_path), "--objects", "--out", out]
-    found = volflow("score", *options(places), *more)
-    assert found.exit_code == 0, found.output
+    result = volflow("score", *options(places), *more)
+    assert result.exit_code == 0, result.output
     arrays = scored.arrays()
     wanted = scores(contingency(arrays["truth"], arrays["segmentation"]))
     document = json.loads((out / "scores.json").read_text())
-    told = document["results"]["score"]
-    assert {name: told[name] for name in wanted} == wanted
+    reported = document["results"]["score"]
+    assert {name: reported[name] for name in wanted} == wanted
     assert document["results"]["score_skeletons"]["splits"] == 1
     assert document["bounds"] == str(BOX)
     assert document["resolution"] == [40, 8, 8]
@@ -86,7 +86,7 @@ def test_everything_is_left_behind(volflow: Call, places: dict[str, str], tmp_pa
     numbers = {(row["step"], row["metric"]): row["value"] for row in rows(out / "scores.csv")}
     assert float(numbers["score", "vi"]) == wanted["vi"]
     assert numbers["score", "true_positives at IoU 0.5"] == str(
-        told["objects"]["true_positives"][0]
+        reported["objects"]["true_positives"][0]
     )
     assert float(numbers["score_skeletons", "erl"]) == document["results"]["score_skeletons"]["erl"]
     assert f"| {wanted['vi']:.4f} bits |" in (out / "report.md").read_text()
@@ -106,8 +106,8 @@ def test_a_sweep_scores_each_threshold_as_a_run_of_its_own(
     write_skeletons(f"swc://{tmp_path}/swc", [line])
     command = ["score", *of_sweep(swept), "--skeletons", f"swc://{tmp_path}/swc", "--out", out]
     for _ in range(2):  # the second time the steps are there
-        found = volflow(*command)
-        assert found.exit_code == 0, found.output
+        result = volflow(*command)
+        assert result.exit_code == 0, result.output
     table = rows(out / "curves.csv")
     results = json.loads((out / "scores.json").read_text())["results"]
     assert [float(row["threshold"]) for row in table] == THRESHOLDS
@@ -128,7 +128,7 @@ def test_a_sweep_scores_each_threshold_as_a_run_of_its_own(
     assert "scored_sweep" in again.output
 
 
-def test_a_sweep_of_what_cannot_be_swept_is_told(
+def test_a_sweep_of_what_cannot_be_swept_is_reported(
     volflow: Call, swept: Path, places: dict[str, str], tmp_path: Path
 ) -> None:
     small = volflow("score", *options(places), "--sweep", swept / "run")
@@ -138,9 +138,9 @@ def test_a_sweep_of_what_cannot_be_swept_is_told(
     one = tmp_path / "one"
     affinity = f"volumes.affinity.path=precomputed://{swept}/synth/affinity"
     assert run("segment", overrides=[f"run={one}", affinity]).ok
-    found = volflow("score", *of_sweep(swept)[:4], "--sweep", one)
-    assert found.exit_code == 2
-    assert "table: expected segments at several thresholds, got those at one" in found.stderr
+    result = volflow("score", *of_sweep(swept)[:4], "--sweep", one)
+    assert result.exit_code == 2
+    assert "table: expected segments at several thresholds, got those at one" in result.stderr
     assert "scored_" not in (one / "pipeline.yaml").read_text()
 
 
@@ -160,9 +160,9 @@ def test_a_sweep_of_the_runs_own_is_of_its_own_truth(
     }
     file.write_text(json.dumps({"run": str(own), "volumes": volumes, "steps": steps}))
     assert volflow("run", file).exit_code == 0
-    found = volflow("score", *of_sweep(swept)[:4], "--sweep", own)
-    assert found.exit_code == 0, found.output
-    assert "of 3: VI" in found.stdout
+    result = volflow("score", *of_sweep(swept)[:4], "--sweep", own)
+    assert result.exit_code == 0, result.output
+    assert "of 3: VI" in result.stdout
     assert "scored_" not in (own / "pipeline.yaml").read_text()
     other = volflow("score", *options(places), "--sweep", own)
     assert other.exit_code == 2
@@ -175,10 +175,10 @@ def test_offenders_are_those_that_were_made(
     out = tmp_path / "report"
     more = ["--skeletons", skeletons(tmp_path), "--out", out]
     assert volflow("score", *options(places), *more).exit_code == 0
-    found = rows(out / "offenders.csv")
+    result = rows(out / "offenders.csv")
     arrays = scored.arrays()
-    told = [(r["kind"], int(r["segment"]), r["truth"] or r["skeleton"]) for r in found]
-    assert told == [
+    reported = [(r["kind"], int(r["segment"]), r["truth"] or r["skeleton"]) for r in result]
+    assert reported == [
         ("merger", MERGED, "1"),
         ("merger", MERGED, "2"),
         ("split", LEFT, "3"),
@@ -188,7 +188,7 @@ def test_offenders_are_those_that_were_made(
         ("skeleton split", LEFT, "3"),
         ("skeleton split", RIGHT, "3"),
     ]
-    for row in found:  # each part is placed on a voxel of its own
+    for row in result:  # each part is placed on a voxel of its own
         place = tuple(int(float(row[axis])) - a for axis, a in zip("zyx", BOX.start, strict=True))
         if row["part_unit"] == "voxels":
             assert arrays["segmentation"][place] == int(row["segment"])
@@ -210,24 +210,24 @@ def test_offenders_are_those_that_were_made(
 def test_the_same_report_whatever_the_blocks(
     volflow: Call, places: dict[str, str], tmp_path: Path
 ) -> None:
-    found = set()
+    result = set()
     for number, block in enumerate(("[256,256,256]", "[16,16,16]", "[5,31,7]")):
         out = tmp_path / f"report{number}"
         command = ["score", *options(places), "--skeletons", skeletons(tmp_path), "--objects"]
         assert volflow(*command, "--set", f"block={block}", "--out", out).exit_code == 0
-        found.add((out / "scores.json").read_bytes())
-    assert len(found) == 1
+        result.add((out / "scores.json").read_bytes())
+    assert len(result) == 1
 
 
 def test_json_has_the_scores_of_labels_on_top(
     volflow: Call, places: dict[str, str], tmp_path: Path
 ) -> None:
     traced = skeletons(tmp_path)
-    found = volflow("score", *options(places), "--skeletons", traced, "--json")
-    told = json.loads(found.stdout)
+    result = volflow("score", *options(places), "--skeletons", traced, "--json")
+    reported = json.loads(result.stdout)
     alone = volflow("score", "--segmentation", places["segmentation"], "--skeletons", traced)
-    assert told["vi"] > 0
-    assert f"{told['score_skeletons']['erl']:,.0f} nm" in alone.stdout
+    assert reported["vi"] > 0
+    assert f"{reported['score_skeletons']['erl']:,.0f} nm" in alone.stdout
     assert "VI" not in alone.stdout
 
 
@@ -245,11 +245,11 @@ def test_a_limit_that_is_not_met_ends_with_5(
     asked = [text for limit in limits for text in ("--require", limit)]
     out = tmp_path / "report"
     more = ["--skeletons", skeletons(tmp_path), "--out", out]
-    found = volflow("score", *options(places), *more, *asked)
-    assert found.exit_code == (5 if unmet else 0), found.output
-    told = [line for line in found.stderr.splitlines() if line.startswith("not met")]
-    assert len(told) == len(unmet)
-    for line, text in zip(told, unmet, strict=True):
+    result = volflow("score", *options(places), *more, *asked)
+    assert result.exit_code == (5 if unmet else 0), result.output
+    reported = [line for line in result.stderr.splitlines() if line.startswith("not met")]
+    assert len(reported) == len(unmet)
+    for line, text in zip(reported, unmet, strict=True):
         assert text in line
     assert len(json.loads((out / "scores.json").read_text())["unmet"]) == len(unmet)
     assert ("Not met" in (out / "report.html").read_text()) == bool(unmet)
@@ -264,43 +264,43 @@ def test_a_limit_in_a_pipeline_ends_run_and_retry_with_5(
     file = tmp_path / "pipeline.yaml"
     file.write_text(json.dumps(document))  # JSON is YAML
     for command in (["run", file], ["retry", tmp_path / "run"]):
-        found = volflow(*command)
-        assert found.exit_code == 5, found.output
-        assert "not met: step 'score': vi is" in found.stderr
+        result = volflow(*command)
+        assert result.exit_code == 5, result.output
+        assert "not met: step 'score': vi is" in result.stderr
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["unmet"] == [
-        line.removeprefix("not met: ") for line in found.stderr.splitlines() if "not met" in line
+        line.removeprefix("not met: ") for line in result.stderr.splitlines() if "not met" in line
     ]
     assert "requirements are not met" in (tmp_path / "run/report.html").read_text()
     again = volflow("run", file, "--set", "steps.score.require={vi: {max: 9}}")
     assert again.exit_code == 0, again.output
 
 
-# --- what is wrong is told before anything is run -------------------------------------------------
+# --- problems are reported before anything runs --------------------------------------------------
 
 
-def test_all_mistakes_are_told_at_once(
+def test_all_mistakes_are_reported_at_once(
     volflow: Call, places: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    found = volflow(
+    result = volflow(
         "score", *options(places), "--mito", places["truth"], "--require", "vii<=1",
         "--require", "erl>=5", "--require", "vi<1", "--require", "vi<=nan",
         "--sweep", tmp_path / "nowhere", "--out", tmp_path / "file" / "report",
     )  # fmt: skip
-    assert found.exit_code == 2
-    told = found.stderr
-    assert "7 problems; nothing was started" in told
-    assert "--mito needs --skeletons" in told
-    assert "there is no metric 'vii'; did you mean 'vi'?" in told
-    assert "'erl' needs --skeletons" in told
-    assert told.count("expected METRIC<=NUMBER or METRIC>=NUMBER") == 2
-    assert "nowhere holds no run" in told
-    assert f"{tmp_path / 'file'} is a file; expected a folder" in told
+    assert result.exit_code == 2
+    reported = result.stderr
+    assert "7 problems; nothing was started" in reported
+    assert "--mito needs --skeletons" in reported
+    assert "there is no metric 'vii'; did you mean 'vi'?" in reported
+    assert "'erl' needs --skeletons" in reported
+    assert reported.count("expected METRIC<=NUMBER or METRIC>=NUMBER") == 2
+    assert "nowhere holds no run" in reported
+    assert f"{tmp_path / 'file'} is a file; expected a folder" in reported
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         ([], "give --truth, --skeletons or both"),
         (["--skeletons", "SWC", "--objects"], "--objects needs --truth"),
@@ -310,14 +310,14 @@ def test_all_mistakes_are_told_at_once(
         (["--skeletons", "swc://nowhere"], "cannot be opened"),
     ],
 )
-def test_what_does_not_go_together_is_told(
-    volflow: Call, places: dict[str, str], tmp_path: Path, arguments: list[str], told: str
+def test_what_does_not_go_together_is_reported(
+    volflow: Call, places: dict[str, str], tmp_path: Path, arguments: list[str], reported: str
 ) -> None:
     swc = skeletons(tmp_path)
     chosen = [swc if text == "SWC" else text for text in arguments]
-    found = volflow("score", "--segmentation", places["segmentation"], *chosen)
-    assert found.exit_code == 2, found.output
-    assert told in found.stderr
+    result = volflow("score", "--segmentation", places["segmentation"], *chosen)
+    assert result.exit_code == 2, result.output
+    assert reported in result.stderr
 
 
 def test_resolutions_that_differ_are_both_named(
@@ -325,11 +325,11 @@ def test_resolutions_that_differ_are_both_named(
 ) -> None:
     monkeypatch.setattr(scored, "RESOLUTION", (40.0, 16.0, 16.0))
     other = written(f"precomputed://{tmp_path}/other", scored.arrays()["truth"])
-    found = volflow("score", "--segmentation", places["segmentation"], "--truth", other)
-    assert found.exit_code == 2
-    assert "voxels of 40, 8, 8 nm (z, y, x)" in found.stderr
-    assert "of 40, 16, 16 nm (z, y, x)" in found.stderr
-    assert found.stderr.count("nm") == 2  # said once
+    result = volflow("score", "--segmentation", places["segmentation"], "--truth", other)
+    assert result.exit_code == 2
+    assert "voxels of 40, 8, 8 nm (z, y, x)" in result.stderr
+    assert "of 40, 16, 16 nm (z, y, x)" in result.stderr
+    assert result.stderr.count("nm") == 2  # printed once
 
 
 def test_shapes_that_differ_are_both_named_where_no_one_knows_how_they_lie(
@@ -339,10 +339,10 @@ def test_shapes_that_differ_are_both_named_where_no_one_knows_how_they_lie(
         file["labels"] = np.ones((16, 30, 48), "uint64")
     truth = f"hdf5://{tmp_path}/truth.h5?dataset=labels"
     command = ["score", "--segmentation", places["segmentation"], "--truth", truth]
-    found = volflow(*command)
-    assert found.exit_code == 2
-    assert "has 16 x 32 x 48 voxels" in found.stderr
-    assert "16 x 30 x 48" in found.stderr
+    result = volflow(*command)
+    assert result.exit_code == 2
+    assert "has 16 x 32 x 48 voxels" in result.stderr
+    assert "16 x 30 x 48" in result.stderr
     known = volflow(*command, "--set", "volumes.truth.offset=[8,0,16]", "--json")
     assert known.exit_code == 0, known.output
     assert json.loads(known.stdout)["voxels"] == 16 * 30 * 48
@@ -353,9 +353,9 @@ def test_another_run_is_not_overwritten(
 ) -> None:
     assert volflow("run", toy()).exit_code == 0
     before = (tmp_path / "run/pipeline.yaml").read_text()
-    found = volflow("score", *options(places), "--out", tmp_path / "run")
-    assert found.exit_code == 2
-    assert "holds another run (its steps: index, double)" in found.stderr
+    result = volflow("score", *options(places), "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "holds another run (its steps: index, double)" in result.stderr
     assert (tmp_path / "run/pipeline.yaml").read_text() == before
 
 
@@ -365,9 +365,9 @@ def test_an_empty_truth_leaves_no_report(
     empty = written(f"precomputed://{tmp_path}/empty", np.zeros(BOX.shape, "uint64"))
     out = tmp_path / "report"
     places["truth"] = empty
-    found = volflow("score", *options(places), "--out", out)
-    assert found.exit_code == 2
-    assert "nothing to score" in found.stderr
+    result = volflow("score", *options(places), "--out", out)
+    assert result.exit_code == 2
+    assert "nothing to score" in result.stderr
     assert not (out / "scores.json").exists()
 
 
@@ -427,24 +427,24 @@ def test_without_neuroglancer_the_links_lead_to_another_one(report: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (["--at", "1,2"], "expected Z,Y,X in voxels"),
         (["--segments", "truth=a"], "expected ID,ID,... or LAYER=ID,ID,..."),
         (["--segments", "nothing=1"], "expected a segmentation of this scene, got 'nothing'"),
     ],
 )
-def test_a_place_that_is_none_is_told(
-    volflow: Call, report: Path, options: list[str], told: str
+def test_a_place_that_is_none_is_reported(
+    volflow: Call, report: Path, options: list[str], reported: str
 ) -> None:
-    found = volflow("view", report, "--no-open", *options)
-    assert found.exit_code == 2
-    assert told in found.output
+    result = volflow("view", report, "--no-open", *options)
+    assert result.exit_code == 2
+    assert reported in result.output
 
 
-def test_the_part_of_a_volume_is_told(volflow: Call, tmp_path: Path) -> None:
+def test_the_part_of_a_volume_is_reported(volflow: Call, tmp_path: Path) -> None:
     places = addresses(tmp_path)
     part = Box((8, 0, 16), (16, 32, 64))
     places["truth"] = written(f"precomputed://{tmp_path}/part", scored.arrays()["truth"][:8], part)
-    found = volflow("score", *options(places))
-    assert f"scored where the volumes overlap: {part} (segmentation has {BOX})" in found.stderr
+    result = volflow("score", *options(places))
+    assert f"scored where the volumes overlap: {part} (segmentation has {BOX})" in result.stderr

@@ -13,23 +13,23 @@ from volflow.metrics.voxels.contingency import contingency, scores
 
 def numbers(text: str) -> dict[str, float]:
     """A score without its list of the worst."""
-    found = json.loads(text)
-    assert set(found.pop("worst")) == {"splits", "mergers"}
-    return found
+    actual = json.loads(text)
+    assert set(actual.pop("worst")) == {"splits", "mergers"}
+    return actual
 
 
 def test_score_is_what_the_metric_says(volflow, labels):
-    (found_at, truth_at), found, truth = labels
+    (found_at, truth_at), actual, truth = labels
     result = volflow("score", "--segmentation", found_at, "--truth", truth_at, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) | {"worst": None} == scores(contingency(truth, found)) | {
+    assert json.loads(result.stdout) | {"worst": None} == scores(contingency(truth, actual)) | {
         "worst": None
     }
 
 
 def test_score_prints_what_papers_quote_and_keeps_the_run_if_asked(volflow, labels, tmp_path):
-    (found_at, truth_at), found, truth = labels
-    wanted = scores(contingency(truth[:7], found[:7]))
+    (found_at, truth_at), actual, truth = labels
+    wanted = scores(contingency(truth[:7], actual[:7]))
     box, out = "3:10,0:41,5:42", tmp_path / "kept"
     command = ["score", "--segmentation", found_at, "--truth", truth_at]
     result = volflow(*command, "--bounds", box, "--out", out)
@@ -39,12 +39,12 @@ def test_score_prints_what_papers_quote_and_keeps_the_run_if_asked(volflow, labe
 
 
 def test_score_takes_what_both_volumes_cover(volflow, labels, tmp_path):
-    (found_at, _), found, truth = labels
+    (found_at, _), actual, truth = labels
     part = Box((10, 8, 5), (20, 41, 30))
     smaller = written(f"precomputed://{tmp_path}/part", truth[part.within(BOX)], part)
     result = volflow("score", "--segmentation", found_at, "--truth", smaller, "--json")
     inside = part.within(BOX)
-    assert numbers(result.stdout) == scores(contingency(truth[inside], found[inside]))
+    assert numbers(result.stdout) == scores(contingency(truth[inside], actual[inside]))
     assert f"scored where the volumes overlap: {part}" in result.stderr
 
 

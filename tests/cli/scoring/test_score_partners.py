@@ -54,9 +54,9 @@ def table(path: Path, pairs: list[Pair], neurons: Sequence[tuple[int, int]] = ()
 
 @pytest.fixture
 def tables(tmp_path: Path) -> list[object]:
-    """What `volflow score` is told of them."""
-    found, true = table(tmp_path / "found.csv", FOUND), table(tmp_path / "true.csv", TRUE)
-    return ["--partners", found, "--true-partners", true]
+    """Options of `volflow score` for these volumes."""
+    result, true = table(tmp_path / "found.csv", FOUND), table(tmp_path / "true.csv", TRUE)
+    return ["--partners", result, "--true-partners", true]
 
 
 @pytest.fixture
@@ -68,16 +68,16 @@ def test_neurons_are_looked_up_in_the_truth(
     volflow: Call, tables: list[object], places: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "report"
-    found = volflow("score", *options(places), *tables, "--out", out)
-    assert found.exit_code == 0, found.output
-    assert "1 of 3 detected, 2 false" in found.stdout
+    result = volflow("score", *options(places), *tables, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "1 of 3 detected, 2 false" in result.stdout
     document = json.loads((out / "scores.json").read_text())
-    told = document["results"]["partners"]
-    assert {name: told[name] for name in BY_NEURON} == BY_NEURON
-    assert {name: told[name] for name in RATES} == pytest.approx(RATES)
-    assert (told["truth_outside"], told["found_outside"]) == (0, 1)
-    assert (told["truth_partners"], told["found_partners"]) == (3, 3)
-    missed, spurious = told["errors"]["false_negatives"], told["errors"]["false_positives"]
+    reported = document["results"]["partners"]
+    assert {name: reported[name] for name in BY_NEURON} == BY_NEURON
+    assert {name: reported[name] for name in RATES} == pytest.approx(RATES)
+    assert (reported["truth_outside"], reported["found_outside"]) == (0, 1)
+    assert (reported["truth_partners"], reported["found_partners"]) == (3, 3)
+    missed, spurious = reported["errors"]["false_negatives"], reported["errors"]["false_positives"]
     assert missed[0] == {
         "line": 4, "pre": [480, 144, 240], "post": [480, 208, 240], "pre_neuron": 3,
         "post_neuron": 4,
@@ -89,7 +89,7 @@ def test_neurons_are_looked_up_in_the_truth(
 
     with (out / "scores.csv").open() as file:
         numbers = {(row["step"], row["metric"]): row["value"] for row in csv.DictReader(file)}
-    assert float(numbers["partners", "f1"]) == told["f1"]
+    assert float(numbers["partners", "f1"]) == reported["f1"]
     with (out / "offenders.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] == "missed partners"]
     assert [(row["label"], row["truth"], row["z"], row["y_nm"]) for row in rows] == [
@@ -106,7 +106,7 @@ def test_neurons_are_looked_up_in_the_truth(
     assert "64 nm between the sites" in page
 
 
-def test_the_same_whatever_is_scored_beside_them(
+def test_the_same_whatever_is_scored_next_to_them(
     volflow: Call, tables: list[object], places: dict[str, str], tmp_path: Path
 ) -> None:
     results = []
@@ -116,8 +116,8 @@ def test_the_same_whatever_is_scored_beside_them(
         ["--truth", places["truth"]],
     )):  # fmt: skip
         out = tmp_path / f"report{number}"
-        found = volflow("score", *given, *tables, "--out", out)
-        assert found.exit_code == 0, found.output
+        result = volflow("score", *given, *tables, "--out", out)
+        assert result.exit_code == 0, result.output
         results.append(json.loads((out / "scores.json").read_text())["results"]["partners"])
     assert results[0] == results[1] == results[2]
 
@@ -126,13 +126,17 @@ def test_without_volumes_places_are_all_there_is(
     volflow: Call, tables: list[object], tmp_path: Path
 ) -> None:
     out = tmp_path / "report"
-    found = volflow("score", *tables, "--out", out)
-    assert found.exit_code == 0, found.output
-    assert "volflow view" not in found.stdout
-    assert "bounds" not in found.stdout
-    told = json.loads((out / "scores.json").read_text())["results"]["partners"]
-    assert (told["true_positives"], told["false_positives"], told["recall"]) == (3, 1, 1)
-    assert told["mean_distance_nm"] == pytest.approx((128 + 16 + 28) / 3)
+    result = volflow("score", *tables, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "volflow view" not in result.stdout
+    assert "bounds" not in result.stdout
+    reported = json.loads((out / "scores.json").read_text())["results"]["partners"]
+    assert (reported["true_positives"], reported["false_positives"], reported["recall"]) == (
+        3,
+        1,
+        1,
+    )
+    assert reported["mean_distance_nm"] == pytest.approx((128 + 16 + 28) / 3)
     near = volflow("score", *tables, "--partner-distance", 60, "--json")
     assert json.loads(near.stdout)["partners"]["true_positives"] == 2
     for name in ("report.md", "report.html"):
@@ -146,20 +150,20 @@ def test_neurons_of_the_tables_are_taken(
 ) -> None:
     high = 2**63 + 1
     true = table(tmp_path / "true.csv", TRUE, [(high, 2), (3, 4), (high, 3)])
-    found = table(tmp_path / "found.csv", FOUND, [(3, high), (high - 1, 2), (3, 4), (7, 7)])
-    both = ["--partners", found, "--true-partners", true]
-    told = json.loads(volflow("score", *both, "--json").stdout)["partners"]
-    assert told["true_positives"] == 1  # the second: one neuron is another by one
-    told = json.loads(volflow("score", *both, "--truth", places["truth"], "--json").stdout)
-    assert told["partners"]["true_positives"] == 1
+    result = table(tmp_path / "found.csv", FOUND, [(3, high), (high - 1, 2), (3, 4), (7, 7)])
+    both = ["--partners", result, "--true-partners", true]
+    reported = json.loads(volflow("score", *both, "--json").stdout)["partners"]
+    assert reported["true_positives"] == 1  # the second: one neuron is another by one
+    reported = json.loads(volflow("score", *both, "--truth", places["truth"], "--json").stdout)
+    assert reported["partners"]["true_positives"] == 1
     plain = table(tmp_path / "plain.csv", FOUND)
     mixed = ["--partners", plain, "--true-partners", true]
     one = volflow("score", *mixed)
     assert one.exit_code == 2
     assert "--partners has no columns of neurons and the other table has: " in one.stderr
     true = table(tmp_path / "true.csv", TRUE, [(1, 2), (2, 4), (3, 1)])
-    told = json.loads(volflow("score", *mixed, "--truth", places["truth"], "--json").stdout)
-    assert told["partners"]["true_positives"] == 3
+    reported = json.loads(volflow("score", *mixed, "--truth", places["truth"], "--json").stdout)
+    assert reported["partners"]["true_positives"] == 3
 
 
 def test_pairs_outside_of_the_bounds_are_left_out_of_both(
@@ -167,10 +171,12 @@ def test_pairs_outside_of_the_bounds_are_left_out_of_both(
 ) -> None:
     for given in (options(places), ["--truth", places["truth"]]):
         bounds = ["--bounds", "8:24,0:32,16:40"]
-        told = json.loads(volflow("score", *given, *tables, *bounds, "--json").stdout)["partners"]
-        assert (told["truth_partners"], told["truth_outside"]) == (2, 1)
-        assert (told["found_partners"], told["found_outside"]) == (2, 2)
-        assert told["recall"] == told["precision"] == 0.5
+        reported = json.loads(volflow("score", *given, *tables, *bounds, "--json").stdout)[
+            "partners"
+        ]
+        assert (reported["truth_partners"], reported["truth_outside"]) == (2, 1)
+        assert (reported["found_partners"], reported["found_outside"]) == (2, 2)
+        assert reported["recall"] == reported["precision"] == 0.5
 
 
 def test_a_unit_is_that_of_the_address(volflow: Call, tables: list[object], tmp_path: Path) -> None:
@@ -178,43 +184,43 @@ def test_a_unit_is_that_of_the_address(volflow: Call, tables: list[object], tmp_
     lines = [SITES, *(",".join(map(str, [*pre, *post])) for pre, post in FOUND)]
     voxels.write_text("\n".join(lines))
     given = ["--partners", f"csv://{voxels}?unit_nm=40,8,8", *tables[2:], "--json"]
-    told = json.loads(volflow("score", *given).stdout)["partners"]
+    reported = json.loads(volflow("score", *given).stdout)["partners"]
     expected = json.loads(volflow("score", *tables, "--json").stdout)["partners"]
-    for each in (told, expected):
+    for each in (reported, expected):
         each.pop("errors")  # their lines are others
-    assert told == expected
+    assert reported == expected
 
 
 def test_where_labels_lie_elsewhere(volflow: Call, tables: list[object], tmp_path: Path) -> None:
     # the truth begins at voxel 8, 0, 16: a look-up that forgets it meets other neurons or none
     part = Box((8, 0, 16), (21, 32, 64))
     truth = written(f"precomputed://{tmp_path}/part", scored.arrays()["truth"][:13], part)
-    told = json.loads(volflow("score", *tables, "--truth", truth, "--json").stdout)["partners"]
-    assert {name: told[name] for name in BY_NEURON} == BY_NEURON
+    reported = json.loads(volflow("score", *tables, "--truth", truth, "--json").stdout)["partners"]
+    assert {name: reported[name] for name in BY_NEURON} == BY_NEURON
 
 
-# --- what is wrong is told ------------------------------------------------------------------------
+# --- problems of the input ------------------------------------------------------------------------
 
 
-def test_all_mistakes_of_tables_are_told_at_once(
+def test_all_mistakes_of_tables_are_reported_at_once(
     volflow: Call, places: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "bad.csv").write_text(f"{SITES}\n1,2,3,4,5,six\n")
     empty = table(tmp_path / "empty.csv", [])
     given = ["--partners", tmp_path / "bad.csv", "--true-partners", tmp_path / "none.csv"]
-    found = volflow("score", *options(places), *given, "--require", "vii<=1")
-    assert found.exit_code == 2
-    assert "3 problems; nothing was started" in found.stderr
-    assert "bad.csv:2: post_x is 'six'; expected a number" in found.stderr
-    assert "--true-partners: " in found.stderr
-    assert "none.csv: no such file" in found.stderr
-    found = volflow("score", "--partners", empty, "--true-partners", empty)
-    assert found.exit_code == 2
-    assert "the table is empty; expected partners" in found.stderr
+    result = volflow("score", *options(places), *given, "--require", "vii<=1")
+    assert result.exit_code == 2
+    assert "3 problems; nothing was started" in result.stderr
+    assert "bad.csv:2: post_x is 'six'; expected a number" in result.stderr
+    assert "--true-partners: " in result.stderr
+    assert "none.csv: no such file" in result.stderr
+    result = volflow("score", "--partners", empty, "--true-partners", empty)
+    assert result.exit_code == 2
+    assert "the table is empty; expected partners" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (["--partners", "TABLE"], "--partners needs --true-partners"),
         (["--true-partners", "TABLE"], "--true-partners needs --partners"),
@@ -231,23 +237,23 @@ def test_all_mistakes_of_tables_are_told_at_once(
         ([], "nothing to score: give --segmentation, --found-clefts or --partners"),
     ],
 )
-def test_what_does_not_go_together_is_told(
+def test_what_does_not_go_together_is_reported(
     volflow: Call,
     tables: list[object],
     places: dict[str, str],
     tmp_path: Path,
     arguments: list[str],
-    told: str,
+    reported: str,
 ) -> None:
     em = written(f"precomputed://{tmp_path}/rgb", np.zeros(BOX.shape, "float32"))
     known = {"TABLE": [tables[1]], "BOTH": tables, "TRUTH": [places["truth"]], "EM": [em]}
     given = [each for text in arguments for each in known.get(text, [text])]
-    found = volflow("score", *given)
-    assert found.exit_code == 2, found.output
-    assert told in found.stderr
+    result = volflow("score", *given)
+    assert result.exit_code == 2, result.output
+    assert reported in result.stderr
 
 
-def test_tables_in_another_unit_are_told(
+def test_tables_in_another_unit_are_reported(
     volflow: Call, tables: list[object], places: dict[str, str], tmp_path: Path
 ) -> None:
     swapped = tmp_path / "swapped.csv"
@@ -257,10 +263,10 @@ def test_tables_in_another_unit_are_told(
     swapped.write_text("\n".join(["pre_x,pre_y,pre_z,post_x,post_y,post_z", *rest]))
     given = ["--partners", tables[1], "--true-partners", swapped]
     for volumes in (options(places), ["--truth", places["truth"]]):
-        found = volflow("score", *volumes, *given)
-        assert found.exit_code == 2
-        assert "6 of 6 positions are outside of the box" in found.stderr
-        assert "read as x, y, z all would be inside" in found.stderr
+        result = volflow("score", *volumes, *given)
+        assert result.exit_code == 2
+        assert "6 of 6 positions are outside of the box" in result.stderr
+        assert "read as x, y, z all would be inside" in result.stderr
 
 
 def test_a_report_of_tables_does_not_replace_one_of_volumes(
@@ -268,9 +274,9 @@ def test_a_report_of_tables_does_not_replace_one_of_volumes(
 ) -> None:
     out = tmp_path / "report"
     assert volflow("score", *options(places), "--out", out).exit_code == 0
-    found = volflow("score", *tables, "--out", out)
-    assert found.exit_code == 2
-    assert "holds scores of volumes; give a folder of its own" in found.stderr
+    result = volflow("score", *tables, "--out", out)
+    assert result.exit_code == 2
+    assert "holds scores of volumes; give a folder of its own" in result.stderr
 
 
 def test_errors_are_links(

@@ -1,4 +1,4 @@
-"""What is shown while a run goes on, and how numbers are written."""
+"""Progress of a run on a terminal and in a log, and the format of numbers."""
 
 from __future__ import annotations
 
@@ -116,19 +116,19 @@ def test_a_log_gets_a_line_now_and_then(plan):
 
 def test_a_traceback_ends_with_the_error_and_has_no_underlines():
     text = "Traceback\n  File a\n    f()\n    ^^^\n  File b\n    g(1 ^ 2)\n      ~~^~~\nE: why\n"
-    told = last_lines(Failure("s", "map", (0, 0, 0), "exception", "E: why", text))
-    assert told == ["  File a", "    f()", "  File b", "    g(1 ^ 2)", "E: why"]
+    reported = last_lines(Failure("s", "map", (0, 0, 0), "exception", "E: why", text))
+    assert reported == ["  File a", "    f()", "  File b", "    g(1 ^ 2)", "E: why"]
     assert last_lines(Failure("s", "map", (0, 0, 0), "signal", "killed")) == ["killed"]
 
 
-@pytest.mark.parametrize(("total", "said"), [(48, "48 blocks, all done before"), (0, "nothing")])
-def test_a_step_that_was_done_before_is_one_line_in_a_log(plan, total, said):
+@pytest.mark.parametrize(("total", "printed"), [(48, "48 blocks, all done before"), (0, "nothing")])
+def test_a_step_that_was_done_before_is_one_line_in_a_log(plan, total, printed):
     lines = Lines(console(False))
     result = StepResult("index", total, done=total, already=total)
     lines.step_begins(plan.steps[0], result)
     lines.step_ends(plan.steps[0], result)
     text = lines.console.file.getvalue()
-    assert said in text
+    assert printed in text
     assert text.count("\n") == 1
 
 

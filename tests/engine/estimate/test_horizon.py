@@ -75,12 +75,12 @@ def test_a_run_that_fails_at_a_plane_is_resumed_to_the_same_bytes(
     assert execute(plan_of(tmp_path, **parameters)).ok
     bounds = Box((0, 0, 0), SHAPE)
     target = plan.step("relabel").targets[0]
-    found = Volume.open(target.spec).read(bounds)
+    actual = Volume.open(target.spec).read(bounds)
     stage = Agglomerate(**parameters)
     grid = BlockGrid(bounds, (12, 12, 12))
     expected = run_in_memory(Fragments(), stage, grid, affinity)[0]
     exact = run_in_memory(Fragments(), Agglomerate(threshold=0.5, min_size=50), grid, affinity)[0]
-    assert found.tobytes() == expected.tobytes()
+    assert actual.tobytes() == expected.tobytes()
     assert len(np.unique(exact)) != len(np.unique(expected)), "a horizon is another result"
 
 
@@ -88,6 +88,6 @@ def test_a_trial_has_boxes_that_are_whole_and_others_that_are_not(tmp_path, affi
     monkeypatch.setattr(trial, "ENOUGH", 0)
     plan = plan_of(tmp_path, **{**PARAMETERS, "horizon": 24})
     assert middle(plan, 3).shape == (12, 12, 36), "a box and a half"
-    found = run_trial(plan, 3)
-    assert [step.name for step in found] == ["fragments", "agglomerate", "relabel"]
-    assert found[1].tried > 0
+    actual = run_trial(plan, 3)
+    assert [step.name for step in actual] == ["fragments", "agglomerate", "relabel"]
+    assert actual[1].tried > 0

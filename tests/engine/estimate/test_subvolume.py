@@ -1,4 +1,4 @@
-"""Blocks of a part: those of the whole, numbered anew, with the mirror image around them."""
+"""Blocks of a part: those of the whole, renumbered, with the mirror image around them."""
 
 from __future__ import annotations
 
@@ -50,26 +50,26 @@ def test_blocks_of_a_part_are_those_of_the_whole(start, extent, shape, data):
     last = [data.draw(st.integers(a, n - 1)) for a, n in zip(first, whole.counts, strict=True)]
     part = Box(whole[zyx(first)].write.start, whole[zyx(last)].write.stop)
     cut = BlockGrid(part, shape)
-    found = pickle.loads(pickle.dumps(job_in(laid(cut), laid(whole), whole.bounds).phase.grid))
-    for block in found:
+    actual = pickle.loads(pickle.dumps(job_in(laid(cut), laid(whole), whole.bounds).phase.grid))
+    for block in actual:
         there = whole[zyx(first) + block.index]
         assert (block.write, block.read, block.bounds) == (there.write, there.read, there.bounds)
-    assert [block.index for block in found] == [block.index for block in cut]
+    assert [block.index for block in actual] == [block.index for block in cut]
 
 
 @settings(max_examples=60, deadline=None)
 @given(starts, st.tuples(*[st.integers(1, 30)] * 3), small)
 def test_counts_of_shapes_include_every_block_and_every_open_face(start, extent, shape):
     grid = BlockGrid(box(start, extent), shape)
-    found = shape_counts(grid, grid.bounds)
-    assert sum(count for count, _, _ in found) == len(grid)
-    assert sum(count * math.prod(sides) for count, sides, _ in found) == grid.bounds.size
+    actual = shape_counts(grid, grid.bounds)
+    assert sum(count for count, _, _ in actual) == len(grid)
+    assert sum(count * math.prod(sides) for count, sides, _ in actual) == grid.bounds.size
     faces = 0
     for block in grid:
         for other in grid.neighbours(block.index):
             axis = next(a for a in range(3) if other[a] != block.index[a])
             faces += block.write.size // block.write.shape[axis]
-    area = sum(count * share * _surface(sides) for count, sides, share in found)
+    area = sum(count * share * _surface(sides) for count, sides, share in actual)
     assert area == pytest.approx(faces)
     halo_region = Box(zyx(start) - 1, grid.bounds.stop + 1)
     assert {share for _, _, share in shape_counts(grid, halo_region)} == {1.0}
@@ -88,7 +88,7 @@ def test_beyond_a_part_is_its_mirror_image_and_beyond_the_whole_nothing(tmp_path
     values = np.random.default_rng(5).integers(0, 9, part.shape).astype("uint32")
     volume.write(part, values)
     asked = Box((-1, 0, 1), (15, 13, 13))
-    found = MirroredVolume(volume, whole).read(asked)
+    actual = MirroredVolume(volume, whole).read(asked)
     assert (MirroredVolume(volume, whole).read(part) == values).all()
     wide = np.pad(values, [(5, 3), (4, 3), (3, 4)], "symmetric")
     inside = np.zeros(asked.shape, bool)
@@ -97,7 +97,7 @@ def test_beyond_a_part_is_its_mirror_image_and_beyond_the_whole_nothing(tmp_path
         wide = np.where(inside | (wide == 0), wide, wide + (1 << 30))
     known = np.zeros(asked.shape, bool)
     known[asked.clip(whole).within(asked)] = True
-    np.testing.assert_array_equal(found, np.where(known, wide, 0))
+    np.testing.assert_array_equal(actual, np.where(known, wide, 0))
 
 
 @settings(max_examples=10, deadline=None)
@@ -109,17 +109,17 @@ def test_the_effort_of_a_network_is_the_tiles_that_its_blocks_compute(extent, sh
     assert stage.effort(grid, bounds) == tiles
 
 
-def test_each_pool_is_told_with_the_step_that_needs_most_in_it():
+def test_each_pool_is_reported_with_the_step_that_needs_most_in_it():
     plan = make_plan("petascale", offline=True)
-    found = largest(plan)
-    assert [pool for pool, _, _ in found] == ["cpu", "gpu"]
-    for pool, name, memory in found:
+    actual = largest(plan)
+    assert [pool for pool, _, _ in actual] == ["cpu", "gpu"]
+    for pool, name, memory in actual:
         needs = {s.name: max(s.memory.values()) for s in plan.steps if s.pool == pool}
         assert memory == needs[name] == max(needs.values())
 
 
 def test_a_part_costs_its_share_of_the_whole():
-    """Of a node in the middle, what its children pass up, whatever the volume around it."""
+    """Records that the children of a node in the middle pass up, whatever the volume around it."""
     stage = Agglomerate(threshold=0.3, min_size=100)
     whole, part = box((0, 0, 0), (512, 512, 512)), box((192, 192, 192), (128, 128, 128))
     large, little = (stage.phases(BlockGrid(bounds, (64, 64, 64))) for bounds in (whole, part))
@@ -158,9 +158,9 @@ def test_an_estimate_of_costs_that_follow_the_rule_is_their_sum(seconds, small):
     step = next(step for step in plan.steps if step.stage.__class__ is Agglomerate)
     tried, all_units = {}, 0.0
     for job in step.jobs:
-        found = effort(step.stage, job.phase, plan.bounds, plan.bounds)
-        all_units += found
-        part = found / 10**small
+        actual = effort(step.stage, job.phase, plan.bounds, plan.bounds)
+        all_units += actual
+        part = actual / 10**small
         tried[key_of(job)] = TrialMeasurement(
             effort=part, storage_effort=1, timed_effort=part, seconds=seconds * part
         )

@@ -1,4 +1,4 @@
-"""Three real blocks, and what they tell of the whole run."""
+"""Three real blocks, and the costs of the whole run that follow from them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ ROW = "2:10,3:11,4:28"  # three blocks
 
 @pytest.fixture(autouse=True)
 def _once(monkeypatch):
-    """How often a short pass is measured is of no concern here."""
+    """Short passes are measured once; repetition is not tested here."""
     monkeypatch.setattr(trial, "OFTEN", 1)
 
 
 def test_a_trial_of_the_whole_volume_tells_what_the_run_will_store(tmp_path):
     plan = planned(tmp_path / "run", *STEPS, bounds=ROW)
-    found = run_trial(plan, 3)
+    actual = run_trial(plan, 3)
     assert not (tmp_path / "run").exists(), "a trial leaves nothing where the run will be"
     assert execute(plan).ok
-    stored = sum(step.stored for step in found)
+    stored = sum(step.stored for step in actual)
     assert stored == pytest.approx(stored_bytes(str(tmp_path / "run")), rel=0.02)
-    assert [step.tried for step in found] == [step.blocks for step in plan.steps]
-    assert all(step.unknown == [] for step in found)
+    assert [step.tried for step in actual] == [step.blocks for step in plan.steps]
+    assert all(step.unknown == [] for step in actual)
 
 
 def test_work_and_storage_grow_with_the_volume(tmp_path):
@@ -65,16 +65,16 @@ def test_a_block_that_fails_ends_the_trial_and_leaves_nothing(tmp_path, monkeypa
 
 
 def test_blocks_that_depend_on_the_bounds_are_shown_those_of_the_whole(tmp_path):
-    told = {"with": {"bounds": str(BOUNDS)}, "name": "seen"}
-    plan = planned(tmp_path / "run", toy("Index"), {"use": f"{ANCHORED}:Anchored", **told})
+    reported = {"with": {"bounds": str(BOUNDS)}, "name": "seen"}
+    plan = planned(tmp_path / "run", toy("Index"), {"use": f"{ANCHORED}:Anchored", **reported})
     assert [step.name for step in run_trial(plan, 3)] == ["index", "seen"]
-    loose = planned(tmp_path / "run", toy("Index"), {"use": f"{ANCHORED}:Loose", **told})
-    with pytest.raises(BlockError, match="the block lies in"):
+    loose = planned(tmp_path / "run", toy("Index"), {"use": f"{ANCHORED}:Loose", **reported})
+    with pytest.raises(BlockError, match="the block is in"):
         run_trial(loose, 3)
 
 
 def test_three_blocks_of_a_segmentation_tell_the_bytes_of_all(tmp_path):
-    """What is stored does not depend on the machine, so this is the same everywhere."""
+    """Stored bytes do not depend on the machine, so this is the same everywhere."""
     rng = np.random.default_rng(3)
     values = rng.random((3, 72, 72, 72))
     for axis in (1, 2, 3) * 4:
@@ -87,12 +87,12 @@ def test_three_blocks_of_a_segmentation_tell_the_bytes_of_all(tmp_path):
     overrides += [f"run={tmp_path}/run", "block=[24,24,24]", "steps.agglomerate.min_size=50"]
     overrides += ["steps.agglomerate.threshold=0.5"]
     plan = make_plan("segment", overrides=overrides, until="agglomerate")
-    assert execute(plan).ok  # compiles what nobody compiled before, which takes memory of its own
-    found = run_trial(plan, 3)
-    stored = sum(step.stored for step in found)
+    assert execute(plan).ok  # compiles kernels for the first time, which takes memory of its own
+    actual = run_trial(plan, 3)
+    stored = sum(step.stored for step in actual)
     assert stored == pytest.approx(stored_bytes(str(tmp_path / "run")), rel=0.1)
-    assert all(step.memory <= step.most + (64 << 20) for step in found)
-    assert all(step.unknown == [] for step in found)
+    assert all(step.memory <= step.most + (64 << 20) for step in actual)
+    assert all(step.unknown == [] for step in actual)
 
 
 @settings(max_examples=40, deadline=None)
@@ -104,19 +104,19 @@ def test_three_blocks_of_a_segmentation_tell_the_bytes_of_all(tmp_path):
 def test_the_middle_is_whole_blocks_of_the_volume(start, shape, blocks):
     bounds = Box(zyx(start), zyx(start) + shape)
     plan = planned(Path("nowhere"), toy("Index"), bounds=str(bounds))
-    found = middle(plan, blocks)
-    assert bounds.covers(found)
-    assert found.size > 0
+    actual = middle(plan, blocks)
+    assert bounds.covers(actual)
+    assert actual.size > 0
     count, whole = 1, 1
     for axis in range(3):
         side = min(8, bounds.shape[axis])
-        assert (found.start[axis] - bounds.start[axis]) % 8 == 0
-        assert found.shape[axis] % side == 0 or found.stop[axis] == bounds.stop[axis]
-        count *= -(-found.shape[axis] // 8)
+        assert (actual.start[axis] - bounds.start[axis]) % 8 == 0
+        assert actual.shape[axis] % side == 0 or actual.stop[axis] == bounds.stop[axis]
+        count *= -(-actual.shape[axis] // 8)
         whole *= max(1, bounds.shape[axis] // 8)
     assert count <= blocks
     if whole >= blocks:
-        assert all(n % min(8, m) == 0 for n, m in zip(found.shape, bounds.shape, strict=True))
+        assert all(n % min(8, m) == 0 for n, m in zip(actual.shape, bounds.shape, strict=True))
 
 
 def test_a_volume_of_few_blocks_is_tried_on_as_many_as_are_wanted():

@@ -205,7 +205,7 @@ def test_each_worker_sees_one_gpu_and_so_do_its_blocks(monkeypatch, tmp_path):
 
 
 class Pinned:
-    """What a worker gets from dask-cuda: a plugin that pins it to some cores."""
+    """The plugin of dask-cuda that pins a worker to some cores."""
 
     def __init__(self, cores):
         self.cores = cores
@@ -319,7 +319,7 @@ class Hosts:
         )
 
 
-def kept(tmp_path: Path, jobs: int) -> tuple[JobReplacer, Hosts, dict[str, tuple[str, str]]]:
+def remaining(tmp_path: Path, jobs: int) -> tuple[JobReplacer, Hosts, dict[str, tuple[str, str]]]:
     hosts = Hosts()
     replacer = JobReplacer(hosts, "cpu", jobs, tmp_path)
     known: dict[str, tuple[str, str]] = {}
@@ -340,7 +340,7 @@ def step(replacer: JobReplacer) -> None:
 
 
 def test_a_job_that_slurm_no_longer_has_is_replaced(tmp_path):
-    replacer, hosts, known = kept(tmp_path, 3)
+    replacer, hosts, known = remaining(tmp_path, 3)
     step(replacer)
     assert hosts.submitted == 3
     known.update(dict.fromkeys("123", ("RUNNING", "None")))
@@ -358,7 +358,7 @@ def test_a_job_that_slurm_no_longer_has_is_replaced(tmp_path):
 
 
 def test_jobs_that_never_start_a_worker_are_given_up(tmp_path):
-    replacer, hosts, _ = kept(tmp_path, 1)
+    replacer, hosts, _ = remaining(tmp_path, 1)
     (tmp_path / f"volflow-cpu-ab-{FAILED_STARTS_ALLOWED}.err").write_text(
         "noise\nvolflow: no such disk\nlogs: "
     )
@@ -377,7 +377,7 @@ def test_jobs_that_never_start_a_worker_are_given_up(tmp_path):
 
 
 def test_one_working_job_resets_the_count_of_failed_ones(tmp_path):
-    replacer, hosts, known = kept(tmp_path, 2)
+    replacer, hosts, known = remaining(tmp_path, 2)
     for _ in range(3 * FAILED_STARTS_ALLOWED):
         step(replacer)
         known.clear()
@@ -393,7 +393,7 @@ def test_one_working_job_resets_the_count_of_failed_ones(tmp_path):
 
 
 def test_waiting_jobs_are_reported_with_slurms_reason(tmp_path):
-    replacer, hosts, known = kept(tmp_path, 3)
+    replacer, hosts, known = remaining(tmp_path, 3)
     step(replacer)
     known.update(dict.fromkeys("12", ("PENDING", "Priority")))
     known["3"] = ("RUNNING", "None")
@@ -403,7 +403,7 @@ def test_waiting_jobs_are_reported_with_slurms_reason(tmp_path):
 
 
 def test_a_slurm_that_does_not_answer_ends_no_job(tmp_path):
-    replacer, hosts, _ = kept(tmp_path, 2)
+    replacer, hosts, _ = remaining(tmp_path, 2)
     step(replacer)
 
     async def silence():

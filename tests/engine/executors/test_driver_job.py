@@ -62,5 +62,5 @@ def test_a_walltime_queues_it_again_and_scancel_does_not(job, sent, code, queued
     wait_for((job / "waits").exists)
     process.send_signal(sent)
     assert process.wait() == code
-    found = job / "scontrol"
-    assert (found.read_text() if found.exists() else "") == queued
+    actual = job / "scontrol"
+    assert (actual.read_text() if actual.exists() else "") == queued

@@ -104,7 +104,7 @@ def test_workers_on_the_command_line_are_for_this_machine(tmp_path):
         find_profile(written(tmp_path, slurm()), workers=3)
 
 
-def test_the_shipped_profiles_are_right():
+def test_the_bundled_profiles_are_right():
     names = {"local", "cuda", "slurm"}
     assert names <= set(bundled("deploy"))
     assert {find_profile(name).kind for name in names} == names
@@ -198,7 +198,7 @@ def test_the_message_of_sbatch_about_an_account_is_quoted(tmp_path, site):
     program(
         site, "sbatch", "/bin/cat >/dev/null; echo 'sbatch: error: Invalid account' >&2; exit 1"
     )
-    problems = checked(tmp_path, slurm(", account: nobody"))
+    problems = checked(tmp_path, slurm(", account: guest"))
     assert len(problems) == 1
     assert "pools.cpu: Slurm does not accept its jobs: Invalid account" in problems[0]
 

@@ -52,21 +52,21 @@ def test_a_killed_drivers_folder_is_removed_by_the_next_one(place):
 
 @pytest.mark.parametrize("call", [(os, "open"), (fcntl, "flock")], ids=["opened", "locked"])
 def test_a_folder_that_is_removed_before_it_is_held_is_made_again(place, monkeypatch, call):
-    made = []
+    created = []
     plain = getattr(*call)
 
     def late(*arguments, **named):
         """Another driver comes just before the first folder is opened, or locked."""
-        found = [str(folder) for folder in place.glob(f"{PREFIX}*")]
-        if found and not made:
-            made.extend(found)
-            shutil.rmtree(found[0])
+        actual = [str(folder) for folder in place.glob(f"{PREFIX}*")]
+        if actual and not created:
+            created.extend(actual)
+            shutil.rmtree(actual[0])
         return plain(*arguments, **named)
 
     monkeypatch.setattr(*call, late)
     with scratch() as folder:
         assert os.path.isdir(folder)
-        assert made
-        assert folder not in made
+        assert created
+        assert folder not in created
         remove_abandoned()
         assert os.path.isdir(folder)

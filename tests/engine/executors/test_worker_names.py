@@ -14,8 +14,8 @@ from volflow.engine.monitor.watchdog import LOST_AFTER, Watchdog
 
 def worker_names(*jobs: tuple[str, str | None]) -> WorkerNames:
     """Names for a cluster that made these jobs, each with its name and Slurm's number."""
-    made = [types.SimpleNamespace(name=name, job_id=number) for name, number in jobs]
-    return WorkerNames(types.SimpleNamespace(worker_spec=dict(jobs), _created=made))
+    created = [types.SimpleNamespace(name=name, job_id=number) for name, number in jobs]
+    return WorkerNames(types.SimpleNamespace(worker_spec=dict(jobs), _created=created))
 
 
 def test_a_worker_is_named_by_its_job():

@@ -1,4 +1,4 @@
-"""What the event log adds up to, and how the report shows it."""
+"""Sums of the event log, and their place in the report."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from volflow.view.report.run.timeline import timeline
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 1000)), max_size=300))
-def test_however_long_it_takes_nothing_is_lost_and_the_line_stays_short(found):
+def test_however_long_it_takes_nothing_is_lost_and_the_line_stays_short(actual):
     bins = Bins(100.0)
-    for time, count in found:
+    for time, count in actual:
         bins.add(100.0 + time, count)
-    assert sum(bins.counts) == sum(count for _, count in found)
+    assert sum(bins.counts) == sum(count for _, count in actual)
     assert len(bins.counts) <= MOST_BINS
-    if found:
-        latest = max(time for time, _ in found)
+    if actual:
+        latest = max(time for time, _ in actual)
         assert bins.width * len(bins.counts) >= latest
 
 
@@ -32,14 +32,14 @@ def test_the_report_tells_of_both_sessions_and_who_did_the_blocks(tmp_path):
     assert not execute(plan).ok
     cure.touch()
     assert execute(plan).ok
-    found = history(plan.pipeline.run)
-    assert found["sessions"] == 2
-    assert found["failed"] == 1
-    assert sum(found["blocks"]) == 48
-    assert [(w["name"], w["blocks"]) for w in found["workers"]] == [("this process", 48)]
-    assert {span["step"] for span in found["spans"]} == {"poison"}
-    assert found["begun"] <= found["spans"][0]["begun"] <= found["spans"][0]["ended"]
-    page = timeline(found)
+    actual = history(plan.pipeline.run)
+    assert actual["sessions"] == 2
+    assert actual["failed"] == 1
+    assert sum(actual["blocks"]) == 48
+    assert [(w["name"], w["blocks"]) for w in actual["workers"]] == [("this process", 48)]
+    assert {span["step"] for span in actual["spans"]} == {"poison"}
+    assert actual["begun"] <= actual["spans"][0]["begun"] <= actual["spans"][0]["ended"]
+    page = timeline(actual)
     assert "2 sessions" in page
     assert page.count("<svg") == page.count("</svg>") == 1
 
@@ -48,8 +48,8 @@ def test_what_the_log_holds_is_text_and_not_markup():
     worker = {"name": "<script>", "blocks": 1, "seconds": 1.0}
     span = {"step": "<b>", "begun": 0.0, "ended": 1.0}
     numbers = {"sessions": 1, "again": 0, "lost": 0, "stalls": 0, "failed": 0, "every": 1.0}
-    found = {**numbers, "begun": 0.0, "ended": 2.0, "blocks": [1, 3]}
-    page = timeline({**found, "workers": [worker], "spans": [span]})
+    actual = {**numbers, "begun": 0.0, "ended": 2.0, "blocks": [1, 3]}
+    page = timeline({**actual, "workers": [worker], "spans": [span]})
     assert "<script>" not in page
     assert "<b>" not in page
     assert timeline({}) == ""

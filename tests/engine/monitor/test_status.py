@@ -27,12 +27,12 @@ def parts(step):
 def test_what_is_behind_a_failed_block_is_blocked(tmp_path):
     poison = toy("Poison", **{"with": {"raises": [[0, 0, 1], [3, 2, 3]]}})
     execute(planned(tmp_path, poison, toy("Double")))
-    found = status(str(tmp_path))
-    assert [parts(step) for step in found.steps] == [(46, 2, 0, 0, 0), (0, 0, 0, 48, 0)]
-    assert [step.causes for step in found.steps] == [{"exception": 2}, {}]
-    assert not found.finished
-    assert found.holder is None
-    document = as_json(found)
+    actual = status(str(tmp_path))
+    assert [parts(step) for step in actual.steps] == [(46, 2, 0, 0, 0), (0, 0, 0, 48, 0)]
+    assert [step.causes for step in actual.steps] == [{"exception": 2}, {}]
+    assert not actual.finished
+    assert actual.holder is None
+    document = as_json(actual)
     assert [each["index"] for each in document["failures"]] == [[0, 0, 1], [3, 2, 3]]
     for step in document["steps"]:
         counted = ("done", "failed", "running", "blocked", "left")
@@ -82,8 +82,8 @@ def test_during_a_run_handed_out_blocks_are_running_and_all_add_up(tmp_path):
     held.touch()
     seen, over = [], threading.Event()
 
-    def half_way(found):
-        return found.steps[0].running > 0 and found.blocks_per_second > 0 and found.seconds_left
+    def half_way(actual):
+        return actual.steps[0].running > 0 and actual.blocks_per_second > 0 and actual.seconds_left
 
     def ask():
         while not over.wait(0.2):
@@ -100,10 +100,10 @@ def test_during_a_run_handed_out_blocks_are_running_and_all_add_up(tmp_path):
     finally:
         over.set()
         asking.join()
-    assert any(half_way(found) for found in seen)
-    for found in seen:
-        assert found.steps[0].left >= 0
-        assert sum(parts(found.steps[0])) == found.steps[0].total
+    assert any(half_way(actual) for actual in seen)
+    for actual in seen:
+        assert actual.steps[0].left >= 0
+        assert sum(parts(actual.steps[0])) == actual.steps[0].total
     after = status(str(run))
     assert after.finished
     assert Store(str(run)).read(PROGRESS) is None

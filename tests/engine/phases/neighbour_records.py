@@ -41,12 +41,12 @@ class Beside(Total):
             for at in [tuple(i + n for i, n in zip(block.index, offset, strict=True))]
             if all(0 <= i < n for i, n in zip(at, counts, strict=True))
         }
-        found = {
+        actual = {
             offset: tuple(p.retained["at"].tolist())
             for offset, p in previous.neighbour_records.items()
         }
-        if found != wanted:
-            raise ValueError(f"block {block.index} was given {found}; expected {wanted}")
+        if actual != wanted:
+            raise ValueError(f"block {block.index} was given {actual}; expected {wanted}")
         for other in previous.neighbour_records.values():
             assert other.received is not None
             assert previous.received is not None

@@ -25,14 +25,14 @@ def expected(base: int = 7) -> dict[str, dict[str, int]]:
     return {"counts": {str(d): n for d, n in counts.items()}, "most": most}
 
 
-def found(run: Path, block: list[int], **parameters: Any) -> dict[str, Any]:
+def actual(run: Path, block: list[int], **parameters: Any) -> dict[str, Any]:
     steps = [toy("Index", block=[8, 8, 8]), toy("Digits", block=block, **{"with": parameters})]
     result = execute(planned(run, *steps))
     assert result.ok
     return result.results["digits"]
 
 
-def kept(run: Path) -> list[str]:
+def remaining(run: Path) -> list[str]:
     """The keys of the step's records."""
     return [f"records/digits/{key}" for key in Store(str(run)).list("records/digits/")]
 
@@ -40,13 +40,13 @@ def kept(run: Path) -> list[str]:
 @pytest.mark.parametrize("block", [[8, 8, 8], [16, 40, 9], [64, 64, 64]])
 @pytest.mark.parametrize("parts", [1, 3, 11])
 def test_the_same_whatever_blocks_and_partitions(tmp_path, block, parts):
-    assert found(tmp_path / "run", block, parts=parts) == expected()
+    assert actual(tmp_path / "run", block, parts=parts) == expected()
 
 
 def test_more_blocks_than_are_gathered_in_one_place(tmp_path):
     run = tmp_path / "run"
-    assert found(run, [8, 2, 8]) == expected()
-    assert len([key for key in kept(run) if "/parts/digit/0/" in key]) > 1
+    assert actual(run, [8, 2, 8]) == expected()
+    assert len([key for key in remaining(run) if "/parts/digit/0/" in key]) > 1
 
 
 def test_rows_are_combined_before_too_many_have_come_together(tmp_path, monkeypatch):
@@ -59,7 +59,7 @@ def test_rows_are_combined_before_too_many_have_come_together(tmp_path, monkeypa
         return joined(records)
 
     monkeypatch.setattr(shuffle, "_concatenated", watched)
-    assert found(tmp_path / "run", [4, 4, 4]) == expected()
+    assert actual(tmp_path / "run", [4, 4, 4]) == expected()
     assert 0 < max(lengths) <= 24  # ten rows or twice seven, and one block's
 
 
@@ -68,7 +68,7 @@ def test_a_partition_that_lost_what_was_sent_to_it_fails_and_a_repeated_run_of_i
     steps = [toy("Index"), toy("Digits")]
     execute(planned(run, *steps))
     store = Store(str(run))
-    lost = next(key for key in kept(run) if "/parts/parity/1/" in key)
+    lost = next(key for key in remaining(run) if "/parts/parity/1/" in key)
     body = store.read(lost)
     store.delete(lost)
     for key in store.list("ledger/digits/"):
@@ -83,7 +83,7 @@ def test_a_partition_that_lost_what_was_sent_to_it_fails_and_a_repeated_run_of_i
     assert again.results["digits"] == expected()
 
 
-def test_requirements_that_are_not_met_are_all_told_and_every_block_is_done(tmp_path):
+def test_requirements_that_are_not_met_are_all_reported_and_every_block_is_done(tmp_path):
     steps = [toy("Digits", **{"with": {"base": 8}}) | {"name": name} for name in ("one", "other")]
     result = execute(planned(tmp_path / "run", toy("Index"), *steps))
     assert result.ok
@@ -113,7 +113,7 @@ def test_a_grouping_without_rows_says_so():
 def test_store_errors_name_the_record(tmp_path):
     run = tmp_path / "run"
     execute(planned(run, toy("Index"), toy("Digits")))
-    key = next(key for key in kept(run) if "/found/digit/" in key)
+    key = next(key for key in remaining(run) if "/found/digit/" in key)
     Store(str(run)).write(key, b"VFR1 and then nothing of worth")
     with pytest.raises(StorageError, match="found/digit"):
         execute(planned(run, toy("Index"), toy("Digits")))

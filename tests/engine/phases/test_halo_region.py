@@ -1,4 +1,4 @@
-"""How much of its halo a stage is given: all, what lies before the faces, or none."""
+"""The part of its halo that a stage receives: all, the voxels at the faces, or none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ON_INDEX = {"in": dict.fromkeys(("faces", "before", "after", "alone"), "index")}
 
 
 def crossed(index: np.ndarray) -> np.ndarray:
-    """What `Cross` makes of a whole volume, zero outside."""
+    """The output of `Cross` for a whole volume, zero outside."""
     total = 7 * index
     for axis, reach in enumerate(Cross().halo):
         widths = [(reach, reach) if other == axis else (0, 0) for other in range(3)]

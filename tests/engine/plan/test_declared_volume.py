@@ -11,7 +11,7 @@ from volflow.errors import PlanError, StorageError
 
 @pytest.fixture
 def no_store(monkeypatch):
-    """Whoever opens a store or a volume is found out."""
+    """Opening a store or a volume is an error."""
 
     def touched(*arguments, **named):
         raise StorageError("a store was touched")
@@ -54,6 +54,8 @@ def test_offline_the_bounds_have_to_be_declared(no_store):
         "volumes": {"affinity": {"path": "s3://far/away"}},
         "steps": [{"use": "fragments"}],
     }
-    with pytest.raises(PlanError, match="give bounds: z0:z1") as told:
+    with pytest.raises(PlanError, match="give bounds: z0:z1") as reported:
         make_plan(document, offline=True)
-    assert len(told.value.problems) == 1 + any("resolution" in m for m in told.value.problems)
+    assert len(reported.value.problems) == 1 + any(
+        "resolution" in m for m in reported.value.problems
+    )

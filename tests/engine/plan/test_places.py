@@ -12,9 +12,9 @@ from volflow.io.places import Place
 
 
 def places_that_overlap(*overrides: str) -> list[str]:
-    found = problems(GOOD, *overrides)
+    actual = problems(GOOD, *overrides)
     sentences = (" would write '", " is read where ")
-    return [line for line in found if any(each in line for each in sentences)]
+    return [line for line in actual if any(each in line for each in sentences)]
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_an_output_around_an_input_is_refused(folder, path):
     Path("lab").mkdir()
     os.rename("em.zarr", "lab/em.zarr")
     path = path.format(here=Path.cwd())
-    found = places_that_overlap(f"volumes.pieces.path={path}", "volumes.em.path=lab/em.zarr")
-    assert " around " in found[0]
+    actual = places_that_overlap(f"volumes.pieces.path={path}", "volumes.em.path=lab/em.zarr")
+    assert " around " in actual[0]
 
 
 def test_an_output_around_a_mask_is_refused(folder):
@@ -64,8 +64,8 @@ def test_an_output_around_a_mask_is_refused(folder):
 def test_an_output_in_the_way_of_the_run_is_refused(folder, path, message):
     Path("out").mkdir()
     os.symlink("out", "elsewhere")
-    found = places_that_overlap(f"volumes.pieces.path={path.format(here=Path.cwd())}")
-    assert message in found[0]
+    actual = places_that_overlap(f"volumes.pieces.path={path.format(here=Path.cwd())}")
+    assert message in actual[0]
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "a/b", "events\n", "\x1b[2J"])
@@ -78,26 +78,26 @@ def test_an_output_that_a_stage_names_like_a_path_is_refused(folder, name):
         "    def outputs(self):\n"
         f"        return {{{name!r}: Layer(dtype='uint8', channels=0, kind='image')}}\n"
     )
-    found = problems(GOOD.replace(f"{STAGES}:Sizes", f"{module}:Evil"))
-    assert any(f"names its output {name!r}; expected a letter" in line for line in found), found
-    assert not any(chr(27) in line for line in found)
+    actual = problems(GOOD.replace(f"{STAGES}:Sizes", f"{module}:Evil"))
+    assert any(f"names its output {name!r}; expected a letter" in line for line in actual), actual
+    assert not any(chr(27) in line for line in actual)
 
 
 @pytest.mark.parametrize("run", ["em.zarr", "em.zarr/run", "link/run"])
 def test_a_run_within_an_input_is_refused(folder, run):
     os.symlink("em.zarr", "link")
-    found = places_that_overlap(f"run={run}")
-    assert any("'em' is read where the run is" in line for line in found)
+    actual = places_that_overlap(f"run={run}")
+    assert any("'em' is read where the run is" in line for line in actual)
 
 
 def test_an_input_where_the_run_writes_is_refused(folder):
     os.makedirs("out/records")
     os.rename("em.zarr", "out/records/em.zarr")
-    (found,) = places_that_overlap("volumes.em.path=out/records/em.zarr")
-    assert "is read where the run's records is" in found
+    (actual,) = places_that_overlap("volumes.em.path=out/records/em.zarr")
+    assert "is read where the run's records is" in actual
 
 
-def test_inputs_and_outputs_beside_one_another_in_the_run_are_accepted(folder):
+def test_inputs_and_outputs_next_to_one_another_in_the_run_are_accepted(folder):
     Path("out").mkdir()
     os.rename("em.zarr", "out/em.zarr")
     planned(GOOD, "volumes.em.path=out/em.zarr", "volumes.pieces.path=zarr://out/deep/pieces")

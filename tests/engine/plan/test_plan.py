@@ -84,9 +84,9 @@ def test_a_pyramid_writes_the_coarser_scales_of_what_it_reads(folder):
     result = planned()
     step = result.step("pyramid")
     base = job(result, "segments", "map").targets["segmentation"]
-    for scale, made in enumerate(step.jobs, 1):
-        target = made.targets["pyramid"]
-        source = made.sources["labels"]
+    for scale, created in enumerate(step.jobs, 1):
+        target = created.targets["pyramid"]
+        source = created.sources["labels"]
         assert isinstance(source, VolumeSource)
         assert source == VolumeSource(base.spec.model_copy(update={"level": scale - 1}), own=True)
         assert (target.spec, target.scale) == (base.spec, scale)
@@ -95,7 +95,7 @@ def test_a_pyramid_writes_the_coarser_scales_of_what_it_reads(folder):
         factor = (2**scale,) * 3
         assert target.bounds == BOUNDS.zoom_out(factor)
         assert target.resolution == (10 * 2**scale, 8 * 2**scale, 8 * 2**scale)
-        assert set(made.targets) == {"pyramid"}
+        assert set(created.targets) == {"pyramid"}
     assert [target.scale for target in step.targets] == [1, 2]
 
 
@@ -180,8 +180,8 @@ def test_some_steps_may_be_chosen_and_the_others_are_still_planned(folder, chose
     ],
 )
 def test_a_choice_that_makes_no_sense_is_a_mistake(folder, chosen, message):
-    (found,) = problems(**chosen)
-    assert message in found
+    (actual,) = problems(**chosen)
+    assert message in actual
 
 
 # --- digests -------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_other_blocks_change_no_content_and_only_markers_of_who_has_them(folder)
     assert changed(digests(before), digests(after)) == {"pieces", "table", "segments"}
 
 
-def test_a_layer_stored_in_another_way_is_written_anew_with_its_pyramid(folder):
+def test_a_layer_stored_in_another_way_is_written_again_with_its_pyramid(folder):
     before, after = planned(), planned(GOOD, "volumes.segmentation.encoding=raw")
     assert changed(contents(before), contents(after)) == set()
     assert changed(digests(before), digests(after)) == {"segments", "pyramid"}
@@ -309,7 +309,7 @@ def test_the_block_that_is_offered_is_the_nearest(block, fit):
 
 
 @pytest.mark.parametrize("name", sorted(bundled("pipelines")))
-def test_shipped_pipelines_are_right_as_they_stand(name):
+def test_bundled_pipelines_are_right_as_they_stand(name):
     pipeline = load(bundled("pipelines")[name])
     problems = Problems(pipeline.where)
     wiring = problems.collect(wire(pipeline))

@@ -227,15 +227,15 @@ from volflow.errors import PlanError
         ("run: out", "run: p.yaml/out", "p.yaml:1: run: "),
     ],
 )
-def test_a_mistake_is_told_with_file_line_and_path(folder, old, new, message):
+def test_a_mistake_is_reported_with_file_line_and_path(folder, old, new, message):
     assert old in GOOD
     text = GOOD.replace(old, new)
     if message is None:
         planned(text)
         return
-    found = problems(text)
-    assert [line for line in found if line.startswith(message)], found
-    assert len(found) == 1, found
+    actual = problems(text)
+    assert [line for line in actual if line.startswith(message)], actual
+    assert len(actual) == 1, actual
 
 
 @pytest.mark.parametrize(
@@ -246,13 +246,13 @@ def test_a_mistake_is_told_with_file_line_and_path(folder, old, new, message):
     ],
 )
 def test_a_mask_that_does_not_fit_is_a_mistake(folder, overrides, message):
-    found = problems(GOOD, "mask=mask", *overrides)
-    assert len(found) == 1
-    assert "mask: 'mask' " in found[0]
+    actual = problems(GOOD, "mask=mask", *overrides)
+    assert len(actual) == 1
+    assert "mask: 'mask' " in actual[0]
     if "far" in overrides[0]:
-        assert message in found[0]
+        assert message in actual[0]
     else:
-        assert "has [10, 12, 8] nm, which is not a whole multiple" in found[0]
+        assert "has [10, 12, 8] nm, which is not a whole multiple" in actual[0]
 
 
 @pytest.mark.parametrize(
@@ -264,30 +264,30 @@ def test_a_mask_that_does_not_fit_is_a_mistake(folder, overrides, message):
     ],
 )
 def test_a_volume_where_something_else_is_kept_is_a_mistake(folder, option, message):
-    (found,) = problems(GOOD, option)
-    assert message in found
+    (actual,) = problems(GOOD, option)
+    assert message in actual
 
 
 def test_bounds_beyond_the_inputs_are_a_mistake_for_each_of_them(folder):
-    found = problems(GOOD.replace("block: [16, 16, 16]", "bounds: 0:44,0:70,10:60"))
+    actual = problems(GOOD.replace("block: [16, 16, 16]", "bounds: 0:44,0:70,10:60"))
     start = "p.yaml:2: bounds: bounds 0:44,0:70,10:60 extend beyond volume"
-    assert found == [f"{start} '{name}', which is {BOUNDS}" for name in ("affinity", "em")]
+    assert actual == [f"{start} '{name}', which is {BOUNDS}" for name in ("affinity", "em")]
 
 
 def test_a_mistake_made_by_an_option_names_the_option(folder):
-    (found,) = problems(GOOD, "steps.table.treshold=0.4")
+    (actual,) = problems(GOOD, "steps.table.treshold=0.4")
     start = (
         "--set steps.table.treshold=0.4: steps[1].with.treshold: unknown key 'treshold'; did you"
     )
-    assert found.startswith(start)
-    (found,) = problems(GOOD, "volumes.emm.path=em.zarr")
-    assert found.startswith("--set volumes.emm.path=em.zarr: volumes.emm.path: no step reads")
+    assert actual.startswith(start)
+    (actual,) = problems(GOOD, "volumes.emm.path=em.zarr")
+    assert actual.startswith("--set volumes.emm.path=em.zarr: volumes.emm.path: no step reads")
 
 
-def test_mistakes_of_all_kinds_are_told_at_once(folder):
+def test_mistakes_of_all_kinds_are_reported_at_once(folder):
     text = GOOD.replace("em.zarr", "coarse.zarr").replace("threshold: 0.3", "threshold: 3")
     text = text.replace("levels: 2", "levles: 2").replace("run: out", "run: out\nblok: [8, 8, 8]")
-    found = problems(text, "bad_sections=[1000]", "steps.sizes.attempts=0")
+    actual = problems(text, "bad_sections=[1000]", "steps.sizes.attempts=0")
     starts = [
         "p.yaml:2: blok",
         "p.yaml:15: steps[1].with.threshold",
@@ -295,13 +295,13 @@ def test_mistakes_of_all_kinds_are_told_at_once(folder):
     ]
     starts += ["--set bad_sections=[1000]", "--set steps.sizes.attempts=0", "p.yaml:9: volumes.em"]
     for start in starts:
-        assert sum(line.startswith(start) for line in found) == 1, found
-    assert len(found) == len(starts)
+        assert sum(line.startswith(start) for line in actual) == 1, actual
+    assert len(actual) == len(starts)
 
 
 def test_a_block_that_needs_more_than_a_worker_has_is_a_mistake(folder):
-    found = problems(memory=256 << 20)
-    assert found[0].startswith(
+    actual = problems(memory=256 << 20)
+    assert actual[0].startswith(
         "p.yaml:2: block: step 'pieces': a block of [16, 16, 16] needs about 268.5 MB in "
         "phase 'map', and a worker has 268.4 MB"
     )
@@ -313,8 +313,8 @@ def test_a_full_disk_is_a_mistake_unless_the_volume_is_there(folder, monkeypatch
         return shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000)
 
     monkeypatch.setattr(shutil, "disk_usage", full)
-    (found,) = problems()
-    assert found.startswith("p.yaml:1: run: no space: the volumes take at least ")
+    (actual,) = problems()
+    assert actual.startswith("p.yaml:1: run: no space: the volumes take at least ")
     for name in ("pieces", "segmentation", "sizes"):
         (folder / "out" / name).mkdir(parents=True)
     assert planned().steps
@@ -330,24 +330,24 @@ def test_a_foreign_volume_in_the_place_of_an_output_is_a_mistake(folder):
         "create": True,
     }
     tensorstore.open(spec).result()
-    (found,) = problems(GOOD, "volumes.pieces.path=zarr://theirs.zarr")
-    assert "was not written by volflow and will not be replaced" in found
+    (actual,) = problems(GOOD, "volumes.pieces.path=zarr://theirs.zarr")
+    assert "was not written by volflow and will not be replaced" in actual
 
 
 def test_pipelines_without_bounds_or_resolution_say_so(folder):
     text = "run: out\nsteps: [{use: 'tests.engine.toys:Index'}]\n"
-    found = problems(text)
-    assert len(found) == 2
-    assert "the bounds are unknown, as no step reads a volume" in found[0]
-    assert "the resolution is unknown" in found[1]
+    actual = problems(text)
+    assert len(actual) == 2
+    assert "the bounds are unknown, as no step reads a volume" in actual[0]
+    assert "the resolution is unknown" in actual[1]
     assert planned(text + "bounds: 0:9,0:9,0:9\nresolution: [8, 8, 8]").steps
 
 
 def test_more_voxels_than_ids_are_a_mistake(folder):
     side = "0:4194304"
     text = "run: out\nsteps: [{use: 'tests.engine.toys:Index'}]\nresolution: [8, 8, 8]\n"
-    found = problems(f"{text}bounds: {side},{side},{side}\nblock: [4194304, 4194304, 4194304]\n")
-    assert any("has 73786976294838206464 voxels; ids end at 2**63" in line for line in found)
+    actual = problems(f"{text}bounds: {side},{side},{side}\nblock: [4194304, 4194304, 4194304]\n")
+    assert any("has 73786976294838206464 voxels; ids end at 2**63" in line for line in actual)
 
 
 @pytest.mark.parametrize("stage", ["Pieces", "Table", "Segments", "Sizes"])
@@ -371,7 +371,7 @@ def test_planning_writes_nothing(folder):
     assert after == before
 
 
-def test_a_module_beside_the_file_is_found(folder):
+def test_a_module_next_to_the_file_is_found(folder):
     (folder / "deeper").mkdir()
     (folder / "deeper" / "volflow_test_mine.py").write_text(
         "from tests.engine.plan.plan_stages import Later\nclass Mine(Later):\n    pass\n"

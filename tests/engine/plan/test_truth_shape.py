@@ -1,4 +1,4 @@
-"""A truth that does not cover what is segmented is told before anything starts."""
+"""A truth that does not cover the segmentation is reported before anything starts."""
 
 from __future__ import annotations
 

@@ -246,8 +246,8 @@ def test_of_mallocs_settings_the_users_reach_the_blocks_and_dasks_do_not(monkeyp
         text = place.read_bytes().decode()
     finally:
         child.close()
-    found = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
-    assert {name: found[name] for name in (TRIM, HEAPS) if name in found} == there
+    actual = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+    assert {name: actual[name] for name in (TRIM, HEAPS) if name in actual} == there
 
 
 KEEPS = """
@@ -267,8 +267,8 @@ print(before - resident())
 
 
 def test_memory_that_blocks_freed_goes_back():
-    found = subprocess.run([sys.executable, "-c", KEEPS], capture_output=True, check=True)
-    assert int(found.stdout) > 50_000_000
+    actual = subprocess.run([sys.executable, "-c", KEEPS], capture_output=True, check=True)
+    assert int(actual.stdout) > 50_000_000
 
 
 def test_what_a_stage_needs_is_loaded_by_the_child_alone(tmp_path, monkeypatch):

@@ -68,10 +68,10 @@ def pipeline(run: Path, **volumes: object) -> Plan:
 def undisturbed(tmp_path_factory) -> dict[str, bytes]:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     assert execute(pipeline(run)).ok
-    return made(run)
+    return created(run)
 
 
-def made(run: Path) -> dict[str, bytes]:
+def created(run: Path) -> dict[str, bytes]:
     return {name: body for name, body in files(run).items() if name.startswith(MADE)}
 
 
@@ -95,7 +95,7 @@ def test_a_run_that_finds_no_room_says_so_and_is_resumed(disk, filled_at, undist
     assert len(met) == 1
     (disk / "filling").unlink()
     assert execute(plan).ok
-    assert made(disk / "run") == undisturbed
+    assert created(disk / "run") == undisturbed
     assert not list(disk.rglob("*lock*"))
 
 

@@ -34,7 +34,7 @@ def always(monkeypatch):
     monkeypatch.setattr(ahead_module, "WORTHWHILE", 0.0)
 
 
-def test_the_next_block_is_read_beside_this_one(always):
+def test_the_next_block_is_read_next_to_this_one(always):
     where = {}
 
     def read(number):
@@ -208,7 +208,7 @@ def test_memory_decides_whether_there_is_room(tmp_path):
 
 
 class CrashingReads(Double):
-    """Where a block is read ahead, its reading ends the process."""
+    """Ends the process while a block is prefetched."""
 
     start: Triple
     how: str

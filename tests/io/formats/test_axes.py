@@ -110,7 +110,7 @@ def test_units_of_attributes_count(tmp_path):
     assert "has no unit; taken as nanometer" in " ".join(opened(tmp_path / "b")[0].warnings)
 
 
-def test_an_offset_counts_beside_a_declared_resolution(tmp_path):
+def test_an_offset_counts_next_to_a_declared_resolution(tmp_path):
     with_attributes(write_array(tmp_path / "a", VOLUME), {"offset": [400, 80, 160]})
     volume, voxels = opened(tmp_path / "a", resolution=(40, 8, 8))
     assert volume.bounds.start == (10, 10, 20)

@@ -88,17 +88,17 @@ def test_packed_chunks_are_not_background(tmp_path, kind):
     path = write(tmp_path, kind)
     packed = chunks(tmp_path)[5]
     packed.with_name(packed.name + ".bz2").write_bytes(bz2.compress(packed.read_bytes()))
-    assert about_chunks(checked(path)) == []  # beside its chunk it is harmless
+    assert about_chunks(checked(path)) == []  # next to its chunk it is harmless
     packed.unlink()
     with pytest.raises(StorageError, match=r"11 chunks of 12 exist: .*, got .*\.bz2; correct"):
         checked(path)
 
 
-@pytest.mark.parametrize(("said", "stored"), [(".", "/"), ("/", ".")])
-def test_chunks_of_another_separator_are_not_background(tmp_path, said, stored):
+@pytest.mark.parametrize(("printed", "stored"), [(".", "/"), ("/", ".")])
+def test_chunks_of_another_separator_are_not_background(tmp_path, printed, stored):
     write(tmp_path, "zarr nested" if stored == "/" else "zarr")
     metadata = json.loads((tmp_path / ".zarray").read_text())
-    (tmp_path / ".zarray").write_text(json.dumps({**metadata, "dimension_separator": said}))
+    (tmp_path / ".zarray").write_text(json.dumps({**metadata, "dimension_separator": printed}))
     with pytest.raises(StorageError, match=r"no chunk of 12 exist: expected chunks such as 0"):
         checked(f"zarr://{tmp_path}")
 

@@ -1,4 +1,4 @@
-"""What metadata name outside their volume is not read, and said so; what lies inside is."""
+"""Names in metadata that lead outside their volume are an error; those inside are read."""
 
 import json
 
@@ -96,12 +96,12 @@ def test_a_scale_of_precomputed_stays_in_its_volume(tmp_path, key, own):
 
 
 def test_n5_has_no_word_that_could_lead_out(tmp_path, secret):
-    """Scales are `s0`, `s1`, whatever its attributes say; its links are other files to it."""
+    """Scales are `s0`, `s1`, whatever the attributes contain; links are other files to it."""
     for name, voxels in (("group/s0", MINE), ("elsewhere", SECRET)):
         write_array(tmp_path / name, voxels.T, "n5")
     paths = [{"path": "../elsewhere"}]
-    told = {"scales": [[1, 1, 1]], "multiscales": [{"datasets": paths}], "path": "../elsewhere"}
-    write_json(tmp_path / "group/attributes.json", told)
+    reported = {"scales": [[1, 1, 1]], "multiscales": [{"datasets": paths}], "path": "../elsewhere"}
+    write_json(tmp_path / "group/attributes.json", reported)
     np.testing.assert_array_equal(opened(f"n5://{tmp_path}/group"), MINE)
 
 
@@ -142,7 +142,7 @@ def test_links_within_a_file_are_followed(hdf5, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("out", "'out' is a link to secret.h5, another file"),
         ("root/v", "'root/v' is a link to .*/secret.h5, another file"),
@@ -156,8 +156,8 @@ def test_links_within_a_file_are_followed(hdf5, name):
         ("nowhere", "no dataset 'nowhere' of axes"),
     ],
 )
-def test_what_leaves_a_file_of_hdf5_is_refused(hdf5, name, told):
-    with pytest.raises(StorageError, match=f"^volume hdf5://.*mine.h5.*: {told}"):
+def test_what_leaves_a_file_of_hdf5_is_refused(hdf5, name, reported):
+    with pytest.raises(StorageError, match=f"^volume hdf5://.*mine.h5.*: {reported}"):
         Volume.open(VolumeSpec(path=f"hdf5://{hdf5}?dataset={name}"))
 
 
@@ -168,8 +168,10 @@ def test_the_only_dataset_of_a_file_is_refused_too_and_before_anything_starts(tm
     layout[...] = h5py.VirtualSource("secret.h5", "v", SECRET.shape, "u2")
     with h5py.File(tmp_path / "mine.h5", "w") as file:
         file.create_virtual_dataset("made", layout)
-    told = "'/made' is composed of secret.h5, another file; if that is a volume, name it directly"
-    with pytest.raises(PlanError, match=told):
+    reported = (
+        "'/made' is composed of secret.h5, another file; if that is a volume, name it directly"
+    )
+    with pytest.raises(PlanError, match=reported):
         planned(tmp_path, toy("Double"), volumes={"index": {"path": f"{tmp_path}/mine.h5"}})
 
 
@@ -183,9 +185,9 @@ OME = """<OME UUID="{own}"><Image ID="Image:0" Name="a">
 UUIDS = ("urn:uuid:11111111-1111-1111-1111-111111111111", "urn:uuid:2")
 
 
-def write_pages(path, voxels, **told):
+def write_pages(path, voxels, **reported):
     tifffile.imwrite(
-        path, voxels, description=OME.format(**told), metadata=None, photometric="minisblack"
+        path, voxels, description=OME.format(**reported), metadata=None, photometric="minisblack"
     )
 
 
@@ -204,6 +206,6 @@ def test_a_file_of_pages_is_one_file(tmp_path, other):
 
 
 def test_a_file_of_pages_that_was_renamed_is_still_itself(tmp_path):
-    path, told = tmp_path / "new.ome.tif", {"name": "old.ome.tif", "other": "old.ome.tif"}
-    write_pages(path, MINE, own=UUIDS[0], uuid=UUIDS[0], ifd=2, **told)
+    path, reported = tmp_path / "new.ome.tif", {"name": "old.ome.tif", "other": "old.ome.tif"}
+    write_pages(path, MINE, own=UUIDS[0], uuid=UUIDS[0], ifd=2, **reported)
     np.testing.assert_array_equal(opened(path), MINE)

@@ -99,9 +99,9 @@ def test_boundaries_by_hand():
     # An affinity is 255 less the stronger boundary of its two voxels.
     array = np.array([[[0, 100, 255, 0]]], "u1")
     volume = Volume.open(stored(array, boundary=True))
-    found = volume.read(volume.bounds)
-    assert found[2, 0, 0].tolist() == [0, 155, 0, 0]
-    assert not found[:2].any()  # there is but one plane along z and y
+    actual = volume.read(volume.bounds)
+    assert actual[2, 0, 0].tolist() == [0, 155, 0, 0]
+    assert not actual[:2].any()  # there is but one plane along z and y
 
 
 def test_a_value_that_is_no_number_is_named_with_its_box():

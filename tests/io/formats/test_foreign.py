@@ -47,8 +47,8 @@ def multiscales(axes, *transforms):
 
 
 def scaled(*sides, shift=None):
-    found = [{"type": "scale", "scale": sides}]
-    return [*found, {"type": "translation", "translation": shift}] if shift else found
+    actual = [{"type": "scale", "scale": sides}]
+    return [*actual, {"type": "translation", "translation": shift}] if shift else actual
 
 
 def test_a_foreign_group_gives_its_scales_resolution_and_offset(tmp_path):
@@ -80,11 +80,11 @@ def test_half_a_voxel_of_translation_counts_as_none(tmp_path):
 
 
 def test_a_group_may_scale_and_move_all_its_scales(tmp_path):
-    # Voxel i lies at 2 * (20 * i + 20) + 80 nm along z: 40 nm a voxel, the first at 120 nm.
+    # Voxel i is at 2 * (20 * i + 20) + 80 nm along z: 40 nm a voxel, the first at 120 nm.
     write_array(tmp_path / "s0", WHOLE)
-    found = multiscales(space(), scaled(20, 4, 4, shift=(20, 0, 0)))
-    found[0]["coordinateTransformations"] = scaled(2, 2, 2, shift=(80, 0, 16))
-    write_json(tmp_path / ".zattrs", {"multiscales": found})
+    actual = multiscales(space(), scaled(20, 4, 4, shift=(20, 0, 0)))
+    actual[0]["coordinateTransformations"] = scaled(2, 2, 2, shift=(80, 0, 16))
+    write_json(tmp_path / ".zattrs", {"multiscales": actual})
     volume = Volume.open(VolumeSpec(path=str(tmp_path)))
     assert (volume.resolution, volume.bounds.start) == ((40, 8, 8), (3, 0, 2))
 
@@ -97,11 +97,11 @@ def test_a_group_may_scale_and_move_all_its_scales(tmp_path):
 def test_axes_of_one_entry_are_dropped(tmp_path, format_, names, shape, channels):
     array = noise(np.random.default_rng(1), shape, "uint8")
     write_array(tmp_path / "s0", array, format_)
-    found = multiscales(space(names), scaled(*[1.0] * (len(names) - 3), 40, 8, 8))
+    actual = multiscales(space(names), scaled(*[1.0] * (len(names) - 3), 40, 8, 8))
     if format_ == "zarr":
-        write_json(tmp_path / ".zattrs", {"multiscales": found})
+        write_json(tmp_path / ".zattrs", {"multiscales": actual})
     else:
-        ome = {"ome": {"version": "0.5", "multiscales": found}}
+        ome = {"ome": {"version": "0.5", "multiscales": actual}}
         group = {"zarr_format": 3, "node_type": "group", "attributes": ome}
         write_json(tmp_path / "zarr.json", group)
     volume = Volume.open(VolumeSpec(path=str(tmp_path)))
@@ -127,8 +127,8 @@ def test_what_is_no_volume_is_refused(tmp_path):
     ):
         Volume.open(VolumeSpec(path=f"zarr://{tmp_path}/flat"))
     write_array(tmp_path / "film" / "s0", np.stack([WHOLE, WHOLE]))
-    found = multiscales(space("tzyx"), scaled(1, 40, 8, 8))
-    write_json(tmp_path / "film" / ".zattrs", {"multiscales": found})
+    actual = multiscales(space("tzyx"), scaled(1, 40, 8, 8))
+    write_json(tmp_path / "film" / ".zattrs", {"multiscales": actual})
     with pytest.raises(
         StorageError, match=r"expected length 1 of axis 't', .* got shape \(2, 6, 7, 8\)"
     ):
@@ -169,8 +169,8 @@ def test_foreign_n5_is_turned_and_its_attributes_understood(tmp_path):
     write_json(
         path, {**plain, "pixelResolution": {"dimensions": [0.004, 0.005, 0.04], "unit": "um"}}
     )
-    found = Volume.open(VolumeSpec(path=f"{tmp_path}/a")).resolution
-    assert found == pytest.approx((40, 5, 4))
+    actual = Volume.open(VolumeSpec(path=f"{tmp_path}/a")).resolution
+    assert actual == pytest.approx((40, 5, 4))
     named = {"axes": ["x", "z", "y"], "units": ["nm"] * 3, "scale": [4, 40, 5]}
     write_json(path, {**plain, "transform": {**named, "translate": [8, 80, -5]}})
     volume = Volume.open(VolumeSpec(path=f"{tmp_path}/a"))
@@ -202,9 +202,9 @@ def test_our_own_groups_are_ome_zarr(tmp_path, format_, version):
     body = json.loads((tmp_path / "v" / name).read_text())
     attributes = body if format_ == "zarr" else body["attributes"]
     del attributes["volflow"]  # read as a foreign group from here on
-    found = attributes if format_ == "zarr" else attributes["ome"]
-    told = found["multiscales"][0]["version"] if format_ == "zarr" else found["version"]
-    assert told == version
+    actual = attributes if format_ == "zarr" else attributes["ome"]
+    reported = actual["multiscales"][0]["version"] if format_ == "zarr" else actual["version"]
+    assert reported == version
     write_json(tmp_path / "v" / name, body)
     for level, factor in enumerate((1, 2)):
         volume = Volume.open(spec.model_copy(update={"level": level}))
@@ -241,8 +241,8 @@ def test_volumes_are_read_over_http(served, format_):
     volume, _ = Volume.create(spec, Layer("uint16"), bounds, (40, 8, 8), (4, 4, 4))
     volume.write(bounds, WHOLE)
     for path in (f"{format_}://{url}/a/v", f"{url}/a/v"):
-        found = Volume.open(VolumeSpec(path=path))
-        assert (found.bounds, found.resolution, found.format) == (bounds, (40, 8, 8), format_)
-        np.testing.assert_array_equal(found.read(bounds), WHOLE, strict=True)
+        actual = Volume.open(VolumeSpec(path=path))
+        assert (actual.bounds, actual.resolution, actual.format) == (bounds, (40, 8, 8), format_)
+        np.testing.assert_array_equal(actual.read(bounds), WHOLE, strict=True)
     with pytest.raises(StorageError, match=f"{url}/a/w does not exist"):
         Volume.open(VolumeSpec(path=f"{format_}://{url}/a/w"))

@@ -54,8 +54,8 @@ def test_cloud_volume_reads_every_layer_to_equality(tmp_path_factory, data):
     shape = (*[layer.channels][: layer.channels > 0], *bounds.shape)
     whole = noise(np.random.default_rng(0), shape, dtype)
     volume.write(bounds, whole)
-    other, found = second_reading(folder)
-    np.testing.assert_array_equal(found, whole if layer.channels else whole[None], strict=True)
+    other, actual = second_reading(folder)
+    np.testing.assert_array_equal(actual, whole if layer.channels else whole[None], strict=True)
     assert tuple(other.resolution) == (4, 4.5, 40)
     assert tuple(other.voxel_offset) == bounds.start[::-1]
     assert other.layer_type == ("segmentation" if layer.kind == "segmentation" else "image")
@@ -77,8 +77,8 @@ def test_cloud_volume_reads_all_scales_with_ids_beyond_float64(tmp_path):
         volume.write(box, wholes[-1])
     assert (wholes[0] % 2 == 1).any()
     for scale, whole in enumerate(wholes):
-        other, found = second_reading(tmp_path, scale)
-        np.testing.assert_array_equal(found, whole[None], strict=True)
+        other, actual = second_reading(tmp_path, scale)
+        np.testing.assert_array_equal(actual, whole[None], strict=True)
         assert tuple(other.resolution) == (8 * 2**scale, 8 * 2**scale, 30)
     info = json.loads((tmp_path / "info").read_text())
     assert [scale["key"] for scale in info["scales"]] == ["8_8_30", "16_16_30", "32_32_30"]
@@ -97,8 +97,8 @@ def test_jpeg_is_close_and_repeatable(tmp_path):
     spec = VolumeSpec(path=f"precomputed://{tmp_path}", encoding="jpeg")
     volume, _ = Volume.create(spec, Layer("uint8", 0, "image"), bounds, (8, 8, 8), (8, 16, 16))
     volume.write(bounds, whole)
-    found = Volume.open(spec).read(bounds)
-    assert np.abs(found.astype(int) - whole).max() < 12
+    actual = Volume.open(spec).read(bounds)
+    assert np.abs(actual.astype(int) - whole).max() < 12
     np.testing.assert_array_equal(second_reading(tmp_path)[1][0].shape, whole.shape)
     assert len(next((tmp_path / "8_8_8").iterdir()).read_bytes()) < whole.size / 8
 
@@ -159,8 +159,8 @@ def test_what_cloud_volume_writes_is_read(tmp_path, foreign, channels):
     assert volume.bounds == Box((1, 2, 3), (13, 18, 23))
     assert volume.resolution == (40, 4.5, 4)
     assert volume.channels == (0 if channels == 1 else 3)
-    found = volume.read(volume.bounds)
-    np.testing.assert_array_equal(found, whole if channels > 1 else whole[0], strict=True)
+    actual = volume.read(volume.bounds)
+    np.testing.assert_array_equal(actual, whole if channels > 1 else whole[0], strict=True)
 
 
 def test_compressed_files_are_an_error_and_never_zeros(tmp_path, foreign):
@@ -204,14 +204,14 @@ def test_shards_that_are_zero_everywhere_are_stored_too(tmp_path, shard, dtype):
         np.testing.assert_array_equal(volume.read(bounds), written, strict=True)
         expected = 16**3 // np.prod(shard)
         assert len(list((tmp_path / "v/8_8_8").iterdir())) == expected
-    found = cloud_volume()(f"precomputed://file://{tmp_path}/v", fill_missing=True, progress=False)
-    np.testing.assert_array_equal(found[:, :, :][..., 0].T, whole)
+    actual = cloud_volume()(f"precomputed://file://{tmp_path}/v", fill_missing=True, progress=False)
+    np.testing.assert_array_equal(actual[:, :, :][..., 0].T, whole)
 
 
 def test_a_scale_that_names_a_place_elsewhere_deletes_nothing_there(tmp_path):
-    kept = tmp_path / "elsewhere" / "file"
-    kept.parent.mkdir()
-    kept.write_bytes(b"kept")
+    remaining = tmp_path / "elsewhere" / "file"
+    remaining.parent.mkdir()
+    remaining.write_bytes(b"kept")
     spec = VolumeSpec(path=f"precomputed://{tmp_path}/v")
     layer, bounds = Layer("uint8", 0, "image"), Box((0, 0, 0), (8, 8, 8))
     Volume.create(spec, layer, bounds, (8, 8, 8), (8, 8, 8))
@@ -222,4 +222,4 @@ def test_a_scale_that_names_a_place_elsewhere_deletes_nothing_there(tmp_path):
     path.write_text(json.dumps(info))
     with pytest.raises(StorageError, match=r"volflow did not name its scale '../elsewhere'"):
         Volume.create(spec, layer, bounds, (8, 8, 4), (8, 8, 8))
-    assert kept.read_bytes() == b"kept"
+    assert remaining.read_bytes() == b"kept"

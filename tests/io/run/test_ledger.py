@@ -22,9 +22,11 @@ def test_done_is_the_union_of_the_marked_ranges(tmp_path_factory, marked):
     ledger = Ledger(str(tmp_path_factory.mktemp("run")))
     for start, stop in marked:
         ledger.mark_done(JOB, start, stop, {"blocks": stop - start})
-    found = ledger.done(JOB)
-    assert {n for a, b in found for n in range(a, b)} == {n for a, b in marked for n in range(a, b)}
-    assert all(b < c for (_, b), (c, _) in itertools.pairwise(found))
+    actual = ledger.done(JOB)
+    assert {n for a, b in actual for n in range(a, b)} == {
+        n for a, b in marked for n in range(a, b)
+    }
+    assert all(b < c for (_, b), (c, _) in itertools.pairwise(actual))
     costs = [(c["start"], c["stop"], c["blocks"]) for c in ledger.costs(JOB)]
     assert costs == sorted({(a, b, b - a) for a, b in marked})
 
@@ -35,11 +37,13 @@ def test_ranges_that_touch_are_one():
 
 @given(ranges)
 def test_a_union_has_the_blocks_of_its_ranges_and_no_two_that_touch(marked):
-    found = union(marked)
-    assert {n for a, b in found for n in range(a, b)} == {n for a, b in marked for n in range(a, b)}
-    assert all(b < c for (_, b), (c, _) in itertools.pairwise(found))
-    assert union(found) == found
-    assert union(np.array(marked, int).reshape(-1, 2)) == found
+    actual = union(marked)
+    assert {n for a, b in actual for n in range(a, b)} == {
+        n for a, b in marked for n in range(a, b)
+    }
+    assert all(b < c for (_, b), (c, _) in itertools.pairwise(actual))
+    assert union(actual) == actual
+    assert union(np.array(marked, int).reshape(-1, 2)) == actual
 
 
 @settings(max_examples=40, deadline=None)
@@ -48,9 +52,9 @@ def test_a_few_markers_tell_exactly_what_was_done_and_what_it_took(tmp_path_fact
     ledger = Ledger(str(tmp_path_factory.mktemp("run")))
     for start, stop in marked:
         ledger.mark_done(JOB, start, stop, {"seconds": start + 0.5} if start % 3 else {})
-    found = ledger.progress(JOB)
-    assert found.done == ledger.done(JOB)
-    assert found.seconds == sum(a + 0.5 for a, b in set(marked) if a % 3)
+    actual = ledger.progress(JOB)
+    assert actual.done == ledger.done(JOB)
+    assert actual.seconds == sum(a + 0.5 for a, b in set(marked) if a % 3)
 
 
 @pytest.mark.parametrize("markers", [1, 6, 7, 8, 100])
@@ -64,9 +68,9 @@ def test_of_many_markers_some_tell_what_all_took(tmp_path, monkeypatch, markers)
     monkeypatch.setattr(
         Store, "read_many", lambda self, keys: read.extend(keys) or read_many(self, keys)
     )
-    found = ledger.progress(JOB)
-    assert found.done == [(0, stop)]
-    assert found.seconds == pytest.approx(2.0 * stop)  # each block took as long as any other
+    actual = ledger.progress(JOB)
+    assert actual.done == [(0, stop)]
+    assert actual.seconds == pytest.approx(2.0 * stop)  # each block took as long as any other
     assert len(read) == min(markers, 7)
     first, last = f"0-{1}", f"{stop - 1 - (markers - 1) % 5}-{stop}"
     assert {read[0].rpartition("/")[2], read[-1].rpartition("/")[2]} == {first, last}

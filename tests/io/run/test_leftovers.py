@@ -1,4 +1,4 @@
-"""What a killed process was about to write goes; what is written stays."""
+"""Half-written files of a killed process are deleted; complete ones stay."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from volflow.io.run.leftovers import remove_leftovers
 
 
 def test_unfinished_markers_and_events_go_and_nothing_else(tmp_path: Path) -> None:
-    kept = ["ledger/a/d/map/done/0-1", "events/s/000000.jsonl", "layer/0.__lock", "ledger/b/x"]
+    remaining = ["ledger/a/d/map/done/0-1", "events/s/000000.jsonl", "layer/0.__lock", "ledger/b/x"]
     torn = ["ledger/a/d/map/done/1-2.__lock", "ledger/c.__lock", "results/score.json.__lock"]
-    for name in (*kept, *torn):
+    for name in (*remaining, *torn):
         place = tmp_path / "run" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
@@ -20,8 +20,8 @@ def test_unfinished_markers_and_events_go_and_nothing_else(tmp_path: Path) -> No
     (tmp_path / "run/ledger/linked").symlink_to(outside)
     assert remove_leftovers(str(tmp_path / "run")) == len(torn)
     run = tmp_path / "run"
-    found = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
-    assert sorted(found) == sorted(kept)
+    actual = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
+    assert sorted(actual) == sorted(remaining)
     assert (outside / "theirs.__lock").exists()
     assert remove_leftovers(str(run)) == 0
 

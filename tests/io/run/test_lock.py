@@ -68,19 +68,19 @@ def wait_for_beats(run, count):
 
 @pytest.fixture
 def waits(monkeypatch):
-    """What is done in place of each wait of a lock, a list of its seconds unless the test says."""
-    found = types.SimpleNamespace(seconds=[], instead=lambda: None)
+    """A replacement for the waits of a lock; by default a list of their seconds."""
+    actual = types.SimpleNamespace(seconds=[], instead=lambda: None)
 
     def sleep(seconds):
-        found.seconds.append(seconds)
-        found.instead()
+        actual.seconds.append(seconds)
+        actual.instead()
 
     fake = types.SimpleNamespace(time=time.time, sleep=sleep)
     monkeypatch.setattr(lock_module, "time", fake)
-    return found
+    return actual
 
 
-def test_a_second_driver_is_told_who_holds_the_run(tmp_path):
+def test_a_second_driver_is_reported_who_holds_the_run(tmp_path):
     run = str(tmp_path)
     with RunLock(run, beat=0.1) as lock:
         wait_for_beats(run, 3)  # it is ours after some beats as it was before them
@@ -138,8 +138,8 @@ def test_of_eight_processes_exactly_one_wins(tmp_path):
             for process in processes:
                 process.stdin.write("go\n")
                 process.stdin.flush()
-            said = [process.stdout.readline().split()[0] for process in processes]
-            assert sorted(said) == ["lost"] * 7 + ["won"]
+            printed = [process.stdout.readline().split()[0] for process in processes]
+            assert sorted(printed) == ["lost"] * 7 + ["won"]
         finally:
             for process in processes:
                 end(process)
@@ -166,7 +166,7 @@ def test_a_holder_whose_clock_is_wrong_is_not_replaced_while_it_beats(tmp_path, 
 
 
 @pytest.mark.parametrize("body", [b"", b"{not json", b"[]"])
-def test_a_torn_lock_is_replaced_when_nobody_renews_it(tmp_path, body):
+def test_a_torn_lock_is_replaced_when_nothing_renews_it(tmp_path, body):
     store = Store(str(tmp_path))
     store.write(KEY, body)
     with RunLock(str(tmp_path), beat=0.1) as lock:

@@ -23,13 +23,13 @@ records = st.dictionaries(st.text(max_size=6), columns, max_size=4)
 @settings(max_examples=60, deadline=None)
 @given(records)
 def test_what_is_encoded_is_decoded(record):
-    found = decode(encode(record))
-    assert list(found) == list(record)
+    actual = decode(encode(record))
+    assert list(actual) == list(record)
     for name, column in record.items():
-        assert found[name].dtype == column.dtype.newbyteorder("<")
-        assert found[name].shape == column.shape
-        assert found[name].tobytes() == column.astype(found[name].dtype).tobytes()
-        assert found[name].flags.writeable
+        assert actual[name].dtype == column.dtype.newbyteorder("<")
+        assert actual[name].shape == column.shape
+        assert actual[name].tobytes() == column.astype(actual[name].dtype).tobytes()
+        assert actual[name].flags.writeable
 
 
 def test_the_same_columns_make_the_same_bytes():
@@ -53,9 +53,9 @@ def test_integers_at_the_ends_of_each_width_come_back(dtype):
             column[::7], column[3::7] = end, 1
             if not whole.min <= end <= whole.max:
                 continue
-            found = decode(encode({"a": column.astype(dtype)}))["a"]
-            np.testing.assert_array_equal(found, column.astype(dtype), err_msg=f"{end}")
-            assert found.dtype == dtype
+            actual = decode(encode({"a": column.astype(dtype)}))["a"]
+            np.testing.assert_array_equal(actual, column.astype(dtype), err_msg=f"{end}")
+            assert actual.dtype == dtype
 
 
 def test_small_numbers_in_wide_columns_cost_what_narrow_ones_do():

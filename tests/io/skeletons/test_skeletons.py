@@ -1,4 +1,4 @@
-"""Skeletons read as they were written, by us and by others; what is wrong is told where."""
+"""Skeletons read as they were written, by us and by others; errors name the place."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ SCATTERED = """# a comment
 
 
 def test_ids_with_gaps_in_any_order_several_roots_and_comments() -> None:
-    found = parse_swc(SCATTERED, 5, "a.swc", Scaling("xyz", (2.0, 3.0, 4.0), 10.0))
-    assert found.name == 5
-    assert found.parent.tolist() == [1, -1, -1, 0]
-    assert found.position[0].tolist() == [60, 60, 6]  # 30*2, 20*3, 1.5*4: z, y, x
-    assert found.radius.tolist() == [5, 0, 40, 40]  # -1 is: not known
+    actual = parse_swc(SCATTERED, 5, "a.swc", Scaling("xyz", (2.0, 3.0, 4.0), 10.0))
+    assert actual.name == 5
+    assert actual.parent.tolist() == [1, -1, -1, 0]
+    assert actual.position[0].tolist() == [60, 60, 6]  # 30*2, 20*3, 1.5*4: z, y, x
+    assert actual.radius.tolist() == [5, 0, 40, 40]  # -1 is: not known
 
 
 def test_columns_in_the_order_z_y_x() -> None:
-    found = parse_swc(SCATTERED, 5, "a.swc", Scaling("zyx", (2.0, 3.0, 4.0), 10.0))
-    assert found.position[0].tolist() == [3, 60, 120]
+    actual = parse_swc(SCATTERED, 5, "a.swc", Scaling("zyx", (2.0, 3.0, 4.0), 10.0))
+    assert actual.position[0].tolist() == [3, 60, 120]
 
 
 @given(forests, st.sampled_from(["xyz", "zyx"]))
@@ -94,7 +94,7 @@ def test_positions_in_nanometres_keep_their_last_bit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("3 0 1 2 3 4", r"a\.swc:3: expected 7 columns .*; got 6: '3 0 1 2 3 4'"),
         ("3 0 1 b 3 4 1", r"a\.swc:3: y is 'b'; expected a number"),
@@ -107,13 +107,13 @@ def test_positions_in_nanometres_keep_their_last_bit() -> None:
         ("3 0 1 2 3 4 3", r"a\.swc:3: node 3 is its own ancestor: edges form a cycle"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_with_its_line(line: str, told: str) -> None:
+def test_what_is_wrong_in_a_file_is_reported_with_its_line(line: str, reported: str) -> None:
     text = f"1 0 0 0 0 1 -1\n2 0 0 0 0 1 1\n{line}\n"
-    with pytest.raises(StorageError, match=told):
+    with pytest.raises(StorageError, match=reported):
         parse_swc(text, 1, "a.swc", Scaling())
 
 
-def test_of_a_circle_with_a_tail_a_line_on_the_circle_is_told() -> None:
+def test_of_a_circle_with_a_tail_a_line_on_the_circle_is_reported() -> None:
     text = "5 0 0 0 0 1 4\n4 0 0 0 0 1 3\n3 0 0 0 0 1 2\n2 0 0 0 0 1 3\n1 0 0 0 0 1 -1\n"
     with pytest.raises(StorageError, match=r"a\.swc:3: node 3 is .*cycle \(2 such lines\)"):
         parse_swc(text, 1, "a.swc", Scaling())
@@ -127,22 +127,22 @@ def test_a_folder_of_files_named_by_numbers(tmp_path: Path) -> None:
     write_skeletons(f"swc://{tmp_path}/all", every)
     (tmp_path / "all" / "notes.txt").write_text("not one of them")
     for address in (f"swc://{tmp_path}/all", str(tmp_path / "all")):
-        found = SkeletonSet.open(address)
-        assert list(found.titles) == [3, 20, 2**64 - 1]
+        actual = SkeletonSet.open(address)
+        assert list(actual.titles) == [3, 20, 2**64 - 1]
         for read, written in zip(
-            found.read_all()[0], sorted(every, key=lambda s: s.name), strict=True
+            actual.read_all()[0], sorted(every, key=lambda s: s.name), strict=True
         ):
             equal(read, written)
-        equal(found.read(20), every[2])
+        equal(actual.read(20), every[2])
 
 
 def test_a_zip_of_files_named_by_words(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
         for name, x in (("deep/b.swc", 2), ("a.swc", 1), ("__MACOSX/._a.swc", 0), ("c.txt", 0)):
             archive.writestr(name, f"1 0 {x} 0 0 1 -1\n")
-    found = SkeletonSet.open(str(tmp_path / "t.zip"))
-    assert found.titles == {1: "a.swc", 2: "b.swc"}
-    assert [one.position[0, 2] for one in found.read_all()[0]] == [1, 2]
+    actual = SkeletonSet.open(str(tmp_path / "t.zip"))
+    assert actual.titles == {1: "a.swc", 2: "b.swc"}
+    assert [one.position[0, 2] for one in actual.read_all()[0]] == [1, 2]
 
 
 def test_options_of_an_address(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_options_of_an_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "reported"),
     [
         ("unit=8", "no option 'unit' .*axis_order, unit_nm, radius_nm, spacing_nm"),
         ("axis_order=yxz", "axis_order: expected xyz or zyx; got 'yxz'"),
@@ -166,13 +166,13 @@ def test_options_of_an_address(tmp_path: Path) -> None:
         ("spacing_nm=nan", "spacing_nm: expected a positive number"),
     ],
 )
-def test_wrong_options_are_told(tmp_path: Path, query: str, told: str) -> None:
+def test_wrong_options_are_reported(tmp_path: Path, query: str, reported: str) -> None:
     (tmp_path / "8.swc").write_text("1 0 1 2 3 1 -1\n")
-    with pytest.raises(StorageError, match=told):
+    with pytest.raises(StorageError, match=reported):
         SkeletonSet.open(f"swc://{tmp_path}?{query}")
 
 
-def test_what_is_no_set_of_skeletons_is_told(tmp_path: Path) -> None:
+def test_what_is_no_set_of_skeletons_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"no files \.swc"):
         SkeletonSet.open(f"swc://{tmp_path}")
     with pytest.raises(StorageError, match="no skeletons there"):
@@ -208,10 +208,10 @@ def test_precomputed_is_read_as_it_was_written(
 ) -> None:
     address = f"precomputed-skeletons://{tmp_path_factory.mktemp('s')}"
     write_skeletons(address, every, shard=shard)
-    found = SkeletonSet.open(address)
-    assert list(found.titles) == sorted(skeleton.name for skeleton in every)
+    actual = SkeletonSet.open(address)
+    assert list(actual.titles) == sorted(skeleton.name for skeleton in every)
     for written in every:
-        same_graph(found.read(written.name), written)
+        same_graph(actual.read(written.name), written)
 
 
 @pytest.mark.parametrize("shard", [False, True])
@@ -264,18 +264,18 @@ def test_we_read_what_cloud_volume_wrote(tmp_path: Path, shard: bool) -> None:
         for one in every
     ]
     volume.skeleton.upload(theirs)
-    found = SkeletonSet.open(f"precomputed-skeletons://{tmp_path}/v/skeletons")
-    assert list(found.titles) == [3, 2**40]
+    actual = SkeletonSet.open(f"precomputed-skeletons://{tmp_path}/v/skeletons")
+    assert list(actual.titles) == [3, 2**40]
     factor = (4 * 8 * 30) ** (1 / 3)
     for one in every:
         moved = one.position * [30, 8, 4] + [-60, 0, 100]
-        read = found.read(one.name)
+        read = actual.read(one.name)
         same_graph(read, Skeleton(one.name, moved, one.parent, read.radius))
         np.testing.assert_allclose(read.radius, one.radius * factor)
 
 
 def other(folder: Path, new: bool = True):
-    """The small volume that the other library keeps skeletons beside."""
+    """The small volume next to which the other library stores skeletons."""
     from cloudvolume import CloudVolume
 
     path = f"file://{folder}/v"
@@ -297,12 +297,12 @@ def test_skeletons_in_a_store_that_is_no_file_system(format_: str) -> None:
     shard = format_ == "sharded"
     address = f"{'precomputed-skeletons' if shard else format_}://memory://skeletons/{format_}"
     write_skeletons(address, every, shard=shard)
-    found = SkeletonSet.open(address)
-    for written, read in zip(every, found.read_all()[0], strict=True):
+    actual = SkeletonSet.open(address)
+    for written, read in zip(every, actual.read_all()[0], strict=True):
         same_graph(read, written)
 
 
-def test_damaged_and_missing_precomputed_skeletons_are_told(tmp_path: Path) -> None:
+def test_damaged_and_missing_precomputed_skeletons_are_reported(tmp_path: Path) -> None:
     address = f"precomputed-skeletons://{tmp_path}"
     write_skeletons(address, [forest(1, 8, 1), forest(2, 8, 2)])
     body = (tmp_path / "1").read_bytes()
@@ -325,15 +325,15 @@ def test_damaged_and_missing_precomputed_skeletons_are_told(tmp_path: Path) -> N
 
 
 def scattered(seed: int, count: int) -> list[Skeleton]:
-    """Skeletons whose nodes lie in and around the bounds."""
+    """Skeletons with nodes in and around the bounds."""
     random = np.random.default_rng(seed)
-    found = []
+    actual = []
     for name in range(count):
         one = forest(name * 7 + 1, int(random.integers(0, 60)), seed + name)
         low, side = np.array(BOUNDS.start) - 20, np.array(BOUNDS.shape) + 40
         place = (low + random.random((len(one), 3)) * side) * RESOLUTION
-        found.append(Skeleton(one.name, place, one.parent, one.radius))
-    return found
+        actual.append(Skeleton(one.name, place, one.parent, one.radius))
+    return actual
 
 
 @settings(max_examples=25)
@@ -350,17 +350,17 @@ def test_every_node_is_the_own_one_of_one_block(seed, shape, halo) -> None:
     clipped = np.clip(voxel, BOUNDS.start, np.array(BOUNDS.stop) - 1)
     owners = np.zeros(len(nodes), int)
     for block in BlockGrid(BOUNDS, shape, (halo, 0, halo)):
-        found = nodes.near(block)
+        actual = nodes.near(block)
         inside = (clipped >= block.read.start) & (clipped < block.read.stop)
         number = np.flatnonzero(inside.all(axis=1))
-        np.testing.assert_array_equal(found["node"], number)
-        np.testing.assert_array_equal(found["voxel"] + block.read.start, clipped[number])
-        np.testing.assert_array_equal(found["position"], everything[number])
-        np.testing.assert_array_equal(found["outside"], (voxel != clipped)[number].any(axis=1))
-        child = found["parent"] >= 0
-        assert (found["parent_position"][child] == everything[found["parent"][child]]).all()
-        assert (found["parent_position"][~child] == found["position"][~child]).all()
-        owners[number] += found["own"]
+        np.testing.assert_array_equal(actual["node"], number)
+        np.testing.assert_array_equal(actual["voxel"] + block.read.start, clipped[number])
+        np.testing.assert_array_equal(actual["position"], everything[number])
+        np.testing.assert_array_equal(actual["outside"], (voxel != clipped)[number].any(axis=1))
+        child = actual["parent"] >= 0
+        assert (actual["parent_position"][child] == everything[actual["parent"][child]]).all()
+        assert (actual["parent_position"][~child] == actual["position"][~child]).all()
+        owners[number] += actual["own"]
     np.testing.assert_array_equal(owners, 1)
 
 
@@ -370,7 +370,7 @@ def test_every_node_is_the_own_one_of_one_block(seed, shape, halo) -> None:
     st.tuples(st.integers(20, 200), st.integers(20, 200), st.integers(20, 300)),
     st.sampled_from([0.0, 100.0, 3000.0]),
 )
-def test_an_edge_is_told_to_every_block_that_it_reaches(seed, shape, thick) -> None:
+def test_an_edge_is_reported_to_every_block_that_it_reaches(seed, shape, thick) -> None:
     skeletons = [
         Skeleton(one.name, one.position, one.parent, one.radius + thick * (one.radius > 6))
         for one in scattered(seed, 5)
@@ -383,21 +383,21 @@ def test_an_edge_is_told_to_every_block_that_it_reaches(seed, shape, thick) -> N
     ends = np.stack([nodes.position[child], nodes.position[above]])
     low, high = ends.min(axis=0) - beyond[:, None], ends.max(axis=0) + beyond[:, None]
     for block in BlockGrid(BOUNDS, shape):
-        found = nodes.near(block)
+        actual = nodes.near(block)
         start, stop = (
             np.array(block.read.start) * RESOLUTION,
             block.read.stop * np.array(RESOLUTION),
         )
         reached = child[((low < stop) & (high >= start)).all(axis=1)]
-        assert set(reached) <= set(found["edge"])
+        assert set(reached) <= set(actual["edge"])
         wider = np.array(RESOLUTION) * 3  # whole voxels, and one more on each side
         near = child[((low < stop + wider) & (high >= start - wider)).all(axis=1)]
-        assert set(found["edge"]) <= set(near)
-        edge = found["edge"]
+        assert set(actual["edge"]) <= set(near)
+        edge = actual["edge"]
         assert (np.diff(edge) > 0).all()
-        np.testing.assert_array_equal(found["edge_ends"][:, 1], nodes.parent[edge])
-        np.testing.assert_array_equal(found["edge_position"][:, 0], nodes.position[edge])
-        np.testing.assert_array_equal(found["edge_radius"][:, 1], nodes.radius[nodes.parent[edge]])
+        np.testing.assert_array_equal(actual["edge_ends"][:, 1], nodes.parent[edge])
+        np.testing.assert_array_equal(actual["edge_position"][:, 0], nodes.position[edge])
+        np.testing.assert_array_equal(actual["edge_radius"][:, 1], nodes.radius[nodes.parent[edge]])
 
 
 def test_nodes_of_one_order_whatever_the_parents() -> None:
@@ -429,15 +429,15 @@ def inside(count: int = 200) -> np.ndarray:
     ) * RESOLUTION
 
 
-def told(position: np.ndarray) -> str:
+def reported(position: np.ndarray) -> str:
     line = np.arange(-1, len(position) - 1)
     one = Skeleton(1, position, line, np.ones(len(position)))
     return misplaced(Nodes([one], BOUNDS, RESOLUTION), RESOLUTION)
 
 
 def test_nodes_in_the_right_unit_raise_no_question() -> None:
-    assert told(inside()) == ""
-    assert told(np.zeros((0, 3))) == "expected nodes, got none"
+    assert reported(inside()) == ""
+    assert reported(np.zeros((0, 3))) == "expected nodes, got none"
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_nodes_in_the_right_unit_raise_no_question() -> None:
     ],
 )
 def test_the_unit_of_misplaced_nodes_is_guessed(factor, axes, guess) -> None:
-    text = told((inside() / factor)[:, axes])
+    text = reported((inside() / factor)[:, axes])
     assert guess in text
     assert "of 200 nodes are outside the volume" in text
     assert "the volume -90 to 4410, 40 to 1064, 400 to 1320 nm" in text
@@ -463,17 +463,17 @@ def test_the_unit_of_misplaced_nodes_is_guessed(factor, axes, guess) -> None:
 
 def test_neurons_of_the_hemibrain() -> None:
     folder = public_data("hemibrain_da1_skeletons")
-    found, _ = SkeletonSet.open(f"swc://{folder}?unit_nm=8").read_all()
-    assert [one.name for one in found] == [722817260, 754534424, 1734350788, 1734350908]
-    assert [len(one) for one in found] == [4332, 4696, 4465, 4847]
-    first = found[2]
+    actual, _ = SkeletonSet.open(f"swc://{folder}?unit_nm=8").read_all()
+    assert [one.name for one in actual] == [722817260, 754534424, 1734350788, 1734350908]
+    assert [len(one) for one in actual] == [4332, 4696, 4465, 4847]
+    first = actual[2]
     assert first.position[0].tolist() == [28062 * 8, 37250 * 8, 15784 * 8]
     assert first.radius[1] == pytest.approx(18.2843 * 8)
     assert first.lengths.sum() == pytest.approx(2.1318e6, rel=1e-4)
-    low = np.floor(np.min([one.position.min(axis=0) for one in found], axis=0) / 8)
-    high = np.ceil(np.max([one.position.max(axis=0) for one in found], axis=0) / 8) + 1
+    low = np.floor(np.min([one.position.min(axis=0) for one in actual], axis=0) / 8)
+    high = np.ceil(np.max([one.position.max(axis=0) for one in actual], axis=0) / 8) + 1
     box = Box(tuple(low.astype(int)), tuple(high.astype(int)))
-    assert misplaced(Nodes(found, box, (8.0, 8.0, 8.0)), (8.0, 8.0, 8.0)) == ""
+    assert misplaced(Nodes(actual, box, (8.0, 8.0, 8.0)), (8.0, 8.0, 8.0)) == ""
     wrong, _ = SkeletonSet.open(f"swc://{folder}?axis_order=zyx").read_all()
     text = misplaced(Nodes(wrong, box, (8.0, 8.0, 8.0)), (8.0, 8.0, 8.0))
     assert "18340 of 18340 nodes" in text
@@ -483,7 +483,7 @@ def test_neurons_of_the_hemibrain() -> None:
 def test_zips_of_traced_and_predicted_neurites() -> None:
     folder = public_data("exaspim_swc_pairs")
     for name, count, first in (("pred", 15, 7408635512), ("target", 14, 1)):
-        found = SkeletonSet.open(f"swc://{folder}/{name}_swcs.zip?axis_order=zyx")
-        assert len(found.titles) == count
-        assert next(iter(found.titles)) == first
-        assert all(len(one) for one in found.read_all()[0])
+        actual = SkeletonSet.open(f"swc://{folder}/{name}_swcs.zip?axis_order=zyx")
+        assert len(actual.titles) == count
+        assert next(iter(actual.titles)) == first
+        assert all(len(one) for one in actual.read_all()[0])

@@ -35,27 +35,27 @@ def test_columns_are_found_by_name_and_others_passed_over(table) -> None:
         "0.9,6,5,4,3,2,1, 8,18446744073709551615\r\n\r\n"
         '"0,1",60,50,40.5,30,20,10,80,9007199254740993\r\n'
     )
-    found = read_partners(table(text))
-    assert found.pre.tolist() == [[1, 2, 3], [10, 20, 30]]
-    assert found.post.tolist() == [[4, 5, 6], [40.5, 50, 60]]
-    assert found.line.tolist() == [2, 4]
-    assert found.neurons is not None
-    assert found.neurons.tolist() == [[2**64 - 1, 8], [2**53 + 1, 80]]  # to the last bit
-    assert found.neurons.dtype == np.uint64
+    actual = read_partners(table(text))
+    assert actual.pre.tolist() == [[1, 2, 3], [10, 20, 30]]
+    assert actual.post.tolist() == [[4, 5, 6], [40.5, 50, 60]]
+    assert actual.line.tolist() == [2, 4]
+    assert actual.neurons is not None
+    assert actual.neurons.tolist() == [[2**64 - 1, 8], [2**53 + 1, 80]]  # to the last bit
+    assert actual.neurons.dtype == np.uint64
 
 
 def test_a_unit_is_one_number_or_three(table, tmp_path: Path) -> None:
     text = f"{SITES}\n1,2,3,4,5,6\n"
     assert read_partners(table(text)[len("csv://") :]).post.tolist() == [[4, 5, 6]]
     assert read_partners(table(text, "?unit_nm=8")).pre.tolist() == [[8, 16, 24]]
-    found = read_partners(table(text, "?unit_nm=40,4,2"))
-    assert (found.pre.tolist(), found.post.tolist()) == ([[40, 8, 6]], [[160, 20, 12]])
-    assert found.neurons is None
+    actual = read_partners(table(text, "?unit_nm=40,4,2"))
+    assert (actual.pre.tolist(), actual.post.tolist()) == ([[40, 8, 6]], [[160, 20, 12]])
+    assert actual.neurons is None
     assert len(read_partners(table(f"{SITES}\n"))) == 0
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("", "expected a line of column names, got an empty file"),
         ("\n\n", "got an empty file"),
@@ -74,14 +74,14 @@ def test_a_unit_is_one_number_or_three(table, tmp_path: Path) -> None:
         (f"{SITES},pre_neuron,post_neuron\n1,2,3,4,5,6,-1,2\n", ":2: pre_neuron is '-1'"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_its_line(table, text: str, told: str) -> None:
-    with pytest.raises(StorageError, match=told) as error:
+def test_what_is_wrong_is_reported_with_its_line(table, text: str, reported: str) -> None:
+    with pytest.raises(StorageError, match=reported) as error:
         read_partners(table(text))
     assert "partners.csv" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "reported"),
     [
         ("?unit=8", "no option 'unit'; did you mean 'unit_nm'"),
         ("?unit_nm=8,8", "unit_nm: expected one positive number of nanometres, or three"),
@@ -90,12 +90,12 @@ def test_what_is_wrong_is_told_with_its_line(table, text: str, told: str) -> Non
         ("?unit_nm=a", "got 'a'"),
     ],
 )
-def test_an_option_that_is_none_is_told(table, query: str, told: str) -> None:
-    with pytest.raises(StorageError, match=told):
+def test_an_option_that_is_none_is_reported(table, query: str, reported: str) -> None:
+    with pytest.raises(StorageError, match=reported):
         read_partners(table(f"{SITES}\n", query))
 
 
-def test_what_is_no_table_is_told(tmp_path: Path) -> None:
+def test_what_is_no_table_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such file"):
         read_partners(str(tmp_path / "nowhere.csv"))
     with pytest.raises(StorageError, match="expected CSV, got zarr"):

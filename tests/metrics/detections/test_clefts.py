@@ -35,8 +35,8 @@ def volumes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rows(labels: np.ndarray, origin: tuple[int, int, int] = (0, 0, 0)) -> dict[str, np.ndarray]:
-    found = count_overlaps(labels, np.zeros_like(labels), origin=origin).record()
-    return found | {"label": found["truth"]}
+    actual = count_overlaps(labels, np.zeros_like(labels), origin=origin).record()
+    return actual | {"label": actual["truth"]}
 
 
 def at(*x: float) -> Clefts:
@@ -48,10 +48,10 @@ def at(*x: float) -> Clefts:
 def test_worked_example() -> None:
     # along x, 4 nm a voxel: truth at voxels 0, 1 (label 1) and 100, 101 (label 2);
     # found at 1, 2 (label 7) and at 60 (label 8)
-    truth, found = np.zeros((1, 1, 110), np.uint8), np.zeros((1, 1, 110), np.uint8)
+    truth, actual = np.zeros((1, 1, 110), np.uint8), np.zeros((1, 1, 110), np.uint8)
     truth[..., :2], truth[..., 100:102] = 1, 2
-    found[..., 1:3], found[..., 60] = 7, 8
-    scores = cleft_scores(truth, found, RESOLUTION, distance=150)
+    actual[..., 1:3], actual[..., 60] = 7, 8
+    scores = cleft_scores(truth, actual, RESOLUTION, distance=150)
     # found to truth: 0, 4 and 160 (40 voxels); truth to found: 4, 0, 160, 164
     voxels = scores["voxels"]
     assert (voxels["truth_voxels"], voxels["found_voxels"]) == (4, 3)
@@ -61,27 +61,27 @@ def test_worked_example() -> None:
     assert (voxels["false_positives"], voxels["false_negatives"]) == (1, 2)
     assert (voxels["precision"], voxels["recall"]) == pytest.approx((2 / 3, 1 / 2))
     assert voxels["f1"] == pytest.approx(4 / 7)
-    exact = cleft_scores(truth, found, RESOLUTION, distance=160)["voxels"]  # near enough
+    exact = cleft_scores(truth, actual, RESOLUTION, distance=160)["voxels"]  # near enough
     assert (exact["false_positives"], exact["false_negatives"]) == (0, 1)
     # centres: truth at 1 and 101 voxels, found at 2 and 60.5: 4 nm and 162 nm
     for way, mean in (("distance", 4), ("overlap", 1)):
         assert scores[way]["f1"] == 1 / 2
         assert scores[way]["mean"] == pytest.approx(mean)
-    assert cleft_scores(truth, found, RESOLUTION, 162)["distance"]["f1"] == 1
-    assert cleft_scores(truth, found, RESOLUTION, 162, min_size=2)["distance"]["precision"] == 1
+    assert cleft_scores(truth, actual, RESOLUTION, 162)["distance"]["f1"] == 1
+    assert cleft_scores(truth, actual, RESOLUTION, 162, min_size=2)["distance"]["precision"] == 1
     assert json.loads(json.dumps(scores)) == scores
 
 
 @given(volumes())
 def test_voxels_as_by_distance_transforms(both: tuple[np.ndarray, np.ndarray]) -> None:
-    truth, found = both
-    scores = cleft_scores(truth, found, RESOLUTION, 41)["voxels"]
-    if not (truth.any() and found.any()):
+    truth, actual = both
+    scores = cleft_scores(truth, actual, RESOLUTION, 41)["voxels"]
+    if not (truth.any() and actual.any()):
         assert scores["adgt"] is scores["adf"] is scores["cremi"] is None
-        assert scores["f1"] == (0 if truth.any() or found.any() else None)
+        assert scores["f1"] == (0 if truth.any() or actual.any() else None)
         return
-    to_truth = distance_transform_edt(truth == 0, sampling=RESOLUTION)[found > 0]
-    to_found = distance_transform_edt(found == 0, sampling=RESOLUTION)[truth > 0]
+    to_truth = distance_transform_edt(truth == 0, sampling=RESOLUTION)[actual > 0]
+    to_found = distance_transform_edt(actual == 0, sampling=RESOLUTION)[truth > 0]
     assert (scores["adgt"], scores["adf"]) == pytest.approx((to_truth.mean(), to_found.mean()))
     assert scores["precision"] == pytest.approx((to_truth <= 41).mean())
     assert scores["recall"] == pytest.approx((to_found <= 41).mean())
@@ -98,9 +98,9 @@ def test_clefts_of_blocks_are_those_of_the_whole(
         for block in BlockGrid(Box((0, 0, 0), labels.shape), shape)
     ]
     join_tables = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    found = Clefts.of(join_tables, RESOLUTION)
+    actual = Clefts.of(join_tables, RESOLUTION)
     for name in ("label", "position", "size"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+        np.testing.assert_array_equal(getattr(actual, name), getattr(whole, name))
     assert whole.label.tolist() == np.unique(labels[labels > 0]).tolist()
     if len(whole):
         centres = np.array(center_of_mass(labels > 0, labels, whole.label)) + 0.5
@@ -111,11 +111,11 @@ def test_clefts_of_blocks_are_those_of_the_whole(
 def test_a_copy_by_other_names_is_perfect_and_swapping_swaps(
     both: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    truth, found = both
+    truth, actual = both
     renamed = np.where(truth > 0, np.uint64(99) - truth, np.uint64(0))
     for name, scores in cleft_scores(truth, renamed, RESOLUTION).items():
         assert scores["f1"] == (1 if truth.any() else None), name
-    one, other = (cleft_scores(*pair, RESOLUTION, 9) for pair in ((truth, found), (found, truth)))
+    one, other = (cleft_scores(*pair, RESOLUTION, 9) for pair in ((truth, actual), (actual, truth)))
     for name in one:
         assert (one[name]["precision"], one[name]["recall"]) == (
             other[name]["recall"],
@@ -152,13 +152,13 @@ def test_as_many_as_possible_share_voxels() -> None:
     assert match_by_overlap(at(0, 1), at(0, 1), shared, min_overlap=3).detected.tolist() == [0]
 
 
-def test_errors_are_told_largest_first() -> None:
+def test_errors_are_reported_largest_first() -> None:
     truth = Clefts(np.array([3, 4, 9]), np.array([[0, 0, 0], [0, 0, 9e3], [0, 0, 5e3]]),
                    np.array([5, 6, 7]))  # fmt: skip
-    told = cleft_errors(truth, at(0), match_by_distance(truth, at(0)))
-    assert [entry["label"] for entry in told["false_negatives"]] == [9, 4]
-    assert told["false_negatives"][0] == {"label": 9, "voxels": 7, "position": [0, 0, 5000]}
-    assert told["false_positives"] == []
+    reported = cleft_errors(truth, at(0), match_by_distance(truth, at(0)))
+    assert [entry["label"] for entry in reported["false_negatives"]] == [9, 4]
+    assert reported["false_negatives"][0] == {"label": 9, "voxels": 7, "position": [0, 0, 5000]}
+    assert reported["false_positives"] == []
 
 
 def test_what_is_refused() -> None:

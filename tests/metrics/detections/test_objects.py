@@ -40,17 +40,17 @@ def volumes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return truth, np.where(astray, other, truth).astype(np.uint16)
 
 
-def table(truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
+def table(truth: np.ndarray, actual: np.ndarray) -> dict[str, np.ndarray]:
     """The rows of two arrays, by scikit-image."""
-    counts = contingency_table(truth.astype(np.int64), found.astype(np.int64)).tocoo()
+    counts = contingency_table(truth.astype(np.int64), actual.astype(np.int64)).tocoo()
     names = counts.row.astype(np.uint64), counts.col.astype(np.uint64)
     return with_sizes(*names, counts.data.astype(np.int64))
 
 
-def by_hungarian(truth: np.ndarray, found: np.ndarray, at: float) -> tuple[int, float]:
+def by_hungarian(truth: np.ndarray, actual: np.ndarray, at: float) -> tuple[int, float]:
     """Matched objects and the sum of their IoUs, from one matrix of masks, slowly."""
     truths = [truth == name for name in np.unique(truth[truth > 0])]
-    detections = [found == name for name in np.unique(found[found > 0])]
+    detections = [actual == name for name in np.unique(actual[actual > 0])]
     iou = np.array([[(a & b).sum() / (a | b).sum() for b in detections] for a in truths])
     if not iou.size:
         return 0, 0.0
@@ -76,32 +76,32 @@ def test_worked_example() -> None:
     assert scores["panoptic_quality"] == pytest.approx([1.55 / 3.5, 1.55 / 3.5, 0.8 / 3.5, 0])
     assert json.loads(json.dumps(scores)) == scores
     # `assigned` takes (3, 7) at 0.5, and segment 6 cannot have both truth 1 and 2 at 0.1
-    found = assigned(table(TRUTH, FOUND), (0.1, 0.5))
-    assert found.matched.tolist() == [3, 3]
-    assert found.iou == pytest.approx([2.05, 2.05])
+    actual = assigned(table(TRUTH, FOUND), (0.1, 0.5))
+    assert actual.matched.tolist() == [3, 3]
+    assert actual.iou == pytest.approx([2.05, 2.05])
 
 
 def test_two_equal_halves_are_no_match_and_either_may_be_assigned() -> None:
-    truth, found = np.array([1, 1, 1, 1]), np.array([1, 1, 2, 2])
-    assert count_matches(table(truth, found), (0.5,)).matched.tolist() == [0]
-    assert assigned(table(truth, found), (0.5,)).matched.tolist() == [1]
-    assert assigned(table(found, truth), (0.5,)).matched.tolist() == [1]
+    truth, actual = np.array([1, 1, 1, 1]), np.array([1, 1, 2, 2])
+    assert count_matches(table(truth, actual), (0.5,)).matched.tolist() == [0]
+    assert assigned(table(truth, actual), (0.5,)).matched.tolist() == [1]
+    assert assigned(table(actual, truth), (0.5,)).matched.tolist() == [1]
 
 
 def test_two_fair_matches_are_assigned_rather_than_one_good_one() -> None:
     # IoU: (1, 1) 6 / 14, (1, 2) and (2, 1) 3 / 17 each, together less than the first
     labels = np.array([1, 1, 2], np.uint64), np.array([1, 2, 1], np.uint64)
     columns = (*labels, np.array([6, 3, 3]), np.full(3, 10), np.full(3, 10))
-    found = assigned(dict(zip(COLUMNS, columns, strict=True)), (0.1, 0.2))
-    assert found.matched.tolist() == [2, 1]
-    assert found.iou == pytest.approx([6 / 17, 6 / 14])
+    actual = assigned(dict(zip(COLUMNS, columns, strict=True)), (0.1, 0.2))
+    assert actual.matched.tolist() == [2, 1]
+    assert actual.iou == pytest.approx([6 / 17, 6 / 14])
 
 
 def test_a_threshold_with_dust_is_the_decimal_it_means() -> None:
-    truth, found = np.array([1, 1, 1, 1, 1]), np.array([1, 1, 1, 0, 0])
+    truth, actual = np.array([1, 1, 1, 1, 1]), np.array([1, 1, 1, 0, 0])
     dusty = np.arange(0.5, 1, 0.05)
     assert dusty[2] > 0.6
-    scores = score_objects(truth, found, dusty)  # type: ignore[arg-type]
+    scores = score_objects(truth, actual, dusty)  # type: ignore[arg-type]
     assert scores["true_positives"] == [1, 1, 1] + [0] * 7
     assert scores["thresholds"] == list(THRESHOLDS)
 
@@ -110,15 +110,15 @@ def test_a_threshold_with_dust_is_the_decimal_it_means() -> None:
 def test_equal_to_the_hungarian_method_on_masks(
     labels: tuple[np.ndarray, np.ndarray], thresholds: tuple[float, ...]
 ) -> None:
-    truth, found = labels
-    scores = score_objects(truth, found, thresholds)
-    rows = table(truth, found)
+    truth, actual = labels
+    scores = score_objects(truth, actual, thresholds)
+    rows = table(truth, actual)
     loose = assigned(rows, (0.1, 0.3, *thresholds))
     for at, matched, iou in zip((0.1, 0.3, *thresholds), loose.matched, loose.iou, strict=True):
-        assert (matched, iou) == pytest.approx(by_hungarian(truth, found, at), abs=1e-12)
+        assert (matched, iou) == pytest.approx(by_hungarian(truth, actual, at), abs=1e-12)
     for number, at in enumerate(thresholds):
         # strictly more than one half; elsewhere the two rules are one
-        matched, iou = by_hungarian(truth, found, max(at, 0.5 + 1e-9))
+        matched, iou = by_hungarian(truth, actual, max(at, 0.5 + 1e-9))
         assert scores["true_positives"][number] == matched
         if matched:
             assert scores["mean_iou"][number] == pytest.approx(iou / matched, abs=1e-12)
@@ -136,35 +136,35 @@ def test_parts_of_the_table_add_up_to_the_same_bytes(
         for part in reversed(range(parts))
     ]
     pieces.append(count_matches({}))
-    found = sum_matches(MatchCounts(**piece.record()) for piece in pieces)
+    actual = sum_matches(MatchCounts(**piece.record()) for piece in pieces)
     for name, column in whole.record().items():
-        np.testing.assert_array_equal(found.record()[name], column)
-    assert json.dumps(object_scores(found, 9, 9)) == json.dumps(object_scores(whole, 9, 9))
+        np.testing.assert_array_equal(actual.record()[name], column)
+    assert json.dumps(object_scores(actual, 9, 9)) == json.dumps(object_scores(whole, 9, 9))
 
 
 @given(volumes())
 def test_a_copy_by_other_names_is_perfect_and_swapping_swaps(
     labels: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    truth, found = labels
+    truth, actual = labels
     renamed = np.where(truth > 0, truth + np.uint64(2**63), np.uint64(0))
     perfect = score_objects(truth, renamed)
     for name in ("precision", "recall", "f1", "ap", "mean_iou", "panoptic_quality"):
         assert perfect[name] == ([1] * 10 if truth.any() else [None] * 10)
-    one, other = score_objects(truth, found), score_objects(found, truth)
+    one, other = score_objects(truth, actual), score_objects(actual, truth)
     assert (one["precision"], one["recall"]) == (other["recall"], other["precision"])
     assert (one["f1"], one["ap"], one["mean_iou"]) == (other["f1"], other["ap"], other["mean_iou"])
-    assert score_objects(truth[::-1], found[::-1]) == one
+    assert score_objects(truth[::-1], actual[::-1]) == one
 
 
 @given(volumes())
 def test_one_more_false_object_never_raises_precision(
     labels: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    truth, found = (np.pad(array, ((0, 1), (0, 0), (0, 0))) for array in labels)
-    more = found.copy()
+    truth, actual = (np.pad(array, ((0, 1), (0, 0), (0, 0))) for array in labels)
+    more = actual.copy()
     more[-1] = 99
-    before, after = score_objects(truth, found), score_objects(truth, more)
+    before, after = score_objects(truth, actual), score_objects(truth, more)
     assert before["recall"] == after["recall"]
     assert all(
         b is None or a <= b for a, b in zip(after["precision"], before["precision"], strict=True)
@@ -176,9 +176,9 @@ def test_one_more_false_object_never_raises_precision(
 def test_blobs_cut_off_and_grown() -> None:
     random = np.random.default_rng(5)
     truth = components(random.random((20, 30, 30)) < 0.12, connectivity=1)
-    found = np.roll(truth, 1, axis=2)
-    rows = table(truth, found)
-    scores = score_objects(truth, found)
+    actual = np.roll(truth, 1, axis=2)
+    rows = table(truth, actual)
+    scores = score_objects(truth, actual)
     assert scores["truths"] > 500
     assert 0 < scores["true_positives"][0] < scores["truths"]
     assert count_matches(rows).matched.tolist() == scores["true_positives"]

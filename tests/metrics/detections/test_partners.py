@@ -32,18 +32,18 @@ def partners(draw: st.DrawFn, named: bool | None = None) -> tuple[Partners, Part
     return both[0], both[1]
 
 
-def by_matrix(truth: Partners, found: Partners, distance: float, ends: str) -> tuple[int, float]:
+def by_matrix(truth: Partners, actual: Partners, distance: float, ends: str) -> tuple[int, float]:
     """Matches and the sum of their costs, from one square matrix, as CREMI defines them."""
-    size = max(len(truth), len(found))
+    size = max(len(truth), len(actual))
     cost = np.full((size, size), 2 * distance)
     for i in range(len(truth)):
-        for j in range(len(found)):
-            a = np.sqrt(((truth.pre[i] - found.pre[j]) ** 2).sum())
-            b = np.sqrt(((truth.post[i] - found.post[j]) ** 2).sum())
+        for j in range(len(actual)):
+            a = np.sqrt(((truth.pre[i] - actual.pre[j]) ** 2).sum())
+            b = np.sqrt(((truth.post[i] - actual.post[j]) ** 2).sum())
             near = max(a, b) <= distance if ends == "each" else a + b <= distance
             if truth.pre_neuron is not None:
-                near &= truth.pre_neuron[i] == found.pre_neuron[j]
-                near &= truth.post_neuron[i] == found.post_neuron[j]
+                near &= truth.pre_neuron[i] == actual.pre_neuron[j]
+                near &= truth.post_neuron[i] == actual.post_neuron[j]
             if near:
                 cost[i, j] = (a + b) / 2
     chosen = cost[linear_sum_assignment(cost)]
@@ -58,8 +58,8 @@ def line(*x: float) -> Partners:
 
 def test_worked_example() -> None:
     # truth at 0, 1000, 5000; found at 300 (of the first), 1400 (of the second), 1401, 9000
-    truth, found = line(0, 1000, 5000), line(300, 1401, 1400, 9000)
-    detection = match_partners(truth, found)
+    truth, actual = line(0, 1000, 5000), line(300, 1401, 1400, 9000)
+    detection = match_partners(truth, actual)
     assert detection.truth.tolist() == [0, 1]
     assert detection.detected.tolist() == [0, 2]  # 400 nm is near enough, 401 is not
     assert detection.value.tolist() == [300, 400]
@@ -69,14 +69,14 @@ def test_worked_example() -> None:
     assert detection.missed.tolist() == [2]
     assert detection.spurious.tolist() == [1, 3]
     # both ends are off by 300 or 400: together more than 400
-    assert match_partners(truth, found, ends="sum").scores()["true_positives"] == 0
-    assert match_partners(truth, found, 600, ends="sum").truth.tolist() == [0]
+    assert match_partners(truth, actual, ends="sum").scores()["true_positives"] == 0
+    assert match_partners(truth, actual, 600, ends="sum").truth.tolist() == [0]
 
 
 def test_each_is_matched_once_and_the_sum_decides() -> None:
     # found 0 is nearest to truth 1, but only it can be truth 0's: 390 + 110 beats 10 and a miss
-    truth, found = line(0, 400), line(390, 510)
-    detection = match_partners(truth, found)
+    truth, actual = line(0, 400), line(390, 510)
+    detection = match_partners(truth, actual)
     assert detection.detected.tolist() == [0, 1]
     assert detection.value.tolist() == [390, 110]
     # ten found pairs at one place are one right and nine wrong
@@ -112,13 +112,13 @@ def test_equal_to_one_matrix_of_everything(
 def test_order_does_not_matter_and_swapping_swaps(
     both: tuple[Partners, Partners], random: st.DataObject
 ) -> None:
-    truth, found = both
-    one = match_partners(truth, found).scores()
-    order = np.array(random.sample(range(len(found)), len(found)), np.int64)  # type: ignore[attr-defined]
-    names = [None if n is None else n[order] for n in (found.pre_neuron, found.post_neuron)]
-    again = match_partners(truth, Partners(found.pre[order], found.post[order], *names)).scores()
+    truth, actual = both
+    one = match_partners(truth, actual).scores()
+    order = np.array(random.sample(range(len(actual)), len(actual)), np.int64)  # type: ignore[attr-defined]
+    names = [None if n is None else n[order] for n in (actual.pre_neuron, actual.post_neuron)]
+    again = match_partners(truth, Partners(actual.pre[order], actual.post[order], *names)).scores()
     assert again == pytest.approx(one)
-    other = match_partners(found, truth).scores()
+    other = match_partners(actual, truth).scores()
     assert (other["precision"], other["recall"]) == (one["recall"], one["precision"])
     assert other["f1"] == one["f1"]
 
@@ -127,24 +127,24 @@ def test_order_does_not_matter_and_swapping_swaps(
 def test_a_copy_is_perfect_and_a_false_one_never_raises_precision(
     both: tuple[Partners, Partners],
 ) -> None:
-    truth, found = both
+    truth, actual = both
     copy = match_partners(truth, truth)
     assert copy.scores()["f1"] == (1 if len(truth) else None)
     assert copy.value.tolist() == [0] * len(truth)
-    away = np.vstack([found.pre, [[1e6] * 3]]), np.vstack([found.post, [[1e6] * 3]])
-    before, after = (match_partners(truth, some) for some in (found, Partners(*away)))
+    away = np.vstack([actual.pre, [[1e6] * 3]]), np.vstack([actual.post, [[1e6] * 3]])
+    before, after = (match_partners(truth, some) for some in (actual, Partners(*away)))
     assert after.scores()["recall"] == before.scores()["recall"]
     assert after.scores()["precision"] <= (before.scores()["precision"] or 0)
-    assert after.spurious[-1] == len(found)
+    assert after.spurious[-1] == len(actual)
 
 
-def test_errors_are_told_with_their_places() -> None:
+def test_errors_are_reported_with_their_places() -> None:
     truth = Partners([[1, 2, 3], [7, 8, 9]], [[4, 5, 6], [7, 8, 10]], [1, 2], [2, 3])
-    found = Partners([[1, 2, 3]], [[4, 5, 6]], [1], [2])
-    told = partner_errors(truth, found, match_partners(truth, found))
+    actual = Partners([[1, 2, 3]], [[4, 5, 6]], [1], [2])
+    reported = partner_errors(truth, actual, match_partners(truth, actual))
     missed = {"row": 1, "pre": [7, 8, 9], "post": [7, 8, 10], "pre_neuron": 2, "post_neuron": 3}
-    assert told == {"false_negatives": [missed], "false_positives": []}
-    assert json.loads(json.dumps(told)) == told
+    assert reported == {"false_negatives": [missed], "false_positives": []}
+    assert json.loads(json.dumps(reported)) == reported
     assert len(partner_errors(line(*range(9)), line(), match_partners(line(*range(9)), line()), 4)
                ["false_negatives"]) == 4  # fmt: skip
 
@@ -158,8 +158,8 @@ def test_a_hundred_thousand_synapses_are_matched() -> None:
     truth = Partners(pre, post, *neurons)
     order = random.permutation(len(pre))[: len(pre) * 9 // 10]
     moved = random.normal(0, 5, (len(order), 3))
-    found = Partners(pre[order] + moved, post[order] + moved, *(n[order] for n in neurons))
-    detection = match_partners(truth, found)
+    actual = Partners(pre[order] + moved, post[order] + moved, *(n[order] for n in neurons))
+    detection = match_partners(truth, actual)
     assert detection.scores()["precision"] == 1
     assert detection.scores()["recall"] == pytest.approx(0.9, abs=1e-4)
     np.testing.assert_array_equal(order[detection.detected], detection.truth)

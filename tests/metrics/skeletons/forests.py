@@ -1,4 +1,4 @@
-"""Skeletons drawn at random, and the same ones told differently."""
+"""Skeletons drawn at random, and the same ones in other words."""
 
 from __future__ import annotations
 

@@ -48,13 +48,13 @@ MITO = np.arange(17) == 7  # the last node of A in segment 1
 def test_a_split_at_a_mitochondrion(charge: Charge, epsilon: float, value: float) -> None:
     runs = run_lengths(PAIR, LABELS)
     dear = charge_splits(runs, PAIR, LABELS, MITO, epsilon=epsilon, charge=charge)
-    found = expected_run_length(dear, merged_labels(runs, "length", 2000)).overall
-    assert found == pytest.approx(value, abs=1e-9)
+    actual = expected_run_length(dear, merged_labels(runs, "length", 2000)).overall
+    assert actual == pytest.approx(value, abs=1e-9)
 
 
 def test_where_a_mitochondrion_costs_nothing() -> None:
     runs = run_lengths(PAIR, LABELS)
-    # inside a run, beside background, or in another skeleton
+    # inside a run, next to background, or in another skeleton
     inside = np.isin(np.arange(17), [3, 12])
     assert charge_splits(runs, PAIR, LABELS, inside, epsilon=50).length.tolist() == [700, 200, 500]
     gap = np.where(np.arange(17) == 8, 0, LABELS)
@@ -76,13 +76,13 @@ def test_a_synapse_among_the_merged_nodes_is_not_tolerated() -> None:
     assert expected_run_length(runs, stray).overall == pytest.approx(400 / 3, abs=1e-9)
 
 
-@pytest.mark.parametrize(("veto", "found"), [("minority", []), ("any", [1])])
-def test_a_synapse_of_the_neurite_itself(veto: Veto, found: list[int]) -> None:
+@pytest.mark.parametrize(("veto", "actual"), [("minority", []), ("any", [1])])
+def test_a_synapse_of_the_neurite_itself(veto: Veto, actual: list[int]) -> None:
     synapse = np.isin(np.arange(17), [2, 9, 14])  # also in segments of one skeleton
-    assert vetoed_labels(run_lengths(PAIR, ONE), PAIR, ONE, synapse, veto=veto).tolist() == found
+    assert vetoed_labels(run_lengths(PAIR, ONE), PAIR, ONE, synapse, veto=veto).tolist() == actual
 
 
-def test_nobody_is_the_majority_of_equals() -> None:
+def test_nothing_is_the_majority_of_equals() -> None:
     twins = SkeletonForest.of([path([[0, y, 0], [0, y, 9]], y) for y in (1, 500)])
     both = np.array([7, 7, 7, 7])
     for node in range(4):
@@ -137,7 +137,7 @@ def test_what_does_not_fit() -> None:
 
 
 def test_the_tube_by_hand() -> None:
-    # one edge along x from 0 to 100, radius 10 at both ends: |along| <= 110, beside <= 10
+    # one edge along x from 0 to 100, radius 10 at both ends: |along| <= 110, across <= 10
     edge = SkeletonForest.of([path([[0, 0, 0], [0, 0, 100]], 1, radius=10)])
     cases = {
         (0, 0, 50): [True, True],
@@ -185,11 +185,11 @@ def square(tilt: float = 0.0) -> np.ndarray:
 
 @pytest.mark.parametrize("tilt", [0.0, 0.7])
 def test_a_disk_fits_a_flat_cleft(tilt: float) -> None:
-    found = fit_disks(square(tilt), np.zeros(121, int))
-    assert found.centre[0] == pytest.approx([500, 0, 0], abs=1e-9)
-    assert found.radius[0] == pytest.approx(100 * np.sqrt(2), abs=1e-9)
+    actual = fit_disks(square(tilt), np.zeros(121, int))
+    assert actual.centre[0] == pytest.approx([500, 0, 0], abs=1e-9)
+    assert actual.radius[0] == pytest.approx(100 * np.sqrt(2), abs=1e-9)
     normal = np.array([np.cos(tilt), -np.sin(tilt), 0])
-    assert abs(found.normal[0] @ normal) == pytest.approx(1, abs=1e-12)
+    assert abs(actual.normal[0] @ normal) == pytest.approx(1, abs=1e-12)
 
 
 def dots(places: list[tuple[float, float, float]], radius: float) -> SkeletonForest:
@@ -211,16 +211,16 @@ def test_the_disk_by_hand(fit: Fit, wanted: list[bool]) -> None:
     nodes = dots(places, 30)
     assert synapse_nodes(nodes, square(), np.zeros(121, int), fit=fit).tolist() == wanted
     if fit == "geometric":
-        found = synapse_nodes(nodes, square(), np.zeros(121, int), gap_nm=61)
-        assert found.tolist() == [True, True, True, True, False, False]
+        actual = synapse_nodes(nodes, square(), np.zeros(121, int), gap_nm=61)
+        assert actual.tolist() == [True, True, True, True, False, False]
 
 
 def test_a_cleft_on_a_line_is_a_ball() -> None:
     line = np.array([[0, 0, x] for x in (-50.0, 0, 50)])
     # radius 50 of the cleft, 30 of the node, 60 of the gap
     nodes = dots([(139, 0, 0), (141, 0, 0), (0, 139, 0), (0, 0, 141)], 30)
-    found = synapse_nodes(nodes, line, np.zeros(3, int))
-    assert found.tolist() == [True, False, True, False]
+    actual = synapse_nodes(nodes, line, np.zeros(3, int))
+    assert actual.tolist() == [True, False, True, False]
 
 
 @settings(max_examples=40, deadline=None)
@@ -247,8 +247,8 @@ def test_synapse_nodes_as_the_formula(
                 near = abs(off) <= wide + r and np.linalg.norm(foot - own, axis=1).min() <= r
             wanted[v] |= near
     order = random.permutation(len(cleft))
-    found = synapse_nodes(forest, points[order], cleft[order], fit=fit)
-    np.testing.assert_array_equal(found, wanted)
+    actual = synapse_nodes(forest, points[order], cleft[order], fit=fit)
+    np.testing.assert_array_equal(actual, wanted)
 
 
 def test_points_that_do_not_fit() -> None:
@@ -321,14 +321,14 @@ def test_of_one_thickness_and_distance_it_is_terl(drawn: tuple[SkeletonForest, n
         forest.names, forest.skeleton, forest.position, forest.parent, np.full(len(forest), 70.0)
     )
     many = len(forest.names)
-    # every node lies within the nucleus, so d is the same for all
+    # every node is within the nucleus, so d is the same for all
     inside = Nuclei(np.full((many, 3), 200.0), np.full(many, 1e4))
     weight = normalise_weights(same, edge_weights(same, inside))
     merged = merged_labels(run_lengths(same, labels), "length", 150)
-    found = expected_run_length(run_lengths(same, labels, weight=weight), merged)
+    actual = expected_run_length(run_lengths(same, labels, weight=weight), merged)
     terl = erl(same, labels, rule="length", tau=150)
-    assert found.overall == pytest.approx(terl.overall, rel=1e-9, nan_ok=True)
-    np.testing.assert_allclose(found.skeletons, terl.skeletons, rtol=1e-9)
+    assert actual.overall == pytest.approx(terl.overall, rel=1e-9, nan_ok=True)
+    np.testing.assert_allclose(actual.skeletons, terl.skeletons, rtol=1e-9)
 
 
 def test_a_skeleton_without_nucleus_weighs_nothing() -> None:

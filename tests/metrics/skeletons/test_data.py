@@ -55,7 +55,7 @@ class Tubes:
         A segment merges if at least two skeletons have `threshold` nodes or more in it; a skeleton
         with any node in one that merges, or is forbidden, scores nothing at all.
         """
-        found = []
+        actual = []
         inside = [label[self.nodes[:, 0] == number].tolist() for number in range(2)]
         for number, edges in enumerate(self.edges):
             bad = set(forbidden)
@@ -68,8 +68,8 @@ class Tubes:
                     runs[label[int(a)]] = runs.get(label[int(a)], 0.0) + length
             squares = sum(run * run for run in runs.values())
             spoilt = bad & set(inside[number])
-            found.append(0.0 if spoilt else squares / self.lengths[number])
-        return found
+            actual.append(0.0 if spoilt else squares / self.lengths[number])
+        return actual
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,8 @@ def test_em_erl_on_its_graph_with_any_labels(tubes: Tubes, seed: int, threshold:
 
 
 def read_swc(place: Path, options: str = "axis_order=zyx&unit_nm=1") -> dict[str, Skeleton]:
-    found = SkeletonSet.open(f"swc://{place}?{options}")
-    named = zip(found.titles.values(), found.read_all()[0], strict=True)
+    actual = SkeletonSet.open(f"swc://{place}?{options}")
+    named = zip(actual.titles.values(), actual.read_all()[0], strict=True)
     return {Path(title).stem: skeleton for title, skeleton in named}
 
 
@@ -172,9 +172,9 @@ def test_exaspim_nodes_labelled_by_the_nearest_predicted_skeleton(
     published: tuple[dict[str, Skeleton], dict[str, dict[str, str]]],
 ) -> None:
     targets, rows = published
-    found = read_swc(public_data("exaspim_swc_pairs") / "pred_swcs.zip")
-    assert len(found) == 15
-    dense = {name: resampled(skeleton, 1.0) for name, skeleton in found.items()}
+    actual = read_swc(public_data("exaspim_swc_pairs") / "pred_swcs.zip")
+    assert len(actual) == 15
+    dense = {name: resampled(skeleton, 1.0) for name, skeleton in actual.items()}
     places = np.concatenate([skeleton.position for skeleton in dense.values()])
     names = np.repeat([int(name) for name in dense], [len(s) for s in dense.values()])
     forest = SkeletonForest.of(list(targets.values()))
@@ -206,11 +206,11 @@ def below(forest: SkeletonForest, node: int) -> np.ndarray:
     children: dict[int, list[int]] = {}
     for child, parent in enumerate(forest.parent.tolist()):
         children.setdefault(parent, []).append(child)
-    found, todo = np.zeros(len(forest), bool), [node]
+    actual, todo = np.zeros(len(forest), bool), [node]
     while todo:
-        found[todo[-1]] = True
+        actual[todo[-1]] = True
         todo += children.get(todo.pop(), [])
-    return found
+    return actual
 
 
 def test_hemibrain_perfect_and_worthless(neurons: SkeletonForest) -> None:
@@ -229,11 +229,11 @@ def test_hemibrain_perfect_and_worthless(neurons: SkeletonForest) -> None:
 
 def pieces(forest: SkeletonForest) -> list[Skeleton]:
     """The skeletons of a forest."""
-    found = []
+    actual = []
     for number, name in enumerate(forest.names):
         own = np.flatnonzero(forest.skeleton == number)
         parent = forest.parent[own]
-        found.append(
+        actual.append(
             Skeleton(
                 name,
                 forest.position[own],
@@ -241,7 +241,7 @@ def pieces(forest: SkeletonForest) -> list[Skeleton]:
                 forest.radius[own],
             )
         )
-    return found
+    return actual
 
 
 def test_hemibrain_split_and_merger(neurons: SkeletonForest) -> None:
@@ -257,21 +257,21 @@ def test_hemibrain_split_and_merger(neurons: SkeletonForest) -> None:
     whole = np.bincount(neurons.skeleton, weights=lengths)
     part = lengths[lost].sum() - lengths[cut]
     rest = whole[0] - lengths[cut] - part
-    found = erl(neurons, split)
-    assert found.skeletons[0] == pytest.approx((part**2 + rest**2) / whole[0], rel=1e-9)
-    assert found.skeletons[1:] == pytest.approx(whole[1:], rel=1e-12)
+    actual = erl(neurons, split)
+    assert actual.skeletons[0] == pytest.approx((part**2 + rest**2) / whole[0], rel=1e-9)
+    assert actual.skeletons[1:] == pytest.approx(whole[1:], rel=1e-12)
     runs = run_lengths(neurons, split)
-    told = split_edges(neurons, split, runs)
+    reported = split_edges(neurons, split, runs)
     middle = neurons.position[[cut, neurons.parent[cut]]].mean(axis=0)
-    np.testing.assert_allclose(told.position, [middle], rtol=1e-12)
-    assert told.length == pytest.approx([min(part, rest)], rel=1e-9)
+    np.testing.assert_allclose(reported.position, [middle], rtol=1e-12)
+    assert reported.length == pytest.approx([min(part, rest)], rel=1e-9)
     # the part that was cut off falls to the second neuron
     merged = np.where(lost, 2, labels)
     runs = run_lengths(neurons, merged)
     classic = merged_labels(runs)
     assert classic.tolist() == [2]
-    found = expected_run_length(runs, classic)
-    assert found.skeletons[:2] == pytest.approx([rest**2 / whole[0], 0], rel=1e-9)
+    actual = expected_run_length(runs, classic)
+    assert actual.skeletons[:2] == pytest.approx([rest**2 / whole[0], 0], rel=1e-9)
     assert merged_labels(runs, "length", part * 1.001).size == 0
     assert merged_labels(runs, "length", part * 0.999).tolist() == [2]
     (merger,) = merged_segments(neurons, merged, runs, classic)
@@ -291,8 +291,8 @@ def test_hemibrain_nodes_at_synapses(neurons: SkeletonForest) -> None:
             rows = list(csv.DictReader(file))
         point = np.array([[float(row[axis]) * 8 for axis in "zyx"] for row in rows])
         forest = SkeletonForest.of([one])
-        found = synapse_nodes(forest, point, np.arange(len(point)))
+        actual = synapse_nodes(forest, point, np.arange(len(point)))
         # a point alone is a ball: its nearest node belongs to it iff the ball reaches it
         wanted = cKDTree(point).query(one.position)[0] - one.radius <= 60
         assert 0.2 < wanted.mean() < 0.4
-        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(actual, wanted)

@@ -43,12 +43,12 @@ def test_a_path_of_unit_edges(labels: list[int], each: float, connected: float) 
 
 
 def test_two_skeletons() -> None:
-    found = erl(PAIR, LABELS)
+    actual = erl(PAIR, LABELS)
     # A: (700^2 + 200^2) / 1000, B: 500; together (530 * 1000 + 500 * 500) / 1500
-    assert found.skeletons.tolist() == [530, 500]
-    assert found.overall == 520
-    assert found.maximum == pytest.approx(2500 / 3, abs=1e-9)
-    assert found.ratio == pytest.approx(0.624, abs=1e-12)
+    assert actual.skeletons.tolist() == [530, 500]
+    assert actual.overall == 520
+    assert actual.maximum == pytest.approx(2500 / 3, abs=1e-9)
+    assert actual.ratio == pytest.approx(0.624, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def naive(forest: SkeletonForest, labels: np.ndarray, tau: float) -> float:
 @given(forests(), st.integers(0, 4))
 def test_equals_the_formula(drawn: tuple[SkeletonForest, np.ndarray], tau: int) -> None:
     forest, labels = drawn
-    found = erl(forest, labels, rule="nodes", tau=tau).overall
-    assert found == pytest.approx(naive(forest, labels, tau), rel=1e-12, nan_ok=True)
+    actual = erl(forest, labels, rule="nodes", tau=tau).overall
+    assert actual == pytest.approx(naive(forest, labels, tau), rel=1e-12, nan_ok=True)
 
 
 RULES = st.tuples(st.sampled_from(["nodes", "length", "pairs"]), st.sampled_from([0, 1, 3, 150]))

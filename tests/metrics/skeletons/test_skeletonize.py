@@ -41,17 +41,17 @@ def nodes_lie_inside(skeletons: list[Skeleton], labels: np.ndarray, start=(0, 0,
 def test_a_straight_tube_has_the_length_and_width_it_was_painted_with(end) -> None:
     first, last = np.array([60.0, 80.0, 80.0]), np.array(end, float)
     labels = np.where(tube((50, 100, 150), [first, last], 60), np.uint64(7), np.uint64(0))
-    (found,) = skeletonize(labels, RESOLUTION)
-    assert found.name == 7
-    nodes_lie_inside([found], labels)
+    (actual,) = skeletonize(labels, RESOLUTION)
+    assert actual.name == 7
+    nodes_lie_inside([actual], labels)
     exact = np.linalg.norm(last - first)
     # the path may go on through half a ball at both ends
-    assert 0.9 * exact < found.lengths.sum() < 1.1 * (exact + 120)
-    assert np.bincount(found.edges.ravel()).max() == 2  # no twigs
-    middle = np.linalg.norm(found.position - (first + last) / 2, axis=1).argmin()
-    assert found.radius[middle] == pytest.approx(60, abs=20)  # to the middle of a voxel beyond
+    assert 0.9 * exact < actual.lengths.sum() < 1.1 * (exact + 120)
+    assert np.bincount(actual.edges.ravel()).max() == 2  # no twigs
+    middle = np.linalg.norm(actual.position - (first + last) / 2, axis=1).argmin()
+    assert actual.radius[middle] == pytest.approx(60, abs=20)  # to the middle of a voxel beyond
     way = (last - first) / exact
-    beside = found.position - first - np.outer((found.position - first) @ way, way)
+    beside = actual.position - first - np.outer((actual.position - first) @ way, way)
     assert np.linalg.norm(beside, axis=1).max() < 60  # nowhere out of it
 
 
@@ -59,13 +59,13 @@ def test_a_fork_has_three_tips_and_one_branch() -> None:
     fork = (400.0, 400.0, 400.0)
     ends = [(80, 400, 80), (760, 200, 760), (400, 760, 720)]
     parts = [tube((44, 110, 110), [fork, end], 60) for end in ends]
-    (found,) = skeletonize(np.any(parts, axis=0).astype("uint8"), RESOLUTION)
-    degree = np.bincount(found.edges.ravel())
+    (actual,) = skeletonize(np.any(parts, axis=0).astype("uint8"), RESOLUTION)
+    degree = np.bincount(actual.edges.ravel())
     assert (degree == 1).sum() == 3
     assert (degree > 2).sum() == 1
-    branch = found.position[degree.argmax()]
+    branch = actual.position[degree.argmax()]
     assert np.linalg.norm(branch - fork) < 120
-    tree = cKDTree(found.position)
+    tree = cKDTree(actual.position)
     assert tree.query(ends)[0].max() < 80
 
 
@@ -73,13 +73,13 @@ def test_a_helix_has_its_length() -> None:
     turn = np.linspace(0, 4 * np.pi, 60)
     places = np.stack([80 + 50 * turn, 400 + 250 * np.sin(turn), 400 + 250 * np.cos(turn)], axis=1)
     labels = tube((44, 100, 100), list(places), 60).astype("uint16")
-    (found,) = skeletonize(labels, RESOLUTION)
-    nodes_lie_inside([found], labels)
+    (actual,) = skeletonize(labels, RESOLUTION)
+    nodes_lie_inside([actual], labels)
     exact = np.linalg.norm(np.diff(places, axis=0), axis=1).sum()
-    assert found.lengths.sum() == pytest.approx(exact, rel=0.15)
-    assert cKDTree(places).query(found.position)[0].max() < 60
+    assert actual.lengths.sum() == pytest.approx(exact, rel=0.15)
+    assert cKDTree(places).query(actual.position)[0].max() < 60
     (rough,) = skeletonize(labels, RESOLUTION, rounds=0)
-    assert rough.lengths.sum() > 1.03 * found.lengths.sum()
+    assert rough.lengths.sum() > 1.03 * actual.lengths.sum()
 
 
 def test_synthetic_neurites_are_as_long_as_their_exact_centre_lines() -> None:
@@ -87,9 +87,9 @@ def test_synthetic_neurites_are_as_long_as_their_exact_centre_lines() -> None:
     bounds = Box((4, -6, 9), (104, 94, 109))
     tissue = Neuropil(bounds, seed=1, cell=14)
     labels, exact = tissue.truth(bounds), tissue.skeletons(bounds)
-    found = {one.name: one for one in skeletonize(labels, (8.0, 8.0, 8.0), start=bounds.start)}
-    assert set(found) == set(np.unique(labels).tolist()) - {0}
-    for name, one in found.items():
+    actual = {one.name: one for one in skeletonize(labels, (8.0, 8.0, 8.0), start=bounds.start)}
+    assert set(actual) == set(np.unique(labels).tolist()) - {0}
+    for name, one in actual.items():
         voxel = np.floor(one.position / 8.0 + 0.5).astype(int) - bounds.start
         np.testing.assert_array_equal(labels[tuple(voxel.T)], name)
     ratios = []
@@ -102,7 +102,7 @@ def test_synthetic_neurites_are_as_long_as_their_exact_centre_lines() -> None:
         other_end = way(line, one_end).argmax()
         length = way(line, one_end)[other_end]
         if length > 600:
-            one = found[int(owner)]
+            one = actual[int(owner)]
             a, b = cKDTree(one.position).query(places[[one_end, other_end]])[1]
             ratios.append(way(one, a)[b] / length)
     assert len(ratios) > 10
@@ -114,30 +114,30 @@ def way(skeleton: Skeleton, start: int) -> np.ndarray:
     """Length of the way from a node to each other one, -1 where there is none."""
     shape = (len(skeleton), len(skeleton))
     graph = coo_array((skeleton.lengths, skeleton.edges.T), shape=shape).tocsr()
-    found = dijkstra(graph, directed=False, indices=start)
-    return np.where(np.isfinite(found), found, -1)
+    actual = dijkstra(graph, directed=False, indices=start)
+    return np.where(np.isfinite(actual), actual, -1)
 
 
 def test_smoothing_leaves_no_object() -> None:
     labels = np.full((3, 4, 40), 2, np.uint8)
     x = np.arange(40)
     labels[1, 1 + x % 2, x] = 1  # a line one voxel wide that turns at each voxel
-    found = skeletonize(labels, RESOLUTION)
-    assert [one.name for one in found] == [1, 2]
-    for one in found:
+    actual = skeletonize(labels, RESOLUTION)
+    assert [one.name for one in actual] == [1, 2]
+    for one in actual:
         nodes_lie_inside([one], labels)
 
 
 def test_pieces_of_a_label_are_trees_of_one_skeleton() -> None:
     labels = np.zeros((20, 40, 60), np.uint32)
     labels[5:9, 5:12, 5:50] = labels[12:16, 20:28, 5:50] = 3
-    (found,) = skeletonize(labels, RESOLUTION)
-    assert (found.parent < 0).sum() == 2
+    (actual,) = skeletonize(labels, RESOLUTION)
+    assert (actual.parent < 0).sum() == 2
     assert skeletonize(np.zeros((3, 3, 3), np.uint8), RESOLUTION) == []
 
 
 @pytest.mark.parametrize(
-    ("labels", "rest", "told"),
+    ("labels", "rest", "reported"),
     [
         (
             np.zeros((3, 3), np.uint8),
@@ -149,8 +149,8 @@ def test_pieces_of_a_label_are_trees_of_one_skeleton() -> None:
         (np.zeros((3, 3, 3), np.uint8), {"scale": math.nan}, "scale: expected 0 or more"),
     ],
 )
-def test_what_cannot_be_is_told(labels, rest, told) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_cannot_be_is_reported(labels, rest, reported) -> None:
+    with pytest.raises(ValueError, match=reported):
         skeletonize(labels, rest.pop("resolution", RESOLUTION), **rest)
 
 

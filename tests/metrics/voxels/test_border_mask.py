@@ -24,12 +24,12 @@ def labelled(draw: st.DrawFn) -> np.ndarray:
 
 def by_scipy(truth: np.ndarray, tolerance: float, spacing: Spacing) -> np.ndarray:
     """The mask from one distance transform per label."""
-    found = np.ones(truth.shape, bool)
+    actual = np.ones(truth.shape, bool)
     for label in np.unique(truth) if len(np.unique(truth)) > 1 else []:
         same = truth == label
         distance = distance_transform_edt(same, sampling=spacing)
-        found[same] = (distance > tolerance + 1e-9)[same]
-    return found
+        actual[same] = (distance > tolerance + 1e-9)[same]
+    return actual
 
 
 def test_worked_example() -> None:
@@ -85,25 +85,25 @@ def test_blocks_with_a_halo_of_its_reach_give_the_bytes_of_the_whole(
     tolerance = steps * min(spacing)
     bounds = Box((0, 0, 0), truth.shape)
     whole = interior_mask(truth, tolerance, spacing)
-    found = np.zeros_like(whole)
+    actual = np.zeros_like(whole)
     for block in BlockGrid(bounds, shape, border_halo(tolerance, spacing)):
         read = block.read.clip(bounds)
         part = interior_mask(truth[read.slices], tolerance, spacing)
-        found[block.write.slices] = part[block.write.within(read)]
-    np.testing.assert_array_equal(found, whole)
+        actual[block.write.slices] = part[block.write.within(read)]
+    np.testing.assert_array_equal(actual, whole)
 
 
 @given(labelled(), st.permutations(range(4)), st.sampled_from([1, 2]))
 def test_names_and_directions_do_not_matter(
     truth: np.ndarray, names: list[int], tolerance: int
 ) -> None:
-    found = interior_mask(truth, tolerance)
+    actual = interior_mask(truth, tolerance)
     renamed = np.array(names, np.uint64)[truth] + np.uint64(2**60)
-    np.testing.assert_array_equal(interior_mask(renamed, tolerance), found)
+    np.testing.assert_array_equal(interior_mask(renamed, tolerance), actual)
     np.testing.assert_array_equal(
-        interior_mask(truth[::-1, ::-1, ::-1], tolerance)[::-1, ::-1, ::-1], found
+        interior_mask(truth[::-1, ::-1, ::-1], tolerance)[::-1, ::-1, ::-1], actual
     )
-    np.testing.assert_array_equal(interior_mask(truth.T, tolerance).T, found)
+    np.testing.assert_array_equal(interior_mask(truth.T, tolerance).T, actual)
 
 
 def test_what_is_refused() -> None:

@@ -29,9 +29,9 @@ def pairs_of_labels(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     shape = draw(triples(1, 6))
     dtypes = st.sampled_from([np.uint8, np.uint32, np.int64, np.uint64])
     truth = draw(hnp.arrays(draw(dtypes), shape, elements=st.integers(0, 4)))
-    found = draw(hnp.arrays(draw(dtypes), shape, elements=st.integers(0, 5)))
+    actual = draw(hnp.arrays(draw(dtypes), shape, elements=st.integers(0, 5)))
     truth[0, 0, 0] = 1
-    return truth, found
+    return truth, actual
 
 
 def test_worked_example() -> None:
@@ -51,12 +51,12 @@ def test_worked_example() -> None:
 @settings(max_examples=60, deadline=None)
 @given(pairs_of_labels())
 def test_equal_to_scikit_image(labels: tuple[np.ndarray, np.ndarray]) -> None:
-    truth, found = (array.astype(np.int64) for array in labels)
+    truth, actual = (array.astype(np.int64) for array in labels)
     table = contingency(*labels)
-    merge, split = skimage_vi(found[truth > 0], truth[truth > 0])
+    merge, split = skimage_vi(actual[truth > 0], truth[truth > 0])
     assert variation_of_information(table) == pytest.approx((split, merge), abs=1e-9)
     with np.errstate(divide="ignore", invalid="ignore"):
-        theirs = adapted_rand_error(truth, found)
+        theirs = adapted_rand_error(truth, actual)
     if np.isfinite(theirs).all():
         error, recall, precision = theirs  # swapped names, see the docstring
         assert adapted_rand(table) == pytest.approx((error, precision, recall), abs=1e-9)
@@ -67,14 +67,14 @@ def test_equal_to_scikit_image(labels: tuple[np.ndarray, np.ndarray]) -> None:
 def test_blocks_add_up_to_the_same_bytes(
     labels: tuple[np.ndarray, np.ndarray], shape: tuple[int, int, int], masked: bool
 ) -> None:
-    truth, found = labels
-    mask = (found != 2) if masked else np.ones(truth.shape, bool)
+    truth, actual = labels
+    mask = (actual != 2) if masked else np.ones(truth.shape, bool)
     grid = BlockGrid(Box((0, 0, 0), truth.shape), shape)
     parts = [
-        contingency(truth[b.write.slices], found[b.write.slices], mask[b.write.slices])
+        contingency(truth[b.write.slices], actual[b.write.slices], mask[b.write.slices])
         for b in grid
     ]
-    whole = contingency(truth * mask.astype(truth.dtype), found)
+    whole = contingency(truth * mask.astype(truth.dtype), actual)
     total = add_tables([add_tables(parts[::2]), add_tables(parts[1::2])])
     for name in ("truth", "segment", "count"):
         np.testing.assert_array_equal(getattr(total, name), getattr(whole, name))
@@ -84,18 +84,18 @@ def test_blocks_add_up_to_the_same_bytes(
 @settings(max_examples=40, deadline=None)
 @given(pairs_of_labels(), st.permutations(range(6)))
 def test_names_do_not_matter(labels: tuple[np.ndarray, np.ndarray], names: list[int]) -> None:
-    truth, found = labels
-    renamed = np.array(names, np.uint64)[found.astype(int)] + np.uint64(2**60)
-    assert scores(contingency(truth, renamed)) == scores(contingency(truth, found))
+    truth, actual = labels
+    renamed = np.array(names, np.uint64)[actual.astype(int)] + np.uint64(2**60)
+    assert scores(contingency(truth, renamed)) == scores(contingency(truth, actual))
 
 
 def test_many_pairs_and_wide_ids() -> None:
     random = np.random.default_rng(3)
     truth = random.integers(0, 3000, (40, 40, 40)).astype(np.uint64) << np.uint64(40)
-    found = random.integers(0, 500, truth.shape).astype(np.uint64) + np.uint64(2**63)
-    table = contingency(truth, found)
+    actual = random.integers(0, 500, truth.shape).astype(np.uint64) + np.uint64(2**63)
+    table = contingency(truth, actual)
     counted = truth > 0
-    pairs = np.stack([truth[counted], found[counted]], axis=1)
+    pairs = np.stack([truth[counted], actual[counted]], axis=1)
     expected, count = np.unique(pairs, axis=0, return_counts=True)
     np.testing.assert_array_equal(np.stack([table.truth, table.segment], axis=1), expected)
     np.testing.assert_array_equal(table.count, count)

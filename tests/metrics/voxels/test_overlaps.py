@@ -25,14 +25,14 @@ def volumes(seed: int, shape: tuple[int, int, int], labels: int) -> tuple[np.nda
 )  # fmt: skip
 def test_equals_counting_voxel_by_voxel(seed, shape, labels, masked, unlabelled):
     truth, segments, mask = volumes(seed, shape, labels)
-    found = count_overlaps(truth, segments, mask if masked else None, (10, -20, 30), unlabelled)
+    actual = count_overlaps(truth, segments, mask if masked else None, (10, -20, 30), unlabelled)
     expected: dict[tuple[int, int], list[int]] = {}
     for z, y, x in np.ndindex(shape):
         if (mask[z, y, x] or not masked) and (truth[z, y, x] or unlabelled):
             row = expected.setdefault((truth[z, y, x], segments[z, y, x]), [0, 0, 0, 0])
             for at, value in enumerate((1, z + 10, y - 20, x + 30)):
                 row[at] += value
-    columns = (found.truth, found.segment, found.count, found.z, found.y, found.x)
+    columns = (actual.truth, actual.segment, actual.count, actual.z, actual.y, actual.x)
     rows = [tuple(int(value) for value in row) for row in zip(*columns, strict=True)]
     assert rows == [(*pair, *values) for pair, values in sorted(expected.items())]
 
@@ -53,9 +53,9 @@ def test_rows_of_two_halves_are_those_of_the_whole(seed, cut):
 
 def test_labels_above_32_bits_are_kept_apart():
     truth = np.array([[[1, 1, 2**63 + 1, 1]]], np.uint64)
-    found = count_overlaps(truth, truth)
-    assert found.truth.tolist() == [1, 2**63 + 1]
-    assert found.x.tolist() == [4, 2]
+    actual = count_overlaps(truth, truth)
+    assert actual.truth.tolist() == [1, 2**63 + 1]
+    assert actual.x.tolist() == [4, 2]
 
 
 def test_shapes_that_differ_are_refused():

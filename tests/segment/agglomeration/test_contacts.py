@@ -1,4 +1,4 @@
-"""Contacts are counted once, whoever counts them."""
+"""Contacts are counted once, whichever block counts them."""
 
 import random
 
@@ -49,18 +49,18 @@ def test_edges_are_those_of_a_plain_loop(draw: random.Random):
     ids, counts = np.unique(labels[labels > 0], return_counts=True)
     np.testing.assert_array_equal(graph.id, ids)
     np.testing.assert_array_equal(graph.size, counts)
-    found = {
+    actual = {
         (int(graph.id[a]), int(graph.id[b])): [int(total), int(contact)]
         for a, b, total, contact in zip(*graph.edges, strict=True)
     }
-    assert found == counted(labels, affinity)
-    assert len(found) == len(graph.edges.a)
+    assert actual == counted(labels, affinity)
+    assert len(actual) == len(graph.edges.a)
 
 
 def test_many_labels_are_numbered():
     labels = np.random.default_rng(0).permutation(8**5).astype(np.uint64).reshape(32, 32, 32) * 16
-    id, size, numbers = number_labels(labels)
-    np.testing.assert_array_equal(id, np.arange(1, 8**5, dtype=np.uint64) * 16)
+    name, size, numbers = number_labels(labels)
+    np.testing.assert_array_equal(name, np.arange(1, 8**5, dtype=np.uint64) * 16)
     np.testing.assert_array_equal(numbers, labels.astype(np.int64) // 16 - 1)
     assert (size == 1).all()
 
@@ -80,17 +80,17 @@ def test_edges_by_block_sum_to_edges_of_the_whole(draw: random.Random):
         inside = block.write.within(bounds)
         pieces[inside] = np.where(labels[inside] > 0, labels[inside] % 2**40 + number * 2**40, 0)
     around = np.pad(pieces, 1)
-    found: dict[tuple[int, int], list[int]] = {}
+    actual: dict[tuple[int, int], list[int]] = {}
     for block in grid:
         inside = tuple(slice(s.start, s.stop + 2) for s in block.write.within(bounds))
-        open = sum(
+        free = sum(
             (block.write.start[axis] > bounds.start[axis]) << (2 * axis)
             | (block.write.stop[axis] < bounds.stop[axis]) << (2 * axis + 1)
             for axis in range(3)
         )
         links = unpack_links(np.zeros(0, np.uint8), block.write.shape)
         values = affinity[(slice(None), *block.write.within(bounds))]
-        graph = block_graph(around[inside], values, links, open)
+        graph = block_graph(around[inside], values, links, free)
         edges = [graph.id[graph.a], graph.id[graph.b], graph.affinity_sum, graph.contact]
         pending = [
             graph.id[graph.pending_node],
@@ -100,10 +100,10 @@ def test_edges_by_block_sum_to_edges_of_the_whole(draw: random.Random):
         ]
         rows = [*zip(*edges, strict=True), *zip(*pending, strict=True)]
         for u, v, total, contact in rows:
-            edge = found.setdefault((int(min(u, v)), int(max(u, v))), [0, 0])
+            edge = actual.setdefault((int(min(u, v)), int(max(u, v))), [0, 0])
             edge[0] += int(total)
             edge[1] += int(contact)
-    assert found == counted(pieces, affinity)
+    assert actual == counted(pieces, affinity)
 
 
 @given(st.tuples(*[st.integers(1, 5)] * 3), st.integers(0, 2**32 - 1))

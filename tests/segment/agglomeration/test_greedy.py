@@ -17,12 +17,12 @@ def table(*rows: tuple[int, int, int, int]) -> EdgeTable:
     return EdgeTable(a.astype(np.int32), b.astype(np.int32), affinity_sum, contact)
 
 
-def merged(edges: EdgeTable, threshold: float, *, size=None, open=(), min_size=0):
+def merged(edges: EdgeTable, threshold: float, *, size=None, unlocked=(), min_size=0):
     count = 1 + max(edges.a.max(), edges.b.max())
     sizes = np.ones(count, np.int64) if size is None else np.array(size)
-    waits = np.isin(np.arange(count), open)
-    found = merge_greedily(sizes, edges, waits, threshold, min_size)
-    return found.cluster.tolist(), found.waiting.tolist()
+    waits = np.isin(np.arange(count), unlocked)
+    actual = merge_greedily(sizes, edges, waits, threshold, min_size)
+    return actual.cluster.tolist(), actual.waiting.tolist()
 
 
 def test_pooled_contacts_decide_after_a_merge():
@@ -41,7 +41,7 @@ def test_of_equal_scores_the_smaller_larger_id_merges_first():
 
 def test_what_would_merge_with_the_unknown_waits_and_so_does_what_waits_for_that():
     edges = table((0, 1, 200, 1), (1, 2, 150, 1), (2, 3, 250, 1), (3, 4, 10, 1))
-    cluster, waiting = merged(edges, 0.3, open=[0])
+    cluster, waiting = merged(edges, 0.3, unlocked=[0])
     # 0 is open, 1 waits for it; 2-3 merge first, then wait for 1; 4 has no edge worth merging
     assert cluster == [0, 1, 3, 3, 4]
     assert waiting == [True, True, True, True, False]
@@ -102,42 +102,50 @@ def test_the_greedy_run_is_that_of_a_plain_one(draw: random.Random):
 
 @settings(max_examples=150, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_what_merges_beside_the_unknown_merges_in_the_end(draw: random.Random):
+def test_what_merges_next_to_the_unknown_merges_in_the_end(draw: random.Random):
     """Clusters made while others wait are parts of those of the whole; those that do not wait
     are final."""
     size, edges = random_graph(draw)
     threshold, min_size = draw.choice([0.0, 0.2, 0.5]), draw.choice([0, 10])
     rng = np.random.default_rng(draw.getrandbits(32))
-    open = rng.random(len(size)) < draw.choice([0.05, 0.3])
+    unlocked = rng.random(len(size)) < draw.choice([0.05, 0.3])
     whole = merge_greedily(size, edges, np.zeros(len(size), bool), threshold, min_size).cluster
-    part = merge_greedily(size, edges, open, threshold, min_size)
+    part = merge_greedily(size, edges, unlocked, threshold, min_size)
     assert (whole[part.cluster] == whole).all()
     np.testing.assert_array_equal(part.cluster[~part.waiting], whole[~part.waiting])
-    assert part.waiting[open].all()
+    assert part.waiting[unlocked].all()
 
 
 def test_ids_may_come_in_any_order():
-    id = np.array([50, 7, 90], np.uint64)
+    segment_id = np.array([50, 7, 90], np.uint64)
     one = np.ones(2, np.int64)
     clusters = agglomerate(
-        id, np.ones(3, np.int64), id[[0, 2]], id[[1, 1]], 200 * one, one, threshold=0.5
+        segment_id,
+        np.ones(3, np.int64),
+        segment_id[[0, 2]],
+        segment_id[[1, 1]],
+        200 * one,
+        one,
+        threshold=0.5,
     )
     assert clusters.tolist() == [90, 90, 90]
 
 
 def test_edges_that_come_twice_are_pooled():
-    id = np.array([1, 2], np.uint64)
+    segment_id = np.array([1, 2], np.uint64)
     low, high = np.array([1, 2], np.uint64), np.array([2, 1], np.uint64)
     sums, one = np.array([200, 0]), np.ones(2, np.int64)
-    assert agglomerate(id, one, low, high, sums, one, 0.5).tolist() == [1, 2]
-    assert agglomerate(id, one, low, high, sums, one, 0.39).tolist() == [2, 2]
+    assert agglomerate(segment_id, one, low, high, sums, one, 0.5).tolist() == [1, 2]
+    assert agglomerate(segment_id, one, low, high, sums, one, 0.39).tolist() == [2, 2]
 
 
 def test_wrong_graphs_are_errors():
-    id, one = np.array([1, 2], np.uint64), np.ones(2, np.int64)
+    segment_id, one = np.array([1, 2], np.uint64), np.ones(2, np.int64)
     with pytest.raises(ValueError, match="not unique"):
-        agglomerate(id[[0, 0]], one, id[:1], id[1:], one[:1], one[:1], 0.5)
+        agglomerate(segment_id[[0, 0]], one, segment_id[:1], segment_id[1:], one[:1], one[:1], 0.5)
     with pytest.raises(ValueError, match="not among the nodes"):
-        agglomerate(id, one, id[:1], id[1:] + np.uint64(1), one[:1], one[:1], 0.5)
+        agglomerate(
+            segment_id, one, segment_id[:1], segment_id[1:] + np.uint64(1), one[:1], one[:1], 0.5
+        )
     with pytest.raises(ValueError, match="one id and one size"):
-        agglomerate(id, one[:1], id[:1], id[1:], one[:1], one[:1], 0.5)
+        agglomerate(segment_id, one[:1], segment_id[:1], segment_id[1:], one[:1], one[:1], 0.5)

@@ -1,4 +1,4 @@
-"""What boxes tell of their planes, against one look at all planes at once."""
+"""Joins from the planes of boxes, against one look at all planes at once."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ Contact = tuple[int, int, int, int, int]  # own segment, segment beyond, axis, a
 
 def box_graph(ids: list[int], faces: dict[int, int], contacts: list[Contact]) -> BlockGraph:
     """The graph of a box of some segments, with contacts across its low planes."""
-    id = np.array(sorted(ids), np.uint64)
+    segment_id = np.array(sorted(ids), np.uint64)
     own, beyond, axis, total, voxels = np.array(contacts, np.int64).reshape(-1, 5).T
     none = np.zeros(0, np.int64)
     return BlockGraph(
-        id=id,
-        size=np.ones(len(id), np.int64),
-        faces=np.array([faces.get(name, 0) for name in id.tolist()], np.uint8),
-        component=id,
+        segment_id=segment_id,
+        size=np.ones(len(segment_id), np.int64),
+        faces=np.array([faces.get(name, 0) for name in segment_id.tolist()], np.uint8),
+        component=segment_id,
         a=none.astype(np.int32),
         b=none.astype(np.int32),
         affinity_sum=none,
         contact=none,
-        pending_node=np.searchsorted(id, own.astype(np.uint64)).astype(np.int32),
+        pending_node=np.searchsorted(segment_id, own.astype(np.uint64)).astype(np.int32),
         pending_piece=beyond.astype(np.uint64),
         pending_sum=total,
         pending_contact=voxels,
@@ -118,14 +118,14 @@ def test_any_tree_of_boxes_gives_the_components_of_all_planes_at_once(draw: rand
         joined, parents = {}, {}
         for node in above:
             children = draw.sample(grid.children(node), len(grid.children(node)))
-            found = join_nodes([known[child.index] for child in children], node.write)
-            check_surface(found.passed, boxes, node)
-            joined[node.index] = (found.passed, node.write)
-            for child, before, after in zip(children, found.before, found.after, strict=True):
+            actual = join_nodes([known[child.index] for child in children], node.write)
+            check_surface(actual.passed, boxes, node)
+            joined[node.index] = (actual.passed, node.write)
+            for child, before, after in zip(children, actual.before, actual.after, strict=True):
                 parents[child.index] = (node.index, Renaming(before, _column(after)))
         ups.append(parents)
         known, grid = joined, above
-    assert all(len(seams.key) == 0 for seams, _ in known.values()), "nothing lies beyond the root"
+    assert all(len(seams.key) == 0 for seams, _ in known.values()), "nothing is beyond the root"
     names = {}
     for index, ids in boxes.ids.items():
         name = first[index](np.array(ids, np.uint64))
@@ -197,10 +197,10 @@ def test_the_most_open_node_is_the_most_open_of_all(grid: BlockGrid, factor: Tri
     largest = [min(a, b) for a, b in zip(above.shape, grid.bounds.shape, strict=True)]
     most = 0
     for node in above:
-        found = 0
+        actual = 0
         for child in grid.children(node):
             near, _ = inner_faces(child.write, child.bounds)
             for axis, side in enumerate(child.write.shape):
-                found += (near >> (2 * axis) & 3).bit_count() * child.write.size // side
-        most = max(most, found)
+                actual += (near >> (2 * axis) & 3).bit_count() * child.write.size // side
+        most = max(most, actual)
     assert max_open_voxels(grid, tuple(largest)) == most

@@ -25,11 +25,11 @@ def test_a_run_by_hand_is_cut_where_it_was():
     edges = table((0, 1, 200, 1), (0, 2, 180, 1), (1, 2, 100, 1), (2, 3, 51, 1))
     merged = merge_greedily(np.ones(4, np.int64), edges, np.zeros(4, bool), 0.1)
     thresholds = (0.1, 0.2, float(np.nextafter(0.2, 1)), 0.54, 0.55, 0.78, 0.79)
-    found = clusters_at_thresholds(merged, thresholds).T.tolist()
-    assert found[0] == found[1] == [3, 3, 3, 3]
-    assert found[2] == found[3] == [2, 2, 2, 3]
-    assert found[4] == found[5] == [1, 1, 2, 3]
-    assert found[6] == [0, 1, 2, 3]
+    actual = clusters_at_thresholds(merged, thresholds).T.tolist()
+    assert actual[0] == actual[1] == [3, 3, 3, 3]
+    assert actual[2] == actual[3] == [2, 2, 2, 3]
+    assert actual[4] == actual[5] == [1, 1, 2, 3]
+    assert actual[6] == [0, 1, 2, 3]
 
 
 @settings(max_examples=150, deadline=None)
@@ -38,8 +38,8 @@ def test_each_cut_is_a_run_of_its_own(draw: random.Random):
     size, edges = random_graph(draw)
     chosen = sorted(draw.sample(THRESHOLDS, draw.randint(1, 5)))
     free = np.zeros(len(size), bool)
-    found = clusters_at_thresholds(merge_greedily(size, edges, free, chosen[0]), chosen)
-    for threshold, clusters in zip(chosen, found.T, strict=True):
+    actual = clusters_at_thresholds(merge_greedily(size, edges, free, chosen[0]), chosen)
+    for threshold, clusters in zip(chosen, actual.T, strict=True):
         alone = merge_greedily(size, edges, free, threshold).cluster
         np.testing.assert_array_equal(clusters, alone)
 
@@ -58,16 +58,16 @@ def test_no_merge_scores_more_than_those_that_made_what_it_merges(draw: random.R
 
 @settings(max_examples=100, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_beside_the_unknown_a_cut_is_part_of_that_of_the_whole(draw: random.Random):
+def test_next_to_the_unknown_a_cut_is_part_of_that_of_the_whole(draw: random.Random):
     """And at a threshold at which a waiting cluster is in parts, the parts are final."""
     size, edges = random_graph(draw)
     chosen = sorted(draw.sample(THRESHOLDS, 3))
     rng = np.random.default_rng(draw.getrandbits(32))
-    open = rng.random(len(size)) < draw.choice([0.05, 0.3])
+    unlocked = rng.random(len(size)) < draw.choice([0.05, 0.3])
     whole = clusters_at_thresholds(
         merge_greedily(size, edges, np.zeros(len(size), bool), chosen[0]), chosen
     )
-    merged = merge_greedily(size, edges, open, chosen[0])
+    merged = merge_greedily(size, edges, unlocked, chosen[0])
     part = clusters_at_thresholds(merged, chosen)
     for column in range(3):
         known, clusters = whole[:, column], part[:, column]

@@ -1,4 +1,4 @@
-"""The training file: all mistakes at once, each with its place; the shipped ones are right."""
+"""The training file: all problems at once, each with its place; the bundled ones are valid."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from volflow.train.config.training import NEAREST, load
 from volflow.train.data.sources import source_problems
 
 FOLDER = Path(__file__).parents[3] / "pipelines" / "train"
-SHIPPED = [path for path in sorted(FOLDER.glob("*.yaml")) if path.stem != "pretrain"]
+BUNDLED = [path for path in sorted(FOLDER.glob("*.yaml")) if path.stem != "pretrain"]
 
 SYNTHETIC = """
 out: somewhere
@@ -32,15 +32,15 @@ def written(tmp_path, text):
     return path
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_the_shipped_files_are_right(path):
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.stem)
+def test_the_bundled_files_are_right(path):
     training = load(path)
     assert training.masks or training.offsets
     assert training.offsets[:3] in ((), NEAREST)
 
 
-def test_something_was_shipped():
-    assert {path.stem for path in SHIPPED} >= {"fib25", "fib25_lsd", "synth"}
+def test_something_was_bundled():
+    assert {path.stem for path in BUNDLED} >= {"fib25", "fib25_lsd", "synth"}
 
 
 def test_options_come_before_the_file_and_paths_become_absolute(tmp_path):
@@ -52,18 +52,18 @@ def test_options_come_before_the_file_and_paths_become_absolute(tmp_path):
     assert source_problems(training) == []
 
 
-def test_all_mistakes_are_told_at_once_each_with_its_line(tmp_path):
+def test_all_mistakes_are_reported_at_once_each_with_its_line(tmp_path):
     text = SYNTHETIC.replace("seed: 5", "sead: 5") + "steps: 0\nlerning_rate: 1\nseed: none\n"
     with pytest.raises(PlanError) as caught:
         load(written(tmp_path, text))
-    found = "\n".join(caught.value.problems)
+    actual = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 4
-    assert "train.yaml:5: sources[0].synthetic.sead" in found
-    assert "did you mean 'seed'?" in found
-    assert "train.yaml:11: steps" in found
-    assert "train.yaml:12: lerning_rate" in found
-    assert "did you mean 'learning_rate'?" in found
-    assert "train.yaml:13: seed" in found
+    assert "train.yaml:5: sources[0].synthetic.sead" in actual
+    assert "did you mean 'seed'?" in actual
+    assert "train.yaml:11: steps" in actual
+    assert "train.yaml:12: lerning_rate" in actual
+    assert "did you mean 'learning_rate'?" in actual
+    assert "train.yaml:13: seed" in actual
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_line(tmp_path):
         (("synthetic:", "image: {path: x}\n    synthetic:"), "either image and labels, or"),
     ],
 )
-def test_what_does_not_fit_together_is_told(tmp_path, change, words):
+def test_what_does_not_fit_together_is_reported(tmp_path, change, words):
     with pytest.raises(PlanError, match=words):
         load(written(tmp_path, SYNTHETIC.replace(*change)))
 
@@ -123,7 +123,7 @@ foreground: {}
         (("zero: background", "mask: {a: 1}"), "unknown key 'mask'; did you mean 'masks'?"),
     ],
 )
-def test_what_cannot_be_learnt_is_told(tmp_path, change, words):
+def test_what_cannot_be_learnt_is_reported(tmp_path, change, words):
     text = HEADS.replace("seed: 5}", "seed: 5}\n    zero: background")
     assert change[0] in text
     load(written(tmp_path, text))
@@ -146,7 +146,7 @@ def test_sources_of_a_validation_have_names(tmp_path):
     load(written(tmp_path, twice.replace("'0:9,0:9,0:9'}", "'0:9,0:9,0:9'}\n      name: a")))
 
 
-def test_what_is_wrong_with_the_volumes_of_masks_is_told(tmp_path):
+def test_what_is_wrong_with_the_volumes_of_masks_is_reported(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["raw"] = np.zeros((32, 32, 32), np.uint8)
         file["mask"] = np.zeros((32, 32, 31), np.uint8)
@@ -175,7 +175,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         load(written(tmp_path, "- 1\n"))
 
 
-def test_volumes_that_are_not_there_or_too_small_are_told_together(tmp_path):
+def test_volumes_that_are_not_there_or_too_small_are_reported_together(tmp_path):
     text = SYNTHETIC.replace(
         'synthetic: {bounds: "0:32,0:32,0:32", seed: 6}',
         "image: {path: 'hdf5:///nowhere/a.h5?dataset=raw'}\n"

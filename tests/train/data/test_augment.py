@@ -18,7 +18,7 @@ STILL = Augmentation(
 
 
 def placed(shape=(6, 7, 8)):
-    """A crop whose image and truth tell each voxel's place."""
+    """A crop whose image and truth encode each voxel's position."""
     place = np.arange(np.prod(shape)).reshape(shape)
     return Sample(place.astype(np.float32), place.astype(np.int32) + 1)
 
@@ -61,8 +61,8 @@ def test_a_missing_section_changes_only_the_image():
     np.testing.assert_array_equal(result.truth, sample.truth)
     blank = [bool(np.ptp(section) == 0) for section in result.image]
     assert sum(blank) == 2  # at most one in four
-    kept = [section for section, gone in enumerate(blank) if not gone]
-    np.testing.assert_allclose(result.image[kept], sample.image[kept], atol=1e-6)
+    remaining = [section for section, gone in enumerate(blank) if not gone]
+    np.testing.assert_allclose(result.image[remaining], sample.image[remaining], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +126,13 @@ def test_a_shifted_section_is_the_section_elsewhere():
     for before, after in zip(image, moved, strict=True):
         offsets = [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
         inner = after[2:-2, 2:-2]
-        found = [
+        actual = [
             np.array_equal(
                 inner, before[2 - y : before.shape[0] - 2 - y, 2 - x : before.shape[1] - 2 - x]
             )
             for y, x in offsets
         ]
-        assert sum(found) == 1
+        assert sum(actual) == 1
 
 
 def test_gamma_bends_between_the_ends_and_leaves_what_lies_beyond():
@@ -156,8 +156,8 @@ def test_where_the_volume_ends_it_is_mirrored_as_predict_does(seed, padding):
     context = (augment.MIRRORED,) * 3
     tile = zyx([volume.shape[axis] + 2 * augment.MIRRORED for axis in range(3)])
     tiling = Tiling(volume, tile, context, volume.shape, padding)
-    found = tile_input(sample.image[volume.slices], volume, tiling, (0, 0, 0))
-    wide = np.pad(found, 20, mode="edge")
+    actual = tile_input(sample.image[volume.slices], volume, tiling, (0, 0, 0))
+    wide = np.pad(actual, 20, mode="edge")
     first = [volume.start[axis] - augment.MIRRORED - 20 for axis in range(3)]
     crop = tuple(slice(-a, 20 - a) for a in first)
     np.testing.assert_array_equal(shown.image, wide[crop])
@@ -172,16 +172,16 @@ def test_truth_around_moves_with_the_crop(change, seed):
     wide = augment.Sample(truth[centre].astype(np.float32), truth)
     rng = np.random.default_rng(seed)
     if change == "symmetric":
-        made = augment.symmetric(wide, True, (0, 1, 2), rng)
+        created = augment.symmetric(wide, True, (0, 1, 2), rng)
     elif change == "volume_end_fraction":
-        made = augment.end_of_volume(wide, rng)
+        created = augment.end_of_volume(wide, rng)
     else:
-        made = augment.misaligned(wide, 2, rng)
-    assert made.margin == (3, 3, 3)
-    known = made.known != UNKNOWN
+        created = augment.misaligned(wide, 2, rng)
+    assert created.margin == (3, 3, 3)
+    known = created.known != UNKNOWN
     if change == "misaligned":  # the image's edge is repeated where truth comes in from around
         known[:, :2] = known[:, -2:] = known[:, :, :2] = known[:, :, -2:] = False
     assert known.mean() > 0.1
-    np.testing.assert_array_equal(made.image[known], made.known[known])
+    np.testing.assert_array_equal(created.image[known], created.known[known])
     if change == "symmetric":
-        assert set(made.truth.ravel()) == set(truth.ravel())
+        assert set(created.truth.ravel()) == set(truth.ravel())

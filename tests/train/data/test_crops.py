@@ -34,11 +34,11 @@ def training(**changes):
     return Training.model_validate({**SAID, **changes})
 
 
-def placed(shape=(20, 24, 28), **said):
-    """A volume whose image tells each voxel's place, as do its truth and its marks."""
+def placed(shape=(20, 24, 28), **printed):
+    """A volume whose image, truth and marks encode each voxel's position."""
     place = np.arange(np.prod(shape)).reshape(shape)
     marks = np.stack([place % 2, place // 2 % 2, place // 4 % 2]).astype(np.uint8)
-    return Source(place.astype(np.float32), place.astype(np.int32) + 1, marks=marks, **said)
+    return Source(place.astype(np.float32), place.astype(np.int32) + 1, marks=marks, **printed)
 
 
 def bits(image):
@@ -46,13 +46,13 @@ def bits(image):
     return np.stack([place % 2, place // 2 % 2, place // 4 % 2])
 
 
-@pytest.mark.parametrize("said", [{}, {"sections": (1, 3)}, {"flat": True}])
-def test_marks_stay_on_the_image(said):
+@pytest.mark.parametrize("printed", [{}, {"sections": (1, 3)}, {"flat": True}])
+def test_marks_stay_on_the_image(printed):
     how = Augmentation(**STILL, misaligned=0.5, volume_end_fraction=0.5)
     seen = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        sample = augmented(draw_sample([placed(**said)], (8, 8, 8), rng), how, rng)
+        sample = augmented(draw_sample([placed(**printed)], (8, 8, 8), rng), how, rng)
         known = sample.truth != UNKNOWN
         np.testing.assert_array_equal(sample.marks != UNKNOWN_MARK, np.stack([known] * 3))
         np.testing.assert_array_equal(sample.truth[known], sample.image[known] + 1)
@@ -89,17 +89,17 @@ def test_turned_marks_stay_on_the_image():
         np.testing.assert_array_equal(sample.marks[0][known], sample.truth[known])
 
 
-@pytest.mark.parametrize("said", [{"flat": True}, {"sections": (2, 2)}])
-def test_of_a_planar_crop_sections_stay_sections(said):
+@pytest.mark.parametrize("printed", [{"flat": True}, {"sections": (2, 2)}])
+def test_of_a_planar_crop_sections_stay_sections(printed):
     image = np.broadcast_to(np.arange(24, dtype=np.float32)[:, None, None], (24, 24, 24)).copy()
-    source = Source(image, image.astype(np.int32) + 1, **said)
+    source = Source(image, image.astype(np.int32) + 1, **printed)
     for seed in range(10):
         rng = np.random.default_rng(seed)
         sample = draw_sample([source], (8, 8, 8), rng, rotation=40, scaling=0.2)
         sample = augmented(sample, Augmentation(**STILL), rng)
         assert (np.ptp(sample.image, axis=(1, 2)) == 0).all()
         apart = np.abs(np.diff(sample.image[:, 0, 0]))
-        np.testing.assert_array_equal(apart, np.full(7, 2 if "sections" in said else 1))
+        np.testing.assert_array_equal(apart, np.full(7, 2 if "sections" in printed else 1))
 
 
 def test_sections_are_as_far_apart_as_drawn_and_as_the_source_allows():
@@ -115,7 +115,7 @@ def test_sections_are_as_far_apart_as_drawn_and_as_the_source_allows():
 
 
 @pytest.mark.parametrize("sections", [(1, 1), (1, 3)])
-def test_crops_are_laid_around_rare_places_as_often_as_told(sections):
+def test_crops_are_laid_around_rare_places_as_often_as_reported(sections):
     shape = (20, 64, 64)
     marks = np.zeros((1, *shape), np.uint8)
     marks[0, 3, 60, 2] = marks[0, 12, 0, 33] = 1
@@ -124,9 +124,9 @@ def test_crops_are_laid_around_rare_places_as_often_as_told(sections):
         rare=0.5, places=np.argwhere(marks[0]), sections=sections,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    found = [(draw_sample([source], (4, 8, 8), rng).marks == 1).any() for _ in range(200)]
+    actual = [(draw_sample([source], (4, 8, 8), rng).marks == 1).any() for _ in range(200)]
     # With every third section only, either place may be passed over.
-    assert (0.42 if sections == (1, 1) else 0.2) < np.mean(found) < 0.6
+    assert (0.42 if sections == (1, 1) else 0.2) < np.mean(actual) < 0.6
 
 
 def test_of_thinned_sections_the_places_are_those_that_are_left():
@@ -155,10 +155,10 @@ def test_of_flat_labels_pairs_along_z_are_unknown():
     sample = draw_sample([placed(flat=True)], (8, 16, 16), np.random.default_rng(0))
     how = training(foreground=None, offsets=[[-1, 0, 0], [0, -1, 0], [0, 0, -3], [-1, 0, -1]],
                    masks={"m": {"channels": ["mitochondria"] * 3}})  # fmt: skip
-    found = crop_targets(sample, how)
-    known = found.valid.float().mean((1, 2, 3))
+    actual = crop_targets(sample, how)
+    known = actual.valid.float().mean((1, 2, 3))
     np.testing.assert_allclose(known, [0, 15 / 16, 13 / 16, 0, 1, 1, 1], rtol=1e-6)
-    assert not found.described.any()
+    assert not actual.described.any()
     solid = crop_targets(draw_sample([placed()], (8, 16, 16), np.random.default_rng(0)), how)
     assert solid.valid[0, 1:].all()
     assert solid.described.all()
@@ -195,7 +195,7 @@ def test_a_crop_is_mixed_with_another_sources():
     assert {round(share, 6) for share in shares} == {round(window, 6), round(1 - window, 6)}
 
 
-def test_frequencies_are_mixed_as_often_as_told():
+def test_frequencies_are_mixed_as_often_as_reported():
     still = {**STILL, "flips": False, "transposed_axes": []}
     plain, mixed = (
         training(mixing={"frequency": chance, "beta": 0}, batch=1, augmentation=still)

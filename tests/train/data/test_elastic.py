@@ -20,23 +20,23 @@ OFF = Augmentation(
 
 
 def telling(axis, shape=SHAPE, around=0):
-    """A crop whose image, truth and mark tell each voxel's place along an axis."""
+    """A crop whose image, truth and mark encode each voxel's position along an axis."""
     place = np.indices([side + 2 * around for side in shape])[axis] - around
     inside = tuple(slice(around, around + side) for side in shape)
     image = place[inside].astype(np.float32)
     return Sample(image, place.astype(np.int32) + 100, place[inside].astype(np.uint8)[None])
 
 
-def made(sample, seed, shift=SHIFT, spacing=SPACING):
+def created(sample, seed, shift=SHIFT, spacing=SPACING):
     return deformed(sample, shift, spacing, np.random.default_rng(seed))
 
 
 @given(st.integers(0, 10_000), st.integers(0, 2), st.sampled_from([0, 3]))
 def test_image_truth_and_marks_are_taken_from_the_same_places(seed, axis, around):
-    result = made(telling(axis, around=around), seed)
+    result = created(telling(axis, around=around), seed)
     known = result.known != UNKNOWN
     assert known.mean() > 0.5
-    # A linear image tells its place exactly, so labels of the nearest voxel lie within a half.
+    # A linear image gives its position exactly; labels of the nearest voxel are within a half.
     apart = np.abs(result.image[known] - (result.known[known] - 100))
     assert 0.1 < apart.max() <= 0.5 + 1e-5
     np.testing.assert_array_equal(result.marks[0][known], result.known[known] - 100)
@@ -48,7 +48,7 @@ def test_unknown_is_exactly_what_comes_from_beyond_the_crop(seed):
     sample = telling(2)
     where = np.rint(sampling_positions(SHAPE, SHIFT, SPACING, np.random.default_rng(seed)))
     beyond = ((where < 0) | (where >= np.reshape(SHAPE, (3, 1, 1, 1)))).any(axis=0)
-    np.testing.assert_array_equal(made(sample, seed).truth == UNKNOWN, beyond)
+    np.testing.assert_array_equal(created(sample, seed).truth == UNKNOWN, beyond)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -56,8 +56,8 @@ def test_truth_around_moves_on_with_the_face(seed):
     """A half-plane whose border leaves the crop goes on beyond it without a step."""
     around = 6
     sample = telling(1, around=around)
-    truth = made(sample, seed).truth
-    assert made(sample, seed).margin == (around,) * 3
+    truth = created(sample, seed).truth
+    assert created(sample, seed).margin == (around,) * 3
     face = truth[:, :, around + 4 : -around - 4]
     inside = face[around], face[around - 1]
     both = (inside[0] != UNKNOWN) & (inside[1] != UNKNOWN)
@@ -81,16 +81,16 @@ class Worst(np.random.Generator):
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_is_folded_over_by_the_worst_that_is_allowed(shape, seed):
     spacing = np.array([4.0, 6.0, 9.0])
-    found = sampling_positions(shape, spacing / STIFF, spacing, Worst(seed))
-    assert found.shape == (3, *shape)
+    actual = sampling_positions(shape, spacing / STIFF, spacing, Worst(seed))
+    assert actual.shape == (3, *shape)
     for axis in range(3):
-        assert (np.diff(found[axis], axis=axis) > 0).all()
+        assert (np.diff(actual[axis], axis=axis) > 0).all()
 
 
-def test_a_point_is_moved_by_as_much_as_was_told():
+def test_a_point_is_moved_by_as_much_as_was_reported():
     spacing = (1.0, 1.0, 1.0)  # every voxel is a control point
-    found = sampling_positions((20, 30, 40), (0.5, 2.0, 0.0), spacing, np.random.default_rng(0))
-    moved = found - np.indices((20, 30, 40))
+    actual = sampling_positions((20, 30, 40), (0.5, 2.0, 0.0), spacing, np.random.default_rng(0))
+    moved = actual - np.indices((20, 30, 40))
     cut = 0.9598  # of the standard deviation, where a normal is clipped at two of them
     np.testing.assert_allclose(moved.std(axis=(1, 2, 3)), [0.5 * cut, 2 * cut, 0], rtol=0.01)
     assert np.abs(moved[1]).max() == pytest.approx(2 * FARTHEST)
@@ -99,7 +99,7 @@ def test_a_point_is_moved_by_as_much_as_was_told():
 @given(st.integers(0, 10_000))
 def test_the_same_seed_bends_alike_and_another_one_does_not(seed):
     sample = telling(2)
-    one, two, other = made(sample, seed), made(sample, seed), made(sample, seed + 1)
+    one, two, other = created(sample, seed), created(sample, seed), created(sample, seed + 1)
     assert one.image.tobytes() == two.image.tobytes()
     assert one.truth.tobytes() == two.truth.tobytes()
     assert one.image.tobytes() != other.image.tobytes()
@@ -108,7 +108,7 @@ def test_the_same_seed_bends_alike_and_another_one_does_not(seed):
 def test_no_shift_changes_nothing():
     rng = np.random.default_rng(0)
     sample = Sample(rng.normal(size=SHAPE).astype("float32"), rng.integers(0, 9, SHAPE, "int32"))
-    result = made(sample, 0, (0, 0, 0))
+    result = created(sample, 0, (0, 0, 0))
     np.testing.assert_array_equal(result.image, sample.image)
     np.testing.assert_array_equal(result.truth, sample.truth)
     assert (result.image.dtype, result.truth.dtype) == (np.float32, np.int32)
@@ -124,14 +124,14 @@ def test_sections_of_planar_crops_stay_sections(planar):
         how["planar"] = True
     else:
         z = Sample(z.image, z.truth, z.marks, flat=True)
-    kept = augmented(z, OFF.model_copy(update=how), np.random.default_rng(0))
-    np.testing.assert_allclose(kept.image, z.image, atol=1e-5)
-    assert (kept.truth == UNKNOWN).any()  # it was bent, within sections
+    remaining = augmented(z, OFF.model_copy(update=how), np.random.default_rng(0))
+    np.testing.assert_allclose(remaining.image, z.image, atol=1e-5)
+    assert (remaining.truth == UNKNOWN).any()  # it was bent, within sections
 
 
 @pytest.mark.parametrize("change", ["elastic", "cutout"])
 def test_what_is_off_takes_no_random_number(change):
-    """So trainings that never heard of it see the crops that they always saw."""
+    """Trainings without it see the same crops as before."""
     assert getattr(Augmentation(), change) == 0
 
     def seen(chance, seed):
@@ -151,8 +151,8 @@ validation: {source: {synthetic: {bounds: "0:32,0:32,0:32", seed: 6}}}
 augmentation: {elastic: 0.2, elastic_shift: [0, 3, 2]}
 """
     (tmp_path / "train.yaml").write_text(text)
-    told = (
+    reported = (
         r"train.yaml:6: augmentation.*elastic_shift along y must be at most 1/20 of.*got 3 voxels"
     )
-    with pytest.raises(PlanError, match=told):
+    with pytest.raises(PlanError, match=reported):
         load(tmp_path / "train.yaml")

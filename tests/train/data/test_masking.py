@@ -49,8 +49,8 @@ def test_a_crop_that_holds_no_whole_cells_is_refused(shape):
 
 def test_cells_that_do_not_divide_a_crop_are_not_drawn():
     rng = np.random.default_rng(1)
-    found = {cell_of(hidden_cells((4, 24, 8), rng))[:2] for _ in range(60)}
-    assert found == {(2, 4), (2, 8), (4, 4), (4, 8)}
+    actual = {cell_of(hidden_cells((4, 24, 8), rng))[:2] for _ in range(60)}
+    assert actual == {(2, 4), (2, 8), (4, 4), (4, 8)}
 
 
 @given(st.floats(-2, 2), st.floats(0.1, 2), st.integers(0, 50))

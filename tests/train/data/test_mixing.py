@@ -65,13 +65,13 @@ def test_sections_are_taken_in_turn():
 
 def test_values_stay_in_range_and_inputs_stay_as_they_were():
     image, other = some(6), some(7, low=0.8, high=1.0)
-    kept = image.copy(), other.copy()
+    remaining = image.copy(), other.copy()
     mixed = frequency_mixed(image, other, 0.1, -1, 1)
     assert mixed.dtype == np.float32
     assert mixed.max() == 1  # some would leave
     assert mixed.min() >= -1
-    np.testing.assert_array_equal(image, kept[0])
-    np.testing.assert_array_equal(other, kept[1])
+    np.testing.assert_array_equal(image, remaining[0])
+    np.testing.assert_array_equal(other, remaining[1])
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.data())

@@ -21,18 +21,18 @@ def test_what_is_constant_stays_so(shape, wanted, value):
 @given(sides, sides, st.integers(0, 99))
 def test_labels_stay_labels(shape, wanted, seed):
     labels = np.random.default_rng(seed).choice([0, 7, 2**40], shape).astype(np.uint64)
-    found = resampled_labels(labels, wanted)
-    assert (found.shape, found.dtype) == (wanted, labels.dtype)
-    assert set(np.unique(found)) <= set(np.unique(labels))
+    actual = resampled_labels(labels, wanted)
+    assert (actual.shape, actual.dtype) == (wanted, labels.dtype)
+    assert set(np.unique(actual)) <= set(np.unique(labels))
 
 
 def test_an_object_keeps_its_share_and_its_place():
     labels = np.zeros((4, 30, 40), int)
     labels[:, 6:15, 20:] = 3
     for shape in ((4, 10, 10), (4, 60, 100), (8, 15, 20)):
-        found = resampled_labels(labels, shape)
-        assert np.mean(found == 3) == pytest.approx(0.15, abs=0.03)
-        where = np.argwhere(found == 3).mean(0) / shape
+        actual = resampled_labels(labels, shape)
+        assert np.mean(actual == 3) == pytest.approx(0.15, abs=0.03)
+        where = np.argwhere(actual == 3).mean(0) / shape
         np.testing.assert_allclose(where, np.argwhere(labels == 3).mean(0) / labels.shape, atol=0.1)
 
 

@@ -8,7 +8,7 @@ from volflow.train.data.samples import UNKNOWN, Source, as_truth
 
 
 def coordinates(shape=(20, 24, 28)):
-    """A volume whose image tells each voxel's place, and whose truth tells the same."""
+    """A volume whose image and truth encode each voxel's position."""
     place = np.arange(np.prod(shape)).reshape(shape)
     return Source(place.astype(np.float32), place.astype(np.int32) + 1)
 
@@ -52,12 +52,12 @@ def test_turned_and_magnified_crops_keep_truth_on_the_image():
 
 def test_what_lies_outside_the_volume_is_unknown():
     source = coordinates((16, 16, 16))
-    found = [
+    actual = [
         draw_sample([source], (16, 16, 16), np.random.default_rng(seed), known=0, rotation=45)
         for seed in range(5)
     ]
-    assert all((sample.truth == UNKNOWN).any() for sample in found)
-    assert all(np.isfinite(sample.image).all() for sample in found)
+    assert all((sample.truth == UNKNOWN).any() for sample in actual)
+    assert all(np.isfinite(sample.image).all() for sample in actual)
 
 
 def test_sources_are_drawn_by_weight():
@@ -107,7 +107,7 @@ def test_truth_around_a_crop_changes_nothing_in_it(turned):
         assert more.truth.shape == (20, 12, 26)
         assert more.margin == around
         np.testing.assert_array_equal(more.image, plain.image)
-        # Turned, a place that lies between two voxels may fall to the other one.
+        # Turned, a position between two voxels may fall to the other one.
         assert (more.known == plain.truth).mean() > (0.999 if turned else 0.99999)
         np.testing.assert_array_equal(plain.known, plain.truth)
         beyond = more.truth == UNKNOWN

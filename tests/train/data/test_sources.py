@@ -1,4 +1,4 @@
-"""What is known of a source's voxels, and what is not."""
+"""Known and unknown voxels of a source."""
 
 import h5py
 import numpy as np
@@ -37,13 +37,13 @@ def volume(tmp_path):
     st.tuples(*[st.integers(0, 2)] * 3),
 )
 def test_a_contour_is_where_another_label_is_near(labels, reach):
-    found = contours(labels, reach)
+    actual = contours(labels, reach)
     for v in np.ndindex(labels.shape):
         box = tuple(slice(max(0, a - r), a + r + 1) for a, r in zip(v, reach, strict=True))
-        assert found[v] == bool((labels[box] != labels[v]).any())
+        assert actual[v] == bool((labels[box] != labels[v]).any())
 
 
-def test_masks_are_told_from_classes_and_are_unknown_elsewhere(volume):
+def test_masks_are_reported_from_classes_and_are_unknown_elsewhere(volume):
     held, at = volume
     spec = SourceSpec.model_validate(
         {
@@ -68,16 +68,16 @@ def test_foreground_is_known_where_background_is(volume, zero):
     spec = SourceSpec.model_validate({"image": at("raw"), "labels": at("labels"), "zero": zero})
     masked = spec.model_copy(update={"masks": {"foreground": MaskSpec(**at("known"))}})
     wanted = SourceRequirements(None, True, (("foreground", (0, 0, 0)),), foreground=True)
-    found, mask = open_source(masked, RULE, wanted).marks
+    actual, mask = open_source(masked, RULE, wanted).marks
     np.testing.assert_array_equal(mask, held["known"])  # though it has the same name
-    there = held["labels"] != 0 if zero == "background" else np.full(found.shape, UNKNOWN_MARK)
-    np.testing.assert_array_equal(found, there)
+    there = held["labels"] != 0 if zero == "background" else np.full(actual.shape, UNKNOWN_MARK)
+    np.testing.assert_array_equal(actual, there)
 
 
 def test_eroded_objects_lose_their_rims_within_sections(volume):
     held, at = volume
-    said = {"image": at("raw"), "labels": at("labels"), "zero": "background"}
-    whole, eroded = (open_source(SourceSpec(**said, eroded=n), RULE).truth for n in (0, 1))
+    printed = {"image": at("raw"), "labels": at("labels"), "zero": "background"}
+    whole, eroded = (open_source(SourceSpec(**printed, eroded=n), RULE).truth for n in (0, 1))
     rim = contours(held["labels"], (0, 1, 1))
     assert 0 < rim.mean() < 1
     np.testing.assert_array_equal(eroded > 0, (whole > 0) & ~rim)
@@ -112,7 +112,7 @@ def test_a_synthetic_volume_knows_its_organelles():
     wanted = SourceRequirements(None, True, tuple((name, (1, 1, 1)) for name in names))
     source = open_source(spec, RULE, wanted)
     assert set(np.unique(source.marks)) == {0, 1}
-    assert (source.marks.sum(0) <= 2).all()  # the parts of a synapse lie apart
+    assert (source.marks.sum(0) <= 2).all()  # the parts of a synapse are apart
     shares = source.marks.mean(axis=(1, 2, 3))
     assert (shares > 0).all()
     assert (shares < 0.4).all()

@@ -35,13 +35,13 @@ def test_the_road_in_memory_is_the_pipelines(seed, levels, rounds, threshold, mi
 
 
 def test_the_best_threshold_is_found():
-    # Two objects, joined by a weak plane: only above its affinity are they told apart.
+    # Two objects, joined by a weak plane: only above its affinity are they separate.
     truth = np.ones((4, 4, 8), np.int32)
     truth[..., 4:] = 2
     affinity = np.full((3, 4, 4, 8), 230, np.uint8)
     affinity[2, :, :, 4] = 100
-    found = best_score(affinity, truth, (0.1, 0.2, 0.6), 0)
-    assert (found.threshold, found.vi) == (0.6, 0)
+    actual = best_score(affinity, truth, (0.1, 0.2, 0.6), 0)
+    assert (actual.threshold, actual.vi) == (0.6, 0)
     worse = best_score(affinity, truth, (0.1,), 0)
     assert worse.vi_merge == pytest.approx(1)
     assert worse.vi_split == 0

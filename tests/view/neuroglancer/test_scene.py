@@ -1,4 +1,4 @@
-"""What Neuroglancer is told: layers, addresses, ids, and where to look."""
+"""The state for Neuroglancer: layers, addresses, ids, and the position."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_what_is_declared_elsewhere_is_shown_too(tmp_path: Path) -> None:
         assert read(f"{server.url}/em/info") == info
 
 
-def test_a_segmentation_of_signed_numbers_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_segmentation_of_signed_numbers_is_left_out_and_reported(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "v.h5", "w") as file:
         file["a"] = expected()["segmentation"].astype("int32")
     document = {
@@ -162,7 +162,7 @@ def test_a_segmentation_of_signed_numbers_is_left_out_and_told(tmp_path: Path) -
     assert any("int32" in note for note in scene.notes)
 
 
-def test_a_run_without_layers_is_told(tmp_path: Path) -> None:
+def test_a_run_without_layers_is_reported(tmp_path: Path) -> None:
     painted(tmp_path / "run")
     for name in ("em", "affinity", "segmentation"):
         (tmp_path / "run" / name / "info").unlink()

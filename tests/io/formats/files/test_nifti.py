@@ -59,8 +59,8 @@ def test_a_fourth_axis_is_read_as_channels(tmp_path):
 )
 def test_the_unit_of_the_header_counts(tmp_path, unit, resolution):
     path = write(tmp_path / "em.nii", np.zeros(SHAPE, "uint8"), unit=unit)
-    found = Volume.open(VolumeSpec(path=path)).resolution
-    assert found == (resolution if resolution is None else pytest.approx(resolution, rel=1e-5))
+    actual = Volume.open(VolumeSpec(path=path)).resolution
+    assert actual == (resolution if resolution is None else pytest.approx(resolution, rel=1e-5))
 
 
 def test_scaled_values_are_scaled(tmp_path):

@@ -106,8 +106,8 @@ def test_hdf5_tells_resolution_and_offset_in_its_attributes(folder):
     assert Volume.open(VolumeSpec(path=f"{folder}/a.h5?dataset=em/raw")).resolution == (40, 4, 4.5)
     only = Volume.open(VolumeSpec(path=f"{folder}/one.hdf5"))
     assert (only.resolution, only.bounds.start) == ((40, 4, 4), (2, -2, 0))
-    told = Volume.open(VolumeSpec(path=f"{folder}/one.hdf5", resolution=(30, 5, 5)))
-    assert told.resolution == (30, 5, 5)
+    reported = Volume.open(VolumeSpec(path=f"{folder}/one.hdf5", resolution=(30, 5, 5)))
+    assert reported.resolution == (30, 5, 5)
 
 
 @pytest.mark.parametrize(
@@ -273,9 +273,9 @@ def test_real_affinities_are_read_by_block():
     assert volume.bounds == Box((0, 0, 0), (165, 250, 250))
     with h5py.File(path) as file:
         expected = file["affinity"][:, 100:140, 30:90, 200:250]
-    found = volume.read(Box((100, 30, 200), (140, 90, 260)))
-    np.testing.assert_array_equal(found[..., :50], expected)
-    assert not found[..., 50:].any()
+    actual = volume.read(Box((100, 30, 200), (140, 90, 260)))
+    np.testing.assert_array_equal(actual[..., :50], expected)
+    assert not actual[..., 50:].any()
 
 
 def test_a_real_packed_tiff_is_read_by_block():

@@ -212,22 +212,22 @@ def test_only_segments_of_the_run_itself_are_counted(run: Path) -> None:
 def test_a_pixel_mixes_grey_and_the_colour_of_its_label() -> None:
     labels = np.zeros((5, 5), np.uint64)
     labels[1:4, 1:4] = 1 << 60
-    found = overlay(np.full((5, 5), 100, np.uint8), labels)
+    actual = overlay(np.full((5, 5), 100, np.uint8), labels)
     colour = label_colours(np.array([1 << 60], np.uint64))[0].astype(float)
-    assert found[0, 0].tolist() == [100, 100, 100]
-    assert found[2, 2] == pytest.approx(100 * (1 - OPACITY) + colour * OPACITY, abs=0.51)
-    assert found[3, 2] == pytest.approx(5 + 0.95 * colour, abs=0.51)  # the border below it
-    assert found[4, 2].tolist() == [100, 100, 100]  # 0 stays clear, its border too
+    assert actual[0, 0].tolist() == [100, 100, 100]
+    assert actual[2, 2] == pytest.approx(100 * (1 - OPACITY) + colour * OPACITY, abs=0.51)
+    assert actual[3, 2] == pytest.approx(5 + 0.95 * colour, abs=0.51)  # the border below it
+    assert actual[4, 2].tolist() == [100, 100, 100]  # 0 stays clear, its border too
 
 
 def test_neighbouring_ids_have_colours_that_differ() -> None:
     ids = np.arange(1, 400, dtype=np.uint64)
-    found = label_colours(ids).astype(int)
-    apart = np.abs(np.diff(found, axis=0)).sum(axis=1)
+    actual = label_colours(ids).astype(int)
+    apart = np.abs(np.diff(actual, axis=0)).sum(axis=1)
     assert np.median(apart) > 120
-    assert (found.max(axis=1) >= 170).all()  # none is dark
-    assert (found.max(axis=1) - found.min(axis=1) > 100).all()  # none is grey
-    assert_array_equal(label_colours(ids[::-1].astype("int64"))[::-1], found)
+    assert (actual.max(axis=1) >= 170).all()  # none is dark
+    assert (actual.max(axis=1) - actual.min(axis=1) > 100).all()  # none is grey
+    assert_array_equal(label_colours(ids[::-1].astype("int64"))[::-1], actual)
 
 
 @given(arrays.arrays(np.float32, (3, 4), elements=st.floats(width=32)))

@@ -91,18 +91,18 @@ def test_the_page_begins_with_the_results(tmp_path: Path) -> None:
 
 def test_the_summary_is_the_result_in_json(tmp_path: Path) -> None:
     result = painted(tmp_path / "run", {"use": "score", "in": {"truth": "segmentation"}})
-    told = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert (told["ok"], told["interrupted"], told["failures"]) == (True, False, [])
-    assert told["results"] == result.results
-    for step, found in zip(result.steps, told["steps"], strict=True):
-        assert found == {
+    reported = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (reported["ok"], reported["interrupted"], reported["failures"]) == (True, False, [])
+    assert reported["results"] == result.results
+    for step, actual in zip(result.steps, reported["steps"], strict=True):
+        assert actual == {
             "name": step.name, "total": step.total, "done": step.done, "already": step.already,
             "failed": 0, "left": step.left, "seconds": step.seconds, "voxels": step.voxels,
-            "all_seconds": found["all_seconds"], "extent": step.extent,
+            "all_seconds": actual["all_seconds"], "extent": step.extent,
         }  # fmt: skip
-        assert found["all_seconds"] >= step.seconds
+        assert actual["all_seconds"] >= step.seconds
     segments = len(np.unique(expected()["segmentation"])) - 1
-    assert told["segments"]["number"] == result.segments["number"] == segments
+    assert reported["segments"]["number"] == result.segments["number"] == segments
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing(run: Path) -> None:

@@ -32,11 +32,11 @@ STATE = "return window.viewer ? JSON.stringify(window.viewer.state.toJSON()) : n
 PATIENCE = 240.0  # seconds
 
 
-def until(found: Callable[[], Any]) -> Any:
-    """What is found, once it is there."""
+def until(actual: Callable[[], Any]) -> Any:
+    """The value of a function once it is not None."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        value = found()
+        value = actual()
         if value is not None:
             return value
         time.sleep(0.3)

@@ -63,8 +63,8 @@ SKELETONS = {
 
 
 def row(threshold: float, split: float, merge: float, **more: Any) -> dict[str, Any]:
-    found = {"threshold": threshold, "vi_split": split, "vi_merge": merge, "vi": split + merge}
-    return {**found, **more}
+    actual = {"threshold": threshold, "vi_split": split, "vi_merge": merge, "vi": split + merge}
+    return {**actual, **more}
 
 
 def document(**results: Any) -> dict[str, Any]:
@@ -120,8 +120,8 @@ def test_a_bent_object_is_placed_on_itself_and_its_error_where_two_meet() -> Non
     truth = np.zeros((3, 21, 21), "uint64")
     truth[1, 0, :] = truth[1, 20, :] = truth[1, :, 20] = 1  # open to the left
     truth[1, 10, :16] = 2  # its tip, the last of its voxels, comes within five of 1
-    found = np.where(truth > 0, 7, 0).astype("uint64")
-    volumes: Any = {"segmentation": Labels(found), "truth": Labels(truth)}
+    actual = np.where(truth > 0, 7, 0).astype("uint64")
+    volumes: Any = {"segmentation": Labels(actual), "truth": Labels(truth)}
     (each,) = locate([merger((1, 10, 12.3), (1, 10, 7.5))], volumes)
     one, other = (part.position for part in each.parts)
     assert one == (1, 10, 20)
@@ -159,10 +159,10 @@ def test_numbers_are_written_as_they_are_read(value: Any, unit: str, text: str) 
 
 
 def test_a_score_that_is_missing_says_why_once() -> None:
-    found = {each.key: each for each in numbers({"s": SKELETONS})}
-    assert "berl_max" not in found
-    assert "neither mitochondria nor synapses" in found["berl"].metric.meaning
-    assert found["erl"].metric.unit == "nm"
+    actual = {each.key: each for each in numbers({"s": SKELETONS})}
+    assert "berl_max" not in actual
+    assert "neither mitochondria nor synapses" in actual["berl"].metric.meaning
+    assert actual["erl"].metric.unit == "nm"
 
 
 def test_objects_become_rows() -> None:
@@ -179,13 +179,13 @@ def test_objects_become_rows() -> None:
     assert "score,precision at IoU 0.75,0.5," in text.splitlines()
 
 
-def test_the_best_threshold_is_the_one_of_smallest_vi_unless_it_is_told() -> None:
+def test_the_best_threshold_is_the_one_of_smallest_vi_unless_it_is_reported() -> None:
     rows = [row(0.1, 0, 3), row(0.3, 1, 1), row(0.5, 2, 0), row(0.7, 9, 9)]
     assert thresholds_of(document(sweep={"thresholds": rows}))[1]["threshold"] == 0.3
-    told = document(sweep={"thresholds": rows, "best": rows[2], "by": "arand"})
-    assert thresholds_of(told)[1]["threshold"] == 0.5
+    reported = document(sweep={"thresholds": rows, "best": rows[2], "by": "arand"})
+    assert thresholds_of(reported)[1]["threshold"] == 0.5
     assert thresholds_of(document()) == ([], {})
-    table = list(csv.DictReader(io.StringIO(curves_csv(told))))
+    table = list(csv.DictReader(io.StringIO(curves_csv(reported))))
     assert [each["threshold"] for each in table if each["best"] == "1"] == ["0.5"]
 
 
@@ -223,10 +223,10 @@ NUMBERS = st.floats(0, 1e6, allow_nan=False)
 )
 def test_whatever_the_scores_are_they_are_drawn(values: list[tuple[float, ...]]) -> None:
     rows = [row(t, split, merge, erl=erl) for t, split, merge, erl in values]
-    found = curves(rows, min(rows, key=lambda each: each["vi"]))
+    actual = curves(rows, min(rows, key=lambda each: each["vi"]))
     wanted = {VI} | ({ERL} if any(each["erl"] is not None for each in rows) else set())
-    assert set(found) == wanted <= set(PLOTS)
-    for png in found.values():
+    assert set(actual) == wanted <= set(PLOTS)
+    for png in actual.values():
         assert imagecodecs.png_decode(png).std() > 1
 
 
@@ -260,35 +260,35 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_any_run_with_a_score_has_a_document(run: Path, tmp_path: Path) -> None:
-    found = find_document(str(run))
-    assert found is not None
-    merged, split = errors_of(found)
+    actual = find_document(str(run))
+    assert actual is not None
+    merged, split = errors_of(actual)
     assert (merged.kind, split.kind) == ("merger", "split")
-    assert found["inputs"]["segmentation"]["volume"] == "labels"
+    assert actual["inputs"]["segmentation"]["volume"] == "labels"
     assert set(KINDS) >= {merged.kind, split.kind}
     assert find_document(str(tmp_path)) is None
     layers = run_layers(str(run))
     again = make_document(
-        found["results"],
-        bounds=found["bounds"],
-        resolution=found["resolution"],
+        actual["results"],
+        bounds=actual["bounds"],
+        resolution=actual["resolution"],
         layers=layers,
-        version=found["version"],
+        version=actual["version"],
     )
-    assert again == found
+    assert again == actual
 
 
 def test_a_state_shows_both_labels_at_the_place(run: Path) -> None:
     scene = make_scene(run_layers(str(run)))
-    found = find_document(str(run))
-    assert found is not None
-    merged, split = errors_of(found)
+    actual = find_document(str(run))
+    assert actual is not None
+    merged, split = errors_of(actual)
     wanted = (
         (merged, {"labels": (MERGED,), "right": (1, 2)}),
         (split, {"labels": (LEFT, RIGHT), "right": (3,)}),
     )
     for each, segments in wanted:
-        where = target_of(found, scene, each)
+        where = target_of(actual, scene, each)
         assert where == Target(each.place, segments)
         state = scene.state("http://here", where)
         assert state["position"] == [value + 0.5 for value in each.place[::-1]]
@@ -299,14 +299,14 @@ def test_a_state_shows_both_labels_at_the_place(run: Path) -> None:
         assert state["crossSectionScale"] == scene.state("http://here")["crossSectionScale"] < 0.5
     background = replace(merged.parts[0], ids={"segmentation": 0, "truth": 1})
     alone = replace(merged, parts=(background,))
-    assert target_of(found, scene, alone).segments == {"labels": (), "right": (1,)}
+    assert target_of(actual, scene, alone).segments == {"labels": (), "right": (1,)}
     scene.viewpoint = replace(scene.viewpoint, extent_nm=(1e6, 1e6, 1e6))
-    assert scene.state("http://here", target_of(found, scene, split))["crossSectionScale"] == 0.5
-    part = target_of(found, scene, split, 1)
+    assert scene.state("http://here", target_of(actual, scene, split))["crossSectionScale"] == 0.5
+    part = target_of(actual, scene, split, 1)
     assert part.segments == {"labels": (RIGHT,), "right": (3,)}
 
 
-def test_a_scene_is_looked_at_where_it_is_told(run: Path) -> None:
+def test_a_scene_is_looked_at_where_it_is_reported(run: Path) -> None:
     scene = make_scene(run_layers(str(run)))
     before = scene.state("http://here")
     scene.target = Target(None, {"right": (4,)})
@@ -317,22 +317,22 @@ def test_a_scene_is_looked_at_where_it_is_told(run: Path) -> None:
 
 
 def test_the_command_of_an_error_is_one_that_view_understands(run: Path) -> None:
-    found = find_document(str(run))
-    assert found is not None
-    text = command(found, "my run", errors_of(found)[0])
+    actual = find_document(str(run))
+    assert actual is not None
+    text = command(actual, "my run", errors_of(actual)[0])
     assert text.startswith("volflow view 'my run' --at ")
     assert text.endswith(f"--segments labels={MERGED} --segments right=1,2")  # the run's own names
 
 
 def test_the_page_says_which_layer_is_which(run: Path) -> None:
-    found = find_document(str(run))
-    assert found is not None
-    text = page(found, "run", {})
+    actual = find_document(str(run))
+    assert actual is not None
+    text = page(actual, "run", {})
     for place, layer in (("segmentation", "labels"), ("truth", "right")):
-        path = found["inputs"][place]["path"]
+        path = actual["inputs"][place]["path"]
         row = f"<tr><td>{ROLES[place]}</td><td>{layer}</td><td><code>{path}</code></td></tr>"
         assert row in text
-        assert f"- {ROLES[place]} (layer `{layer}`): `{path}`" in markdown(found, "run", ())
+        assert f"- {ROLES[place]} (layer `{layer}`): `{path}`" in markdown(actual, "run", ())
 
 
 def test_every_score_has_a_meaning() -> None:
@@ -343,13 +343,13 @@ def test_every_score_has_a_meaning() -> None:
 
 
 def test_the_page_has_a_link_for_every_name(run: Path) -> None:
-    found = find_document(str(run))
-    assert found is not None
-    links = {name: f"http://v/?a=1&b={name}" for name, _, _ in link_names(found)}
-    text = page(found, "run", {}, links)
+    actual = find_document(str(run))
+    assert actual is not None
+    links = {name: f"http://v/?a=1&b={name}" for name, _, _ in link_names(actual)}
+    text = page(actual, "run", {}, links)
     assert {unescape(link) for link in re.findall(r'href="([^"]+)"', text)} == set(links.values())
     assert "volflow view" not in text
-    assert "href" not in page(found, "run", {})
+    assert "href" not in page(actual, "run", {})
 
 
 def test_only_a_page_of_our_own_is_shown_as_one(tmp_path: Path) -> None:
