@@ -22,7 +22,7 @@ class Unmet(Total):
 
 
 class BrokenResult(Total):
-    """A sum that cannot be told at the end."""
+    """A sum that cannot be computed at the end."""
 
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         raise ValueError("no sum")

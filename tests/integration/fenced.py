@@ -81,8 +81,8 @@ def painting(run: str, volume: str, value: int) -> Plan:
 
 def numbers(volume: str) -> list[int]:
     """The numbers in a volume."""
-    found: list[int] = np.unique(Volume.open(VolumeSpec(path=volume), own=True)[...]).tolist()
-    return found
+    actual: list[int] = np.unique(Volume.open(VolumeSpec(path=volume), own=True)[...]).tolist()
+    return actual
 
 
 def everything(*addresses: str) -> dict[str, bytes | None]:
@@ -100,7 +100,7 @@ def everything(*addresses: str) -> dict[str, bytes | None]:
 def held_driver(
     folder: Path, run: str, volume: str, cluster: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """A driver that paints a volume with 1 and whose blocks wait; some of them have begun."""
+    """A driver that paints a volume with 1 and whose blocks wait; some of them have started."""
     (folder / "trace").mkdir()
     (folder / "held").touch()
     (folder / "held.yaml").write_text(yaml.safe_dump(document(run, volume, 1, folder)))
@@ -124,7 +124,7 @@ def held_driver(
 
 
 def traces(folder: Path, what: str) -> list[str]:
-    """Blocks that have begun, or ended, in the processes of a held driver."""
+    """Blocks that have started, or ended, in the processes of a held driver."""
     return sorted(path.name.partition(".")[0] for path in (folder / "trace").glob(f"*.{what}.*"))
 
 

@@ -1,4 +1,4 @@
-"""What tests ask a Slurm on this machine, and what must not be left of a run there."""
+"""Queries to a Slurm on this machine, and the check that a run left nothing there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEM
 
 
 class Noting(RunObserver):
-    """Keeps what a run says, and the workers that it lost."""
+    """Stores the messages of a run, and the workers that it lost."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -41,7 +41,7 @@ class Noting(RunObserver):
 
 
 def ask(*command: str, environment: dict[str, str] | None = None) -> str:
-    """What a command says."""
+    """Output of a command."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
     return done.stdout
@@ -56,10 +56,10 @@ def jobs(partition: str) -> dict[str, str]:
 
 
 def told_of(job: str, key: str) -> str:
-    """What Slurm tells of a job."""
-    found = re.search(rf"\b{key}=(\S+)", ask("scontrol", "show", "job", job))
-    assert found
-    return found.group(1)
+    """Slurm's description of a job."""
+    actual = re.search(rf"\b{key}=(\S+)", ask("scontrol", "show", "job", job))
+    assert actual
+    return actual.group(1)
 
 
 def state(job: str) -> str:
@@ -80,7 +80,7 @@ def resume_nodes() -> None:
 
 
 def profile(folder: Path, *, cpu: object = None, gpu: object = None, **top: object) -> Profile:
-    """The profile of this site with the pools `cpu` and `gpu`, changed as told, in a file."""
+    """The profile of this site with the pools `cpu` and `gpu` and some changes, in a file."""
     base = {"workers": 2, "memory": "600 MB", "walltime": "00:05:00", "partition": "cpu"}
     pools = {
         "cpu": {**base, **(cpu or {})},
@@ -105,19 +105,19 @@ def assert_nothing_left(place: Path) -> None:
 
 def _of(place: str) -> list[str]:
     """Command lines of processes that name a place: workers name the keys there."""
-    found = []
+    actual = []
     for process in psutil.process_iter():
         try:
             line = " ".join(process.cmdline())
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         if place in line and process.pid != os.getpid():
-            found.append(line)
-    return found
+            actual.append(line)
+    return actual
 
 
 def lacking() -> str:
-    """Why no Slurm can be started on this machine; empty if one can."""
+    """The reason why this machine can start no Slurm; empty if it can."""
     if os.getuid() != 0:
         return "a Slurm is started by root only"
     missing = [name for name in PROGRAMS if not shutil.which(name)]
@@ -129,7 +129,7 @@ def lacking() -> str:
 @contextlib.contextmanager
 def running() -> Iterator[Path]:
     """Start a real Slurm of two nodes; its configuration."""
-    folder = tempfile.mkdtemp(prefix="vs", dir="/tmp")  # short: sockets lie in it
+    folder = tempfile.mkdtemp(prefix="vs", dir="/tmp")  # short: it contains sockets
     os.chmod(folder, 0o755)
     port, held = _own_ports()
     settings = {"VOLFLOW_SLURM": folder, "VOLFLOW_SLURM_PORT": str(port)}
@@ -147,10 +147,10 @@ def running() -> Iterator[Path]:
 
 
 def _own_ports() -> tuple[int, socket.socket]:
-    """The first of the ports of a Slurm, and a socket that keeps other test runs from them.
+    """The first port of a Slurm, and a socket that keeps other test runs from these ports.
 
-    `deploy/slurm/up.sh` wants the first few, and 100 from the hundredth on; nobody uses the one
-    between, which is held as long as they are ours.
+    `deploy/slurm/up.sh` uses the first few, and 100 from the hundredth on; the one between is not
+    used, and is held as long as these ports are ours.
     """
     for first in range(21_000, 30_000, 202):
         held = socket.socket()

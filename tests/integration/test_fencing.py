@@ -29,8 +29,8 @@ from volflow.io import address
 
 @pytest.fixture(scope="module")
 def endpoint():
-    with s3_server() as found:
-        yield found
+    with s3_server() as actual:
+        yield actual
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -49,8 +49,8 @@ def place(request, tmp_path, monkeypatch):
 
 @pytest.fixture
 def scheduler(place, tmp_path):  # after the place, whose credentials its worker needs
-    with tcp_cluster(tmp_path) as found:
-        yield found
+    with tcp_cluster(tmp_path) as actual:
+        yield actual
 
 
 def take_over_from_paused(driver: subprocess.Popen[str], folder: Path, place: str) -> None:
@@ -72,13 +72,13 @@ def take_over_from_paused(driver: subprocess.Popen[str], folder: Path, place: st
 def kill_and_take_over(driver: subprocess.Popen[str], folder: Path, place: str, other: str) -> None:
     """A run that was killed is taken over, or its volume is; its tasks go on, and write nothing."""
     run, volume = f"{place}/run", f"zarr://{place}/painted"
-    begun = traces(folder, "begins")
+    started = traces(folder, "begins")
     driver.kill()
     driver.wait()
     assert execute(painting(f"{place}/{other}", volume, 2)).ok
     before = everything(run, f"{place}/{other}", f"{place}/painted")
     (folder / "held").unlink()
-    wait_for(lambda: set(begun) <= set(traces(folder, "ends")))
+    wait_for(lambda: set(started) <= set(traces(folder, "ends")))
     assert execute(painting(f"{place}/{other}", volume, 2)).steps[0].already == 8
     assert everything(run, f"{place}/{other}", f"{place}/painted") == before
     assert numbers(volume) == [2]

@@ -62,22 +62,22 @@ def segmentation(
 
 def neurites(segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The segments of at least 1 % of the voxels of each neurite."""
-    found = []
+    actual = []
     for side in (segments[:, :, : MEMBRANE.start], segments[:, :, MEMBRANE.stop :]):
         names, counts = np.unique(side, return_counts=True)
-        found.append(names[counts >= side.size // 100])
-    return found[0], found[1]
+        actual.append(names[counts >= side.size // 100])
+    return actual[0], actual[1]
 
 
 def test_a_leaky_membrane_does_not_merge_two_neurites(folder):
     steps = steps_after_predict("segneuron")
-    found = segmentation(folder, "whole", steps, BOUNDS.shape)
-    left, right = neurites(found)
+    actual = segmentation(folder, "whole", steps, BOUNDS.shape)
+    left, right = neurites(actual)
     assert len(left) == len(right) == 1
     assert 0 < left[0] != right[0] > 0
-    assert not found[0, 0, 19:21].any()  # the membrane itself is background
+    assert not actual[0, 0, 19:21].any()  # the membrane itself is background
     parts = segmentation(folder, "parts", steps, (8, 16, 16))
-    np.testing.assert_array_equal(parts, found)
+    np.testing.assert_array_equal(parts, actual)
 
 
 def test_without_its_membrane_the_leak_is_the_whole_contact_and_merges_them(folder):

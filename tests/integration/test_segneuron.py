@@ -30,29 +30,29 @@ ROADS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image, and a checkpoint with the two heads."""
-    found = tmp_path_factory.mktemp("segneuron")
+    actual = tmp_path_factory.mktemp("segneuron")
     noise = np.random.default_rng(0).normal(128, 60, BOUNDS.shape)
     smooth = noise + sum(np.roll(noise, 1, axis) for axis in range(3))
     image = np.clip((smooth - 384) / 2 + 64, 0, 255).astype(np.uint8)
-    spec = VolumeSpec(path=f"zarr://{found}/em.zarr")
+    spec = VolumeSpec(path=f"zarr://{actual}/em.zarr")
     volume, _ = Volume.create(spec, Layer("uint8", 0), BOUNDS, (10, 10, 10), (16, 16, 16))
     volume.write(BOUNDS, image)
-    save_network(found / "net.safetensors", image)
-    return found
+    save_network(actual / "net.safetensors", image)
+    return actual
 
 
 def save_network(path: Path, image: np.ndarray) -> None:
     """A network whose every channel is above a half in half of the image, or nearly so."""
     arguments = {**ARGUMENTS, "out_channels": 5}
-    made = network(0, arguments)
+    created = network(0, arguments)
     low, high = np.quantile(image, [0.01, 0.99])
     scaled = 2 * (image.astype(np.float32) - low) / (high - low) - 1
     with torch.no_grad():
         seen = np.pad(scaled, [(13, 13), (0, 0), (0, 0)], mode="symmetric")
-        said = made(torch.from_numpy(seen)[None, None].float())[0]  # (5, Z, Y, X)
-        made.state_dict()["head.bias"] -= said.flatten(1).median(dim=1).values
+        printed = created(torch.from_numpy(seen)[None, None].float())[0]  # (5, Z, Y, X)
+        created.state_dict()["head.bias"] -= printed.flatten(1).median(dim=1).values
     heads = {"heads": HEADS, "offsets": (), "out_channels": 5, "arguments": arguments}
-    save_checkpoint(path, made.state_dict(), header(**heads))
+    save_checkpoint(path, created.state_dict(), header(**heads))
 
 
 def options(folder: Path, name: str, *more: str) -> list[str]:

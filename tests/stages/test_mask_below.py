@@ -58,9 +58,9 @@ def test_voxels_below_the_mask_are_background_and_ids_stay():
     volumes = {"fragments": labels, "foreground": foreground}
     for mask_below, least in [(0.0, 0), (0.5, 128), (1.0, 255)]:
         case = Case(Masked(mask_below=mask_below), BOUNDS, volumes)
-        found = run_stage(case, BOUNDS.shape)["segmentation@0"]
-        np.testing.assert_array_equal(found, np.where(foreground >= least, segments, 0))
-        assert np.count_nonzero(found) > 0
+        actual = run_stage(case, BOUNDS.shape)["segmentation@0"]
+        np.testing.assert_array_equal(actual, np.where(foreground >= least, segments, 0))
+        assert np.count_nonzero(actual) > 0
 
 
 def test_a_foreground_of_another_shape_is_an_error():
@@ -96,10 +96,10 @@ def test_a_mask_without_a_foreground_is_a_problem_of_the_plan(tmp_path: Path):
             {"use": "relabel", "with": {"mask_below": 0.4}},
         ],
     }
-    told = (
+    reported = (
         "step 'relabel': mask_below: expected a volume `foreground` to mask with; got none. "
         "Connect one with `in: {foreground: NAME}`, or leave out mask_below: 0.4"
     )
     with pytest.raises(PlanError) as problem:
         make_plan(document)
-    assert told in str(problem.value)
+    assert reported in str(problem.value)

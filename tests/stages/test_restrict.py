@@ -40,7 +40,7 @@ class TestRestrict(StageContract):
 def test_a_pair_is_no_surer_than_both_of_its_voxels(seed, least):
     volumes = drawn(seed, (3, 4, 5))
     bounds = Box((0, 0, 0), (3, 4, 5))
-    found = run_stage(Case(Restrict(least=least), bounds, volumes), (2, 3, 2))["restricted@0"]
+    actual = run_stage(Case(Restrict(least=least), bounds, volumes), (2, 3, 2))["restricted@0"]
     affinity, foreground = volumes["affinity"].tolist(), volumes["foreground"].tolist()
     for axis in range(3):
         for voxel in np.ndindex(3, 4, 5):
@@ -49,22 +49,22 @@ def test_a_pair_is_no_surer_than_both_of_its_voxels(seed, least):
             tissue = min(foreground[z][y][x] for z, y, x in ends)
             z, y, x = voxel
             wanted = min(affinity[axis][z][y][x], tissue) if tissue / 255 >= least else 0
-            assert found[(axis, *voxel)] == wanted
+            assert actual[(axis, *voxel)] == wanted
 
 
 def test_it_does_not_matter_from_which_end_a_pair_is_named():
     """A mirrored volume has mirrored pairs: plane n of a mirrored axis joins what plane -n does."""
     volumes = drawn(3, (5, 6, 7))
     bounds = Box((0, 0, 0), (5, 6, 7))
-    found = run_stage(Case(Restrict(), bounds, volumes), (5, 6, 7))["restricted@0"]
+    actual = run_stage(Case(Restrict(), bounds, volumes), (5, 6, 7))["restricted@0"]
     mirrored = {
         "affinity": volumes["affinity"].copy(),
         "foreground": volumes["foreground"][:, ::-1],
     }
     mirrored["affinity"][1, :, 1:] = volumes["affinity"][1, :, :0:-1]
     again = run_stage(Case(Restrict(), bounds, mirrored), (5, 6, 7))["restricted@0"]
-    assert found[1, :, 1:].any()
-    np.testing.assert_array_equal(again[1, :, 1:], found[1, :, :0:-1])
+    assert actual[1, :, 1:].any()
+    np.testing.assert_array_equal(again[1, :, 1:], actual[1, :, :0:-1])
 
 
 def test_half_of_255_is_not_a_half():
@@ -73,7 +73,7 @@ def test_half_of_255_is_not_a_half():
     assert in_foreground(np.array([0], np.uint8), 0.0).tolist() == [True]
 
 
-def test_arrays_that_do_not_belong_together_are_told():
+def test_arrays_that_do_not_belong_together_are_reported():
     affinity, foreground = np.zeros((3, 2, 3, 4), np.uint8), np.zeros((2, 3, 4), np.uint8)
     with pytest.raises(
         ValueError, match=r"uint8 foreground of shape \(3, 4, 5\), one more voxel on the low"
@@ -136,10 +136,10 @@ def test_what_is_no_foreground_belongs_to_no_segment(folder):
     foreground[:, 6] = 127  # a wall through the volume
     foreground[:, 7] = 128  # and tissue, if only just
     store(folder / "foreground.zarr", foreground)
-    found = segmentation(folder, "restricted", least=0.5)
-    assert not found[:, 6].any()
-    assert found[:, 7].any()
-    assert not np.intersect1d(found[:, :6], found[:, 7:]).any()
+    actual = segmentation(folder, "restricted", least=0.5)
+    assert not actual[:, 6].any()
+    assert actual[:, 7].any()
+    assert not np.intersect1d(actual[:, :6], actual[:, 7:]).any()
     assert (segmentation(folder, "plain")[:, 6] > 0).all()
 
 
@@ -150,11 +150,11 @@ def test_a_mask_takes_voxels_from_segments_and_changes_no_other(folder):
     whole = segmentation(folder, "restricted")
     assert (whole > 0).all()
     assert len(np.unique(whole)) > 5
-    kept = np.where(foreground >= 77, whole, 0)  # 0.3 of 255 is 76.5
-    assert 0 < np.count_nonzero(kept) < kept.size
+    remaining = np.where(foreground >= 77, whole, 0)  # 0.3 of 255 is 76.5
+    assert 0 < np.count_nonzero(remaining) < remaining.size
     masks = {
         "masked": {"mask_below": 0.3},
         "parts": {"mask_below": 0.3, "block": [5, 13, 6]},
     }
     for name, options in masks.items():
-        np.testing.assert_array_equal(segmentation(folder, name, **options), kept)
+        np.testing.assert_array_equal(segmentation(folder, name, **options), remaining)

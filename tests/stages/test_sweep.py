@@ -39,8 +39,8 @@ SINGLE = Columns((("piece", "uint64"), ("segment", "uint64")))
 def truth_of(threshold: float = 0.57) -> np.ndarray:
     """Something like one of the segmentations, and partly unlabelled."""
     grid = BlockGrid(BOUNDS, BOUNDS.shape)
-    found = segmentations(Fragments(), Agglomerate(threshold=(threshold,)), grid, AFFINITY)
-    truth = np.unique(found[threshold], return_inverse=True)[1].reshape(BOUNDS.shape)
+    actual = segmentations(Fragments(), Agglomerate(threshold=(threshold,)), grid, AFFINITY)
+    truth = np.unique(actual[threshold], return_inverse=True)[1].reshape(BOUNDS.shape)
     truth = np.roll(truth, 1, axis=2).astype(np.uint32) + 1
     truth[:, :3, :7] = 0
     return truth
@@ -71,23 +71,23 @@ def swept(block: Triple, parts: int = 3, **parameters: Any) -> dict[str, Any]:
         )
         for place in BlockGrid(BOUNDS, block, sweep.halo)
     ]
-    found: dict[str, list[Record]] = {}
+    actual: dict[str, list[Record]] = {}
     for name in sweep.rounds:
         rows = {key: np.concatenate([part[key] for part in waiting]) for key in waiting[0]}
         at = partition(rows, sweep.key(name), parts)
         split = [{key: c[at == number] for key, c in rows.items()} for number in range(parts)]
-        made = [sweep.group(name, sweep.combine(name, part)) for part in split]
-        found[name] = [group.partial for group in made]
-        waiting = [group.rows for group in made if group.rows]
-    return sweep.result(found)
+        created = [sweep.group(name, sweep.combine(name, part)) for part in split]
+        actual[name] = [group.partial for group in created]
+        waiting = [group.rows for group in created if group.rows]
+    return sweep.result(actual)
 
 
 def alone(threshold: float, mask_below: float = 0.0) -> dict[str, Any]:
     """The scores of the segmentation at one threshold, as arrays in one piece."""
     grid = BlockGrid(BOUNDS, BOUNDS.shape)
     stage = Agglomerate(threshold=(threshold,), min_size=10)
-    found = segmentations(Fragments(), stage, grid, AFFINITY, BOUNDS.start, MASK)
-    segments = masked(found[threshold], FOREGROUND, mask_below)
+    actual = segmentations(Fragments(), stage, grid, AFFINITY, BOUNDS.start, MASK)
+    segments = masked(actual[threshold], FOREGROUND, mask_below)
     return scores(contingency(TRUTH, segments, MASK))
 
 
@@ -130,8 +130,8 @@ def test_what_is_required_is_asked_of_the_best():
     stage = Sweep.model_validate({"require": {"vi": {"max": 1.0}}})
     assert stage.unmet({"best": {"vi": 0.5}, "thresholds": [{"vi": 2.0}]}) == []
     assert stage.unmet({"best": {"vi": 1.5}}) == ["vi is 1.5, and at most 1 is required"]
-    told = "vi could not be computed, but a limit is set for it"
-    assert stage.unmet({"best": None}) == [told]
+    reported = "vi could not be computed, but a limit is set for it"
+    assert stage.unmet({"best": None}) == [reported]
 
 
 def test_nothing_counted_is_a_result_too():
@@ -139,10 +139,10 @@ def test_nothing_counted_is_a_result_too():
     assert none == {"by": "vi", "best": None, "thresholds": []}
 
 
-def test_a_table_at_one_threshold_is_told():
+def test_a_table_at_one_threshold_is_reported():
     stage = Sweep.model_validate({})
-    (told,) = stage.check_tables({"table": SINGLE})
-    assert told.startswith(
+    (reported,) = stage.check_tables({"table": SINGLE})
+    assert reported.startswith(
         "table: expected segments at several thresholds, got those at one; give agglomerate a list"
     )
     stage_of_many = Agglomerate(threshold=(0.2, 0.3))
@@ -198,20 +198,20 @@ def test_a_run_sweeps_and_paints_any_of_its_thresholds(tmp_path: Path):
         assert own == {n: v for n, v in one.results["score"].items() if n != "worst"}
 
 
-def test_what_the_table_does_not_hold_is_told_at_planning(tmp_path: Path):
-    def told(*thresholds: Any, **painted: Any) -> str:
+def test_what_the_table_does_not_hold_is_reported_at_planning(tmp_path: Path):
+    def reported(*thresholds: Any, **painted: Any) -> str:
         with pytest.raises(PlanError) as caught:
             make_plan(pipeline(tmp_path, *thresholds, **painted))
         (mistake,) = caught.value.problems
         return mistake
 
-    assert told([0.3, 0.5]).endswith(
+    assert reported([0.3, 0.5]).endswith(
         "step 'relabel': threshold is not given; the table has segments at 0.3, 0.5"
     )
-    mistake = told([0.5, 0.3], threshold=0.4)
+    mistake = reported([0.5, 0.3], threshold=0.4)
     assert "steps[3].with.threshold: " in mistake
     assert mistake.endswith("threshold 0.4 is not in the table; the table has segments at 0.3, 0.5")
-    assert "threshold 0.3 selects one of several" in told(0.3, threshold=0.3)
+    assert "threshold 0.3 selects one of several" in reported(0.3, threshold=0.3)
     make_plan(pipeline(tmp_path, [0.3]))
     document = pipeline(tmp_path, [0.3])
     document["steps"][1]["with"]["threshold"] = 0.3
@@ -242,19 +242,19 @@ def test_run_lengths_at_each_threshold_are_those_of_its_segmentation(tmp_path: P
     skeletons = {"path": f"swc://{tmp_path}/traced"}
     sweep = {"use": "volflow.stages.sweep_skeletons:SweepSkeletons", "name": "swept"}
 
-    def found(wanted: Any, run: str, step: dict[str, Any]) -> Any:
+    def actual(wanted: Any, run: str, step: dict[str, Any]) -> Any:
         document = pipeline(tmp_path, wanted, run, threshold=wanted[0] if sweep is step else None)
         document["volumes"]["skeletons"] = skeletons
         document["steps"] = [s for s in document["steps"] if s.get("name") != "sweep"]
         document["steps"].append(step)
         return volflow.run(document)
 
-    result = found([0.6, 0.45, 0.7], "run", sweep)
+    result = actual([0.6, 0.45, 0.7], "run", sweep)
     assert result.ok
     many = result.results["swept"]
     assert [entry["threshold"] for entry in many["thresholds"]] == [0.45, 0.6, 0.7]
     for entry in many["thresholds"]:
-        one = found(entry["threshold"], "alone", {"use": "score_skeletons"})
+        one = actual(entry["threshold"], "alone", {"use": "score_skeletons"})
         own = one.results["score_skeletons"]
         assert {n: own[n] for n in entry if n != "threshold"} == {
             n: v for n, v in entry.items() if n != "threshold"
