@@ -105,6 +105,7 @@ def score(
     from volflow.cli.scoring.printing import print_scores
     from volflow.cli.scoring.request import Request
     from volflow.cli.terminal.execution import print_unmet
+    from volflow.cli.terminal.formatting import print_warnings
     from volflow.cli.terminal.run_folder import run_folder
     from volflow.engine.executors.profile import find_profile
 
@@ -130,6 +131,7 @@ def score(
         for each in plans.sweeps:
             more.update(_run(each, profile).results)
         if plans.pairing is not None:
+            print_warnings(plans.pairing.warnings)
             more["partners"] = plans.pairing.result()
         document = _document(plans, result, more)
         if as_json:

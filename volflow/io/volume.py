@@ -25,6 +25,7 @@ from volflow.io.formats.files.open_file import open_file
 from volflow.io.formats.metadata.axes import declared_start
 from volflow.io.formats.stored_array import Resolution, StoredArray
 from volflow.io.indexing import Index, indexed_box
+from volflow.io.reading import reading
 from volflow.io.store import Store
 
 
@@ -122,16 +123,17 @@ class Volume:
         StorageError
             If it does not exist, or does not match its address or declaration.
         """
-        address = with_format(spec.path)
-        if address.format_name in CHUNKED:
-            voxels = _open_chunked(address, spec.level, own, partial)
-        elif own:
-            raise StorageError(
-                f"volume {address}: {address.format_name} is only read, never written"
-            )
-        else:
-            voxels = open_file(address, spec.level)
-        return cls(spec, own, address, voxels, partial)
+        with reading(spec.path, "volume"):
+            address = with_format(spec.path)
+            if address.format_name in CHUNKED:
+                voxels = _open_chunked(address, spec.level, own, partial)
+            elif own:
+                raise StorageError(
+                    f"volume {address}: {address.format_name} is only read, never written"
+                )
+            else:
+                voxels = open_file(address, spec.level)
+            return cls(spec, own, address, voxels, partial)
 
     @classmethod
     def create(
@@ -219,12 +221,8 @@ class Volume:
         StorageError
             If a chunk is damaged, or is missing from a volume that volflow wrote.
         """
-        try:
+        with reading(self.address, "volume"):
             return self._conversion.read(self._voxels, box.shift(-self._shift), fill, out)
-        except StorageError as error:
-            if self.address in str(error):
-                raise
-            raise StorageError(f"volume {self.address}: {error}") from error
 
     def write(self, box: Box, array: np.ndarray) -> None:
         """Write a box of whole chunks (of a sharded volume: whole shards).
@@ -303,7 +301,8 @@ class Volume:
             missing where there are objects of other names; not for chunks that are declared to be
             background.
         """
-        self._voxels.verify(self.spec.missing == "background")
+        with reading(self.address, "volume"):
+            self._voxels.verify(self.spec.missing == "background")
         self.warnings = () if self.own else self._warnings(self._voxels)
 
     def identity(self) -> dict[str, Any]:

@@ -90,6 +90,11 @@ class Pairing:
             },
         }
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on tables that may be cut short."""
+        return (*self.predicted.warnings, *self.truth.warnings)
+
     def addresses(self) -> dict[str, str]:
         """Addresses of the compared tables, and of the true neurons, by their names in a report."""
         tables = {"partners": self.predicted.address, "true partners": self.truth.address}

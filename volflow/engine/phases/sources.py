@@ -82,6 +82,7 @@ class SkeletonSource(Source):
     """Skeletons that a step reads, placed in the run's voxels.
 
     `content` is the digest of their bytes, which a worker checks; `nodes` is their number.
+    `warnings` are those of the files.
     """
 
     path: str
@@ -89,6 +90,7 @@ class SkeletonSource(Source):
     bounds: Box
     resolution: Resolution
     nodes: int
+    warnings: tuple[str, ...] = ()
 
     def read(self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool) -> Record:
         return placed_nodes(self.path, self.content, self.bounds, self.resolution).near(block)

@@ -91,6 +91,7 @@ def open_inputs(
         warnings=(
             *_warnings(volumes, pipeline.mask, coarse, mask, bounds),
             *unlabelled_warnings(wiring, volumes, bounds),
+            *(f"volumes.{name}: {w}" for name, each in skeletons.items() for w in each.warnings),
         ),
     )
 
@@ -143,7 +144,7 @@ def _skeletons(
     elif not opened.has_unit and (text := suspicious(nodes, resolution)):
         advice = "state the unit of the positions with unit_nm (1: nanometres)"
         yield Problem(("volumes", name, "path"), f"{text}; {advice}")
-    return SkeletonSource(spec.path, content, bounds, resolution, len(nodes))
+    return SkeletonSource(spec.path, content, bounds, resolution, len(nodes), opened.warnings)
 
 
 def _bounds(

@@ -25,9 +25,11 @@ from typing import Any
 from volflow.core.skeleton import Skeleton, resampled
 from volflow.errors import StorageError
 from volflow.io.address import SKELETONS, Address
+from volflow.io.reading import reading
 from volflow.io.skeletons import precomputed
 from volflow.io.skeletons.swc import AXES, Scaling, format_swc, parse_swc
 from volflow.io.store import Store
+from volflow.io.text_end import end_warnings
 
 OPTIONS = {
     "swc": ("axis_order", "unit_nm", "radius_nm", "spacing_nm", "header"),
@@ -66,23 +68,32 @@ class SkeletonSet:
         StorageError
             If there are no skeletons, or an option is wrong.
         """
-        address = _with_format(Address.parse(text))
-        _options(address)
-        if address.format_name == "swc":
-            bodies = _files(address)
-            return cls(address, _titles(list(bodies), address), bodies, {})
-        info = precomputed.read_info(address.location)
-        if info is None:
-            raise StorageError(f"skeletons {address}: no 'info' of skeletons")
-        given = dict(address.query).get("ids")
-        ids = precomputed.names(address.location, info) if given is None else _ids(given, address)
-        return cls(address, {name: str(name) for name in ids}, None, info)
+        with reading(text, "skeletons"):
+            address = _with_format(Address.parse(text))
+            _options(address)
+            if address.format_name == "swc":
+                bodies = _files(address)
+                return cls(address, _titles(list(bodies), address), bodies, {})
+            info = precomputed.read_info(address.location)
+            if info is None:
+                raise StorageError(f"skeletons {address}: no 'info' of skeletons")
+            given = dict(address.query).get("ids")
+            if given is None:
+                ids = precomputed.names(address.location, info)
+            else:
+                ids = _ids(given, address)
+            return cls(address, {name: str(name) for name in ids}, None, info)
 
     @property
     def has_unit(self) -> bool:
         """Whether the unit of positions is stated: in the address of SWC, always in precomputed."""
         is_swc = self.address.format_name == "swc"
         return not is_swc or "unit_nm" in dict(self.address.query)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on SWC files that may be cut short."""
+        return () if self._bodies is None else end_warnings(self._bodies)
 
     def read(self, name: int) -> Skeleton:
         """The skeleton of an id, in nanometres.
@@ -116,7 +127,8 @@ class SkeletonSet:
         """Stored bytes by title."""
         if self._bodies is not None:
             return {self.titles[name]: self._bodies[self.titles[name]] for name in names}
-        bodies = precomputed.read_bytes(self.address.location, dict(self._info), names)
+        with reading(str(self.address), "skeletons"):
+            bodies = precomputed.read_bytes(self.address.location, dict(self._info), names)
         return {self.titles[name]: body for name, body in bodies.items()}
 
     def _decoded(self, bodies: Mapping[str, bytes]) -> list[Skeleton]:
@@ -125,15 +137,13 @@ class SkeletonSet:
         skeletons = []
         for title, body in bodies.items():
             file = f"{self.address.location}/{title}"
-            try:
+            with reading(file):
                 if self.address.format_name == "swc":
                     text = _text(body)
                     one = parse_swc(text, named[title], file, scaling)
                 else:
                     one = precomputed.decode(body, named[title], dict(self._info))
                 skeletons.append(resampled(one, spacing) if spacing else one)
-            except ValueError as error:
-                raise StorageError(f"{file}: {error}") from error
         return skeletons
 
 

@@ -55,8 +55,9 @@ def parse_swc(text: str, name: int, file: str, scaling: Scaling) -> Skeleton:
     Raises
     ------
     StorageError
-        If a line has too few columns, a value is not a finite number, a radius is negative, an id
-        occurs twice, a parent is missing, or edges form a cycle; with file and line.
+        If the file is empty, a line has too few columns, a value is not a finite number, a radius
+        is negative, an id occurs twice, a parent is missing, or edges form a cycle; with file and
+        line.
     """
     lines, table = _table(text, file)
     ids, parents = _names(table, 0, lines, file), _names(table, 6, lines, file)
@@ -149,6 +150,8 @@ def _table(text: str, file: str) -> tuple[np.ndarray, np.ndarray]:
         table = np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
     except ValueError:
         table = np.array([_numbers(*row, file) for row in zip(lines, rows, strict=True)])
+    if not text.strip():
+        raise StorageError(f"{file}: expected nodes, got an empty file")
     where = np.array(lines, np.int64)
     wrong = ~np.isfinite(table)
     if wrong.any():

@@ -22,7 +22,9 @@ import numpy as np
 from volflow.config.problems import closest
 from volflow.errors import StorageError
 from volflow.io.address import TABLES, Address
+from volflow.io.reading import reading
 from volflow.io.store import Store
+from volflow.io.text_end import end_warnings
 
 SITES = ("pre_z", "pre_y", "pre_x", "post_z", "post_y", "post_x")
 NEURONS = ("pre_neuron", "post_neuron")
@@ -43,6 +45,8 @@ class PartnerTable:
         z, y, x in nanometres, finite.
     neurons : uint64 array, (N, 2), or None
         Presynaptic and postsynaptic; None if the table has none.
+    warnings : tuple of str
+        A sentence if the table may be cut short.
     """
 
     address: str
@@ -50,6 +54,7 @@ class PartnerTable:
     pre: np.ndarray
     post: np.ndarray
     neurons: np.ndarray | None
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.line)
@@ -63,9 +68,13 @@ def read_partners(text: str) -> PartnerTable:
     StorageError
         If it is missing or empty, lacks a column, or a value is invalid; with file and line.
     """
-    address = Address.parse(text)
+    with reading(text):
+        return _read(Address.parse(text))
+
+
+def _read(address: Address) -> PartnerTable:
     if address.format_name not in ("", *TABLES):
-        raise StorageError(f"{text}: expected CSV, got {address.format_name}")
+        raise StorageError(f"{address}: expected CSV, got {address.format_name}")
     unit = _unit(address)
     folder, _, file = address.location.rpartition("/")
     body = Store(folder or "/").read(file)
@@ -87,7 +96,8 @@ def read_partners(text: str) -> PartnerTable:
         ]
         neurons = np.stack(ids, axis=1)
     where = np.array(line, np.int64)
-    return PartnerTable(str(address), where, sites[:, :3], sites[:, 3:], neurons)
+    warnings = end_warnings({address.location: body})
+    return PartnerTable(str(address), where, sites[:, :3], sites[:, 3:], neurons, warnings)
 
 
 def _unit(address: Address) -> tuple[float, float, float]:
