@@ -105,3 +105,28 @@ def test_a_chunk_of_noise_is_an_error(layer):
     chunk.write_bytes(rng.bytes(len(chunk.read_bytes()) + 5))
     with pytest.raises(StorageError, match=rf"{spec.path}, box {BOUNDS}: "):
         read(spec)
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (96, 96, 96)])
+def test_a_lost_entry_in_the_index_of_our_own_shards_is_not_read_as_zeros(tmp_path, shape):
+    bounds = Box((0, 0, 0), shape)
+    spec = VolumeSpec(path=f"precomputed://{tmp_path}/v", shard=(128, 128, 128))
+    layer = Layer("uint32", 0, "segmentation")
+    volume, _ = Volume.create(spec, layer, bounds, (8, 8, 8), (8, 8, 8))
+    whole = np.ones(shape, "uint32")
+    whole[:8] = 0  # chunks that are not stored
+    volume.write(bounds, whole)
+    (shard,) = (tmp_path / "v").rglob("*.shard")
+    body = shard.read_bytes()
+    np.testing.assert_array_equal(Volume.open(spec, own=True).read(bounds), whole)
+    entries = 16 << (3 if shape[0] > 16 else 0)
+    filled = [at for at in range(0, entries, 16) if any(body[at : at + 16])]
+    assert filled
+    for at in filled:
+        shard.write_bytes(body[:at] + bytes(16) + body[at + 16 :])
+        for own in (True, False):
+            with pytest.raises(StorageError, match=rf"box {bounds}: .*0\.shard is damaged"):
+                Volume.open(spec, own=own).read(bounds)
+    shard.write_bytes(body[:9])
+    with pytest.raises(StorageError, match=r"0\.shard"):
+        Volume.open(spec, own=True).read(bounds)

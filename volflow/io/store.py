@@ -108,6 +108,40 @@ class Store:
         asking = [(key, self._objects.read(key, byte_range=slice(0, 1))) for key in keys]
         return {key for key, future in asking if self._wait(future, key).state == "value"}
 
+    def read_starts(self, keys: Iterable[str], size: int) -> dict[str, bytes]:
+        """The first bytes of the existing objects among the keys, by key; read at the same time.
+
+        Raises
+        ------
+        StorageError
+            If one of the objects is shorter.
+        """
+        asking = [(key, self._objects.read(key, byte_range=slice(0, size))) for key in keys]
+        starts = {}
+        for key, future in asking:
+            result = self._wait(future, key)
+            if result.state == "value":
+                starts[key] = bytes(result.value)
+                if len(starts[key]) < size:
+                    message = f"{self.location}/{key} was cut short after {len(starts[key])} bytes"
+                    raise StorageError(message)
+        return starts
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Some bytes of an existing object; empty if it ends before the last of them.
+
+        Raises
+        ------
+        StorageError
+        """
+        try:
+            result = self._objects.read(key, byte_range=slice(start, stop)).result(timeout=TIMEOUT)
+        except (ValueError, OSError, RuntimeError) as error:
+            if "OUT_OF_RANGE" in str(error):
+                return b""
+            raise self._error(key, error) from error
+        return bytes(result.value) if result.state == "value" else b""
+
     def write(self, key: str, value: bytes) -> None:
         """Write an object as a whole: a reader sees the old bytes or the new ones."""
         self._wait(self._objects.write(key, value), key)

@@ -20,7 +20,9 @@ from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.chunk_names import delete_chunks
 from volflow.io.formats.containment import require_below
+from volflow.io.formats.morton import chunk_bits, morton_box, morton_number
 from volflow.io.formats.our_metadata import OURS, marked_info, require_intact_info
+from volflow.io.formats.shard_index import index_bytes, require_whole_index
 from volflow.io.formats.stored_array import (
     ChunkedArray,
     Layout,
@@ -228,25 +230,11 @@ def scale_entry(layout: Layout) -> dict[str, Any]:
 
 def _bits(bounds: Box, chunk: Triple) -> Triple:
     """Bits of the chunk numbers along z, y, x."""
-    counts = -(-bounds.shape // chunk)
-    return zyx([max(0, count - 1).bit_length() for count in counts])
-
-
-def _morton_box(bits: Triple, count: int) -> Triple:
-    """Bits along z, y, x of the box that the lowest `count` bits of a Morton number span.
-
-    Bits alternate x, y, z, x, ...; an axis without bits left is skipped.
-    """
-    used = [0, 0, 0]
-    while sum(used) < min(count, sum(bits)):
-        for axis in (2, 1, 0):
-            if used[axis] < bits[axis] and sum(used) < count:
-                used[axis] += 1
-    return zyx(used)
+    return chunk_bits(-(-bounds.shape // chunk))
 
 
 def _shard_shape(bounds: Box, chunk: Triple, count: int) -> Triple:
-    used = _morton_box(_bits(bounds, chunk), count)
+    used = morton_box(_bits(bounds, chunk), count)
     return zyx(chunk) * zyx([1 << bits for bits in used])
 
 
@@ -255,12 +243,7 @@ def _shard_key(layout: Layout, start: Triple) -> str:
     assert layout.resolution is not None
     bits = _bits(layout.bounds, layout.chunk)
     index = (zyx(start) - layout.bounds.start) // layout.chunk
-    number = place = 0
-    for bit in range(max(bits)):
-        for axis in (2, 1, 0):
-            if bit < bits[axis]:
-                number |= (index[axis] >> bit & 1) << place
-                place += 1
+    number = morton_number(index, bits)
     count = _chunk_bits(layout)
     digits = max(1, -(-(sum(bits) - count) // 4))
     return f"{scale_key(layout.resolution)}/{number >> count:0{digits}x}.shard"
@@ -270,7 +253,7 @@ class VerifiedShards(ChunkedArray):
     """A sharded scale of our own in which a missing shard is an error.
 
     tensorstore reads a missing shard as zeros even with `fill_missing_data_reads` off. So the
-    first byte of each shard is requested. Shards are written as a whole, so no chunk is lost
+    index of each shard is read and checked. Shards are written as a whole, so no chunk is lost
     without its shard.
     """
 
@@ -281,8 +264,12 @@ class VerifiedShards(ChunkedArray):
         assert layout.shard is not None
         parts = tiles(box, layout.shard, layout.bounds.start)
         keys = {_shard_key(layout, part.start) for part in parts}
+        store, sharding = Store(str(self.address)), _sharding(layout)
         try:
-            missing = keys - Store(str(self.address)).present(sorted(keys))
+            indices = store.read_starts(sorted(keys), index_bytes(sharding))
+            missing = keys - indices.keys()
+            for key, index in indices.items():
+                require_whole_index(store, key, index, sharding, store.location)
         except StorageError as error:
             raise StorageError(f"volume {self.address}, box {box}: {error}") from error
         if missing:
@@ -291,7 +278,7 @@ class VerifiedShards(ChunkedArray):
                 f"no shard {', '.join(sorted(missing))}"
             )
         voxels = super().read(box, channels, out)
-        if Store(str(self.address)).remote:
+        if store.remote:
             for part in tiles(box, layout.shard, layout.bounds.start):
                 if not voxels[(..., *part.within(box))].any():
                     self._require_empty(part)
@@ -304,7 +291,7 @@ class VerifiedShards(ChunkedArray):
         assert layout.shard is not None
         for part in tiles(box, layout.shard, layout.bounds.start):
             if not array[(..., *part.within(box))].any():
-                index = bytes(16 << _sharding(layout)["minishard_bits"])  # minishards of no chunks
+                index = bytes(index_bytes(_sharding(layout)))  # minishards of no chunks
                 Store(str(self.address)).write(_shard_key(layout, part.start), index)
 
     def _require_empty(self, part: Box) -> None:
