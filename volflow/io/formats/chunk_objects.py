@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import re
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -22,19 +21,12 @@ import tensorstore as ts
 
 from volflow.errors import StorageError
 from volflow.io.address import context
+from volflow.io.formats.shard_objects import DECLARE, NO_CHUNKS, check_shards
 from volflow.io.object_store import describe_store_error
 
 SECONDS = 4.0  # after which the objects of a folder are no longer counted
 AT_ONCE = 4_000_000  # names of chunks that are held in memory
 SAMPLED = 256  # chunks of a remote volume that are looked for
-DECLARE = "if missing chunks are background, declare it with `missing: background`"
-_SHARD = re.compile(r"[0-9a-f]+\.shard")
-NO_CHUNKS = re.compile(
-    r"\..*|(zarr|attributes|provenance|info|volflow\..*)(\.json)?|.*\.(md|txt|json|ya?ml|html?|log)"
-    r"|(readme|license|licence)(\..*)?",
-    re.IGNORECASE,
-)
-"""Names of objects that a volume may have apart from its chunks."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +64,7 @@ class ChunkNames:
 
     def count_in(self, names: Collection[str]) -> tuple[int, list[str]]:
         """Number of the names that are chunks in one folder, and the other names."""
-        if self.sharded:
-            others = [name for name in names if not _SHARD.fullmatch(name)]
-        elif self.total <= AT_ONCE:
+        if self.total <= AT_ONCE:
             words = itertools.product(*self.parts)
             chunks = set(map(self.separator.join, words))
             start = self.prefix
@@ -125,29 +115,30 @@ def check_objects(spec: dict[str, Any], where: str, background: bool = False) ->
         return ""
     store = spec["kvstore"]
     if isinstance(store, dict) and store.get("driver") == "file":
-        return _check_local(Path(store["path"]) / names.folder, names, where, background)
+        folder = Path(store["path"]) / names.folder
+        if names.sharded:
+            return check_shards(folder, spec["scale_metadata"], where, background)
+        return _check_local(folder, names, where, background)
     return "" if names.sharded else _check_remote(store, names, where, background)
 
 
 def _check_local(folder: Path, names: ChunkNames, where: str, background: bool) -> str:
     listing = _Listing()
     _list(folder, names, listing)
-    total, unit = names.total, "shards" if names.sharded else "chunks"
-    missing = 0 if names.sharded else total - listing.chunks
-    if listing.chunks and not missing and not (names.sharded and listing.others):
+    total = names.total
+    missing = total - listing.chunks
+    if listing.chunks and not missing:
         return ""
     if not listing.complete:
         return f"of {total:,} chunks {listing.chunks:,} were counted in {SECONDS:g} s, not all"
     if not background and (listing.others or not listing.chunks):
         others = ", ".join(listing.others[:3]) or "no others"
-        count = f"{listing.chunks:,} {unit}" if listing.chunks else f"no {unit[:-1]}"
-        example = "shards such as 0.shard" if names.sharded else f"chunks such as {names.name(0)}"
+        count = f"{listing.chunks:,} chunks" if listing.chunks else "no chunk"
         raise StorageError(
-            f"{where}: {count} of {total:,} exist: expected {example} in {folder}, got {others}; "
-            f"correct the metadata, unpack or rename the chunks, or remove other files; {DECLARE}"
+            f"{where}: {count} of {total:,} exist: expected chunks such as {names.name(0)} in "
+            f"{folder}, got {others}; correct the metadata, unpack or rename the chunks, or "
+            f"remove other files; {DECLARE}"
         )
-    if names.sharded:
-        return "" if listing.chunks else "no shard exists; all is read as the fill value"
     return f"{missing:,} of {total:,} chunks are missing and are read as the fill value"
 
 

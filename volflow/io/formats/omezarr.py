@@ -322,7 +322,7 @@ def _warned(metadata: Metadata, warning: str) -> Metadata:
 def _metadata_above(address: Address, rank: int) -> Metadata | None:
     """Metadata of the group that lists an array which was named itself, as in image.zarr/0."""
     for parent, path in parents(address):
-        multiscale = multiscale_of(_attributes_or_none(parent), f"volume {address}")
+        multiscale = multiscale_of(_attributes_above(parent), f"volume {address}")
         listed = [] if multiscale is None else multiscale["datasets"]
         for level, dataset in enumerate(listed):
             if multiscale is not None and dataset["path"].strip("/") == path:
@@ -330,9 +330,17 @@ def _metadata_above(address: Address, rank: int) -> Metadata | None:
     return None
 
 
-def _attributes_or_none(address: Address) -> Attributes:
-    """The attributes of a folder above an array; empty if there are none that can be read."""
+def _attributes_above(address: Address) -> Attributes:
+    """The attributes of a folder above an array; empty if it has none, or access is denied.
+
+    Raises
+    ------
+    StorageError
+        If they are damaged: the array would lose its voxel size and position in silence.
+    """
+    key = "zarr.json" if address.format_name == "zarr3" else ".zattrs"
     try:
-        return _attributes(address)
+        exists = Store(str(address)).find(key).value is not None
     except StorageError:
         return {}
+    return _attributes(address) if exists else {}

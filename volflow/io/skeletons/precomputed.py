@@ -23,6 +23,7 @@ import tensorstore as ts
 from volflow.core.skeleton import Skeleton, from_edges
 from volflow.errors import StorageError
 from volflow.io.address import context, kvstore_spec
+from volflow.io.reading import reading
 from volflow.io.store import Store
 
 TYPE = "neuroglancer_skeletons"
@@ -81,10 +82,12 @@ def names(location: str, info: dict[str, Any]) -> list[int]:
         If the store cannot list its objects.
     """
     try:
+        keys = Store(location).list()
         if "sharding" in info:
+            shards = [key for key in keys if key.endswith(".shard")]
+            Store(location).present(shards)  # tensorstore takes an empty one for a missing one
             stored = _sharded(location, info).list().result()
             return sorted(struct.unpack(">Q", key)[0] for key in stored)
-        keys = Store(location).list()
     except (StorageError, ValueError, NotImplementedError) as error:
         raise StorageError(
             f"skeletons {location} cannot be listed ({error}); name them with ?ids=1,2,3"
@@ -113,14 +116,13 @@ def read_bytes(location: str, info: dict[str, Any], ids: Sequence[int]) -> dict[
     """
     if "sharding" in info:
         store = _sharded(location, info)
-        reading = [(name, store.read(struct.pack(">Q", name))) for name in ids]
-        try:
-            results = {name: future.result() for name, future in reading}
-        except (ValueError, OSError) as error:
-            raise StorageError(f"skeletons {location}: {error}") from error
-        bodies = {
-            name: bytes(read.value) for name, read in results.items() if read.state == "value"
-        }
+        reading_all = [(name, store.read(struct.pack(">Q", name))) for name in ids]
+        bodies = {}
+        for name, future in reading_all:
+            with reading(f"{location}: skeleton {name}", "skeletons"):
+                result = future.result()
+            if result.state == "value":
+                bodies[name] = bytes(result.value)
     else:
         objects = Store(location)
         plain = objects.read_many([str(name) for name in ids])
@@ -128,7 +130,10 @@ def read_bytes(location: str, info: dict[str, Any], ids: Sequence[int]) -> dict[
         for ending, unpack in _PACKED.items():
             keys = [f"{name}{ending}" for name in ids if name not in bodies]
             for key, body in (objects.read_many(keys) if keys else {}).items():
-                bodies[int(key.removesuffix(ending))] = _unpacked(body, unpack, location, key)
+                name = int(key.removesuffix(ending))
+                bodies[name] = _unpacked(body, unpack, location, key)
+                with reading(f"{location}/{key}"):
+                    _require_size(bodies[name], name, info)
     missing = [name for name in ids if name not in bodies]
     if missing:
         raise StorageError(f"skeletons {location}: no skeleton {missing[0]}")
@@ -143,17 +148,7 @@ def decode(body: bytes, name: int, info: dict[str, Any]) -> Skeleton:
     ValueError
         If the bytes are too few or too many, or do not describe a skeleton.
     """
-    if len(body) < _COUNTS.size:
-        raise ValueError(
-            f"skeleton {name}: expected at least {_COUNTS.size} bytes, got {len(body)}"
-        )
-    nodes, edges = _COUNTS.unpack_from(body)
-    expected = _size(nodes, edges, info)
-    if expected != len(body):
-        raise ValueError(
-            f"skeleton {name}: expected {expected} bytes for {nodes} nodes and {edges} edges; "
-            f"got {len(body)}"
-        )
+    nodes, edges = _require_size(body, name, info)
     at = _COUNTS.size
     position = np.frombuffer(body, "<f4", 3 * nodes, at).reshape(-1, 3).astype(np.float64)
     at += 12 * nodes
@@ -225,6 +220,27 @@ def write(location: str, skeletons: Iterable[Skeleton], shard: bool = False) -> 
 
 def _attribute(attribute: dict[str, Any]) -> tuple[np.dtype[Any], int]:
     return np.dtype(attribute["data_type"]).newbyteorder("<"), int(attribute["num_components"])
+
+
+def _require_size(body: bytes, name: int, info: dict[str, Any]) -> tuple[int, int]:
+    """The numbers of nodes and edges of a skeleton whose bytes are as many as they need.
+
+    Raises
+    ------
+    ValueError
+    """
+    if len(body) < _COUNTS.size:
+        raise ValueError(
+            f"skeleton {name}: expected at least {_COUNTS.size} bytes, got {len(body)}"
+        )
+    nodes, edges = _COUNTS.unpack_from(body)
+    expected = _size(nodes, edges, info)
+    if expected != len(body):
+        raise ValueError(
+            f"skeleton {name}: expected {expected} bytes for {nodes} nodes and {edges} edges; "
+            f"got {len(body)}"
+        )
+    return nodes, edges
 
 
 def _size(nodes: int, edges: int, info: dict[str, Any]) -> int:

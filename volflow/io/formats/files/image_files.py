@@ -15,6 +15,7 @@ from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.files.palette import decode_palette_png, grey_palette, png_parts
 from volflow.io.formats.files.tiff import TIFF_ERRORS, require_whole_pages
+from volflow.io.formats.files.tiff_directories import require_directories
 
 TIFF = (".tif", ".tiff")
 PNG = (".png",)
@@ -84,6 +85,7 @@ def _tiff_header(path: Path) -> ImageHeader:
 
     with tifffile.TiffFile(path) as file:
         page, pages = file.pages[0], len(file.pages)
+        require_directories(file)
         dtype = np.dtype(page.dtype).newbyteorder("=")
         require_whole_pages([page], path)
         shape = _channels_last(page.shape, page.axes)

@@ -7,6 +7,9 @@ are counted from 0 in the order in which they are stored.
 
 from __future__ import annotations
 
+import gzip
+import math
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,7 @@ class NiftiFile(ReadOnlyArray):
                 f"volume {address}: expected axes x, y, z and at most one of channels; "
                 f"got shape {image.shape}"
             )
-        if path.suffix == ".gz":
+        if path.name.lower().endswith(".gz"):
             self._voxels = self._unpacked(image)
         first = self._first_voxel()
         if first.dtype.kind not in "iuf":
@@ -51,16 +54,29 @@ class NiftiFile(ReadOnlyArray):
         self.layout = stored_layout(shape[-3:], (0, 0, 0), resolution, first.dtype, channels, chunk)
 
     def _unpacked(self, image: Any) -> Any:
-        """All voxels of a packed file, (C,) Z, Y, X."""
-        size = int(np.prod(image.shape)) * image.header.get_data_dtype().itemsize
+        """All voxels of a packed file, (C,) Z, Y, X.
+
+        It is unpacked up to its end, where its checksum is.
+        """
+        itemsize = int(image.header.get_data_dtype().itemsize)
+        size = int(image.dataobj.offset) + math.prod(image.shape) * itemsize
         if size > LARGEST_PACKED:
             raise StorageError(
                 f"volume {self._address}: a packed NIfTI cannot be read in parts, and this one "
                 f"unpacks to {size >> 20} MiB (limit {LARGEST_PACKED >> 20} MiB); "
                 f"unpack it with gunzip"
             )
-        whole = tuple(slice(None) for _ in self._voxels.shape)
-        return self._slice(lambda: np.ascontiguousarray(self._voxels[whole]))
+
+        def read() -> np.ndarray:
+            with gzip.open(self._path) as file:
+                body = file.read(size)
+                while file.read(1 << 20):
+                    pass
+            whole = tuple(slice(None) for _ in self._voxels.shape)
+            stored = _TransposedProxy(type(image).from_bytes(body).dataobj)
+            return np.ascontiguousarray(stored[whole])
+
+        return self._slice(read)
 
     def _first_voxel(self) -> np.ndarray:
         """The first voxel, scaled as all are: its dtype is that of the volume."""
@@ -75,7 +91,7 @@ class NiftiFile(ReadOnlyArray):
     def _slice(self, read: Any) -> np.ndarray:
         try:
             array: np.ndarray = read()
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zlib.error) as error:
             message = f"volume {self._address}: {self._path} cannot be read: {error}"
             raise StorageError(message) from error
         return array

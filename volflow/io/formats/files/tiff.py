@@ -18,6 +18,7 @@ from volflow.io.address import Address
 from volflow.io.formats.containment import require_one_file
 from volflow.io.formats.files.read_only import ReadOnlyArray
 from volflow.io.formats.files.recent import RecentSections
+from volflow.io.formats.files.tiff_directories import require_directories
 from volflow.io.formats.files.tiff_series import image_series
 from volflow.io.formats.files.tiff_voxel_size import tiff_voxel_size
 from volflow.io.formats.stored_array import MetadataNotes, stored_layout
@@ -40,6 +41,7 @@ class TiffFile(ReadOnlyArray):
             weakref.finalize(self, self._file.close)  # a volume has no close()
             require_one_file(self._file.ome_metadata, path.name, f"volume {address}")
             self._series = image_series(self._file)
+            require_directories(self._file)
             resolution = tiff_voxel_size(self._file)
         except TIFF_ERRORS as error:
             message = f"volume {address}: {path} cannot be read as TIFF: {error}"
