@@ -226,7 +226,7 @@ def _kind(
     unknowable: Any = _sealed,
     sharded: bool = False,
     by_folder: bool = False,
-    weight: int = 2,
+    weight: int = 1,
 ) -> Kind:
     read = partial(_read, format_, commands)
     make = partial(_make, format_, half, sharded)
@@ -249,7 +249,7 @@ RUNS = [
     *(
         _kind(
             f"run: layer {format_}", "run/segmentation/*", format_=format_,
-            commands=("score", *ALL), by_folder=True, weight=3,
+            commands=("score", *ALL), by_folder=True, weight=2,
             unknowable=_sealed if format_ == "zarr3" else _unsealed_chunks,
         )
         for format_ in FORMATS
@@ -257,7 +257,7 @@ RUNS = [
     *(
         _kind(
             f"run: layer {format_}, sharded", "run/segmentation/*", format_=format_, sharded=True,
-            commands=("score", *ALL), by_folder=True, weight=3,
+            commands=("score", *ALL), by_folder=True, weight=2,
         )
         for format_ in ("zarr3", "precomputed")
     ),
