@@ -5,6 +5,7 @@
 #   make docs    docs/stages.md, and the API pages in ./site
 #   make bench   timings (minutes)
 #   make soak    500 runs killed, paused, taken over and changed at random (an hour)
+#   make fuzz    5,000 damaged files, each refused or read rightly (half an hour)
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,10 +14,10 @@ BENCHMARKS := segmentation.kernels engine.overhead "engine.memory maps" \
 	"engine.memory reductions 320" segmentation.horizon "segmentation.horizon surfaces" \
 	segmentation.sweep engine.share engine.malloc "engine.scale 1000000" engine.ledger
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint docs bench soak fix clean
+.PHONY: help env demo test lint docs bench soak fuzz fix clean
 
 help:
-	@sed -n '2,7s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 env: .venv/.made
 
@@ -59,6 +60,9 @@ bench: env
 
 soak: env
 	@$(BIN)/python -m tests.soak 500
+
+fuzz: env
+	@$(BIN)/python -m tests.fuzz 5000
 
 docs: env
 	@$(BIN)/python docs/make_stages.py

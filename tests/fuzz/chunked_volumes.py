@@ -13,7 +13,16 @@ import numpy as np
 import tensorstore as ts
 
 from tests.fuzz.damage import Damage
-from tests.fuzz.kind import METADATA, TOLD, VOXELS, Content, Kind, read_volume
+from tests.fuzz.kind import (
+    METADATA,
+    SHARD_INDEX,
+    TOLD,
+    VOXELS,
+    Content,
+    Kind,
+    is_shard_index,
+    read_volume,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -44,6 +53,8 @@ def _unknowable(checked: bool, damage: Damage, told: tuple[str, ...]) -> str:
     """
     if damage.name in NAMES:
         return METADATA
+    if is_shard_index(damage, 2):
+        return SHARD_INDEX
     if damage.how == "deleted":
         return TOLD if any("missing" in each for each in told) else ""
     return "" if checked else VOXELS

@@ -18,6 +18,7 @@ VOXELS = "its voxels have no checksum"
 METADATA = "its metadata have no checksum"
 TEXT = "a text has neither checksum nor end"
 TOLD = "a warning reports it"
+SHARD_INDEX = "the index of a shard has no checksum, and zeros in it mean no chunks"
 
 Content = Mapping[str, Any]
 """What was read: arrays, texts and numbers by name; `warnings` are sentences of plan."""
@@ -33,6 +34,13 @@ class Refusals(StorageError):
     def __init__(self, *messages: str) -> None:
         self.messages = messages
         super().__init__("\n".join(messages))
+
+
+def is_shard_index(damage: Damage, entries: int) -> bool:
+    """Whether a whole entry of the index at the start of a shard became zero."""
+    index = damage.after[: 16 * entries]
+    parts = [index[at : at + 16] for at in range(0, len(index), 16)]
+    return damage.name.endswith(".shard") and damage.how == "zeroed" and bytes(16) in parts
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import tensorstore as ts
 from safetensors.numpy import save_file
 
 from tests.fuzz.damage import Damage
-from tests.fuzz.kind import METADATA, TEXT, TOLD, VOXELS, Content, Kind
+from tests.fuzz.kind import METADATA, SHARD_INDEX, TEXT, TOLD, VOXELS, Content, Kind, is_shard_index
 from volflow.checkpoints.find import find_network
 from volflow.checkpoints.header import KEY, Header, read_header
 from volflow.config import pipeline
@@ -127,6 +127,8 @@ def _packed(damage: Damage, warnings: tuple[str, ...]) -> str:
     """Gzip has a checksum; but a whole file, or shard, may be missing."""
     if damage.name == "info":
         return METADATA
+    if is_shard_index(damage, 2):
+        return SHARD_INDEX
     return FEWER if damage.how == "deleted" else ""
 
 

@@ -1,4 +1,4 @@
-"""Foreign volumes that are cut short or changed where their libraries do not say so."""
+"""Foreign volumes that are cut short or changed where their libraries report nothing."""
 
 from __future__ import annotations
 
