@@ -43,7 +43,8 @@ MOST_SCALES = 21
 @click.option(
     "--renumber",
     is_flag=True,
-    help="Replace labels by consecutive ids 1, 2, ...; DST.ids.csv lists the old and new ones.",
+    help="Replace labels by consecutive ids 1, 2, ...; a table next to DST (neurons.ids.csv) lists "
+    "the old and new ones.",
 )
 @click.option(
     "--kind",

@@ -122,6 +122,7 @@ def test_volumes_of_a_bundled_training_are_replaced_by_ones_of_your_own(
     done = volflow("train", "fib25", "--check")
     assert done.exit_code == 2
     message = " ".join(done.output.split())
+    assert "there is no file " in message
     assert "$VOLFLOW_DATA/fib25_medulla/ts2_z000-165.h5" in message
     assert "training data are not bundled; set VOLFLOW_DATA to the folder" in message
     assert "--set sources.0.image.path=em.zarr" in message

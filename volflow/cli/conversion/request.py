@@ -94,7 +94,7 @@ class Request:
 
     @property
     def ids_table(self) -> str:
-        """The place of the table of old and new ids: `DST.ids.csv`, without DST's ending."""
+        """Address of the table of old and new ids: `neurons.ids.csv` for `neurons.tif`."""
         location = self.destination.location
         folder, slash, name = location.rpartition("/")
         for ending in (".zarr", ".zarr3", ".n5", ".precomputed", ".tif", ".tiff", ".h5", ".hdf5"):

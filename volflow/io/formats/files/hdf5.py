@@ -114,6 +114,8 @@ class _Ordered:
 def _open_file(address: Address, path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r", **_CACHE)
+    except FileNotFoundError as error:
+        raise StorageError(f"volume {address}: there is no file {path}") from error
     except OSError as error:
         try:  # on a file system that knows no locks
             return h5py.File(path, "r", locking=False, **_CACHE)
