@@ -21,8 +21,8 @@ from volflow.engine.executors.profile import Profile, find_profile
 from volflow.engine.executors.slurm.partitions import limit_seconds, read_site
 from volflow.engine.executors.slurm.pool import Pool
 from volflow.engine.executors.slurm.preflight import job_scripts
+from volflow.engine.executors.slurm.units import parse_memory, parse_time, time_text
 from volflow.engine.executors.slurm.worker_preload import PER_JOB, select_gpu
-from volflow.engine.executors.units import parse_memory, parse_time, time_text
 from volflow.engine.job import Plan
 from volflow.errors import PlanError
 

@@ -23,11 +23,11 @@ from tests.engine.runs import (
 )
 from volflow.engine.driver import execute, prepare
 from volflow.engine.executors.connect import connect
-from volflow.engine.executors.dask import outcome_by_ledger
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.status import status
 from volflow.engine.worker.child_death import Limits
 from volflow.engine.worker.child_process import Child
+from volflow.engine.worker.ledger_outcome import outcome_by_ledger
 
 pytestmark = pytest.mark.cluster
 

@@ -14,14 +14,15 @@ from typing import Any
 
 from volflow.engine.executors.base import Range, Report, RunningBlock, TaskSplitter
 from volflow.engine.executors.dask_no_recompute import forbid_recompute
+from volflow.engine.executors.lost_scheduler import require_scheduler, scheduler_errors
 from volflow.engine.fence import require_current
 from volflow.engine.job import Job
-from volflow.engine.worker.block_range import Outcome, contiguous, job_path, recorded_failures
+from volflow.engine.worker.block_range import Outcome
 from volflow.engine.worker.child_death import Limits
 from volflow.engine.worker.child_process import run_in_child
+from volflow.engine.worker.ledger_outcome import outcome_by_ledger
 from volflow.engine.worker.metrics import METRICS
-from volflow.errors import ClusterError, RunHeld, StorageError
-from volflow.io.run.ledger import Ledger
+from volflow.errors import RunHeld, StorageError
 
 TASKS_PER_WORKER = 3  # that the scheduler holds
 LOSSES_ALLOWED = 8  # times that a range may lose its worker without any of its blocks done
@@ -86,15 +87,10 @@ class DaskExecutor:
         ClusterError
             If the scheduler is lost.
         """
-        from distributed.client import ClosedClientError
-
-        try:
+        with scheduler_errors(self.client):
             self._run(job, ranges, report)
-        except ClosedClientError as error:
-            raise ClusterError(self._lost_scheduler()) from error
 
     def _run(self, job: Job, ranges: Sequence[Range], report: Report) -> None:
-        self._require_scheduler()
         count, checked = self._count(), time.monotonic()
         tasks, payload = TaskSplitter(ranges, count), pickle.dumps(job)
         in_flight = self._in_flight = {}
@@ -111,7 +107,7 @@ class DaskExecutor:
                     future.add_done_callback(finished.put)
                 if time.monotonic() - checked > CHECK_EVERY:
                     self.check()
-                    self._require_scheduler()
+                    require_scheduler(self.client)
                     require_current(job)
                     count = tasks.workers = self._count()  # jobs start and end at any time
                     checked = time.monotonic()
@@ -187,16 +183,6 @@ class DaskExecutor:
         address_of = {str(key): address for address, keys in processing for key in keys}
         return {piece: address_of.get(str(future.key), "") for future, piece in in_flight.items()}
 
-    def _require_scheduler(self) -> None:
-        if self.client.status in ("closing", "closed"):
-            raise ClusterError(self._lost_scheduler())
-
-    def _lost_scheduler(self) -> str:
-        return (
-            "expected the Dask scheduler to accept a connection, but it was lost and not restored; "
-            "blocks that are done stay done; start a scheduler and run again to resume"
-        )
-
     def _count(self) -> int:
         return max(1, len(self._infos()))
 
@@ -262,18 +248,3 @@ def kill_worker(dask_worker: Any) -> None:
     Dask's own restart asks the worker to close first, which a frozen one never does.
     """
     os.kill(dask_worker.process.pid, signal.SIGKILL)
-
-
-def outcome_by_ledger(job: Job, piece: Range) -> Outcome:
-    """Outcome of a range according to the ledger; `again` lists its unfinished blocks."""
-    start, stop = piece
-    failures = recorded_failures(job, start, stop)
-    settled = {job.phase.grid.number(failure.index) for failure in failures}
-    done = 0
-    for first, last in Ledger(job.run).done(job_path(job)):
-        inside = range(max(first, start), min(last, stop))
-        done += len(inside)
-        settled.update(inside)
-    missing = [number for number in range(start, stop) if number not in settled]
-    again = list(contiguous(missing))
-    return Outcome(done=done, failures=failures, start=start, stop=stop, again=again)

@@ -16,6 +16,7 @@ from volflow.engine.executors import tls
 from volflow.engine.executors.base import Executor, ExecutorRequest
 from volflow.engine.executors.dask import DaskExecutor
 from volflow.engine.executors.local import dashboard_note
+from volflow.engine.executors.lost_scheduler import require_scheduler, scheduler_errors
 from volflow.engine.executors.profile import Profile
 from volflow.engine.job import Plan
 from volflow.errors import ClusterError
@@ -46,7 +47,8 @@ def connected_client(profile: Profile, run: str, notify: Callable[[str], None]) 
     Raises
     ------
     ClusterError
-        If the scheduler does not answer, or its workers lack volflow or cannot see the run.
+        If the scheduler does not answer, or is lost, or its workers lack volflow or cannot see the
+        run.
     """
     import dask
     from distributed import Client
@@ -69,8 +71,9 @@ def connected_client(profile: Profile, run: str, notify: Callable[[str], None]) 
                 f"{profile.cluster} is not encrypted: anyone who can reach that port can run code "
                 f"there"
             )
-        _wait_for_worker(client, profile, notify)
-        require_able_workers(client, run)
+        with scheduler_errors(client):
+            _wait_for_worker(client, profile, notify)
+            require_able_workers(client, run)
         yield client
 
 
@@ -95,7 +98,8 @@ def require_listener(address: str) -> None:
 
 def _wait_for_worker(client: Any, profile: Profile, notify: Callable[[str], None]) -> None:
     deadline, notified = time.monotonic() + FIRST_WORKER_WITHIN, False
-    while not client.scheduler_info(n_workers=-1)["workers"]:
+    while not client.scheduler_info(n_workers=-1).get("workers"):
+        require_scheduler(client)
         if not notified:
             notify(f"{profile.cluster} has no workers yet")
             notified = True

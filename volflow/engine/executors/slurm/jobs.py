@@ -24,8 +24,8 @@ from volflow.engine.executors.ports import free_port
 from volflow.engine.executors.profile import Profile
 from volflow.engine.executors.slurm.pool import Pool
 from volflow.engine.executors.slurm.run_folders import RunFolders, label
+from volflow.engine.executors.slurm.units import time_text
 from volflow.engine.executors.slurm.worker_preload import PER_JOB
-from volflow.engine.executors.units import time_text
 from volflow.errors import ClusterError, PlanError
 
 ORPHANED = 60  # seconds after which a worker that cannot reach its driver ends itself

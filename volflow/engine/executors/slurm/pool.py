@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from volflow.config.spec import Spec
-from volflow.engine.executors.units import Duration, Memory
+from volflow.engine.executors.slurm.units import Duration, Memory
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -25,7 +25,7 @@ from volflow.engine.executors.slurm.partitions import (
 )
 from volflow.engine.executors.slurm.pool import Pool
 from volflow.engine.executors.slurm.run_folders import RunFolders
-from volflow.engine.executors.units import time_text
+from volflow.engine.executors.slurm.units import time_text
 from volflow.engine.job import Plan
 from volflow.errors import PlanError
 
