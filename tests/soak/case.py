@@ -27,6 +27,10 @@ START = {"none": 0.4, "tcp": 0.8, "local": 4.0, "slurm": 8.0}
 OK, REFUSED, HELD, INTERRUPTED, KILLED = 0, 2, 4, 130, -int(signal.SIGKILL)
 
 
+ENDING = -int(signal.SIGINT)
+"""Of Ctrl-C when Python has put its own handlers away already; a shell shows 130 for it, too."""
+
+
 class Complaint(NamedTuple):
     """Something that is wrong after a run."""
 
@@ -91,7 +95,7 @@ class Case:
         cluster, environment = self.lab.cluster(executor or self.executor, self.folder)
         own = {"VOLFLOW_SOAK": self.token, "TMPDIR": str(self.folder / "tmp"), **environment}
         marked = Place(run).marked()
-        traced = checks.traced(self, variant, marked)
+        traced = checks.trace(self, variant, marked)
         how = Start(
             ["run", str(file), *cluster, *options, "--quiet"],
             str(self.folder),
@@ -101,7 +105,8 @@ class Case:
             place,
         )
         driver = self.lab.nursery.start(how)
-        driver.marked, driver.traced = marked, traced
+        driver.marked = marked
+        driver.traced_job, driver.traced = traced
         self.drivers.append(driver)
         return driver
 

@@ -48,7 +48,9 @@ class Driver:
     code: int | None = None
     marked: Blocks = field(default_factory=dict)
     traced: dict[str, int] = field(default_factory=dict)
-    """How often blocks that were marked had been run."""
+    """How often blocks of `index` that were marked had been run."""
+    traced_job: str = ""
+    """The job of those blocks."""
 
     def poll(self) -> int | None:
         """The exit code; negative: a signal; None: it runs."""

@@ -11,8 +11,8 @@ from tests.soak.case import Case
 
 Weights = Mapping[str, float]
 
-ANY = {"none": 9, "tcp": 2.5, "local": 1, "none s3": 0.8, "tcp s3": 0.4, "slurm": 0.4}
-ON_WORKERS = {"tcp": 6, "local": 1.5, "tcp s3": 0.5, "slurm": 0.4}
+ANY = {"none": 9, "tcp": 1.5, "local": 0.6, "none s3": 0.6, "tcp s3": 0.15, "slurm": 0.3}
+ON_WORKERS = {"tcp": 6, "local": 1.5, "tcp s3": 0.3, "slurm": 0.4}
 ON_THE_POOL = {"tcp": 6, "tcp s3": 0.5}
 STALE = {"tcp": 4, "local": 1, "tcp s3": 0.4}
 PIPELINES = {"toys": 3, "horizon": 2, "mask": 1, "objects": 1.5, "synapses": 1.5, "scores": 1.5}
@@ -28,20 +28,20 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "kill-child": Kind(one_driver.kill_child, 6, ON_WORKERS),
-    "kill-worker": Kind(one_driver.kill_worker, 6, ON_WORKERS),
-    "kill-driver": Kind(one_driver.kill_driver, 14, ANY),
+    "kill-child": Kind(one_driver.kill_child, 4, ON_WORKERS),
+    "kill-worker": Kind(one_driver.kill_worker, 4, ON_WORKERS),
+    "kill-driver": Kind(one_driver.kill_driver, 15, ANY),
     "kill-scheduler": Kind(one_driver.kill_scheduler, 3, ON_THE_POOL),
-    "pause-child": Kind(one_driver.pause_child, 4, ON_WORKERS),
-    "pause-worker": Kind(one_driver.pause_worker, 4, ON_WORKERS),
-    "pause-driver": Kind(one_driver.pause_driver, 7, ANY),
-    "interrupt": Kind(one_driver.interrupt, 9, ANY),
-    "parameters": Kind(one_driver.parameters, 12, ANY),
-    "blocks": Kind(one_driver.blocks, 9, ANY),
-    "takeover": Kind(two_drivers.takeover, 12, ANY),
-    "stale-tasks": Kind(two_drivers.stale_tasks, 4, STALE),
-    "two-starts": Kind(two_drivers.two_starts, 8, ANY),
-    "two-runs": Kind(two_drivers.two_runs, 5, ANY, {"shared": 1}),
+    "pause-child": Kind(one_driver.pause_child, 3, ON_WORKERS),
+    "pause-worker": Kind(one_driver.pause_worker, 3, ON_WORKERS),
+    "pause-driver": Kind(one_driver.pause_driver, 8, ANY),
+    "interrupt": Kind(one_driver.interrupt, 10, ANY),
+    "parameters": Kind(one_driver.parameters, 13, ANY),
+    "blocks": Kind(one_driver.blocks, 10, ANY),
+    "takeover": Kind(two_drivers.takeover, 13, ANY),
+    "stale-tasks": Kind(two_drivers.stale_tasks, 3, STALE),
+    "two-starts": Kind(two_drivers.two_starts, 9, ANY),
+    "two-runs": Kind(two_drivers.two_runs, 6, ANY, {"shared": 1}),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from tests.soak.case import HELD, INTERRUPTED, KILLED, OK, PAUSE, Case
+from tests.soak.case import ENDING, HELD, INTERRUPTED, KILLED, OK, PAUSE, Case
 from tests.soak.checks import finish
 from tests.soak.drivers import Driver
 from tests.soak.pipelines import PLAIN, Variant
@@ -135,5 +135,5 @@ def end_early(case: Case, driver: Driver, reference: object, number: int = 0) ->
             expected = {OK, KILLED}
         else:
             driver.interrupt()
-            expected = {OK, INTERRUPTED}
+            expected = {OK, INTERRUPTED, ENDING}
     case.end(driver, expected)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.soak.drivers import Blocks
-from tests.soak.pipelines import BOUNDS
+from tests.soak.pipelines import bounds_of
 from volflow.config.pipeline import VolumeSpec
 from volflow.engine.monitor.event_log import read_events
 from volflow.engine.monitor.events import RangeEnds, RunBegins
@@ -98,7 +98,7 @@ class Place:
     def voxels(self, layer: str) -> str:
         """A checksum of the voxels of a layer."""
         spec = VolumeSpec(path=f"precomputed://{self.address}/{layer}")
-        array = Volume.open(spec, own=True).read(BOUNDS)
+        array = Volume.open(spec, own=True).read(bounds_of(self.address))
         return hashlib.md5(np.ascontiguousarray(array).tobytes()).hexdigest()
 
     def _markers(self) -> list[str]:

@@ -50,8 +50,8 @@ def takeover(case: Case) -> None:
         _both_end(case, first, second, held)
     else:
         idle = not list(Place(case.run).ranges(second.pid))
-        case.end(first, {HELD} if held and not idle else {OK, HELD})
-        look_for_late_writes(case, before)
+        if case.end(first, {HELD} if held and not idle else {OK, HELD}) == HELD:
+            look_for_late_writes(case, before)
     finish(case)
 
 
