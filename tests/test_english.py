@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-EXEMPT = ("tests/fuzz/", "tests/soak/", "tests/test_english.py")
+EXEMPT = ("tests/soak/", "tests/test_english.py")
 CODE = sorted(
     path
     for folder in ("volflow", "benchmarks", "examples", "tests")

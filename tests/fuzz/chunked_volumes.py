@@ -46,7 +46,7 @@ def _read(place: str, folder: Path, intact: Content | None) -> dict[str, Any]:
     return read_volume(place.format(folder), intact)
 
 
-def _unknowable(checked: bool, damage: Damage, told: tuple[str, ...]) -> str:
+def _unknowable(checked: bool, damage: Damage, warnings: tuple[str, ...]) -> str:
     """The reason for chunks with a checksum, or without.
 
     A chunk may be missing, and so may attributes; but a warning has to report a chunk.
@@ -56,7 +56,7 @@ def _unknowable(checked: bool, damage: Damage, told: tuple[str, ...]) -> str:
     if is_shard_index(damage, 2):
         return SHARD_INDEX
     if damage.how == "deleted":
-        return TOLD if any("missing" in each for each in told) else ""
+        return TOLD if any("missing" in each for each in warnings) else ""
     return "" if checked else VOXELS
 
 

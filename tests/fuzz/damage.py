@@ -21,7 +21,7 @@ TRIES = 40  # draws until the bytes of a file change
 
 @dataclass(frozen=True)
 class Damage:
-    """What was done to a file.
+    """A change of the bytes of a file.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What came of a damage: refused, healed, right, undetectable; or a fault."""
+"""The outcome of a damage: refused, healed, right, undetectable; or a fault."""
 
 from __future__ import annotations
 

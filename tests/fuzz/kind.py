@@ -29,7 +29,7 @@ class Traceback(Exception):
 
 
 class Refusals(StorageError):
-    """What several commands refused, a message each."""
+    """The refusals of several commands, a message each."""
 
     def __init__(self, *messages: str) -> None:
         self.messages = messages

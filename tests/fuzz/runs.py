@@ -120,9 +120,9 @@ def _undo(run: Path) -> None:
         if step["name"] == "fragments":
             continue
         names = [name for name, _ in step["passes"]]
-        kept = names[: len(names) // 2] if step["name"] == "agglomerate" else []
+        remaining = names[: len(names) // 2] if step["name"] == "agglomerate" else []
         for name in names:
-            if name not in kept:
+            if name not in remaining:
                 ledger = run / "ledger" / step["name"] / step["digest"] / name
                 shutil.rmtree(ledger, ignore_errors=True)
     shutil.rmtree(run / "results", ignore_errors=True)
@@ -132,7 +132,7 @@ def _undo(run: Path) -> None:
 
 
 def _read(format_: str, commands: Sequence[str], folder: Path, intact: Content | None) -> Content:
-    """What a run holds after commands.
+    """The content of a run after commands.
 
     Where the last command that runs blocks ended well, all outputs have to be right, or refused
     when they are read, whatever the other commands refused.

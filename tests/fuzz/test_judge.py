@@ -1,4 +1,4 @@
-"""The judge of damaged files: each fault is one, and what cannot be known is told apart."""
+"""The judge of damaged files: each fault is one, and undetectable damage is no fault."""
 
 from __future__ import annotations
 

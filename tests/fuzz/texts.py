@@ -201,10 +201,10 @@ def _checkpoint(folder: Path) -> None:
 def _read_checkpoint(folder: Path, intact: Content | None) -> dict[str, Any]:
     path = str(folder / "tiny.safetensors")
     try:
-        found = find_network(path, None, None)
+        network = find_network(path, None, None)
     except ValueError as error:  # of the options of a step, whose errors plan collects
         raise PlanError(str(error)) from error
-    return {"header": repr(read_header(path)), "content": repr(found.content)}
+    return {"header": repr(read_header(path)), "content": repr(network.content)}
 
 
 def _header(damage: Damage, warnings: tuple[str, ...]) -> str:
