@@ -9,7 +9,7 @@
 #   VOLFLOW_SLURM        folder of all its files (default /run/volflow-slurm; a short path, because it
 #                        holds sockets)
 #   VOLFLOW_SLURM_NODES  simulated nodes (default 2), of VOLFLOW_SLURM_CPUS cores (default 4) and
-#                        VOLFLOW_SLURM_MEMORY MiB (default 8000) each
+#                        VOLFLOW_SLURM_MEMORY MiB (default 11000) each
 #   VOLFLOW_SLURM_GPUS   simulated GPUs of the last node (1, or 2: the default)
 #   VOLFLOW_SLURM_PORT   first port (default 26817)
 #
@@ -20,7 +20,7 @@ set -euo pipefail
 folder=${VOLFLOW_SLURM:-/run/volflow-slurm}
 nodes=${VOLFLOW_SLURM_NODES:-2}
 cpus=${VOLFLOW_SLURM_CPUS:-4}
-memory=${VOLFLOW_SLURM_MEMORY:-8000}
+memory=${VOLFLOW_SLURM_MEMORY:-11000}
 gpus=${VOLFLOW_SLURM_GPUS:-2}
 port=${VOLFLOW_SLURM_PORT:-26817}
 last=$((nodes - 1))
