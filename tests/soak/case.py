@@ -176,9 +176,9 @@ class Case:
         """Send a signal to one process of a kind; the process, or nothing if there was none."""
         deadline = time.monotonic() + 10
         while driver.poll() is None and time.monotonic() < deadline:
-            found = self.members(kind)
-            if found:
-                chosen = [self.draw.choice(found)]
+            members = self.members(kind)
+            if members:
+                chosen = [self.draw.choice(members)]
                 if send(chosen, number):
                     return chosen
             time.sleep(0.02)

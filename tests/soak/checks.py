@@ -1,4 +1,4 @@
-"""What is checked after the drivers of a case: bytes, repeated blocks, processes, files."""
+"""Checks after the drivers of a case: bytes, repeated blocks, processes, files."""
 
 from __future__ import annotations
 
@@ -115,5 +115,5 @@ def trace(case: Case, variant: Variant, marked: Blocks) -> tuple[str, dict[str, 
 
 
 def run_times(case: Case, name: str) -> int:
-    """How often a block of `index` was run."""
+    """Number of times that a block of `index` was run."""
     return len(list((case.folder / "trace").glob(f"{name}.*")))

@@ -25,7 +25,7 @@ Blocks = dict[str, set[int]]
 
 @dataclass(frozen=True)
 class Start:
-    """How a driver is started."""
+    """The start of a driver."""
 
     arguments: list[str]
     """Of the command line of volflow."""

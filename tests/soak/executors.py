@@ -1,4 +1,4 @@
-"""Where the blocks of a case run: in the driver, on workers of its own, or on a cluster that stays.
+"""The places where blocks of a case run: the driver, its own workers, or a cluster that stays.
 
 A scheduler with two workers and a Slurm are started once, when a case first needs them, and used by
 all later cases; what a case has killed is started again.

@@ -46,7 +46,7 @@ KINDS = {
 
 
 class Choice(NamedTuple):
-    """What a seed chooses."""
+    """The choices of a seed."""
 
     kind: str
     executor: str

@@ -89,14 +89,14 @@ class Lab:
         ], variables
 
     def reference(self, store: str, pipeline: str, variant: Variant) -> Reference:
-        """What an undisturbed run leaves; run when it is first needed."""
+        """The result of an undisturbed run, which is run when it is first needed."""
         key = (store, pipeline, variant)
         if key not in self._references:
             self._references[key] = self._undisturbed(key)
         return self._references[key]
 
     def leftovers(self, executor: str) -> list[str]:
-        """What is left of a case on a cluster that stays."""
+        """Remains of a case on a cluster that stays."""
         if executor == "tcp":
             return self.scheduler.leftovers()
         return self.slurm.leftovers() if executor == "slurm" else []

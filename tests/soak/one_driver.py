@@ -83,7 +83,7 @@ def _pause_helper(case: Case, victim: str) -> None:
 
 
 def pause_driver(case: Case) -> None:
-    """A driver, and sometimes all that it started, is stopped, and nobody takes over.
+    """A driver, and sometimes all that it started, is stopped, and no other takes over.
 
     Another driver on the same machine is refused meanwhile, however old the heartbeat is.
     """

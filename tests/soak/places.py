@@ -1,4 +1,4 @@
-"""What a run has left at its address, on a disk or on S3."""
+"""The content of a run at its address, on a disk or on S3."""
 
 from __future__ import annotations
 

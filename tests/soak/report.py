@@ -1,4 +1,4 @@
-"""What came of the runs of a soak: a line each, and tables of all."""
+"""The outcome of the runs of a soak: a line each, and tables of all."""
 
 from __future__ import annotations
 

@@ -18,16 +18,16 @@ def main() -> int:
         voxels = draw.choice([60, 200, 500, 900])
         case = random_case(draw, voxels, horizon=draw.random() < 0.3)
         try:
-            expected, found = case.by_reference(), case.by_blocks()
+            expected, actual = case.by_reference(), case.by_blocks()
         except Exception as error:
             wrong += 1
             print(f"case {number}: {type(error).__name__}: {error}: {case}", flush=True)
             continue
         segments += len(np.unique(expected))
         merged += bool(case.block < case.bounds.shape)
-        if not np.array_equal(expected, found):
+        if not np.array_equal(expected, actual):
             wrong += 1
-            differ = int((expected != found).sum())
+            differ = int((expected != actual).sum())
             print(f"case {number}: {differ} voxels differ: {case}", flush=True)
     print(f"{count} cases ({merged} cut into blocks), {segments} labels, {wrong} wrong", flush=True)
     return 1 if wrong else 0

@@ -127,7 +127,7 @@ def kind_of(text: str, run: str) -> str:
 
 
 def marked(plan: Plan, disk: Plan, failing: bool) -> tuple[int, list[str]]:
-    """How many blocks are marked, and those that do not hold what they do on a disk.
+    """The number of marked blocks, and those that differ from the ones on a disk.
 
     Of a failing store an error is an answer, too.
     """
@@ -144,12 +144,12 @@ def marked(plan: Plan, disk: Plan, failing: bool) -> tuple[int, list[str]]:
         for number in (n for start, stop in ranges for n in range(start, stop)):
             box, count = job.phase.grid[number].write, count + 1
             try:
-                found = Volume.open(target.spec, own=True).read(box)
+                voxels = Volume.open(target.spec, own=True).read(box)
             except StorageError as error:
                 if not failing:
                     wrong.append(f"{step.name} {box}: {error}")
                 continue
-            if not np.array_equal(found, Volume.open(there.spec, own=True).read(box)):
+            if not np.array_equal(voxels, Volume.open(there.spec, own=True).read(box)):
                 wrong.append(f"{step.name} {box}: other voxels")
     return count, wrong
 
