@@ -16,7 +16,9 @@ CHUNKED_FORMATS: dict[str, ModuleType] = {
     "zarr3": omezarr,
     "n5": n5,
 }
-"""Each is a module with `scales`, `open_scale`, `plan`, `create_scale` and `delete_scales`."""
+"""Each is a module with `scales`, `open_scale`, `plan`, `create_scale`, `scale_folder` and
+`delete_scales`. The layouts that `delete_scales` is given are those of all scales from the first to
+delete on; None where the metadata of one are lost."""
 
 _SUFFIXES = {".zarr": "zarr", ".zarr3": "zarr3", ".n5": "n5", ".precomputed": "precomputed"}
 

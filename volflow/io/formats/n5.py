@@ -128,16 +128,7 @@ def scale_folder(layout: Layout, scale: int) -> str:
 
 
 def delete_scales(address: Address, scale: int, layouts: Sequence[Layout | None]) -> None:
-    """Delete a scale and the coarser ones; from scale 0 on, the volume.
-
-    Parameters
-    ----------
-    address : Address
-    scale : int
-        The first one to delete.
-    layouts : sequence of Layout or None
-        Of all scales from it on; None where its metadata are lost.
-    """
+    """Delete a scale and the coarser ones, whose layouts are given; from 0 on, the volume."""
     store = Store(str(address))
     entries = _attributes(address)[OURS]["scales"]
     for number, layout in enumerate(layouts, scale):
