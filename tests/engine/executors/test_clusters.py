@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.runs import expected_index, layer, planned, toy
+from tests.engine.runs import expected_index, files, layer, planned, toy
 from tests.integration.witness import accounts
 from volflow.engine.driver import execute, prepare
 from volflow.engine.executors import cuda as gpus
@@ -29,6 +30,7 @@ from volflow.engine.executors.slurm.job_replacement import (
 from volflow.engine.executors.slurm.pools import SlurmExecutor
 from volflow.engine.monitor.observer import RunObserver
 from volflow.errors import ClusterError
+from volflow.io.run.leftovers import KEYS
 
 
 class Noting(RunObserver):
@@ -43,7 +45,7 @@ class Noting(RunObserver):
 
 
 def test_only_this_user_can_read_the_keys_and_they_are_removed(tmp_path):
-    left = tmp_path / tls.KEYS
+    left = tmp_path / KEYS
     left.mkdir()
     (left / "key").write_text("of a killed driver")
     with tls.security_in(tmp_path) as security:
@@ -53,6 +55,17 @@ def test_only_this_user_can_read_the_keys_and_they_are_removed(tmp_path):
         assert {keys[name] for name in ("ca", "cert", "key")} == {0o600}
         assert "PRIVATE KEY" in (left / "key").read_text()
     assert not left.exists()
+
+
+def test_keys_of_a_driver_that_took_over_stay_when_the_first_one_ends(tmp_path):
+    with tls.security_in(tmp_path):
+        second = contextlib.ExitStack()
+        second.enter_context(tls.security_in(tmp_path))
+        own = files(tmp_path / KEYS)
+    assert files(tmp_path / KEYS) == own
+    assert len(own) == 4
+    second.close()
+    assert not (tmp_path / KEYS).exists()
 
 
 def test_keys_are_removed_when_a_run_fails(tmp_path):

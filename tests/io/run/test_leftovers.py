@@ -29,3 +29,12 @@ def test_unfinished_markers_and_events_go_and_nothing_else(tmp_path: Path) -> No
 def test_a_run_that_is_not_there_or_not_on_a_disk_has_none(tmp_path: Path) -> None:
     assert remove_leftovers(str(tmp_path / "none")) == 0
     assert remove_leftovers("s3://bucket/run") == 0
+
+
+def test_keys_and_the_file_that_workers_look_for_go(tmp_path: Path) -> None:
+    (tmp_path / "volflow-keys").mkdir()
+    (tmp_path / "volflow-keys" / "key").touch()
+    (tmp_path / ".volflow-0123456789abcdef").touch()
+    (tmp_path / "volflow.lock.json").touch()
+    assert remove_leftovers(str(tmp_path)) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["volflow.lock.json"]

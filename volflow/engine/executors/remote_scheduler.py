@@ -21,6 +21,7 @@ from volflow.engine.executors.profile import Profile
 from volflow.engine.job import Plan
 from volflow.errors import ClusterError
 from volflow.io.address import Address
+from volflow.io.run.leftovers import SIGHT
 from volflow.version import __version__
 
 ANSWER_WITHIN = 10.0  # seconds that a scheduler may take to answer
@@ -120,7 +121,7 @@ def require_able_workers(client: Any, run: str) -> None:
         If one of them does not.
     """
     folder = Address.parse(run).local if run else None
-    token = folder / f".volflow-{secrets.token_hex(8)}" if folder else None
+    token = folder / f"{SIGHT}{secrets.token_hex(8)}" if folder else None
     if token:
         token.parent.mkdir(parents=True, exist_ok=True)
         token.touch()

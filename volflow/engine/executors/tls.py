@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from volflow.engine.executors.profile import Tls
+from volflow.io.run.leftovers import KEYS
 
-KEYS = "volflow-keys"
 TOKEN = "token"
 
 
@@ -38,17 +39,21 @@ def security_in(folder: Path, tls: Tls | None = None) -> Iterator[Any]:
     folder : Path
         A folder that driver and workers see. A folder in it holds the new certificate, in files
         that only this user may read, and a token that shows a worker that it sees the folder. It
-        is removed at the end; what a killed driver left there is removed at the start.
+        is removed at the end, unless another driver has made it its own by then; what a killed
+        driver left there is removed at the start.
     tls : Tls, optional
     """
     keys = folder / KEYS
     shutil.rmtree(keys, ignore_errors=True)
     keys.mkdir(mode=0o700, parents=True)
+    own = secrets.token_hex(8)
+    (keys / TOKEN).write_text(own)
     try:
-        (keys / TOKEN).touch()
         yield security_of(tls or make_certificate(keys))
     finally:
-        shutil.rmtree(keys, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if (keys / TOKEN).read_text() == own:
+                shutil.rmtree(keys, ignore_errors=True)
 
 
 def make_certificate(keys: Path) -> Tls:

@@ -7,10 +7,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from volflow.engine.executors import tls
 from volflow.engine.executors.profile import Profile
 from volflow.errors import PlanError
 from volflow.io.address import Address
+from volflow.io.run.leftovers import KEYS
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RunFolders:
     @property
     def keys(self) -> Path:
         """Folder of the certificates of this run."""
-        return self.shared / tls.KEYS
+        return self.shared / KEYS
 
 
 def label(run: str) -> str:
