@@ -4,7 +4,8 @@ python -m tests.soak [COUNT [SEED]] [--kind KIND] [--executor EXECUTOR] [--pipel
                      [--lines FILE] [--keep FOLDER]
 
 A seed chooses the kind of harm, the executor, the pipeline and the moment, as far as the machine
-allows. A kind, and an executor such as `tcp` or `none s3`, can be given instead.
+allows. A kind, and an executor such as `tcp` or `none s3`, can be given instead. With `--lines`, a
+soak continues where it ended.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.soak.case import Case, log_tail
 from tests.soak.kinds import KINDS, Choice, chosen
 from tests.soak.lab import Lab, open_lab
 from tests.soak.processes import processes, send
-from tests.soak.report import Line, table
+from tests.soak.report import Line, read_lines, table
 
 
 def main() -> int:
@@ -32,11 +33,12 @@ def main() -> int:
     options = parsed()
     folder = Path(options.keep or tempfile.mkdtemp(prefix="volflow-soak-"))
     folder.mkdir(parents=True, exist_ok=True)
-    lines: list[Line] = []
+    lines = read_lines(Path(options.lines)) if options.lines else []
+    done = {line.seed for line in lines}
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
     try:
         with open_lab(folder) as lab:
-            for seed in range(options.seed, options.seed + options.count):
+            for seed in sorted({*range(options.seed, options.seed + options.count)} - done):
                 choice = chosen(seed, options.kind, options.executor, options.pipeline)
                 line = harmed(lab, seed, choice)
                 lines.append(line)
@@ -59,7 +61,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--kind", choices=list(KINDS), default="")
     parser.add_argument("--executor", default="")
     parser.add_argument("--pipeline", default="")
-    parser.add_argument("--lines", help="a file that gets a line of JSON for each run")
+    parser.add_argument(
+        "--lines", help="a file with a line of JSON for each run; seeds in it are not run again"
+    )
     parser.add_argument("--keep", help="a folder for all files, which then stay")
     return parser.parse_args()
 

@@ -1,9 +1,15 @@
-"""The outcome of the runs of a soak: a line each, and tables of all."""
+"""The outcome of the runs of a soak: a line each, and tables of all.
+
+python -m tests.soak.report FILE     the tables of the lines in a file
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 WRONG = {"bytes": "wrong bytes", "repeated": "repeated blocks", "orphan": "orphans"}
@@ -58,3 +64,14 @@ def _row(name: str, lines: Sequence[Line]) -> str:
     numbers = [len(done), sum(line.harmed for line in done), sum(line.missed for line in done)]
     numbers += [faults[kind] for kind in WRONG]
     return f"| {name} | {' | '.join(map(str, [*numbers, other]))} |"
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The runs that are recorded in a file, which need not exist."""
+    if not path.exists():
+        return []
+    return [Line(**json.loads(text)) for text in path.read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    print("\n".join(table(read_lines(Path(sys.argv[1])))))
