@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 SIDE = 8  # voxels of a block, which is one chunk
-BLOCKS = {"Nothing": 40_000, "Voxels": 4_000, "Rows": 4_000}
+BLOCKS = {"Nothing": 20_000, "Voxels": 2_000, "Rows": 2_000}
 CLUSTERS = ("none", "local")
 HERE = Path(__file__).resolve()
 
