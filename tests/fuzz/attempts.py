@@ -26,7 +26,7 @@ from tests.fuzz.judge import Verdict, judge
 from tests.fuzz.kind import Content, Kind
 
 SECONDS = 20.0  # for one attempt
-START = 120.0  # seconds in which a child makes and reads the valid files of a kind
+START = 300.0  # seconds in which a child makes and reads the valid files of a kind
 CASE = "case"  # folder of the files that are read
 MEMORY = 6 << 30  # bytes of address space beyond which a child gets no more
 

@@ -1,138 +1,30 @@
-"""Runs of volflow's own: each file that a run writes, then `status`, `retry`, `view`, and a score.
-
-Two runs are damaged: a finished one, and one whose agglomeration stopped half way, so that its
-records and layers are read again.
-"""
+"""Each file of a run is damaged, then read by `status`, `retry`, `view`, and a score."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import yaml
-from click.testing import CliRunner
-
 from tests.fuzz.damage import Damage
 from tests.fuzz.kind import VOXELS, Content, Kind, Refusals, Traceback, differences
-from volflow.cli import main
+from tests.fuzz.run_files import call, make_left_run, make_run
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box
-from volflow.core.stage import Layer
 from volflow.errors import VolflowError
 from volflow.io.volume import Volume
 from volflow.view.layers import run_layers
 from volflow.view.neuroglancer.scene import make_scene
 from volflow.view.report.score.document import errors_of, find_document
 
-BOUNDS = Box((2, 0, 4), (34, 32, 36))
-RESOLUTION = (40.0, 8.0, 8.0)
 FORMATS = ("zarr3", "zarr", "n5", "precomputed")
 REFUSALS = (2, 3, 4)
 METADATA_FILES = ("info", ".zarray", ".zattrs", ".zgroup", "zarr.json", "attributes.json")
-DIAGNOSTIC = "a diagnosis, on which no voxel depends"
-
-
-def call(*arguments: object) -> tuple[int, str]:
-    """The exit code and the output of a command, in this process.
-
-    Raises
-    ------
-    Traceback
-        If it ends with one, or as a bug of volflow's own.
-    """
-    result = CliRunner().invoke(main, [str(each) for each in arguments], prog_name="volflow")
-    error = result.exception
-    if error is not None and not isinstance(error, SystemExit):
-        raise Traceback(f"{arguments[0]}: {''.join(traceback.format_exception(error))}")
-    if result.exit_code == 1:
-        raise Traceback(f"{arguments[0]}: {result.output[-4000:]}")
-    return result.exit_code, result.output
-
-
-def run_pipeline(folder: Path, format_: str, sharded: bool) -> dict[str, Any]:
-    """A pipeline from affinities to scores, all of it below a folder."""
-    layer = {"path": f"{format_}://{folder}/run/segmentation"}
-    shard = {"chunk": [8, 8, 8], "shard": [16, 16, 16]} if sharded else {}
-    return {
-        "run": f"{folder}/run",
-        "block": [16, 16, 16],
-        "volumes": {
-            "affinity": {"path": f"zarr3://{folder}/affinity"},
-            "truth": {"path": f"zarr3://{folder}/truth"},
-            "segmentation": {**layer, **shard},
-        },
-        "steps": [
-            {"use": "fragments"},
-            {"use": "agglomerate", "with": {"threshold": 0.3, "min_size": 20}},
-            {"use": "relabel"},
-            {"use": "pyramid", "in": {"labels": "segmentation"}, "with": {"levels": 1}},
-            {"use": "score"},
-        ],
-    }
-
-
-def _make(format_: str, half: bool, sharded: bool, folder: Path) -> None:
-    labels = _labels()
-    _written(f"zarr3://{folder}/truth", labels, Layer("uint64", 0, "segmentation"))
-    _written(f"zarr3://{folder}/affinity", _affinity(labels), Layer("uint8", 3, "affinity"))
-    file = folder / "pipeline.yaml"
-    file.write_text(yaml.safe_dump(run_pipeline(folder, format_, sharded), sort_keys=False))
-    code, output = call("run", file)
-    assert code == 0, output
-    if half:
-        _undo(folder / "run")
-
-
-def _labels() -> np.ndarray:
-    """Labels of a few boxes with gaps of 0 between them, uint64 (Z, Y, X)."""
-    z, y, x = np.indices(BOUNDS.shape)
-    labels = 1 + (z // 11) * 9 + (y // 11) * 3 + x // 11
-    inside = (z % 11 > 0) & (y % 11 > 0) & (x % 11 > 0)
-    return np.where(inside, labels, 0).astype(np.uint64)
-
-
-def _affinity(labels: np.ndarray) -> np.ndarray:
-    """Affinities of labels with noise, uint8 (3, Z, Y, X)."""
-    rng = np.random.default_rng(0)
-    channels = []
-    for axis in range(3):
-        same = (labels == np.roll(labels, 1, axis)) & (labels > 0)
-        noise = rng.integers(0, 60, labels.shape)
-        channels.append(np.where(same, 255 - noise, noise))
-    return np.stack(channels).astype(np.uint8)
-
-
-def _written(address: str, array: np.ndarray, layer: Layer) -> None:
-    volume, _ = Volume.create(VolumeSpec(path=address), layer, BOUNDS, RESOLUTION, (16, 16, 16))
-    volume.write(BOUNDS, array)
-
-
-def _undo(run: Path) -> None:
-    """Remove the markers of the later half of a run."""
-    stored = json.loads((run / "outline.json").read_text())
-    for step in stored["steps"]:
-        if step["name"] == "fragments":
-            continue
-        names = [name for name, _ in step["passes"]]
-        remaining = names[: len(names) // 2] if step["name"] == "agglomerate" else []
-        for name in names:
-            if name not in remaining:
-                ledger = run / "ledger" / step["name"] / step["digest"] / name
-                shutil.rmtree(ledger, ignore_errors=True)
-    shutil.rmtree(run / "results", ignore_errors=True)
-
-
-# --- reading -------------------------------------------------------------------------------------
 
 
 def _read(format_: str, commands: Sequence[str], folder: Path, intact: Content | None) -> Content:
-    """The content of a run after commands.
+    """Outputs of a run after commands.
 
     Where the last command that runs blocks ended well, all outputs have to be right, or refused
     when they are read, whatever the other commands refused.
@@ -190,17 +82,36 @@ def _view(folder: Path, format_: str) -> str:
     return ""
 
 
+_SCORE = (
+    "score", "--segmentation", "{format}://{folder}/run/segmentation",
+    "--truth", "zarr3://{folder}/truth", "--json",
+)  # fmt: skip
 _COMMANDS = {
     "status": _command("status", "{folder}/run", "--json"),
     "retry": _command("retry", "{folder}/run"),
     "again": _command("run", "{folder}/pipeline.yaml"),
     "view": _view,
-    "score": _command(
-        "score", "--segmentation", "{format}://{folder}/run/segmentation",
-        "--truth", "zarr3://{folder}/truth", "--json",
-    ),
-}  # fmt: skip
+    "score": _command(*_SCORE),
+}
 ALL = ("status", "retry", "view")
+
+
+def _make_scored(folder: Path) -> None:
+    """A run, and a folder with the report of its scores."""
+    make_run("zarr3", False, False, folder)
+    problem = _command(*_SCORE, "--out", "{folder}/scored")(folder, "zarr3")
+    assert not problem, problem
+
+
+def _read_scored(folder: Path, intact: Content | None) -> Content:
+    """The document of a scoring, and the errors in it, as `volflow view` reads them."""
+    document = find_document(str(folder / "scored"))
+    assert document is not None
+    refused = _command("status", "{folder}/scored")(folder, "")
+    if refused:
+        raise Refusals(refused)
+    text = json.dumps(document, sort_keys=True, default=str)
+    return {"document": text, "errors": repr(errors_of(document))}
 
 
 def _sealed(damage: Damage, warnings: tuple[str, ...]) -> str:
@@ -211,10 +122,6 @@ def _unsealed_chunks(damage: Damage, warnings: tuple[str, ...]) -> str:
     """Chunks without a checksum may be changed, but not lost."""
     is_metadata = damage.name in METADATA_FILES or damage.name.startswith("volflow.")
     return "" if is_metadata or damage.how == "deleted" else VOXELS
-
-
-def _diagnostic(damage: Damage, warnings: tuple[str, ...]) -> str:
-    return DIAGNOSTIC
 
 
 def _kind(
@@ -229,7 +136,7 @@ def _kind(
     weight: int = 1,
 ) -> Kind:
     read = partial(_read, format_, commands)
-    make = partial(_make, format_, half, sharded)
+    make = partial(make_run, format_, half, sharded)
     return Kind(name, make, read, unknowable, only=only, by_folder=by_folder, weight=weight)
 
 
@@ -240,6 +147,14 @@ RUNS = [
     _kind("run: results", "run/results/*"),
     _kind("run: report data", "run/summary.json", "run/events/*", commands=(*ALL, "again")),
     _kind("run: markers", "run/ledger/*/done/*", half=True),
+    Kind(
+        "run: lock and failures", make_left_run, partial(_read, "zarr3", ALL),
+        only=("run/volflow.lock.json", "run/ledger/*/failed/*"), weight=1,
+    ),
+    Kind(
+        "run: report of scores", _make_scored, _read_scored,
+        only=("scored/scores.json", "scored/outline.json", "scored/pipeline.yaml"), weight=1,
+    ),
     _kind("run: records", "run/records/*", half=True),
     _kind("run: owner", "*/volflow.owner.*.json", commands=("status", "again", "view")),
     _kind(

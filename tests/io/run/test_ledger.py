@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -107,6 +108,33 @@ def test_failures_are_kept_by_number_and_cleared(tmp_path):
     ledger.clear_failed(JOB)
     assert ledger.failed(JOB) == {}
     assert ledger.failed("agglomerate/d1/finish") == {1: {}}
+
+
+FAILURE = {"index": [1, 0, 2], "reason": "memory", "error": "137", "traceback": "line 12"}
+
+
+def test_a_damaged_record_of_a_failure_counts_as_none(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    ledger.mark_failed(JOB, 7, FAILURE)
+    path = tmp_path / "ledger" / JOB / "failed" / "7"
+    body = path.read_bytes()
+    assert ledger.failed(JOB) == {7: FAILURE}
+    for at in range(len(body)):  # in a name, a number, a text or the checksum
+        path.write_bytes(body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+        assert ledger.failed(JOB) in ({}, {7: FAILURE})
+    path.write_bytes(json.dumps(FAILURE).encode())  # by an earlier version
+    assert ledger.failed(JOB) == {7: FAILURE}
+    path.write_bytes(json.dumps(FAILURE).replace("index", "indez").encode())
+    assert ledger.failed(JOB) == {}
+
+
+def test_costs_that_are_no_finite_numbers_are_left_out(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    ledger.mark_done(JOB, 0, 1, {"seconds": 2.5, "peak": 7})
+    (path,) = (tmp_path / "ledger" / JOB / "done").iterdir()
+    path.write_bytes(path.read_bytes().replace(b"2.5", b"2e555").replace(b"7", b'"7"'))
+    assert ledger.progress(JOB) == ([(0, 1)], 0.0)
+    assert ledger.costs(JOB) == [{"start": 0, "stop": 1}]
 
 
 def test_a_purge_keeps_one_digest_and_other_steps(tmp_path):

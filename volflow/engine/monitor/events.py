@@ -149,6 +149,9 @@ NAMES: dict[type[Event], str] = {
 """The names of events in stored logs."""
 
 _CLASSES = {name: kind for kind, name in NAMES.items()}
+LATEST = 1e11  # seconds since 1970
+LARGEST = 1e15  # of all numbers
+_TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float)}
 _RENAMED = {"pass": "phase"}  # keys of earlier versions
 
 
@@ -161,19 +164,28 @@ def to_json(event: Event, time: float) -> str:
 def from_json(line: bytes | str) -> tuple[float, Event] | None:
     """Time and event of a line; None for a line that is not an event of this or earlier versions.
 
-    Keys that the event does not have are ignored: a later version may write more.
+    Keys that the event does not have are ignored: a later version may write more. So are values
+    of another type, as a damaged log has them.
     """
     try:
         entry = json.loads(line)
         kind = _CLASSES[entry["event"]]
         time = float(entry["time"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
     entry = {_RENAMED.get(key, key): _frozen(value) for key, value in entry.items()}
-    names = [field.name for field in dataclasses.fields(kind)]
-    if not all(name in entry for name in names):
+    fields = dataclasses.fields(kind)
+    if not 0 <= time < LATEST or not all(_fits(entry.get(each.name), each) for each in fields):
         return None
-    return time, kind(**{name: entry[name] for name in names})
+    return time, kind(**{each.name: entry[each.name] for each in fields})
+
+
+def _fits(value: Any, field: dataclasses.Field[Any]) -> bool:
+    """Whether a value has the type of a field; None never has."""
+    expected = _TYPES.get(str(field.type), tuple)
+    if isinstance(value, bool) != (expected is bool) or not isinstance(value, expected):
+        return False
+    return not isinstance(value, int | float) or abs(value) < LARGEST
 
 
 def _frozen(value: Any) -> Any:

@@ -10,6 +10,7 @@ one listing reads it. The writer of each scale of a volume is in `volflow/io/run
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from volflow.io.run.lock import RunLock
+from volflow.io.sealed import KEY as CHECKSUM
+from volflow.io.sealed import seal_problem, sealed
 from volflow.io.store import Store
 
 __all__ = ["JobProgress", "Ledger", "RunLock", "union"]
@@ -25,6 +28,7 @@ SAMPLE = (
     1000  # markers from which all costs are estimated: reading one takes as long as listing ten
 )
 _MARKER = re.compile(r"[^/]+/[^/]+/(?:done/\d{1,18}-\d{1,18}|failed/\d{1,18})", re.ASCII)
+_FAILURE = ("index", "reason", "error", "traceback")  # keys of records without a checksum
 _RANGE = re.compile(r"\d{1,18}-\d{1,18}", re.ASCII)
 
 
@@ -73,13 +77,16 @@ class Ledger:
 
     def mark_failed(self, job: str, number: int, failure: dict[str, Any]) -> None:
         """Record the failure of a block, replacing an earlier record."""
-        self._store.write(f"{_failed(job)}{number}", json.dumps(failure).encode())
+        self._store.write(f"{_failed(job)}{number}", json.dumps(sealed(failure)).encode())
 
     def failed(self, job: str) -> dict[int, dict[str, Any]]:
-        """The failed blocks by number, with the recorded failures."""
+        """The failed blocks by number, with the recorded failures.
+
+        A block whose record is damaged counts as not tried.
+        """
         numbers = sorted(int(name) for name in self._store.list(_failed(job)) if name.isdecimal())
         bodies = self._store.read_many(f"{_failed(job)}{number}" for number in numbers)
-        failures = {n: _object(bodies.get(f"{_failed(job)}{n}")) for n in numbers}
+        failures = {n: _failure(bodies.get(f"{_failed(job)}{n}")) for n in numbers}
         return {number: body for number, body in failures.items() if body is not None}
 
     def clear_failed(self, job: str, number: int | None = None) -> None:
@@ -106,13 +113,14 @@ class Ledger:
         return spans[spans[:, 0] < spans[:, 1]]
 
     def _bodies(self, job: str, spans: np.ndarray) -> list[dict[str, Any]]:
-        """The bodies of markers, with `start` and `stop`; unreadable ones are left out."""
+        """The numbers in markers, with `start` and `stop`; unreadable markers are left out."""
         keys = {f"{_done(job)}{start}-{stop}": (start, stop) for start, stop in spans.tolist()}
         stored, bodies = self._store.read_many(keys), []
         for key, (start, stop) in keys.items():
             body = _object(stored.get(key))
             if body is not None:
-                bodies.append({**body, "start": start, "stop": stop})
+                numbers = {name: value for name, value in body.items() if _is_number(value)}
+                bodies.append({**numbers, "start": start, "stop": stop})
         return bodies
 
 
@@ -140,6 +148,18 @@ def _object(body: bytes | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _failure(body: bytes | None) -> dict[str, Any] | None:
+    """A recorded failure without its checksum; None if it is damaged, or there is none."""
+    value = _object(body)
+    if value is None or seal_problem(value, _FAILURE):
+        return None
+    return {name: item for name, item in value.items() if name != CHECKSUM}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def union(ranges: np.ndarray | Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
