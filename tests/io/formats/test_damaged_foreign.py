@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 
+import imagecodecs
 import nibabel
 import numpy as np
 import pytest
@@ -84,6 +85,17 @@ def test_a_tiff_whose_description_is_cut_off(tmp_path):
         path.write_bytes(body[:length])
         with pytest.raises(StorageError, match=r"it is cut short; .* for its tag 270"):
             read(path)
+
+
+def test_a_png_whose_header_is_damaged_is_named_and_not_the_next(tmp_path):
+    for number, section in enumerate(VOXELS.astype(np.uint8)):
+        (tmp_path / f"s{number}.png").write_bytes(imagecodecs.png_encode(section))
+    np.testing.assert_array_equal(read(tmp_path), VOXELS.astype(np.uint8))
+    body = bytearray((tmp_path / "s0.png").read_bytes())
+    body[17] ^= 4  # of its width
+    (tmp_path / "s0.png").write_bytes(body)
+    with pytest.raises(StorageError, match=r"s0\.png cannot be read: the checksum of its header"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("format_", [2, 3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ JPEG = (".jpg", ".jpeg")
 ENDINGS = (*TIFF, *PNG, *JPEG)
 
 _PNG_HEAD = struct.Struct(">8s4x4sIIBB")  # signature, length, IHDR, width, height, depth, colour
+_PNG_NAME, _PNG_SUM = 12, 29  # start of what the checksum of the header covers, and its place
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type; of a palette: its indices
 _PNG_PALETTE = 3
 _PNG_START = 1 << 16  # bytes in which a PNG has its palette
@@ -128,11 +130,14 @@ def _require_end(file: Any, mark: bytes) -> None:
 
 
 def _png_header(head: bytes) -> ImageHeader:
-    if len(head) < _PNG_HEAD.size:
+    if len(head) < _PNG_SUM + 4:
         raise ValueError("its header is cut short")
     signature, name, width, height, depth, colour = _PNG_HEAD.unpack_from(head)
     if signature != b"\x89PNG\r\n\x1a\n" or name != b"IHDR":
         raise ValueError("it does not begin as PNG does")
+    (expected,) = struct.unpack_from(">I", head, _PNG_SUM)
+    if zlib.crc32(head[_PNG_NAME:_PNG_SUM]) != expected:
+        raise ValueError("the checksum of its header is wrong")
     channels = _PNG_CHANNELS.get(colour, 0)
     dtype = np.dtype(np.uint16 if depth == 16 else np.uint8)
     palette = b""
