@@ -25,7 +25,7 @@ from tests.fuzz.damage import damage
 from tests.fuzz.judge import Verdict, judge
 from tests.fuzz.kind import Content, Kind
 
-SECONDS = 20.0  # for one attempt
+SECONDS = 20.0  # for one attempt, on an idle machine
 START = 300.0  # seconds in which a child makes and reads the valid files of a kind
 CASE = "case"  # folder of the files that are read
 MEMORY = 6 << 30  # bytes of address space beyond which a child gets no more
@@ -75,11 +75,12 @@ def _by_one_child(planned: Sequence[Attempt], folder: Path) -> Iterator[Outcome]
         for attempt in planned:
             here.send(attempt)
             damaged = ""
-            limit = SECONDS if attempt.kind == known else START
+            limit = _limit(SECONDS if attempt.kind == known else START)
             try:
                 if here.poll(limit):
                     damaged = here.recv()  # what is damaged, before it is read
-                    if here.poll(SECONDS):
+                    limit = _limit(SECONDS)
+                    if here.poll(limit):
                         yield Outcome(attempt, damaged, here.recv())
                         known = attempt.kind
                         continue
@@ -97,6 +98,11 @@ def _by_one_child(planned: Sequence[Attempt], folder: Path) -> Iterator[Outcome]
         if child.is_alive():
             child.kill()
         child.join()
+
+
+def _limit(seconds: float) -> float:
+    """A time limit, longer where more processes than processors are waiting."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _serve(pipe: Connection, folder: str) -> None:
