@@ -113,8 +113,9 @@ def two_starts(case: Case) -> None:
     first = case.start()
     time.sleep(case.draw.choice([0.0, 0.0, case.draw.uniform(0, 0.4)]))
     second = case.start(executor=chosen, place=place)
-    case.harmed += 1
     codes = [case.end(each, {OK, HELD}) for each in (first, second)]
+    case.harmed += HELD in codes
+    case.missed += HELD not in codes
     ran = [list(Place(case.run).ranges(each.pid)) for each in (first, second)]
     if codes == [HELD, HELD]:
         case.complain("code", "both drivers were refused")
