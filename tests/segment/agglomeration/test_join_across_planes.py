@@ -32,7 +32,7 @@ def box_graph(ids: list[int], faces: dict[int, int], contacts: list[Contact]) ->
     own, beyond, axis, total, voxels = np.array(contacts, np.int64).reshape(-1, 5).T
     none = np.zeros(0, np.int64)
     return BlockGraph(
-        segment_id=segment_id,
+        id=segment_id,
         size=np.ones(len(segment_id), np.int64),
         faces=np.array([faces.get(name, 0) for name in segment_id.tolist()], np.uint8),
         component=segment_id,
