@@ -17,6 +17,7 @@ from volflow.io.run.ledger import Ledger
 from volflow.io.run.lock import KEY, RunLock
 from volflow.io.run.owners import owner, set_owner
 from volflow.io.run.records import Records
+from volflow.io.sealed import sealed
 from volflow.io.store import Store
 from volflow.io.volume import Volume
 
@@ -80,7 +81,9 @@ def test_the_lock_of_a_dead_process_is_taken_over_and_its_heart_stays_still(anyw
     process.join()
     with RunLock(anywhere, beat=60) as first:
         body = json.loads(Store(anywhere).read(KEY))
-        Store(anywhere).write(KEY, json.dumps({**body, "pid": process.pid}).encode())
+        del body["checksum"]
+        dead = sealed({**body, "pid": process.pid})
+        Store(anywhere).write(KEY, json.dumps(dead).encode())
         with RunLock(anywhere, beat=60) as second:
             assert second.holder()["token"] != body["token"]
             assert first._own_generation() is None
