@@ -12,7 +12,7 @@ only cost. Predictions are kept in the folder CACHE.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +26,8 @@ from volflow.segment.restrict import masked, restricted
 from volflow.train.data.samples import Source
 from volflow.train.validation.evaluate import InMemoryPipeline, predicted, score
 
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-MIN_SIZES = (0, 50, 100, 200, 500, 1000)
+THRESHOLDS = (0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7)
+MIN_SIZES = (0, 100, 200, 500)
 MASKS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
@@ -58,16 +58,21 @@ class Choosing:
 
 
 def ac3(sections: str) -> Slab:
-    return Slab("ac3_ac4_cortex/ac3_12nm_z000-100.h5", f"{sections},0:512,0:512")
+    return Slab("ac3_ac4_cortex/ac3_12nm_z000-100.h5", f"{sections},0:256,0:256")
+
+
+def corner(slab: Slab, side: int) -> Slab:
+    """The first `side` x `side` pixels of a slab."""
+    return replace(slab, bounds=f"{slab.bounds.partition(',')[0]},0:{side},0:{side}")
 
 
 CHOOSING = {
     "fib25 120-135": Choosing(fib("120:135")),
     "gala 35-40": Choosing(gala("35:40")),
-    "cortex AC3 40-70, unseen": Choosing(ac3("40:70"), native=True),
-    "cord 9-11, sections": Choosing(cord("9:11")),
+    "cortex AC3 40-60, unseen": Choosing(ac3("40:60"), native=True),
+    "cord 9-11, sections": Choosing(corner(cord("9:11"), 512)),
     "isbi 16-18, sections": Choosing(isbi("16:18")),
-    "isbi 16-18, sections of 4 nm": Choosing(isbi("16:18"), native=True),
+    "isbi 16-18, sections of 4 nm": Choosing(corner(isbi("16:18"), 256), native=True),
 }
 
 

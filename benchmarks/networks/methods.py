@@ -27,7 +27,7 @@ from benchmarks.networks.quality import HERE, flood_filling
 from volflow.checkpoints.find import find_network
 from volflow.checkpoints.header import Header
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box, zyx
+from volflow.core.geometry import Box
 from volflow.io.volume import Volume
 from volflow.metrics.detections.matching import best_pairs
 from volflow.metrics.detections.objects import score_objects
@@ -88,6 +88,7 @@ GALA = "gala_fibsem/train_50x100x200.h5"
 CORD = "vnc_sstem/stack1_s00-14.h5"
 ISBI = "isbi2012/train_s00-23.h5"
 CORTEX = "kasthuri_mito/wide_z000-087.h5"
+AC3 = "ac3_ac4_cortex/ac3_12nm_z000-100.h5"
 
 
 def fib(sections: str) -> Slab:
@@ -251,20 +252,32 @@ def clefts_row(weights: Path, choose: Slab, report: Slab, min_size: int = 100) -
     return {**scores, "threshold": float(best), "sections": report.sections}
 
 
-def recall_row(weights: Path, report: Slab) -> dict[str, Any]:
-    """Recall of labelled mitochondria at IoU 0.5 by the pipeline `mito` with its defaults."""
-    z, y, x = (part.split(":") for part in report.bounds.split(","))
-    box = Box(*(zyx([int(axis[end]) for axis in (z, y, x)]) for end in (0, 1)))
+def at_defaults(pipeline: str, output: str, weights: Path, report: Slab) -> np.ndarray:
+    """Labels of a slab by a bundled pipeline with its defaults, in the voxels of the file."""
     with tempfile.TemporaryDirectory() as run:
         overrides = [
             f"volumes.em.path=hdf5://{DATA}/{report.file}?dataset=raw",
             f"steps.predict.model={weights}",
             f"run={run}/run",
         ]
-        result = volflow.run("mito", overrides=overrides, bounds=report.bounds)
+        result = volflow.run(pipeline, overrides=overrides, bounds=report.bounds)
         assert result.ok, result.failures
-        spec = VolumeSpec(path=f"precomputed://{run}/run/mitochondria_ids")
-        detected = Volume.open(spec).read(box)
+        spec = VolumeSpec(path=f"precomputed://{run}/run/{output}")
+        return Volume.open(spec, own=True).read(Box.parse(report.bounds))
+
+
+def defaults_row(pipeline: str, weights: Path, report: Slab) -> dict[str, Any]:
+    """VI and adapted Rand error of a bundled pipeline with its defaults."""
+    segments = at_defaults(pipeline, "segmentation", weights, report)
+    rated = asdict(score(segments, report.stored(report.labels), 0))
+    del rated["threshold"]
+    largest = np.unique(segments[segments > 0], return_counts=True)[1].max(initial=0)
+    return {**rated, "largest": int(largest) / segments.size, "sections": report.sections}
+
+
+def recall_row(weights: Path, report: Slab) -> dict[str, Any]:
+    """Recall of labelled mitochondria at IoU 0.5 by the pipeline `mito` with its defaults."""
+    detected = at_defaults("mito", "mitochondria_ids", weights, report)
     truth = report.stored("mito_ids")
     scores = score_objects(truth, detected, thresholds=(0.5,), min_truth=128)
     return {
@@ -337,6 +350,11 @@ for _name, _pair in {
     ENTRIES[f"unrestricted_{_name}"] = Entry(
         f"generalist, {_name}, without the foreground", _vi(*_pair), "generalist"
     )
+ENTRIES["segneuron_corner"] = Entry(
+    "cortex AC3, a corner of 256 x 256 pixels, unseen, pipeline `segneuron` at its defaults",
+    lambda weights: defaults_row("segneuron", weights, Slab(AC3, "70:100,0:256,0:256")),
+    "generalist",
+)
 ABLATIONS = {
     "small_mixed": "800 steps: mixing",
     "small_pretrained": "800 steps: mixing, pretrained encoder",

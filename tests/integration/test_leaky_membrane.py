@@ -26,7 +26,7 @@ def probabilities() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     cytoplasm = rng.integers(235, 256, (3, *BOUNDS.shape))
     dip = np.zeros(BOUNDS.shape, int)
-    dip[:, :, MEMBRANE] = np.array([110, 190, 190, 110])
+    dip[:, :, MEMBRANE] = np.array([110, 215, 215, 110])
     dip[LEAK] = 45
     affinity = np.clip(cytoplasm - dip, 0, 255)
     foreground = np.clip(cytoplasm[0] - dip, 0, 255)
@@ -75,9 +75,20 @@ def test_a_leaky_membrane_does_not_merge_two_neurites(folder):
     left, right = neurites(actual)
     assert len(left) == len(right) == 1
     assert 0 < left[0] != right[0] > 0
-    assert not actual[0, 0, 19:21].any()  # the membrane itself is background
+    assert (actual > 0).all()
     parts = segmentation(folder, "parts", steps, (8, 16, 16))
     np.testing.assert_array_equal(parts, actual)
+
+
+def test_a_mask_leaves_the_membrane_out_and_both_neurites_as_they_are(folder):
+    steps = steps_after_predict("segneuron")
+    whole = segmentation(folder, "unmasked", steps, BOUNDS.shape)
+    steps[-1]["with"] = {"mask_below": 0.5}
+    inside = probabilities()["foreground"] >= 128
+    assert not inside[0, 0, 19:21].any()
+    for block in (BOUNDS.shape, (8, 16, 16)):
+        actual = segmentation(folder, f"masked{block[0]}", steps, block)
+        np.testing.assert_array_equal(actual, np.where(inside, whole, 0))
 
 
 def test_without_its_membrane_the_leak_is_the_whole_contact_and_merges_them(folder):
