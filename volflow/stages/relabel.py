@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Columns, Layer, Phase, Record, Stage
+from volflow.core.stage import Columns, Layer, Record
 from volflow.segment.agglomeration.thresholds import chosen_column
 from volflow.segment.relabel import relabel
-from volflow.segment.restrict import check_masked, masked, unread, without_mask
+from volflow.segment.restrict import masked
+from volflow.stages.masked import Masked
 
 
-class Relabel(Stage):
+class Relabel(Masked):
     """Segmentation: each piece of `fragments` replaced by its segment in `table`.
 
     Inputs
@@ -41,9 +42,6 @@ class Relabel(Stage):
 
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     """The threshold, 0 to 1, whose segments are used; required if `table` has several."""
-    mask_below: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fraction of 255, 0 to 1; voxels whose foreground is below it become background, after all
-    merging. Segments keep their ids. 0: no mask."""
 
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
@@ -52,17 +50,6 @@ class Relabel(Stage):
     def memory(self, shape: Triple) -> int:
         # Labels in and out, and a table of at most one row each; with a mask the labels twice.
         return (33 if self.mask_below else 24) * int(np.prod(shape))
-
-    def identity(self) -> dict[str, Any]:
-        return without_mask(super().identity())
-
-    def reads(self, phase: Phase) -> frozenset[str]:
-        return super().reads(phase) - unread(self.mask_below)
-
-    def check_inputs(
-        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
-    ) -> list[str]:
-        return check_masked(inputs, self.mask_below)
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
         for table in tables.values():

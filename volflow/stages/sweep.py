@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Columns, Group, Layer, Phase, Record
+from volflow.core.stage import Columns, Group, Layer, Record
 from volflow.metrics.voxels.overlaps import sum_overlaps
 from volflow.segment.agglomeration.thresholds import check_sweep, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
-from volflow.segment.restrict import check_masked, masked, unread, without_mask
+from volflow.segment.restrict import masked
+from volflow.stages.masked import Masked
 from volflow.stages.score import Score
 
 ROWS_FACTOR = 4  # rows relative to one segmentation: low thresholds have far fewer
 
 
-class Sweep(Score):
+class Sweep(Masked, Score):
     """The scores of `score` at each threshold of `table`, without writing segmentations.
 
     The overlaps of truth labels and pieces are counted once; each threshold renames the pieces. The
@@ -52,20 +52,6 @@ class Sweep(Score):
 
     by: Literal["vi", "arand"] = "vi"
     """The score that is lowest at the best threshold; `require` applies to that threshold."""
-    mask_below: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fraction of 255, 0 to 1; voxels whose foreground is below it count as background, as with
-    `mask_below` of `relabel`. 0: no mask."""
-
-    def identity(self) -> dict[str, Any]:
-        return without_mask(super().identity())
-
-    def reads(self, phase: Phase) -> frozenset[str]:
-        return super().reads(phase) - unread(self.mask_below)
-
-    def check_inputs(
-        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
-    ) -> list[str]:
-        return [*super().check_inputs(inputs, resolution), *check_masked(inputs, self.mask_below)]
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
         return [text for table in tables.values() for text in check_sweep(dict(table.dtypes))]

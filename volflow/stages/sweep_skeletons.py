@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
 
 from volflow.core.geometry import Block
-from volflow.core.stage import Columns, Layer, Phase, PreviousRound, Record, Up
+from volflow.core.stage import Columns, Layer, PreviousRound, Record, Up
 from volflow.segment.agglomeration.thresholds import check_sweep, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
-from volflow.segment.restrict import check_masked, masked, unread, without_mask
+from volflow.segment.restrict import masked
+from volflow.stages.masked import Masked
 from volflow.stages.score_skeletons import ScoreSkeletons
 
 LABEL = "label@"
 
 
-class SweepSkeletons(ScoreSkeletons):
+class SweepSkeletons(Masked, ScoreSkeletons):
     """The scores of `score_skeletons` at each threshold of `table`, without writing segmentations.
 
     Each block reads the pieces at its nodes once; each threshold renames them. The scores at a
@@ -50,20 +50,6 @@ class SweepSkeletons(ScoreSkeletons):
 
     by: Literal["erl", "terl", "berl", "nerl", "nerl_norm"] = "erl"
     """The score that is highest at the best threshold; `require` applies to that threshold."""
-    mask_below: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fraction of 255, 0 to 1; voxels whose foreground is below it count as background, as with
-    `mask_below` of `relabel`. 0: no mask."""
-
-    def identity(self) -> dict[str, Any]:
-        return without_mask(super().identity())
-
-    def reads(self, phase: Phase) -> frozenset[str]:
-        return super().reads(phase) - unread(self.mask_below)
-
-    def check_inputs(
-        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
-    ) -> list[str]:
-        return [*super().check_inputs(inputs, resolution), *check_masked(inputs, self.mask_below)]
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
         return [text for table in tables.values() for text in check_sweep(dict(table.dtypes))]
