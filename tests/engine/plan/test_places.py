@@ -100,7 +100,10 @@ def test_an_input_where_the_run_writes_is_refused(folder):
 def test_inputs_and_outputs_next_to_one_another_in_the_run_are_accepted(folder):
     Path("out").mkdir()
     os.rename("em.zarr", "out/em.zarr")
-    planned(GOOD, "volumes.em.path=out/em.zarr", "volumes.pieces.path=zarr://out/deep/pieces")
+    plan = planned(
+        GOOD, "volumes.em.path=out/em.zarr", "volumes.pieces.path=zarr://out/deep/pieces"
+    )
+    assert plan.pipeline.volumes["em"].path.endswith("out/em.zarr")
 
 
 @pytest.mark.parametrize(

@@ -47,4 +47,6 @@ def test_the_dashboard_shows_the_block_of_each_worker_and_its_memory(tmp_path):
 
 
 def test_outside_a_dask_worker_nothing_is_published():
-    publish(lambda: None, "index", "map")
+    asked = []
+    publish(lambda: asked.append(1), "index", "map")
+    assert asked == []
