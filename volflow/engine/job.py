@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -68,6 +69,11 @@ class Target:
     resolution: Resolution
     chunk: Triple
     scale: int = 0
+
+    @cached_property
+    def scale_spec(self) -> VolumeSpec:
+        """The address of the scale that is written."""
+        return self.spec.model_copy(update={"level": self.scale})
 
     def bytes_of(self, box: Box | None = None) -> int:
         """Bytes of the volume, or of a box of it, before compression."""

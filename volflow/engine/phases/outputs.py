@@ -106,4 +106,4 @@ def _check_columns(stage: str, name: str, columns: Columns, record: Record) -> N
 
 def _open(target: Target) -> Volume:
     """Open a volume for writing, at the scale of the target."""
-    return open_cached(target.spec.model_copy(update={"level": target.scale}), True)
+    return open_cached(target.scale_spec, True)

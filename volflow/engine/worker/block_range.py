@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from volflow.core.block_progress import listening
 from volflow.core.stage.faults import error_text, exit_call, traceback_text
@@ -134,13 +135,15 @@ def _run_range(
     started = time.monotonic()
     markers = _Markers(job, start, progress)
     outcome = Outcome(start=start, stop=stop)
-    prefetch = prefetch and job.prefetch and bool(job.sources) and job.phase.part is None
-    reader = Prefetcher(lambda number: read_block(job, number), stop, progress.prefetches, prefetch)
+    reader = None
+    if prefetch and job.prefetch and job.sources and job.phase.part is None:
+        reader = Prefetcher(partial(read_block, job), stop, progress.prefetches)
+    inputs = None if reader is None else reader.take
     try:
         with listening(progress.parts):
             for number in range(start, stop):
                 progress.begin(number)
-                failure = _attempt(job, number, reader, markers.costs, progress, tolerate)
+                failure = _attempt(job, number, inputs, markers.costs, progress, tolerate)
                 if failure is None:
                     outcome.done += 1
                     markers.extend(number + 1)
@@ -149,7 +152,8 @@ def _run_range(
                     outcome.failures.append(record_failure(job, number, failure))
                     markers.skip(number)
     finally:
-        reader.close()
+        if reader is not None:
+            reader.close()
         markers.flush()
     total = markers.total
     outcome.voxels, outcome.empty = int(total["voxels"]), int(total["empty"])
@@ -162,7 +166,7 @@ def _run_range(
 def _attempt(
     job: Job,
     number: int,
-    reader: Prefetcher[BlockInputs],
+    prefetched: Callable[[int], BlockInputs] | None,
     costs: dict[str, float],
     progress: Progress,
     tolerate: bool,
@@ -171,7 +175,7 @@ def _attempt(
     for attempt in range(1, job.attempts + 1):
         started, cpu_started = time.perf_counter(), time.process_time()
         try:
-            cost = run_block(job, number, reader.take)
+            cost = run_block(job, number, prefetched)
         except Exception as error:
             if not tolerate or is_full(error) or isinstance(error, RunHeld):
                 raise

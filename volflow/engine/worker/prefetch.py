@@ -30,8 +30,6 @@ class Prefetcher(Generic[T]):
         The number after the last block.
     starts : callable
         Called with the number of a block before it is read in advance.
-    enabled : bool
-        False: nothing is read in advance.
     """
 
     def __init__(
@@ -39,9 +37,8 @@ class Prefetcher(Generic[T]):
         read: Callable[[int], T],
         stop: int,
         starts: Callable[[int], None] = lambda number: None,
-        enabled: bool = True,
     ) -> None:
-        self._read, self._stop, self._starts, self._enabled = read, stop, starts, enabled
+        self._read, self._stop, self._starts = read, stop, starts
         self._pool: ThreadPoolExecutor | None = None
         self._next: tuple[int, Future[tuple[T, float]]] | None = None
 
@@ -63,7 +60,7 @@ class Prefetcher(Generic[T]):
             seconds = WORTHWHILE  # the next block may be read all the same
             raise
         finally:
-            if self._enabled and number + 1 < self._stop and seconds >= WORTHWHILE:
+            if number + 1 < self._stop and seconds >= WORTHWHILE:
                 self._start(number + 1)
         return inputs
 

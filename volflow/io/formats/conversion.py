@@ -181,7 +181,8 @@ def aligned(box: Box, bounds: Box, unit: Triple) -> bool:
 
     The end of the bounds counts as a border.
     """
-    begins = (box.start - bounds.start) % unit
-    ends = (box.stop - bounds.start) % unit
-    at_end = [b == last for b, last in zip(box.stop, bounds.stop, strict=True)]
-    return not any(begins) and all(e == 0 or last for e, last in zip(ends, at_end, strict=True))
+    axes = zip(box.start, box.stop, bounds.start, bounds.stop, unit, strict=True)
+    for first, last, start, stop, side in axes:
+        if (first - start) % side or ((last - start) % side and last != stop):
+            return False
+    return True

@@ -21,7 +21,8 @@ CHECKED_FOR_REMOTELY = 0.05  # the same on an object store, where a write takes 
 PATIENCE = 3  # further reads before a task counts as stale: network disks show changes late
 PAUSE = 0.5  # seconds between two of them
 
-_checked: dict[tuple[str, str], float] = {}
+_checked: dict[tuple[str, str], tuple[float, bytes]] = {}
+"""When a driver was last seen to hold its run, and the lock object of that moment."""
 
 
 def require_fence(run: str, token: str, *, recheck: bool = True, patience: int = PATIENCE) -> None:
@@ -50,20 +51,24 @@ def require_fence(run: str, token: str, *, recheck: bool = True, patience: int =
         return
     store, now = _store(run), _now()
     enough = CHECKED_FOR_REMOTELY if store.remote else CHECKED_FOR
-    if not recheck and now - _checked.get((run, token), -1.0) <= enough:
+    checked, accepted = _checked.get((run, token), (-1.0, None))
+    if not recheck and now - checked <= enough:
         return
     holder = None
     for attempt in range(patience + 1):
         if attempt:
             time.sleep(PAUSE)
         body = store.value(KEY)
+        if body is not None and body == accepted:
+            _checked[run, token] = now, body
+            return
         try:
             holder = json.loads(body or b"null")
         except ValueError:  # cut short, or being replaced
             holder = {}
         if isinstance(holder, dict) and holder.get("token") == token:
             _checked.clear()
-            _checked[run, token] = now
+            _checked[run, token] = now, body or b""
             return
     raise RunHeld(_lost(run, holder if isinstance(holder, dict) else None))
 
