@@ -56,6 +56,16 @@ def test_help_names_every_verb_in_full_and_every_exit_code(volflow):
     assert all(f"{section}:" in text for section in SECTIONS)
 
 
+@pytest.mark.parametrize("place", ["make_context", "get_command", "invoke"])
+def test_ctrl_c_ends_with_130_whenever_it_comes(volflow, monkeypatch, place):
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(main), place, interrupted)
+    result = volflow("status", "nowhere")
+    assert (result.exit_code, result.stderr.strip()) == (130, "volflow: interrupted")
+
+
 def test_an_unknown_verb_ends_with_2(volflow):
     assert volflow("runn").exit_code == 2
 

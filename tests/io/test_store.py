@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -117,6 +119,28 @@ def test_a_store_that_refuses_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=f"{tmp_path}/file/key"):
         Store(str(tmp_path / "file")).write("key", b"x")
+
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_file_that_a_stopped_process_is_writing_is_explained(tmp_path, monkeypatch):
+    monkeypatch.setattr("volflow.io.store.TIMEOUT", 0.2)
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "key.__lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(StorageError, match=r"key: no response .*: another process is writing"):
+            Store(str(tmp_path)).write("key", b"value")
+        holder.communicate()
+    Store(str(tmp_path)).write("key", b"value")
+    assert Store(str(tmp_path)).read("key") == b"value"
 
 
 def test_all_with_a_prefix_goes_but_what_is_kept(place):

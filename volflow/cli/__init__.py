@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
@@ -68,6 +70,34 @@ VERBS = {verb: module for verbs in SECTIONS.values() for verb, module in verbs.i
 
 class Verbs(click.Group):
     """The verbs, imported on demand, and the exit codes of their errors."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        *more: Any,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line, and exit with its code unless `standalone_mode` is False.
+
+        Ctrl-C ends with the same code while verbs are imported or options read as in a verb.
+        """
+        try:
+            value = super().main(args, *more, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            if not standalone_mode:
+                raise
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort as error:
+            if not standalone_mode:
+                raise
+            interrupted = isinstance(error.__cause__, KeyboardInterrupt)
+            _print_error("interrupted" if interrupted else "aborted")
+            sys.exit(INTERRUPTED if interrupted else OUR_BUG)
+        if not standalone_mode:
+            return value
+        sys.exit(value if isinstance(value, int) else 0)  # what a verb returns is no code
 
     def make_context(
         self,

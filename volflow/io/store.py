@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -287,12 +288,33 @@ class Store:
             return future.result(timeout=TIMEOUT)
         except TimeoutError as error:
             message = f"{self.location}/{key}: no response within {TIMEOUT:.0f} s"
-            raise StorageError(message) from error
+            raise StorageError(message + self._blocked(key)) from error
         except (ValueError, OSError, RuntimeError) as error:
             raise self._error(key, error) from error
 
+    def _blocked(self, key: str) -> str:
+        """The reason why a file cannot be written: another process is in the middle of that."""
+        if self._folder is None or not _is_locked(f"{self._folder}/{key}.__lock"):
+            return ""
+        return (
+            ": another process is writing it, and has perhaps been stopped (Ctrl-Z, a laptop that "
+            "sleeps); let it go on or end it, then try again"
+        )
+
     def _error(self, key: str, error: Exception) -> StorageError:
         return StorageError(f"{self.location}/{key}: {describe_store_error(error, self.location)}")
+
+
+def _is_locked(path: str) -> bool:
+    """Whether another process holds the lock of a file; tensorstore writes into a locked file."""
+    try:
+        with open(path, "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _content(path: str) -> bytes:
