@@ -74,7 +74,8 @@ class Verbs(click.Group):
     def main(
         self,
         args: Sequence[str] | None = None,
-        *more: Any,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
@@ -83,7 +84,7 @@ class Verbs(click.Group):
         Ctrl-C ends with the same code while verbs are imported or options read as in a verb.
         """
         try:
-            value = super().main(args, *more, standalone_mode=False, **extra)
+            value = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
             if not standalone_mode:
                 raise
