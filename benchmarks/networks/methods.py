@@ -15,6 +15,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -350,11 +351,12 @@ for _name, _pair in {
     ENTRIES[f"unrestricted_{_name}"] = Entry(
         f"generalist, {_name}, without the foreground", _vi(*_pair), "generalist"
     )
-ENTRIES["segneuron_corner"] = Entry(
-    "cortex AC3, a corner of 256 x 256 pixels, unseen, pipeline `segneuron` at its defaults",
-    lambda weights: defaults_row("segneuron", weights, Slab(AC3, "70:100,0:256,0:256")),
-    "generalist",
-)
+for _pipeline, _network in {"cortex": "cortex", "segneuron": "generalist"}.items():
+    ENTRIES[f"{_pipeline}_ac3"] = Entry(
+        f"mouse cortex, AC3, pipeline `{_pipeline}` at its defaults",
+        partial(defaults_row, _pipeline, report=Slab(AC3, "70:100,0:512,0:512")),
+        _network,
+    )
 ABLATIONS = {
     "small_mixed": "800 steps: mixing",
     "small_pretrained": "800 steps: mixing, pretrained encoder",
@@ -374,7 +376,7 @@ def score_text(row: dict[str, Any]) -> str:
     if "vi" in row:
         text = f"VI {row['vi']:.3f} ({row['vi_split']:.3f} + {row['vi_merge']:.3f})"
         if "of_flood_filling" in row:
-            text += f", {row['of_flood_filling']:.2f} of flood filling"
+            text += f", {row['of_flood_filling']:.2f} of flood filling's"
         return f"{text}, ARAND {row['arand']:.3f}"
     if "f1" in row:
         of = f", of {row['objects']} objects" if "objects" in row else ""
