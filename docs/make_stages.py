@@ -177,6 +177,8 @@ def type_of(shown: dict[str, Any], schema: dict[str, Any]) -> str:
     if shown.get("type") == "object":
         inside = shown.get("additionalProperties")
         return f"map of {type_of(inside, schema)}" if isinstance(inside, dict) else "map"
+    if shown.get("type") == "string" and "examples" in shown:
+        return f"text: `{shown['examples'][0]}`"
     words = {"integer": "int", "number": "float", "string": "text", "boolean": "true or false"}
     name = words.get(shown.get("type", ""), shown.get("type", "any"))
     limits = [

@@ -12,9 +12,11 @@ from click.testing import CliRunner
 
 import volflow
 from volflow.cli import main
+from volflow.cli.tuning.variants import Chain, SizeInVoxels, compared
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
+from volflow.errors import PlanError
 from volflow.io.volume import Volume
 
 SHAPE = (16, 32, 32)
@@ -144,3 +146,30 @@ def test_a_file_that_cannot_be_changed_stays_as_it_was(run, call, tmp_path, text
     assert "mine.yaml: expected" in result.stderr
     assert file.read_text() == text
     assert [path.name for path in tmp_path.glob(".mine*")] == []
+
+
+def test_sizes_may_be_in_units(run, call):
+    """A voxel has 640 nm³, so 50 of them have 32,000; the run has 50."""
+    result = call("tune", run, "--thresholds", "0.4", "--min-sizes", "32000 nm³,7")
+    assert result.exit_code == 0, result.output
+    assert [line.split()[:2] for line in result.output.splitlines() if "as in" in line] == [
+        ["0.4", "50"]
+    ]
+    file = run.parent / "own.yaml"
+    shutil.copy(run / "pipeline.yaml", file)
+    result = call("tune", run, "--choose", "0.3,0.00005 µm³", "--write", file)
+    assert f"{file}: threshold: 0.3, min_size: 0.00005 µm³" in result.output
+    assert "--set 'steps.agglomerate.min_size=0.00005 µm³'" in result.output
+    settings = yaml.safe_load(file.read_text())["steps"][1]["with"]
+    assert (settings["threshold"], settings["min_size"]) == (0.3, "0.00005 µm³")
+    assert "expected sizes in voxels or units" in call("tune", run, "--min-sizes", "5 nm").output
+    assert "such as 0.4,200" in call("tune", run, "--choose", "0.4,5 nm").output
+
+
+def test_the_size_of_a_run_in_units_is_compared_with_a_tenth_of_its_voxels():
+    agglomerate = {"with": {"threshold": 0.4, "min_size": "32000 nm³ or 0.01 µm²"}}
+    voxels = SizeInVoxels((10, 8, 8), Box((0, 0, 0), (16, 32, 32)))
+    variants = compared(Chain({}, agglomerate, {}), (0.4,), (), voxels)
+    assert [variant.min_size for variant in variants] == [5, 50]
+    with pytest.raises(PlanError, match="min_size: expected a volume such as"):
+        voxels("0.01 µm²")

@@ -82,7 +82,8 @@ def plan_document(
         `ok` (true), `run`, `bounds`, `resolution` (nm, z y x), `blocks`, `bytes_out` (upper
         limit), `memory_by_pool` (bytes per worker), and `steps`: `name`, `use`, `pool`, `block`
         (voxels, z y x; null without phases), `phases`, `blocks`, `bytes_out`, `memory` (bytes per
-        worker), `writes` (addresses); `warnings` (sentences about the inputs). With a trial
+        worker), `writes` (addresses), `in_voxels` (by parameter that was given in units, its value
+        in voxels); `warnings` (sentences about the inputs). With a trial
         `estimate`: `workers`, `hours`, and `steps`: `name`, `pool`, `blocks_run`, `work` and
         `cpu` (seconds of all workers), `stored`, `memory` (expected) and `memory_limit` (bytes),
         `unknown` (phases that did not run).
@@ -110,6 +111,7 @@ def plan_document(
                 "bytes_out": step.bytes_out,
                 "memory": max(step.memory.values(), default=0),
                 "writes": [target.spec.path for target in step.targets if target.scale == 0],
+                "in_voxels": {each.parameter: each.voxels for each in step.resolved},
             }
             for step in planned.chosen
         ],
@@ -164,6 +166,11 @@ def _print_plan(planned: Plan) -> None:
         for target in step.targets:
             if target.scale == 0:
                 console.print(f"writes  {target.spec.path}", markup=False)
+    for step in planned.chosen:
+        for parameter, text, voxels in step.resolved:
+            value = " x ".join(map(count, voxels)) if isinstance(voxels, tuple) else f"{voxels:,}"
+            line = f"units   {step.name}.{parameter}: {text} is {value} voxels"
+            console.print(line, markup=False, soft_wrap=True)
     print_warnings(planned.warnings)
 
 

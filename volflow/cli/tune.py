@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import shlex
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from volflow.view.report.run.segments import SegmentSizes
 
 PICTURE = "tune.png"
+
+Size: TypeAlias = int | str
+"""Voxels, or a size in units."""
 
 
 def _triple(context: click.Context, parameter: click.Parameter, text: str | None) -> Triple | None:
@@ -34,27 +38,50 @@ def _triple(context: click.Context, parameter: click.Parameter, text: str | None
 def _numbers(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> tuple[float, ...]:
-    kind: type = int if parameter.name == "min_sizes" else float
-    most = 1.0 if kind is float else float("inf")
     try:
-        numbers = sorted({kind(number) for number in text.split(",")} if text else ())
-        if not all(0 <= number <= most for number in numbers):
+        numbers = sorted({float(number) for number in text.split(",")} if text else ())
+        if not all(0 <= number <= 1 for number in numbers):
             raise ValueError
     except ValueError as error:
-        wanted = "numbers of 0 to 1" if kind is float else "whole numbers"
-        raise click.BadParameter(f"expected {wanted}, separated by commas, got {text!r}") from error
+        raise click.BadParameter(
+            f"expected numbers of 0 to 1, separated by commas, got {text!r}"
+        ) from error
     return tuple(numbers)
+
+
+def _sizes(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[Size, ...]:
+    try:
+        return tuple(_size(each) for each in text.split(",")) if text else ()
+    except ValueError as error:
+        raise click.BadParameter(
+            f"expected sizes in voxels or units, separated by commas, got {text!r}: {error}"
+        ) from error
+
+
+def _size(text: str) -> Size:
+    """Voxels, or the text of a size in units.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    from volflow.core.stage.units import check_size
+
+    return int(text) if text.strip().isdecimal() else check_size(text.strip())
 
 
 def _choice(
     context: click.Context, parameter: click.Parameter, text: str | None
-) -> tuple[float, int] | None:
+) -> tuple[float, Size | None] | None:
     if text is None:
         return None
-    threshold, _, size = text.partition(",")
+    threshold, comma, size = text.partition(",")
     try:
-        chosen = float(threshold), int(size or -1)
-        if not 0 <= chosen[0] <= 1 or (size and chosen[1] < 0):
+        chosen = float(threshold), _size(size) if comma else None
+        if not 0 <= chosen[0] <= 1:
             raise ValueError
     except ValueError as error:
         raise click.BadParameter(
@@ -86,9 +113,10 @@ def _choice(
 @click.option(
     "--min-sizes",
     "min_sizes",
-    callback=_numbers,
+    callback=_sizes,
     metavar="N,N,...",
-    help="Values of `min_size` to compare, voxels. Default: the run's, and a tenth of it.",
+    help="Values of `min_size` to compare, voxels or units such as 0.002 µm³. "
+    "Default: the run's, and a tenth of it.",
 )
 @click.option(
     "--out", metavar="FOLDER", help="Folder or address for the comparison. Default: RUN-tune."
@@ -113,9 +141,9 @@ def tune(
     at: Triple | None,
     shape: Triple | None,
     thresholds: tuple[float, ...],
-    min_sizes: tuple[int, ...],
+    min_sizes: tuple[Size, ...],
     out: str | None,
-    choose: tuple[float, int] | None,
+    choose: tuple[float, Size | None] | None,
     file: str | None,
     cluster: str,
     workers: int | None,
@@ -149,19 +177,25 @@ def tune(
     _compare(address, document, chain, part, thresholds, min_sizes, out, profile)
 
 
-def _choose(address: str, chain: Chain, choose: tuple[float, int], file: str | None) -> None:
-    from volflow.cli.tuning.choice import write_settings
+def _choose(
+    address: str, chain: Chain, choose: tuple[float, Size | None], file: str | None
+) -> None:
+    from volflow.cli.tuning.choice import setting_text, write_settings
 
     threshold, size = choose
-    settings: dict[str, float] = {"threshold": threshold}
-    if size >= 0:
+    settings: dict[str, float | str] = {"threshold": threshold}
+    if size is not None:
         settings["min_size"] = size
     if file is not None:
         write_settings(file, "agglomerate", settings)
-        changed = ", ".join(f"{name}: {value:g}" for name, value in settings.items())
+        changed = ", ".join(f"{name}: {setting_text(value)}" for name, value in settings.items())
         click.echo(f"{file}: {changed}")
     name = chain.agglomerate.get("name", "agglomerate")
-    given = " ".join(f"--set steps.{name}.{key}={value:g}" for key, value in settings.items())
+    given = shlex.join(
+        word
+        for key, value in settings.items()
+        for word in ("--set", f"steps.{name}.{key}={setting_text(value)}")
+    )
     click.echo(f"for this run: volflow retry {address} {given}")
 
 
@@ -171,7 +205,7 @@ def _compare(
     chain: Chain,
     part: dict[str, Triple | None],
     thresholds: tuple[float, ...],
-    min_sizes: tuple[int, ...],
+    min_sizes: tuple[Size, ...],
     out: str | None,
     profile: Any,
 ) -> None:
@@ -185,11 +219,11 @@ def _compare(
     from volflow.view.report.contact_sheet import Cell, contact_sheet
     from volflow.view.report.run.segments import count_segments
 
-    chosen = tuning.compared(chain, thresholds, min_sizes)
     of_run = run_layers(address)
     stored = {entry["name"] for entry in (stored_outline(address) or {}).get("layers", ())}
-    fragments = of_run.first("segmentation", "fragments")
-    bounds = fragments.scales[0].bounds if fragments else of_run.layers[0].scales[0].bounds
+    finest = (of_run.first("segmentation", "fragments") or of_run.layers[0]).scales[0]
+    bounds, voxels = finest.bounds, tuning.SizeInVoxels(of_run.resolution, finest.bounds)
+    chosen = tuning.compared(chain, thresholds, min_sizes, voxels)
     box = tuning.part(bounds, **part)
     place = out or f"{address}-tune"
     tuning.require_free(place)
@@ -205,7 +239,7 @@ def _compare(
     image = of_run.first("image", "em") or of_run.first("affinity", "affinity")
     Store(place).write(PICTURE, contact_sheet(layers, image, rows))
     console = output()
-    _print_table(console, chain, counted)
+    _print_table(console, chain, counted, voxels(chain.min_size))
     console.print(f"{place}/{PICTURE}; or: volflow view {place}", markup=False, soft_wrap=True)
     console.print(
         f"choose one with: volflow tune {address} --choose THRESHOLD,MIN_SIZE [--write FILE.yaml]",
@@ -219,13 +253,15 @@ def _title(variant: Variant, sizes: SegmentSizes | None) -> str:
     return f"{title}: {sizes.number:,}, {sizes.largest_share:.0%}" if sizes else title
 
 
-def _print_table(console: Any, chain: Chain, counted: dict[Variant, SegmentSizes | None]) -> None:
+def _print_table(
+    console: Any, chain: Chain, counted: dict[Variant, SegmentSizes | None], min_size: int
+) -> None:
     from volflow.cli.terminal.formatting import print_table
 
     heads = ("threshold", "min_size", "segments", "largest", "background", " ")
     rows = []
     for variant, sizes in counted.items():
-        same = variant.threshold in chain.thresholds and variant.min_size == chain.min_size
+        same = variant.threshold in chain.thresholds and variant.min_size == min_size
         numbers = ("?", "?", "?")
         if sizes is not None:
             shares = f"{sizes.largest_share:.1%}", f"{sizes.background:.1%}"

@@ -17,7 +17,7 @@ from volflow.config.problems import Checked, Problem, closest, validation_proble
 from volflow.config.spec import NAME_PATTERN
 from volflow.config.stage_class import stage_class
 from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.stage import Columns, Layer, Stage
+from volflow.core.stage import Columns, Layer, Resolved, Stage, Units
 from volflow.core.stage.faults import exits_raise, fault_text
 from volflow.errors import PlanError
 
@@ -32,6 +32,8 @@ class WiredStep:
     `number` is its position in the file. `coarser` marks a step that writes only scales from 1 on,
     of a volume whose scale 0 another step writes. `incomplete` marks a step without an input that
     a step that could not be built may have written: nothing is known of that input.
+    `needs_voxel_size` marks a step with parameters that depend on the voxel size; they have no
+    values yet (`resolve_units`). `resolved` are those given in units, afterwards.
     """
 
     number: int
@@ -41,6 +43,8 @@ class WiredStep:
     block: Triple
     coarser: bool = False
     incomplete: bool = False
+    needs_voxel_size: bool = False
+    resolved: tuple[Resolved, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
 
@@ -113,7 +117,8 @@ def _build(pipeline: Pipeline) -> Checked[list[WiredStep]]:
             )
             continue
         numbers[name] = number
-        stage = yield from _stage(number, spec, pipeline.where.folders)
+        units = Units()
+        stage = yield from _stage(number, spec, pipeline.where.folders, units)
         if stage is not None:
             block = spec.block or pipeline.block
             try:
@@ -122,11 +127,31 @@ def _build(pipeline: Pipeline) -> Checked[list[WiredStep]]:
                 yield Problem(("steps", number, "use"), f"step '{name}': {error}")
                 continue
             coarser = bool(scales) and min(scales) > 0  # only coarser scales of what it reads
-            steps.append(WiredStep(number, name, spec, stage, block, coarser))
+            steps.append(
+                WiredStep(number, name, spec, stage, block, coarser, needs_voxel_size=units.depends)
+            )
     return steps
 
 
-def _stage(number: int, spec: StepSpec, folders: Sequence[str]) -> Checked[Stage | None]:
+def resolve_units(step: WiredStep, folders: Sequence[str], units: Units) -> Checked[bool]:
+    """Give the parameters of a step that depend on the voxel size their values.
+
+    Returns
+    -------
+    bool
+        False if a value does not fit the bounds or the parameter, which is a problem.
+    """
+    if step.needs_voxel_size:
+        stage = yield from _stage(step.number, step.spec, folders, units)
+        if stage is None:
+            return False
+        step.stage, step.resolved = stage, tuple(units.resolved)
+    return True
+
+
+def _stage(
+    number: int, spec: StepSpec, folders: Sequence[str], units: Units
+) -> Checked[Stage | None]:
     """The stage of a step, None if it cannot be built."""
     try:
         kind = stage_class(spec.use, folders)
@@ -135,7 +160,7 @@ def _stage(number: int, spec: StepSpec, folders: Sequence[str]) -> Checked[Stage
         return None
     try:
         with exits_raise():
-            return kind.model_validate(spec.with_)
+            return kind.model_validate(spec.with_, context=units)
     except ValidationError as error:
         yield from validation_problems(error, spec.with_, kind, ("steps", number, "with"))
         return None

@@ -10,7 +10,7 @@ import numpy as np
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import HaloRegion, Layer, Phase, Record, Stage
+from volflow.core.stage import HaloRegion, Layer, Phase, Record, Resolved, Stage
 
 Resolution = tuple[float, float, float]
 
@@ -124,6 +124,8 @@ class PlannedStep:
     bytes_out: int
     after: tuple[str, ...] = ()
     """Names of the steps whose outputs this one reads."""
+    resolved: tuple[Resolved, ...] = ()
+    """The parameters that were given in units, and their values in voxels."""
 
     @property
     def blocks(self) -> int:

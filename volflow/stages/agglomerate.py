@@ -11,6 +11,8 @@ from pydantic import Field, field_validator
 
 from volflow.core.geometry import Block, BlockGrid, Triple, zyx
 from volflow.core.stage import (
+    SIDES,
+    SIZE,
     Columns,
     Layer,
     Phase,
@@ -101,15 +103,16 @@ class Agglomerate(Reduction):
     greedy agglomeration. With one or more, the memory of the following rounds is about a third."""
     join_score: Score = 0.5
     """Smallest mean affinity, 0 to 1, of a best edge across which clusters join in these rounds."""
-    min_size: Annotated[int, Field(ge=0)] = 0
-    """Size in voxels; smaller segments merge further, down to `min_size_score`. 0: off."""
+    min_size: Annotated[int, Field(ge=0), SIZE] = 0
+    """Size in voxels, or in units; smaller segments merge further, down to `min_size_score`. 0:
+    off."""
     min_size_score: Score = 0.02
     """Mean affinity of a contact, 0 to 1, below which small segments do not merge either."""
-    horizon: tuple[Side, Side, Side] | Side | None = None
-    """Side in voxels, or sides z y x, of boxes that are agglomerated independently and then joined
-    across their planes; None: the exact result. A horizon bounds the memory of all rounds except
-    the last, which needs a row for each segment at the surface of a node. The result differs from
-    the exact one. Must be a multiple of the block's shape."""
+    horizon: Annotated[tuple[Side, Side, Side] | Side | None, SIDES] = None
+    """Side in voxels or in units, or sides z y x, of boxes that are agglomerated independently and
+    then joined across their planes; None: the exact result. A horizon bounds the memory of all
+    rounds except the last, which needs a row for each segment at the surface of a node. The result
+    differs from the exact one. Must be a multiple of the block's shape."""
 
     @field_validator("threshold")
     @classmethod

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, BlockGrid, Triple
-from volflow.core.stage import Columns, Layer, Record, Stage
+from volflow.core.stage import AREA, LENGTH, Columns, Layer, Record, Stage
 from volflow.segment.multicut import contacts, edge_costs, library, multicut, named_by_last_voxel
 from volflow.segment.restrict import masked
 from volflow.segment.section_watershed import WatershedOptions, boundaries, stack_fragments
@@ -54,15 +54,15 @@ class Multicut(Stage):
     level: Fraction = 0.25
     """Boundary probability (1 - affinity), 0 to 1; pixels above this count as boundary in the
     distance transform that gives the seeds of the watershed."""
-    sigma: Annotated[float, Field(gt=0, le=100)] = 2.0
-    """Standard deviation in pixels, up to 100, of the Gaussian that smooths distances and
-    boundaries before the watershed."""
+    sigma: Annotated[float, Field(gt=0, le=100), LENGTH] = 2.0
+    """Standard deviation in pixels, up to 100, or in units, of the Gaussian that smooths distances
+    and boundaries before the watershed."""
     share: Fraction = 0.9
     """Weight, 0 to 1, of the boundary probability in the height map of the watershed; the rest is
     proximity to boundaries."""
-    min_size: Annotated[int, Field(ge=1)] = 100
-    """Size in pixels of a section, at least 1; smaller fragments are divided among their neighbours
-    before the multicut."""
+    min_size: Annotated[int, Field(ge=1), AREA] = 100
+    """Size in pixels of a section, at least 1, or an area in units; smaller fragments are divided
+    among their neighbours before the multicut."""
     mask_below: Fraction = 0.5
     """Fraction of 255, 0 to 1; voxels whose foreground is below it are background. 0: no mask."""
 

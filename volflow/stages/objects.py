@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Columns, Layer, Phase, PreviousRound, Record, Reduction, Up
+from volflow.core.stage import SIZE, Columns, Layer, Phase, PreviousRound, Record, Reduction, Up
 from volflow.segment.agglomeration.block_graph import block_graph, unpack_links
 from volflow.segment.agglomeration.graph_tables import BlockGraph, box_of, gather, with_box
 from volflow.segment.agglomeration.horizon import inner_faces
@@ -61,8 +61,8 @@ class Objects(Reduction):
         "affinity": Layer("uint8", 3, "affinity", halo_region="nothing"),
     }
 
-    min_size: Annotated[int, Field(ge=1)] = 128
-    """Size in voxels, at least 1; smaller objects become background."""
+    min_size: Annotated[int, Field(ge=1), SIZE] = 128
+    """Size in voxels, at least 1, or in units; smaller objects become background."""
     min_core: Annotated[int, Field(ge=1)] = 1
     """Size of a core in pairs of touching voxels, at least 1 (a thick core has almost three pairs
     per voxel); fragments with fewer have no core: they join one or become background."""

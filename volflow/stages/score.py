@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Group, Grouping, Layer, Record
+from volflow.core.stage import SIZE, Group, Grouping, Layer, Record
 from volflow.metrics.detections.objects import (
     MatchCounts,
     count_matches,
@@ -86,8 +86,9 @@ class Score(Limited, Grouping):
     """Smallest overlaps (intersection over union, 0.5 to 1), ascending, at which a segment counts
     as a detected object: precision, recall, F1 and average precision of objects are reported for
     each."""
-    min_object: Annotated[int, Field(ge=1)] = 1
-    """Size in voxels, at least 1; smaller objects are ignored, in truth and in segmentation."""
+    min_object: Annotated[int, Field(ge=1), SIZE] = 1
+    """Size in voxels, at least 1, or in units; smaller objects are ignored, in truth and in
+    segmentation."""
     worst: Annotated[int, Field(ge=0, le=10_000)] = 20
     """Number, up to 10,000, of the worst splits and mergers to report with their positions."""
 

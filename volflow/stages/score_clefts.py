@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Triple
-from volflow.core.stage import Layer, PreviousRound, Record, Reduction, Up
+from volflow.core.stage import SIZE, Layer, PreviousRound, Record, Reduction, Up
 from volflow.metrics.detections.clefts import (
     CLEFT_DISTANCE,
     Clefts,
@@ -19,6 +19,7 @@ from volflow.metrics.detections.clefts import (
 )
 from volflow.metrics.limits import Limited
 from volflow.metrics.voxels.overlaps import count_overlaps, sum_overlaps
+from volflow.stages.voxel_sized import VoxelSized
 
 VIEWS = ("distance", "overlap")
 METRICS = tuple(f"{view}_{rate}" for view in VIEWS for rate in ("precision", "recall", "f1"))
@@ -29,7 +30,7 @@ VOXELS_PER_BYTE = (
 Side = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class ScoreClefts(Limited, Reduction):
+class ScoreClefts(Limited, VoxelSized, Reduction):
     """Precision, recall and F1 of `found_clefts` against `true_clefts`, both with one label each.
 
     Clefts are matched one to one in two ways: by the distance of their centres (`distance`), and by
@@ -56,12 +57,10 @@ class ScoreClefts(Limited, Reduction):
         "true_clefts": Layer(kind="segmentation", channels=0),
     }
 
-    resolution: tuple[Side, Side, Side]
-    """Voxel size z y x in nanometres; must be that of the volumes."""
     distance: Side = CLEFT_DISTANCE
     """Largest distance in nanometres between the centres of two matching clefts."""
-    min_size: Annotated[int, Field(ge=1)] = 1
-    """Size in voxels, at least 1; smaller clefts are ignored, detected or true."""
+    min_size: Annotated[int, Field(ge=1), SIZE] = 1
+    """Size in voxels, at least 1, or in units; smaller clefts are ignored, detected or true."""
     worst: Annotated[int, Field(ge=0, le=10_000)] = 100
     """Number, up to 10,000, of the largest missed and spurious clefts to report with their
     positions."""
@@ -69,12 +68,7 @@ class ScoreClefts(Limited, Reduction):
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
     ) -> list[str]:
-        if np.allclose(self.resolution, resolution, rtol=1e-3, atol=0):
-            return []
-        return [
-            f"resolution: expected that of the run, {list(resolution)} nm (z, y, x); "
-            f"got {list(self.resolution)}"
-        ]
+        return self.resolution_problems(resolution)
 
     def memory(self, shape: Triple) -> int:
         return 48 * int(np.prod(shape))
@@ -104,7 +98,7 @@ class ScoreClefts(Limited, Reduction):
     def result(self, roots: Sequence[Record]) -> dict[str, Any]:
         overlaps = _together(roots)
         true, detected = (
-            Clefts.of({**overlaps, "label": overlaps[side]}, self.resolution, self.min_size)
+            Clefts.of({**overlaps, "label": overlaps[side]}, self.voxel_nm, self.min_size)
             for side in ("truth", "segment")
         )
         overlap = match_by_overlap(true, detected, overlaps)

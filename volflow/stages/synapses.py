@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Group, Grouping, Layer, Record
+from volflow.core.stage import SUM, Group, Grouping, Layer, Record
 from volflow.segment.synapses.pairing import (
     TABLE,
     cleft_table,
@@ -18,6 +18,7 @@ from volflow.segment.synapses.pairing import (
     synapse_table,
 )
 from volflow.segment.synapses.rows import pooled_rows, reach_voxels, synapse_rows
+from volflow.stages.voxel_sized import VoxelSized
 
 BYTES_PER_VOXEL = 88  # measured: 81, including the inputs
 MOST_PARTITIONS = 1024
@@ -30,7 +31,7 @@ Side = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Channel = Annotated[int, Field(ge=0)]
 
 
-class Synapses(Grouping):
+class Synapses(VoxelSized, Grouping):
     """A table of synapses: `clefts` with the neurons of `segmentation` on both sides of each.
 
     For each neuron, presynaptic and postsynaptic probability is summed over its voxels within
@@ -64,14 +65,13 @@ class Synapses(Grouping):
         "segmentation": Layer(kind="segmentation", channels=0),
     }
 
-    resolution: tuple[Side, Side, Side]
-    """Voxel size z y x in nanometres; must be that of the volumes."""
     channels: tuple[Channel, Channel, Channel] = (0, 1, 2)
     """Channels of `probability`, from 0, for clefts, presynaptic and postsynaptic voxels."""
     reach_nm: Side = 100.0
     """Largest distance in nanometres from a cleft at which a voxel counts for a partner."""
-    least: Annotated[float, Field(gt=0)] = 1.0
-    """Smallest sum of probabilities of a partner, in voxels: 1 is one voxel of probability 1."""
+    least: Annotated[float, Field(gt=0), SUM] = 1.0
+    """Smallest sum of probabilities of a partner, in voxels: 1 is one voxel of probability 1; or in
+    units."""
     polyadic: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share, up to 1, of a cleft's postsynaptic probability at which a neuron is a postsynaptic
     partner; None: only the neuron with the largest share."""
@@ -81,7 +81,7 @@ class Synapses(Grouping):
 
     @property
     def halo(self) -> Triple:
-        return reach_voxels(self.reach_nm, self.resolution)
+        return reach_voxels(self.reach_nm, self.voxel_nm)
 
     @property
     def rounds(self) -> tuple[str, ...]:
@@ -106,12 +106,7 @@ class Synapses(Grouping):
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
     ) -> list[str]:
-        problems = []
-        if not np.allclose(self.resolution, resolution, rtol=1e-3, atol=0):
-            problems.append(
-                f"resolution: expected that of the run, {list(resolution)} nm (z, y, x); "
-                f"got {list(self.resolution)}"
-            )
+        problems = self.resolution_problems(resolution)
         layer = inputs.get("probability")
         if layer is not None and layer.channels is not None:
             count = max(1, layer.channels)
@@ -135,7 +130,7 @@ class Synapses(Grouping):
             clefts,
             probability[list(self.channels)],
             segmentation,
-            resolution=self.resolution,
+            resolution=self.voxel_nm,
             reach_nm=self.reach_nm,
         )
         known = np.full(len(rows["cleft"]), segmentation is not None, np.int64)
@@ -158,10 +153,10 @@ class Synapses(Grouping):
         counted = {"clefts": np.array([whole.sum()], np.int64)}
         if not rows["neurons"].all():
             table = cleft_table(
-                {name: column[whole] for name, column in rows.items()}, self.resolution
+                {name: column[whole] for name, column in rows.items()}, self.voxel_nm
             )
             return Group(counted, table)
-        table, unpaired = synapse_table(rows, self.resolution, self.least, self.polyadic)
+        table, unpaired = synapse_table(rows, self.voxel_nm, self.least, self.polyadic)
         counted["alone"] = np.array([unpaired], np.int64)
         return Group(counted, {name: table[name] for name in TABLE})
 

@@ -14,7 +14,7 @@ from volflow.errors import PlanError
 _LINE = re.compile(r"(?P<before>\s*(?:- )?[\w-]+:)(?P<value>[^#\n]*?)(?P<after>\s*(?:#.*)?)")
 
 
-def write_settings(path: str, use: str, settings: dict[str, float]) -> None:
+def write_settings(path: str, use: str, settings: dict[str, float | str]) -> None:
     """Set parameters of the step of a stage in a pipeline file; comments and order stay.
 
     Parameters
@@ -24,7 +24,7 @@ def write_settings(path: str, use: str, settings: dict[str, float]) -> None:
     use : str
         The stage; the file must have one step of it.
     settings : dict
-        Values by parameter.
+        Values by parameter; text is a size in units.
 
     Raises
     ------
@@ -48,7 +48,12 @@ def write_settings(path: str, use: str, settings: dict[str, float]) -> None:
         raise PlanError(f"{path}: cannot be written: {error}") from error
 
 
-def _with_setting(path: str, text: str, use: str, name: str, value: float) -> str:
+def setting_text(value: float | str) -> str:
+    """A value as a pipeline file or `--set` has it."""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _with_setting(path: str, text: str, use: str, name: str, value: float | str) -> str:
     """The text with one parameter set; an existing line is changed, or one is added."""
     content = read_yaml(text)
     data = content.data
@@ -69,17 +74,17 @@ def _with_setting(path: str, text: str, use: str, name: str, value: float) -> st
         match = _LINE.fullmatch(lines[number].rstrip("\n"))
         if match is not None:
             end = "\n" if lines[number].endswith("\n") else ""
-            lines[number] = f"{match['before']} {value:g}{match['after']}{end}"
+            lines[number] = f"{match['before']} {setting_text(value)}{match['after']}{end}"
     elif given:
         number = content.lines[(*here, next(iter(given)))] - 1
         indent = re.match(r"\s*", lines[number])
-        lines.insert(number, f"{indent[0] if indent else ''}{name}: {value:g}\n")
+        lines.insert(number, f"{indent[0] if indent else ''}{name}: {setting_text(value)}\n")
     given[name] = value
     changed = "".join(lines)
     if not _equal(read_yaml(changed).data, expected):
         raise PlanError(
             f"{path}: expected '{name}' of the step '{use}' on a line of its own; write there "
-            f"yourself: {name}: {value:g}"
+            f"yourself: {name}: {setting_text(value)}"
         )
     return changed
 

@@ -9,6 +9,8 @@ from typing import Any
 from volflow.config.pipeline import Pipeline, from_dict
 from volflow.config.stage_class import stage_class
 from volflow.core.geometry import Box, Triple, zyx
+from volflow.core.stage import Units
+from volflow.core.stage.units import size_in_voxels
 from volflow.errors import PlanError
 from volflow.io.run.stored_pipeline import holds_run, stored_document
 
@@ -47,9 +49,31 @@ class Chain:
         return tuple(given) if isinstance(given, list | tuple) else (float(given),)
 
     @property
-    def min_size(self) -> int:
-        """The smallest size of a segment in the run, voxels."""
-        return int(self.agglomerate["with"].get("min_size", 0))
+    def min_size(self) -> int | str:
+        """The smallest size of a segment in the run, voxels or units."""
+        size: int | str = self.agglomerate["with"].get("min_size", 0)
+        return size
+
+
+@dataclass(frozen=True)
+class SizeInVoxels:
+    """The voxels of a size in a run, given in voxels or in units."""
+
+    resolution: tuple[float, float, float]
+    bounds: Box
+
+    def __call__(self, size: int | str) -> int:
+        """The voxels of a size.
+
+        Raises
+        ------
+        PlanError
+            If it has none: an area in a volume of several planes, say.
+        """
+        try:
+            return size_in_voxels(size, self.resolution, self.bounds.shape[0])
+        except ValueError as error:
+            raise PlanError(f"min_size: {error}; got {size!r}") from error
 
 
 def chain_of(run: str, document: dict[str, Any]) -> Chain:
@@ -70,7 +94,7 @@ def chain_of(run: str, document: dict[str, Any]) -> Chain:
 
 
 def compared(
-    chain: Chain, thresholds: Sequence[float], min_sizes: Sequence[int]
+    chain: Chain, thresholds: Sequence[float], min_sizes: Sequence[int | str], voxels: SizeInVoxels
 ) -> tuple[Variant, ...]:
     """The variants: all pairs, by default around the settings of the run.
 
@@ -82,9 +106,10 @@ def compared(
     if not thresholds:
         near = {round(chain.thresholds[0] + step, 2) for step in STEPS}
         thresholds = sorted(t for t in near if LOWEST <= t <= HIGHEST)
-    if not min_sizes:
-        min_sizes = sorted({chain.min_size, chain.min_size // 10})
-    variants = tuple(Variant(t, m) for m in min_sizes for t in thresholds)
+    sizes = {voxels(size) for size in min_sizes}
+    if not sizes:
+        sizes = {voxels(chain.min_size), voxels(chain.min_size) // 10}
+    variants = tuple(Variant(t, size) for size in sorted(sizes) for t in thresholds)
     if len(variants) > MOST:
         raise PlanError(f"expected at most {MOST} pairs of threshold and size, got {len(variants)}")
     return variants
@@ -185,7 +210,7 @@ def _volumes(
     read: list[str] = [document["mask"]] if document.get("mask") else []
     written: set[str] = set()
     for step in steps:
-        stage = stage_class(step["use"], ())(**step.get("with", {}))
+        stage = stage_class(step["use"], ()).model_validate(step.get("with", {}), context=Units())
         for name, required in stage.inputs().items():
             source = step.get("in", {}).get(name, name)
             if name in stage.wants and (required or source in stored):

@@ -4,6 +4,7 @@ Stage       a map: each block alone
 Reduction   up a pyramid of grids, and down again on request
 Grouping    rows of all blocks, brought together by key
 Phase       one pass of a step over one grid of blocks; the engine runs nothing else
+SIZE ...    marks of parameters in voxels that also take units such as µm³
 """
 
 from volflow.core.stage.grouping import Group, Grouping
@@ -12,18 +13,28 @@ from volflow.core.stage.phase import Phase
 from volflow.core.stage.reduction import PreviousRound, Reduction, Up, pyramid
 from volflow.core.stage.registry import find_stage, installed_stages, registered_name
 from volflow.core.stage.stage import Stage
+from volflow.core.stage.units import AREA, LENGTH, SIDES, SIZE, SUM, InUnits, OfRun, Resolved, Units
 
 __all__ = [
+    "AREA",
+    "LENGTH",
+    "SIDES",
+    "SIZE",
+    "SUM",
     "Columns",
     "Group",
     "Grouping",
     "HaloRegion",
+    "InUnits",
     "Layer",
+    "OfRun",
     "Phase",
     "PreviousRound",
     "Record",
     "Reduction",
+    "Resolved",
     "Stage",
+    "Units",
     "Up",
     "find_stage",
     "installed_stages",

@@ -19,7 +19,8 @@ from statistics import median
 
 import psutil
 
-from volflow.config.pipeline import Pipeline
+from volflow.config.overrides import default_step_name
+from volflow.config.pipeline import Pipeline, StepSpec
 from volflow.core.geometry import Box, Triple, zyx
 from volflow.engine.estimate.scaling import (
     Key,
@@ -121,10 +122,21 @@ def _cut(plan: Plan, bounds: Box, folder: str) -> Pipeline:
         name: spec.model_copy(update={"path": ""}) if spec.path in written else spec
         for name, spec in plan.pipeline.volumes.items()
     }
-    changed = {"run": folder, "bounds": str(bounds), "volumes": volumes}
+    steps = tuple(_in_voxels(plan, spec) for spec in plan.pipeline.steps)
+    changed = {"run": folder, "bounds": str(bounds), "volumes": volumes, "steps": steps}
     inside = range(bounds.start[0], bounds.stop[0])
     bad = tuple(section for section in plan.pipeline.bad_sections if section in inside)
     return plan.pipeline.model_copy(update={**changed, "bad_sections": bad})
+
+
+def _in_voxels(plan: Plan, spec: StepSpec) -> StepSpec:
+    """A step whose parameters have the values of the whole run, not of the part.
+
+    A part of a volume may be a single section, where sizes are areas.
+    """
+    step = plan.step(spec.name or default_step_name(spec.use))
+    values = {each.parameter: each.voxels for each in step.resolved}
+    return spec.model_copy(update={"with_": {**spec.with_, **values}}) if values else spec
 
 
 def _measure(

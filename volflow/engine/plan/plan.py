@@ -2,6 +2,7 @@
 
 wire          stages are built, inputs and outputs connected by name, steps put in order
 open_inputs   volumes are opened; bounds, resolution and mask are determined
+resolve_units for each step: parameters in nanometres and micrometres become voxels
 plan_step     for each step: digests, targets, one job per phase, memory and bytes
 """
 
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 from volflow.config.pipeline import Draft, Pipeline
 from volflow.config.problems import Checked, Problem, Problems, closest
-from volflow.config.wiring import Wiring, wire
+from volflow.config.wiring import Wiring, resolve_units, wire
+from volflow.core.stage import Units
 from volflow.engine.job import Plan
 from volflow.engine.plan.inputs import open_inputs
 from volflow.engine.plan.places import check_places
@@ -75,17 +77,21 @@ def plan_draft(
     if plan_inputs is None:
         raise PlanError(*problems.found)
     state = PlanState(pipeline, wiring, plan_inputs)
-    planned = [problems.collect(plan_step(state, step, memory, offline)) for step in wiring.steps]
-    steps = tuple(step for step in planned if step is not None)
+    steps = []
+    for step in wiring.steps:
+        units = Units(plan_inputs.resolution, plan_inputs.bounds.shape[0])
+        if problems.collect(resolve_units(step, pipeline.where.folders, units)):
+            steps.append(problems.collect(plan_step(state, step, memory, offline)))
+    planned = tuple(step for step in steps if step is not None)
     problems.extend(check_places(state))
     if not offline:
-        problems.extend(check_space(pipeline.run, steps))
+        problems.extend(check_space(pipeline.run, planned))
     problems.check()
     return Plan(
         pipeline,
         plan_inputs.bounds,
         plan_inputs.resolution,
-        steps,
+        planned,
         selected,
         pipeline.where.folders,
         plan_inputs.warnings,

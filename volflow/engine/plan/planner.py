@@ -91,6 +91,7 @@ def _plan_step(
         memory=needs,
         bytes_out=sum(target.bytes_of() for target in targets.values()),
         after=tuple(state.wiring.after(step)),
+        resolved=step.resolved,
     )
 
 
