@@ -12,7 +12,6 @@ from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Columns, Layer, Record
 from volflow.segment.agglomeration.thresholds import chosen_column
 from volflow.segment.relabel import relabel
-from volflow.segment.restrict import masked
 from volflow.stages.masked import Masked
 
 
@@ -48,8 +47,10 @@ class Relabel(Masked):
         return {"segmentation": Layer("uint64", 0, "segmentation")}
 
     def memory(self, shape: Triple) -> int:
-        # Labels in and out, and a table of at most one row each; with a mask the labels twice.
-        return (33 if self.mask_below else 24) * int(np.prod(shape))
+        # Labels in and out, and a table of at most one row each; with a mask the labels twice, and
+        # filled twice more, with two offsets of 2 bytes and the tables of the blocks around.
+        per_voxel = (33 if self.mask_below else 24) + (36 if self.fill_nm else 0)
+        return per_voxel * int(np.prod(shape))
 
     def check_tables(self, tables: Mapping[str, Columns]) -> list[str]:
         for table in tables.values():
@@ -67,6 +68,12 @@ class Relabel(Masked):
         table: Record,
         foreground: np.ndarray | None = None,
     ) -> dict[str, np.ndarray | Record]:
-        segments = table[chosen_column(table, self.threshold)]
-        renamed = relabel(fragments, table["piece"], segments)
-        return {"segmentation": masked(renamed, foreground, self.mask_below)}
+        table = self.rows_by_piece(table)
+        names = table["piece"], table[chosen_column(table, self.threshold)]
+        if not self.fill_nm:
+            return {"segmentation": self.finished(relabel(fragments, *names), foreground)}
+        known = block.read.clip(block.bounds)
+        inside = known.within(block.read)
+        labels = relabel(fragments[inside], *names)
+        labels = self.finished(labels, None if foreground is None else foreground[inside])
+        return {"segmentation": labels[block.write.within(known)]}

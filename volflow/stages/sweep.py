@@ -12,7 +12,6 @@ from volflow.core.stage import Columns, Group, Layer, Record
 from volflow.metrics.voxels.overlaps import sum_overlaps
 from volflow.segment.agglomeration.thresholds import check_sweep, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
-from volflow.segment.restrict import masked
 from volflow.stages.masked import Masked
 from volflow.stages.score import Score
 
@@ -72,8 +71,9 @@ class Sweep(Masked, Score):
         foreground: np.ndarray | None = None,
         mask: np.ndarray | None = None,
     ) -> Record:
-        fragments = masked(fragments, foreground, self.mask_below)
+        fragments = self.finished_pieces(block, fragments, foreground)
         shared = super().rows(block, segmentation=fragments, truth=truth, mask=mask)
+        table = self.rows_by_piece(table)
         records = {}
         for threshold in thresholds_of(table):
             segment = relabel(shared["segment"], table["piece"], table[segment_column(threshold)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +12,6 @@ from volflow.core.geometry import Block
 from volflow.core.stage import Columns, Layer, PreviousRound, Record, Up
 from volflow.segment.agglomeration.thresholds import check_sweep, segment_column, thresholds_of
 from volflow.segment.relabel import relabel
-from volflow.segment.restrict import masked
 from volflow.stages.masked import Masked
 from volflow.stages.score_skeletons import ScoreSkeletons
 
@@ -43,7 +43,11 @@ class SweepSkeletons(Masked, ScoreSkeletons):
     """
 
     wants: ClassVar[dict[str, Layer]] = {
-        **{name: layer for name, layer in ScoreSkeletons.wants.items() if name != "segmentation"},
+        **{
+            name: replace(layer, halo_region="nothing")
+            for name, layer in ScoreSkeletons.wants.items()
+            if name != "segmentation"
+        },
         "fragments": Layer("uint64", 0, "segmentation", blockwise=True),
         "foreground": Layer("uint8", 0),
     }
@@ -67,18 +71,29 @@ class SweepSkeletons(Masked, ScoreSkeletons):
         clefts: np.ndarray | None = None,
         nuclei: np.ndarray | None = None,
         foreground: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
     ) -> Up:
+        pieces = block.crop(self.finished_pieces(block, fragments, foreground))
+        if mask is not None:
+            own = block.crop(mask)
+            pieces = np.where(own, pieces, pieces.dtype.type(0))
+            mito, clefts, nuclei = (
+                None if labels is None else np.where(own, labels, labels.dtype.type(0))
+                for labels in (mito, clefts, nuclei)
+            )
+        beyond = np.array(block.write.start) - np.array(block.read.start)
         at_nodes = super().leaf(
             block,
             round_name,
             previous,
-            segmentation=masked(fragments, foreground, self.mask_below),
-            skeletons=skeletons,
+            segmentation=pieces,
+            skeletons={**skeletons, "voxel": skeletons["voxel"] - beyond},
             mito=mito,
             clefts=clefts,
             nuclei=nuclei,
         )
         piece = at_nodes.passed["label"]
+        table = self.rows_by_piece(table)
         labels = {
             f"{LABEL}{threshold!r}": relabel(
                 piece, table["piece"], table[segment_column(threshold)]

@@ -129,6 +129,16 @@ class BlockGrid:
         _, ny, nx = self.counts
         return (index[0] * ny + index[1]) * nx + index[2]
 
+    def touching(self, box: Box) -> list[Zyx]:
+        """Indices of the blocks whose write boxes share voxels with a box, in row-major order."""
+        inside = box.clip(self.bounds)
+        if not inside.size:
+            return []
+        first = (inside.start - self.bounds.start) // self.shape
+        last = -(-(inside.stop - self.bounds.start) // self.shape)
+        ranges = [range(a, b) for a, b in zip(first, last, strict=True)]
+        return [zyx(index) for index in itertools.product(*ranges)]
+
     def neighbours(self, index: Triple) -> list[Zyx]:
         """Indices of the up to six blocks that share a face with this one."""
         indices = []

@@ -106,6 +106,11 @@ class Stage(BaseModel):
         """Everything but the inputs that the output depends on, as JSON; files by their content."""
         return self.model_dump(mode="json")
 
+    @property
+    def tables_in_halo(self) -> bool:
+        """Whether an input table has the rows of all blocks in the read box, not only its own."""
+        return False
+
     def reads(self, phase: Phase) -> frozenset[str]:
         """The inputs that a phase reads; the others are passed as None."""
         return frozenset(self.inputs())

@@ -67,14 +67,22 @@ class VolumeSource(Source):
 
 @dataclass(frozen=True)
 class RecordSource(Source):
-    """The records that another step wrote, block by block, under its digest."""
+    """The records that another step wrote, block by block, under its digest.
+
+    With `in_halo`, those of all blocks in the read box, one after the other.
+    """
 
     step: str
     digest: str
     output: str
+    in_halo: bool = False
 
     def read(self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool) -> Record:
-        return records_of(run, self.step, self.digest, self.output).read(block.index)
+        records = records_of(run, self.step, self.digest, self.output)
+        if not self.in_halo:
+            return records.read(block.index)
+        parts = [records.read(index) for index in phase.grid.touching(block.read)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @dataclass(frozen=True)

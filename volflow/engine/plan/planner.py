@@ -9,7 +9,7 @@ from volflow.config import stage_answers
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import WiredStep
 from volflow.core.geometry import BlockGrid
-from volflow.core.stage import Layer, Phase
+from volflow.core.stage import Layer, Phase, Stage
 from volflow.engine.job import Job, PlannedStep, Source
 from volflow.engine.phases.registry import kind_of
 from volflow.engine.phases.sources import RecordSource, VolumeSource
@@ -134,7 +134,9 @@ def _job(state: PlanState, step: WiredStep, digest: str, phase: Phase, targets: 
         digest=digest,
         stage=step.stage,
         phase=phase,
-        sources={name: _source(state, volume, phase) for name, volume in step.inputs.items()},
+        sources={
+            name: _source(state, step.stage, volume, phase) for name, volume in step.inputs.items()
+        },
         targets={
             output: target
             for (scale, output), target in targets.items()
@@ -145,7 +147,7 @@ def _job(state: PlanState, step: WiredStep, digest: str, phase: Phase, targets: 
     )
 
 
-def _source(state: PlanState, name: str, phase: Phase) -> Source:
+def _source(state: PlanState, stage: Stage, name: str, phase: Phase) -> Source:
     if name in state.inputs.skeletons:
         return state.inputs.skeletons[name]
     if not state.is_own(name):
@@ -154,7 +156,8 @@ def _source(state: PlanState, name: str, phase: Phase) -> Source:
     if state.is_table(name):
         step, output = state.wiring.writers[name]
         writer = state.writer(name)
-        return RecordSource(step.name, writer.digest if writer else "", output)
+        digest = writer.digest if writer else ""
+        return RecordSource(step.name, digest, output, stage.tables_in_halo)
     spec = state.stored_as(name).model_copy(update={"level": phase.scales[0]})
     return VolumeSource(spec, own=True)
 
