@@ -1,33 +1,47 @@
 """Defaults of the pipeline `segneuron`, chosen by the worst of several volumes.
 
-    python -m benchmarks.networks.defaults CACHE [--weights FILE]
+    python -m benchmarks.networks.defaults CACHE [--weights FILE] [--thresholds T,T,...]
 
 Every volume is a part that the network was not trained on and that no table reports. Single
 sections are predicted and segmented one by one, as a user with one section does. A setting costs a
 volume its VI minus that of the volume's own best setting; the setting with the lowest cost on its
-worst volume is chosen. The mask is chosen afterwards: membranes count in no score, so a mask can
+worst volume is chosen. Sizes are volumes, and areas in single sections, as voxels differ from
+volume to volume. The mask is chosen afterwards: membranes count in no score, so a mask can
 only cost. Predictions are kept in the folder CACHE.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from benchmarks.networks.methods import Slab, cord, fib, gala, isbi
 from volflow.checkpoints.find import find_network
+from volflow.core.geometry import Box
+from volflow.core.stage.units import size_in_voxels
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
+from volflow.segment.fill import filled
 from volflow.segment.restrict import masked, restricted
 from volflow.train.data.samples import Source
 from volflow.train.validation.evaluate import InMemoryPipeline, predicted, score
 
 THRESHOLDS = (0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7)
-MIN_SIZES = (0, 100, 200, 500)
+MIN_SIZES = (
+    "0 µm³ or 0 µm²",
+    "0.0002 µm³ or 0.002 µm²",
+    "0.0003 µm³ or 0.004 µm²",
+    "0.0005 µm³ or 0.006 µm²",
+    "0.0007 µm³ or 0.008 µm²",
+    "0.001 µm³ or 0.017 µm²",
+)
+Labels: TypeAlias = list[np.ndarray]
+FILLS = (0, 40)  # nanometres
 MASKS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
@@ -36,7 +50,7 @@ class Setting(NamedTuple):
 
     soft: bool
     threshold: float
-    min_size: int
+    min_size: str
 
 
 class Scores(NamedTuple):
@@ -77,10 +91,18 @@ CHOOSING = {
 
 
 class Part(NamedTuple):
-    """A volume, or one of its sections: affinities and foreground uint8 (4, Z, Y, X), and truth."""
+    """A volume, or one of its sections: affinities and foreground uint8 (4, Z, Y, X), and truth.
+
+    `voxel_nm` is the voxel size z y x in nanometres.
+    """
 
     predictions: np.ndarray
     truth: np.ndarray
+    voxel_nm: tuple[float, float, float]
+
+    def voxels(self, size: str) -> int:
+        """Voxels of a size."""
+        return size_in_voxels(size, self.voxel_nm, len(self.truth))
 
 
 def parts(name: str, weights: Path, cache: Path) -> list[Part]:
@@ -99,13 +121,15 @@ def parts(name: str, weights: Path, cache: Path) -> list[Part]:
         images = [source.image[place] for place in places]
         np.save(file, np.concatenate([predicted(inference, image) for image in images], axis=1))
     predictions = np.load(file)
-    return [Part(predictions[:, place], source.truth[place]) for place in places]
+    sides = zip(slab.resolution, Box.parse(slab.bounds).shape, source.truth.shape, strict=True)
+    z, y, x = (side * stored / resampled for side, stored, resampled in sides)
+    return [Part(predictions[:, place], source.truth[place], (z, y, x)) for place in places]
 
 
 def pipelines(volume: list[Part], soft: bool) -> list[InMemoryPipeline]:
     """The segmentation of each part up to where thresholds matter."""
     segmented = []
-    for predictions, _ in volume:
+    for predictions, *_ in volume:
         affinity, foreground = predictions[:3], predictions[3]
         if soft:
             affinity = restricted(affinity, np.pad(foreground, [(1, 0)] * 3, mode="edge"))
@@ -113,26 +137,35 @@ def pipelines(volume: list[Part], soft: bool) -> list[InMemoryPipeline]:
     return segmented
 
 
-def rated(volume: list[Part], segments: list[np.ndarray], mask_below: float = 0.0) -> Scores:
-    """The scores of segmentations of the parts, the mean over them."""
+def rated(
+    volume: list[Part], segments: Labels, mask_below: float = 0.0, fill_nm: float = 0.0
+) -> Scores:
+    """The scores of segmentations of the parts, masked and filled; the mean over them."""
     rows = []
-    for (predictions, truth), labels in zip(volume, segments, strict=True):
-        left = masked(labels, predictions[3], mask_below)
+    for (predictions, truth, voxel_nm), labels in zip(volume, segments, strict=True):
+        left = filled(masked(labels, predictions[3], mask_below), fill_nm, voxel_nm)
         values = score(left, truth, 0)
         largest = np.unique(left[left > 0], return_counts=True)[1].max(initial=0) / left.size
         rows.append((values.vi, values.vi_split, values.vi_merge, values.arand, largest))
     return Scores(*(float(value) for value in np.mean(rows, axis=0)))
 
 
-def grid(volume: list[Part]) -> dict[Setting, Scores]:
+def segmented(volume: list[Part], pipelines: list[InMemoryPipeline], setting: Setting) -> Labels:
+    """The segments of each part."""
+    return [
+        pipeline.segmentation(setting.threshold, part.voxels(setting.min_size))
+        for part, pipeline in zip(volume, pipelines, strict=True)
+    ]
+
+
+def grid(volume: list[Part], thresholds: tuple[float, ...]) -> dict[Setting, Scores]:
     """The scores of every setting, without a mask."""
     scores = {}
     for soft in (False, True):
         volumes = pipelines(volume, soft)
-        for threshold in THRESHOLDS:
-            for size in MIN_SIZES:
-                segments = [pipeline.segmentation(threshold, size) for pipeline in volumes]
-                scores[Setting(soft, threshold, size)] = rated(volume, segments)
+        for threshold, size in itertools.product(thresholds, MIN_SIZES):
+            setting = Setting(soft, threshold, size)
+            scores[setting] = rated(volume, segmented(volume, volumes, setting))
     return scores
 
 
@@ -148,10 +181,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("cache", type=Path, help="folder of the predictions")
     parser.add_argument("--weights", type=Path, help="a checkpoint instead of the bundled one")
+    parser.add_argument("--thresholds", help="fewer thresholds, separated by commas")
     arguments = parser.parse_args()
+    given = arguments.thresholds
+    thresholds = tuple(float(each) for each in given.split(",")) if given else THRESHOLDS
     arguments.cache.mkdir(parents=True, exist_ok=True)
     weights = arguments.weights or Path(str(find_network("generalist", None, None).path))
-    tables = {name: grid(parts(name, weights, arguments.cache)) for name in CHOOSING}
+    tables = {name: grid(parts(name, weights, arguments.cache), thresholds) for name in CHOOSING}
     cost = {
         setting: max(table[setting].vi - min(s.vi for s in table.values()) for table in
                      tables.values())
@@ -168,11 +204,10 @@ def main() -> None:
             print(f"| {name} | {text(table[own])} at {tuple(own)} | {text(table[best])} |")
             volume = parts(name, weights, arguments.cache)
             volumes = pipelines(volume, soft)
-            segments = [
-                pipeline.segmentation(best.threshold, best.min_size) for pipeline in volumes
-            ]
-            for mask_below in MASKS:
-                print(f"|   mask {mask_below} | {text(rated(volume, segments, mask_below))} |")
+            segments = segmented(volume, volumes, best)
+            for mask_below, fill_nm in itertools.product(MASKS, FILLS):
+                scores = rated(volume, segments, mask_below, fill_nm)
+                print(f"|   mask {mask_below}, filled {fill_nm} nm | {text(scores)} |")
 
 
 if __name__ == "__main__":
