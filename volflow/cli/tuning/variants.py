@@ -68,7 +68,7 @@ class SizeInVoxels:
         Raises
         ------
         PlanError
-            If it has none: an area in a volume of several planes, say.
+            If it has none, as an area in a volume of several planes.
         """
         try:
             return size_in_voxels(size, self.resolution, self.bounds.shape[0])

@@ -95,7 +95,7 @@ class InUnits:
         each axis, or a list z y x of them.
     whole : bool
         Whether the value is a whole number of voxels: the nearest one, a half upwards, and at
-        least 1 unless the text says 0.
+        least 1 unless the amount is 0.
     """
 
     kind: Literal["size", "area", "length", "sides"]
