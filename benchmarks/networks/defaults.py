@@ -20,10 +20,12 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from benchmarks.networks.methods import Slab, cord, fib, gala, isbi
+from benchmarks.networks.methods import DATA, Slab, cord, fib, gala, isbi
 from volflow.checkpoints.find import find_network
+from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
 from volflow.core.stage.units import size_in_voxels
+from volflow.io.volume import Volume
 from volflow.models.checkpoint import load_checkpoint
 from volflow.models.inference import Inference
 from volflow.segment.fill import filled
@@ -121,9 +123,17 @@ def parts(name: str, weights: Path, cache: Path) -> list[Part]:
         images = [source.image[place] for place in places]
         np.save(file, np.concatenate([predicted(inference, image) for image in images], axis=1))
     predictions = np.load(file)
-    sides = zip(slab.resolution, Box.parse(slab.bounds).shape, source.truth.shape, strict=True)
+    sides = zip(resolution(slab), Box.parse(slab.bounds).shape, source.truth.shape, strict=True)
     z, y, x = (side * stored / resampled for side, stored, resampled in sides)
     return [Part(predictions[:, place], source.truth[place], (z, y, x)) for place in places]
+
+
+def resolution(slab: Slab) -> tuple[float, float, float]:
+    """The voxel size z y x in nanometres, as the file stores it."""
+    spec = VolumeSpec(path=f"hdf5://{DATA}/{slab.file}?dataset=raw")
+    stored = Volume.open(spec).resolution
+    assert stored is not None
+    return stored
 
 
 def pipelines(volume: list[Part], soft: bool) -> list[InMemoryPipeline]:

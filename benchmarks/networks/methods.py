@@ -78,13 +78,6 @@ class Slab:
         requirements = SourceRequirements(header.voxel_size_nm)
         return open_source(SourceSpec.model_validate(spec), header.normalisation, requirements)
 
-    @property
-    def resolution(self) -> tuple[float, float, float]:
-        """The voxel size z y x in nanometres, as the file stores it."""
-        stored = Volume.open(VolumeSpec(path=f"hdf5://{DATA}/{self.file}?dataset=raw")).resolution
-        assert stored is not None
-        return stored
-
     def stored(self, dataset: str) -> np.ndarray:
         """A dataset of the file within the slab, without resampling."""
         spec = VolumeSpec(path=f"hdf5://{DATA}/{self.file}?dataset={dataset}")

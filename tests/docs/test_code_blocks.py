@@ -23,7 +23,7 @@ from volflow.checkpoints.find import DeclaredNetwork
 from volflow.cli import main
 from volflow.config.bundled import bundled, find_bundled
 from volflow.config.pipeline import StepSpec, VolumeSpec, from_dict, read
-from volflow.core.stage import find_stage
+from volflow.core.stage import Units, find_stage
 from volflow.engine.executors.profile import Profile
 from volflow.stages.predict import Predict
 from volflow.train.config.pretraining import Pretraining
@@ -123,7 +123,7 @@ def check_document(document: Any) -> None:
 
 def check_step(spec: StepSpec) -> None:
     if ":" not in spec.use:
-        find_stage(spec.use).model_validate(spec.with_)
+        find_stage(spec.use).model_validate(spec.with_, context=Units())
 
 
 def check_fragment(document: dict[str, Any]) -> None:
