@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils import deterministic
 
 from tests.networks import header, network
 from volflow.models.checkpoint import fold_batchnorm
@@ -110,6 +111,23 @@ def test_on_a_processor_one_tile_is_computed_at_a_time_by_as_many_threads_as_rep
     finally:
         torch.set_num_threads(before)
     assert seen == [(1, threads)] * 3
+
+
+@pytest.mark.parametrize(("name", "filled"), [("resunet3d", False), ("mine:Network", True)])
+def test_new_tensors_are_filled_for_the_networks_of_users_alone(name, filled):
+    class Hasty(nn.Module):
+        """A network that returns what it never computed."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(deterministic.fill_uninitialized_memory)
+            return torch.cat([torch.empty_like(x)] * 4, dim=1)
+
+    seen: list[bool] = []
+    before = deterministic.fill_uninitialized_memory
+    created = Inference(Hasty(), header(network=name), (0, 2), "cpu", "fp32")(TILES[:1])
+    assert seen == [filled]
+    assert np.isnan(created).all() or not filled
+    assert deterministic.fill_uninitialized_memory == before
 
 
 @pytest.mark.slow

@@ -14,29 +14,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from volflow.checkpoints.header import Header
 from volflow.checkpoints.safetensors_file import sha256
 from volflow.core.geometry import Triple, zyx
 from volflow.errors import PlanError, StorageError
 from volflow.models.checkpoint import build, load_checkpoint
+from volflow.models.devices import Device, Precision, device_of, is_faster_in_bf16, reproducible
+from volflow.models.gpu.transfers import DirectTransfers, GpuTransfers, Transfers
 from volflow.models.mnet import MNet
 from volflow.models.resunet3d import ResUNet3D
 
 log = logging.getLogger(__name__)
 
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
-
 PARTS = 8  # steps in which a tile that fits into memory is searched
-FAST_BF16 = ("amx_bf16", "avx512_bf16")  # CPU features that multiply bfloat16 faster than float32
 
 
 class Inference:
@@ -70,7 +67,7 @@ class Inference:
         compiled: bool = False,
     ) -> None:
         self.header, self.channels, self.threads = header, list(channels), threads
-        self.logits = [header.logits[channel] for channel in self.channels]
+        self.logits_of = [header.logits[channel] for channel in self.channels]
         self.selected: list[int] | None = self.channels
         if isinstance(network, ResUNet3D | MNet):
             network.keep(self.channels)
@@ -86,7 +83,17 @@ class Inference:
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         if compiled:
             self.network.compile(dynamic=False)
-        self.tiles_per_batch = header.batch if self.device.type == "cuda" else 1
+        on_gpu = self.device.type == "cuda"
+        self.tiles_per_batch = header.batch if on_gpu else 1
+        self.whole_blocks = on_gpu
+        """Whether `predict` leaves whole blocks to the device, see `volflow.models.gpu`."""
+        self.crops_first = on_gpu
+        """Whether a sigmoid may be computed on a part of a tile, see `activated`."""
+
+    @cached_property
+    def transfers(self) -> Transfers:
+        """Copies to and from the device; created once, because memory belongs to its streams."""
+        return GpuTransfers(self.device) if self.device.type == "cuda" else DirectTransfers()
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """The predictions of a batch of tiles.
@@ -107,7 +114,7 @@ class Inference:
             tiles = batch[done : done + self.tiles_per_batch]
             prediction = self._predict(tiles, size=min(self.tiles_per_batch, len(batch)))
             if prediction is None:
-                self._halve_batch(zyx(batch.shape[-3:]))
+                self.halve_batch(zyx(batch.shape[-3:]))
                 continue
             predictions.append(prediction)
             done += len(tiles)
@@ -119,12 +126,12 @@ class Inference:
         if missing:
             tiles = np.pad(tiles, [(0, missing)] + [(0, 0)] * (tiles.ndim - 1))
         try:
-            with torch.inference_mode(), reproducible(self.threads):
+            with torch.inference_mode(), self.reproducible():
                 return self._forward(tiles)[: size - missing]
         except torch.OutOfMemoryError:  # its tensors are freed after this block
             return None
 
-    def _halve_batch(self, tile: Triple) -> None:
+    def halve_batch(self, tile: Triple) -> None:
         """Halve the number of tiles per batch, from now on.
 
         Raises
@@ -167,21 +174,45 @@ class Inference:
         return None
 
     def _forward(self, batch: np.ndarray) -> np.ndarray:
-        """The predictions of one batch; the sigmoid is computed tile by tile."""
-        tiles = torch.from_numpy(batch).to(self.device, self.dtype)
+        """The predictions of one batch."""
+        logits = self.logits(torch.from_numpy(batch))
+        return torch.stack([self.activated(tile) for tile in logits]).cpu().numpy()
+
+    def reproducible(self) -> contextlib.AbstractContextManager[None]:
+        """Settings of torch under which a tile always gives the same bytes."""
+        return reproducible(self.threads, fill=not self.header.registered)
+
+    def logits(self, tiles: Tensor) -> Tensor:
+        """The network's own output: (B, K, Z, Y, X) to (B, N, Z', Y', X'), on the device."""
+        tiles = tiles.to(self.device, self.dtype)
         tiles = tiles.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, torch.bfloat16, self.bf16 and not self.whole_bf16):
-            logits = self.network(tiles)
-        predictions = []
-        for tile in logits:
-            channels = tile if self.selected is None else tile[self.selected]
-            values = channels.to(torch.float32, memory_format=torch.contiguous_format)
-            if all(self.logits):
-                values = values.sigmoid()
-            elif any(self.logits):
-                values[self.logits] = values[self.logits].sigmoid()
-            predictions.append(values)
-        return torch.stack(predictions).cpu().numpy()
+            output: Tensor = self.network(tiles)
+        return output
+
+    def activated(self, tile: Tensor) -> Tensor:
+        """The requested channels of one tile's output, float32, with a sigmoid where it belongs.
+
+        One whole tile at a time: on a CPU the last bits of a sigmoid depend on a voxel's place in
+        its array, because torch computes the voxels that do not fill a vector in another way.
+        """
+        channels = tile if self.selected is None else tile[self.selected]
+        values = channels.to(torch.float32, memory_format=torch.contiguous_format)
+        if all(self.logits_of):
+            values = values.sigmoid()
+        elif any(self.logits_of):
+            values[self.logits_of] = values[self.logits_of].sigmoid()
+        return values
+
+    def activate(self, values: Tensor) -> None:
+        """Apply the sigmoid in place to any part of the requested channels, float32 (C, ...)."""
+        for channel, is_logit in zip(values, self.logits_of, strict=True):
+            if is_logit:
+                channel.sigmoid_()
+
+    def source(self, number: int) -> int:
+        """The channel of the network's own output that is the requested channel of this number."""
+        return number if self.selected is None else self.selected[number]
 
 
 def loaded(header: Header, path: str | None, foreign: bool) -> nn.Module:
@@ -198,48 +229,6 @@ def loaded(header: Header, path: str | None, foreign: bool) -> nn.Module:
     if stored != header or sha256(path) != header.weights_sha256:
         raise StorageError(f"checkpoint {path} has changed since the run was planned")
     return network
-
-
-def device_of(device: Device) -> str:
-    """The device, `cpu` or `cuda`.
-
-    Raises
-    ------
-    PlanError
-        If cuda is requested and not available.
-    """
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise PlanError("device: torch has no cuda device here; expected cpu or auto, got cuda")
-    return "cuda" if device == "cuda" or (device == "auto" and available) else "cpu"
-
-
-def is_faster_in_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 on a device."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = getattr(torch.cpu, "get_capabilities", None)  # missing in older torch
-    return capabilities is not None and any(capabilities().get(name) for name in FAST_BF16)
-
-
-@contextlib.contextmanager
-def reproducible(threads: int) -> Iterator[None]:
-    """Fix algorithms and threads, so that a tile always gives the same bytes; restored after."""
-    before = torch.get_num_threads()
-    exact = torch.are_deterministic_algorithms_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    try:
-        if threads != before:
-            torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-        yield
-    finally:
-        torch.use_deterministic_algorithms(exact)
-        torch.backends.cudnn.benchmark = benchmark
-        if threads != before:
-            torch.set_num_threads(before)
 
 
 def network_problem(header: Header, path: str | None) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def average_over_flips(
 
     def mean(batch: np.ndarray) -> np.ndarray:
         output = network(batch)
-        _check_same_shape("flips", batch, output)
+        check_same_shape("flips", batch.shape, output.shape)
         output = output.astype("float32")
         sets = axis_subsets(axes)
         for flipped in sets[1:]:
@@ -127,16 +128,64 @@ def shift_channels(network: Network, shifts: Sequence[Triple]) -> Network:
 
     def shifted_channels(batch: np.ndarray) -> np.ndarray:
         output = network(batch)
-        _check_same_shape("affinities to the next voxel", batch, output)
+        check_same_shape("affinities to the next voxel", batch.shape, output.shape)
         return np.stack([shifted(output[:, c], shift) for c, shift in enumerate(shifts)], axis=1)
 
     return shifted_channels
 
 
-def _check_same_shape(subject: str, batch: np.ndarray, output: np.ndarray) -> None:
+def check_same_shape(subject: str, batch: Sequence[int], output: Sequence[int]) -> None:
     """Raise a ValueError if a network's output is not as large as its input."""
-    if output.shape[-3:] != batch.shape[-3:]:
+    if tuple(output[-3:]) != tuple(batch[-3:]):
         raise ValueError(
             f"{subject}: expected a network whose output is as large as its input; got an output "
-            f"of {output.shape[-3:]} for an input of {batch.shape[-3:]}"
+            f"of {tuple(output[-3:])} for an input of {tuple(batch[-3:])}"
         )
+
+
+@dataclass(frozen=True)
+class Channel:
+    """How a written channel follows from the channel of a network.
+
+    The functions above change whole outputs of a network, one after the other; `positions` names
+    the voxel of the output that all of them together use for each voxel that is kept.
+    """
+
+    offset: Triple = (0, 0, 0)
+    """The offset that an affinity joins, as in `average_over_flips`."""
+    odd: str = ""
+    """The axes whose flip turns a value v into `sum(range)` - v."""
+    range: tuple[float, float] = (0.0, 1.0)
+    """The values that are mapped to 0 and 255, as in `to_uint8`."""
+    shift: Triple = (0, 0, 0)
+    """As in `shift_channels`."""
+
+    def is_odd(self, flipped: Sequence[int]) -> bool:
+        """Whether flips along these axes turn the channel's values."""
+        return sum(AXES[axis] in self.odd for axis in flipped) % 2 == 1
+
+    def positions(
+        self, flipped: Sequence[int], output: Triple, first: Triple, kept: Triple
+    ) -> list[np.ndarray]:
+        """Positions z, y, x in the output for the flipped image of the voxels that are kept.
+
+        Parameters
+        ----------
+        flipped : sequence of int
+            The axes along which the image was flipped.
+        output, first, kept : Triple
+            Shape of the network's output; first voxel and shape of the part that is kept.
+
+        Returns
+        -------
+        list of three int arrays, of the lengths `kept`
+        """
+        moves = any(self.offset[axis] for axis in flipped)
+        positions = []
+        for axis, side in enumerate(output):
+            position = np.arange(kept[axis]) + first[axis]
+            position = (position + self.shift[axis]).clip(0, side - 1)
+            if moves:
+                position = (position + self.offset[axis]).clip(0, side - 1)
+            positions.append(side - 1 - position if axis in flipped else position)
+        return positions

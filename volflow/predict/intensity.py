@@ -29,9 +29,14 @@ def intensity_histogram(array: np.ndarray) -> np.ndarray:
     ValueError
         If the array has another dtype.
     """
+    check_integers(array)
+    return np.bincount(array.ravel(), minlength=np.iinfo(array.dtype).max + 1).astype(np.int64)
+
+
+def check_integers(array: np.ndarray) -> None:
+    """Raise a ValueError if intensities are neither uint8 nor uint16."""
     if array.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"expected uint8 or uint16 intensities; got {array.dtype}")
-    return np.bincount(array.ravel(), minlength=np.iinfo(array.dtype).max + 1).astype(np.int64)
 
 
 def intensity_range(

@@ -15,7 +15,7 @@ voxel's value depends only on the image within the bounds and on the tiling, not
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -122,14 +122,20 @@ class Tiling:
         before, after = first - np.maximum(low, start), np.minimum(high, stop) - last
         return int(max(before.max(), after.max(), 0))
 
+    @property
+    def ramps(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Blending weights along z, y and x, float32: they rise from the faces of a tile."""
+        sides = [np.minimum(np.arange(k) + 1, k - np.arange(k)).clip(max=128) for k in self.kept]
+        z, y, x = (side.astype("float32") for side in sides)
+        return z, y, x
+
     @cached_property
     def weights(self) -> np.ndarray:
         """Blending weights of the kept voxels, float32 (*kept): a pyramid, smallest at the faces.
 
         Integers below 2**24, so that their sums are exact.
         """
-        sides = [np.minimum(np.arange(k) + 1, k - np.arange(k)).clip(max=128) for k in self.kept]
-        z, y, x = (side.astype("float32") for side in sides)
+        z, y, x = self.ramps
         weights: np.ndarray = z[:, None, None] * y[:, None] * x
         return weights
 
@@ -217,14 +223,19 @@ def _add(
 
 def _cropped(output: np.ndarray, tiling: Tiling, channels: int) -> np.ndarray:
     """The kept part of a batch of outputs."""
-    for shape in (tiling.tile, tiling.kept):
-        if output.shape[1:] == (channels, *shape):
-            z, y, x = (_middle(n, k) for n, k in zip(shape, tiling.kept, strict=True))
-            return output[..., z, y, x]
-    raise ValueError(
-        f"network output for a tile of {tiling.tile}: expected {(channels, *tiling.tile)}, or "
-        f"{(channels, *tiling.kept)} without padding; got {output.shape[1:]}"
-    )
+    check_output(output.shape[1:], tiling, channels)
+    z, y, x = (_middle(n, k) for n, k in zip(output.shape[2:], tiling.kept, strict=True))
+    return output[..., z, y, x]
+
+
+def check_output(shape: Sequence[int], tiling: Tiling, channels: int) -> None:
+    """Raise a ValueError if a network's output for one tile has another shape than expected."""
+    expected = [(channels, *sides) for sides in (tiling.tile, tiling.kept)]
+    if tuple(shape) not in expected:
+        raise ValueError(
+            f"network output for a tile of {tiling.tile}: expected {expected[0]}, or "
+            f"{expected[1]} without padding; got {tuple(shape)}"
+        )
 
 
 def _middle(size: int, length: int) -> slice:
@@ -243,9 +254,15 @@ def tile_input(image: np.ndarray, read: Box, tiling: Tiling, index: Triple) -> n
     if tiling.bounds.covers(box):
         inside: np.ndarray = image[(..., *box.within(read))]
         return inside
-    z, y, x = (_sections(box.start[a], box.stop[a], tiling, a) - read.start[a] for a in range(3))
+    z, y, x = tile_positions(read, tiling, index)
     mirrored: np.ndarray = image[..., z[:, None, None], y[:, None], x]
     return mirrored
+
+
+def tile_positions(read: Box, tiling: Tiling, index: Triple) -> list[np.ndarray]:
+    """Positions z, y, x in an image over `read` of the sections that fill a tile's input."""
+    box = tiling.kept_box(index).grow(tiling.context)
+    return [_sections(box.start[a], box.stop[a], tiling, a) - read.start[a] for a in range(3)]
 
 
 def _sections(start: int, stop: int, tiling: Tiling, axis: int) -> np.ndarray:

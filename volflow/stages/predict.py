@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -13,8 +13,13 @@ from volflow.checkpoints.find import DeclaredNetwork, FoundNetwork, find_network
 from volflow.checkpoints.header import Header, Sides
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, zyx
 from volflow.core.stage import Layer, Record, Stage
-from volflow.predict.flips import average_over_flips, neighbour_channels, shift_channels
-from volflow.predict.intensity import intensities_at, normalise
+from volflow.predict.flips import (
+    Channel,
+    average_over_flips,
+    neighbour_channels,
+    shift_channels,
+)
+from volflow.predict.intensity import check_integers, intensities_at, normalise
 from volflow.predict.network_checks import (
     check_channels,
     check_compiler,
@@ -211,43 +216,88 @@ class Predict(Stage):
     def run(  # type: ignore[override]  # the inputs by name
         self, block: Block, *, em: np.ndarray, intensity: Record | None = None
     ) -> dict[str, np.ndarray]:
-        scaled = self.header.normalisation
-        image = normalise(em, *self._ends(intensity), scaled.onto, scaled.clip)
         picks = [pick for picks in self.picks.values() for pick in picks]
-        channels = tuple(channel for channel, _ in picks)
-        pairs = [self.header.pairs[c] for c in channels]
-        odd = [self.header.odd[c] for c in channels]
-        ranges = [self.header.ranges[c] for c in channels]
         loaded = _inference(
             self.header.model_dump_json(),
             self._found.path,
             foreign=self._found.foreign,
-            channels=channels,
+            channels=tuple(channel for channel, _ in picks),
             device=self.device,
             precision=self.precision,
             threads=self.threads,
             compiled=self.compile,
         )
+        channels = [
+            Channel(self.header.pairs[c], self.header.odd[c], self.header.ranges[c], shift)
+            for c, shift in picks
+        ]
+        compute = self._on_device if loaded.whole_blocks else self._in_tiles
+        integers = compute(block, em, self._ends(intensity), loaded, channels)
+        written, first = {}, 0
+        for name, named in self.picks.items():
+            part = integers[first : first + len(named)]
+            written[name] = part if len(named) > 1 else part[0]
+            first += len(named)
+        return written
+
+    def _in_tiles(
+        self,
+        block: Block,
+        em: np.ndarray,
+        ends: tuple[float, float],
+        loaded: Inference,
+        channels: Sequence[Channel],
+    ) -> np.ndarray:
+        """The integers of all channels; only the network runs on the device, tile by tile."""
+        pairs, odd = [each.offset for each in channels], [each.odd for each in channels]
+        ranges = [each.range for each in channels]
         mean = average_over_flips(loaded, self.flips, pairs, odd, [sum(ends) for ends in ranges])
-        network = shift_channels(mean, [shift for _, shift in picks])
+        network = shift_channels(mean, [each.shift for each in channels])
         predicted = predict_tiles(
-            image,
+            self._scaled(em, ends),
             block.read,
             block.write,
             self.tiling(block.bounds),
             network,
-            channels=len(picks),
+            channels=len(channels),
             batch=loaded.tiles_per_batch,
         )
         if not np.isfinite(predicted).all():
-            raise ValueError(f"network '{self.model}': the output has values that are not finite")
-        channel_outputs = iter(to_uint8(predicted, ranges))
-        return {
-            name: np.stack([next(channel_outputs) for _ in picks])
-            if len(picks) > 1
-            else next(channel_outputs)
-            for name, picks in self.picks.items()
-        }
+            raise ValueError(f"{self._subject}: the output has values that are not finite")
+        return to_uint8(predicted, ranges)
+
+    def _on_device(
+        self,
+        block: Block,
+        em: np.ndarray,
+        ends: tuple[float, float],
+        loaded: Inference,
+        channels: Sequence[Channel],
+    ) -> np.ndarray:
+        """The integers of all channels, computed on the device from the image's integers."""
+        from volflow.models.gpu.block import predict_block
+
+        check_integers(em)
+        return predict_block(
+            em,
+            block.read,
+            block.write,
+            self.tiling(block.bounds),
+            loaded,
+            channels,
+            table=self._scaled(np.arange(np.iinfo(em.dtype).max + 1).astype(em.dtype), ends),
+            flips=self.flips,
+            subject=self._subject,
+        )
+
+    @property
+    def _subject(self) -> str:
+        return f"network '{self.model}'"
+
+    def _scaled(self, image: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+        """Intensities as the network takes them."""
+        scaled = self.header.normalisation
+        return normalise(image, *ends, scaled.onto, scaled.clip)
 
     def _ends(self, intensity: Record | None) -> tuple[float, float]:
         """The intensities that are mapped to the ends of the network's range."""

@@ -22,7 +22,7 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from volflow.models.inference import Device, device_of
+from volflow.models.devices import Device, device_of
 from volflow.train.state import State, load_state, save_state
 from volflow.train.tensorboard import curve_writer
 

@@ -1,6 +1,6 @@
 """Speed and accuracy of `predict`'s way to run a network, compared with the plain way.
 
-    python -m benchmarks.networks.throughput [--model NAME] [--rounds N] [--compile] [--no-baseline]
+    python -m benchmarks.networks.layout [--model NAME] [--rounds N] [--compile] [--no-baseline]
 
 FIB-25, sections 135-165 alone, one thread. volflow uses bfloat16 and channels last, as `predict`
 does on such a CPU, and returns uint8. The baseline is the same network, also with its normalisation
@@ -10,8 +10,7 @@ the rounds. The output is the Mvoxel of the volume per second of both, their rat
 both segmentations (threshold 0.3, `min_size` 1000, as chosen on 120-135). --compile adds a third
 way, with `compile: true`, and the wall time of its first tile, including compilation.
 
-On a GPU the baseline is the bare network over tiles that are already there, in the same precision,
-and wall time is measured.
+For a GPU see benchmarks.throughput.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -43,26 +41,13 @@ class Plain(Inference):
             return self.network(torch.from_numpy(batch)[:, None]).sigmoid().numpy()
 
 
-class Bare(Inference):
-    """A network on a GPU whose input is there already, and whose output stays there."""
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        if not hasattr(self, "tile"):
-            tile = torch.from_numpy(batch)[:, None].to(self.device, self.dtype)
-            self.tile = tile.contiguous(memory_format=torch.channels_last_3d)
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, not self.whole_bf16):
-            self.network(self.tile)
-        torch.cuda.synchronize()
-        return np.zeros((len(batch), len(CHANNELS), *batch.shape[-3:]), "float32")
-
-
 class Turns(Inference):
     """Several ways to compute a tile, one after the other; their outputs are stacked."""
 
-    def __init__(self, ways: dict[str, Inference], rounds: int, clock: Callable[[], float]) -> None:
+    def __init__(self, ways: dict[str, Inference], rounds: int) -> None:
         first = next(iter(ways.values()))
         self.header, self.channels = first.header, list(CHANNELS) * len(ways)
-        self.ways, self.rounds, self.clock = ways, rounds, clock
+        self.ways, self.rounds = ways, rounds
         self.seconds: dict[str, list[float]] = {name: [] for name in ways}
         self.first: dict[str, float] = {}
 
@@ -77,9 +62,9 @@ class Turns(Inference):
                 self.first[name] = time.perf_counter() - start
         for turn in range(self.rounds):
             for name in names if turn % 2 else names[::-1]:
-                start = self.clock()
+                start = time.process_time()
                 outputs[name] = self.ways[name](batch)
-                times[name].append(self.clock() - start)
+                times[name].append(time.process_time() - start)
         for name, seconds in times.items():
             self.seconds[name].append(statistics.median(seconds))
         return np.concatenate([outputs[name] for name in names], axis=1)
@@ -90,12 +75,10 @@ def ways(model: str, plain: bool, compiled: bool) -> dict[str, Inference]:
 
     def load(kind: type[Inference] = Inference, precision: str = "auto", **more: bool) -> Inference:
         network, header = load_checkpoint(bundled_networks()[model])
-        return kind(network, header, CHANNELS, "auto", precision, **more)  # type: ignore[arg-type]
+        return kind(network, header, CHANNELS, "cpu", precision, **more)  # type: ignore[arg-type]
 
     several = {"ours": load()}
-    if several["ours"].device.type == "cuda":
-        several["bare"] = load(Bare)
-    elif plain:
+    if plain:
         several["baseline"] = load(Plain, "fp32")
         several["baseline"].network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if compiled:
@@ -114,8 +97,7 @@ def main() -> None:
     torch.set_num_threads(1)
     several = ways(arguments.model, not arguments.no_baseline, arguments.compile)
     ours = several["ours"]
-    on_gpu = ours.device.type == "cuda"
-    turns = Turns(several, arguments.rounds, time.perf_counter if on_gpu else time.process_time)
+    turns = Turns(several, arguments.rounds)
     source = open_source(FIB25["sections 135-165"]["alone"].shown, ours.header.normalisation)
     tile = (arguments.tile,) * 3 if arguments.tile else None
     outputs = predicted(turns, source.image, tile=tile)
@@ -130,18 +112,17 @@ def main() -> None:
             f"{max(ratios):.2f}), the first tile {turns.first[name]:.1f} s",
             flush=True,
         )
-        if name != "bare":
-            affinity = np.ascontiguousarray(outputs[3 * place : 3 * place + 3])
-            result = score(
-                InMemoryPipeline(affinity).segmentation(THRESHOLD, MIN_SIZE),
-                source.truth,
-                THRESHOLD,
-            )
-            print(
-                f"{'':9} VI {result.vi:.4f} (split {result.vi_split:.4f}, merge "
-                f"{result.vi_merge:.4f}), ARAND {result.arand:.4f}",
-                flush=True,
-            )
+        affinity = np.ascontiguousarray(outputs[3 * place : 3 * place + 3])
+        result = score(
+            InMemoryPipeline(affinity).segmentation(THRESHOLD, MIN_SIZE),
+            source.truth,
+            THRESHOLD,
+        )
+        print(
+            f"{'':9} VI {result.vi:.4f} (split {result.vi_split:.4f}, merge "
+            f"{result.vi_merge:.4f}), ARAND {result.arand:.4f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

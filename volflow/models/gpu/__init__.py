@@ -1,0 +1,1 @@
+"""Blocks predicted on a GPU as a whole: integers up, integers down."""
