@@ -51,7 +51,7 @@ def loaded_inference(stage: Predict, block: Block, image: np.ndarray) -> Inferen
 
 
 def cut(image: np.ndarray, block: Block) -> np.ndarray:
-    """What a block reads; zeros beyond the bounds."""
+    """The image that a block reads; zeros beyond the bounds."""
     part = np.zeros(block.read.shape, image.dtype)
     inside = block.read.clip(block.bounds)
     part[inside.within(block.read)] = image[inside.within(block.bounds)]

@@ -145,7 +145,7 @@ def check_same_shape(subject: str, batch: Sequence[int], output: Sequence[int]) 
 
 @dataclass(frozen=True)
 class Channel:
-    """How a written channel follows from the channel of a network.
+    """The rule by which a written channel follows from the channel of a network.
 
     The functions above change whole outputs of a network, one after the other; `positions` names
     the voxel of the output that all of them together use for each voxel that is kept.
@@ -165,7 +165,7 @@ class Channel:
         return sum(AXES[axis] in self.odd for axis in flipped) % 2 == 1
 
     def positions(
-        self, flipped: Sequence[int], output: Triple, first: Triple, kept: Triple
+        self, flipped: Sequence[int], output: Triple, first: Triple, shape: Triple
     ) -> list[np.ndarray]:
         """Positions z, y, x in the output for the flipped image of the voxels that are kept.
 
@@ -173,17 +173,17 @@ class Channel:
         ----------
         flipped : sequence of int
             The axes along which the image was flipped.
-        output, first, kept : Triple
+        output, first, shape : Triple
             Shape of the network's output; first voxel and shape of the part that is kept.
 
         Returns
         -------
-        list of three int arrays, of the lengths `kept`
+        list of three int arrays, of the lengths `shape`
         """
         moves = any(self.offset[axis] for axis in flipped)
         positions = []
         for axis, side in enumerate(output):
-            position = np.arange(kept[axis]) + first[axis]
+            position = np.arange(shape[axis]) + first[axis]
             position = (position + self.shift[axis]).clip(0, side - 1)
             if moves:
                 position = (position + self.offset[axis]).clip(0, side - 1)

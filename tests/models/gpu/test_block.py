@@ -25,9 +25,9 @@ CUBE = Tiling(Box((0, 0, 0), (20, 18, 22)), (12, 12, 12), (2, 2, 2), (8, 8, 8))
 @st.composite
 def works(draw: st.DrawFn) -> Work:
     start, shape = draw(triples(-5, 5)), draw(triples(1, 9))
-    context, kept = draw(triples(0, 2)), draw(triples(2, 6))
-    tile = zyx(kept) + zyx(context) * 2
-    stride = zyx([draw(st.integers((k + 1) // 2, k)) for k in kept])
+    context, width = draw(triples(0, 2)), draw(triples(2, 6))
+    tile = zyx(width) + zyx(context) * 2
+    stride = zyx([draw(st.integers((k + 1) // 2, k)) for k in width])
     padding = draw(st.sampled_from(["reflect", "symmetric"]))
     tiling = Tiling(Box(start, zyx(start) + shape), tile, context, stride, padding)
     return Work(

@@ -181,11 +181,11 @@ class _Block:
 
     def _kept(self, logits: Tensor, flipped: tuple[int, ...]) -> Tensor:
         """The kept part of the output for a flipped image, in the frame of the image."""
-        kept, side = self.tiling.kept, zyx(logits.shape[2:])
-        first = zyx([(n - k) // 2 for n, k in zip(side, kept, strict=True)])
-        shape = (len(logits), len(self.channels), *kept)
+        width, side = self.tiling.kept, zyx(logits.shape[2:])
+        first = zyx([(n - k) // 2 for n, k in zip(side, width, strict=True)])
+        shape = (len(logits), len(self.channels), *width)
         values = torch.empty(shape, dtype=torch.float32, device=logits.device)
-        places = [channel.positions(flipped, side, first, kept) for channel in self.channels]
+        places = [channel.positions(flipped, side, first, width) for channel in self.channels]
         if self.inference.crops_first:
             for number, place in enumerate(places):
                 values[:, number] = self._taken(logits[:, self.inference.source(number)], place)

@@ -42,18 +42,18 @@ class SumsOnDevice:
     def add(self, batch: Sequence[Triple], outputs: Tensor) -> None:
         """Add the outputs of tiles, float32 (B, C, *kept), in their order."""
         for index, output in zip(batch, outputs, strict=False):
-            kept = self.tiling.kept_box(index)
+            whole = self.tiling.kept_box(index)
             for row in range(index[0], self.last + 1):
-                if self._box(row).start[0] >= kept.stop[0]:
+                if self._box(row).start[0] >= whole.stop[0]:
                     break
-                self._add(row, kept, output)
+                self._add(row, whole, output)
 
-    def _add(self, row: int, kept: Box, output: Tensor) -> None:
-        shared = kept.clip(self._box(row))
+    def _add(self, row: int, whole: Box, output: Tensor) -> None:
+        shared = whole.clip(self._box(row))
         if not shared.size:
             return
         box, total, weight = self._slab(row)
-        there, here = shared.within(box), shared.within(kept)
+        there, here = shared.within(box), shared.within(whole)
         if weight is None:
             total[(slice(None), *there)] = output[(slice(None), *here)]
             return

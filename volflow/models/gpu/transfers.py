@@ -26,7 +26,7 @@ from torch import Tensor
 
 
 class Upload(NamedTuple):
-    """A copy to the device that was begun."""
+    """A copy to the device that may still be under way."""
 
     tensor: Tensor
     event: Any
