@@ -212,7 +212,7 @@ def test_an_interrupted_block_leaves_nothing_behind() -> None:
     assert again.tobytes() == work.in_tiles((20, 18, 22)).tobytes()
 
 
-def test_an_eighth_of_the_bytes_is_copied() -> None:
+def test_a_seventh_of_the_bytes_is_copied_or_less() -> None:
     """Tiles of the proportions of the bundled networks: 1.25 times what is kept along an axis."""
     tiling = Tiling(Box((0, 0, 0), (48, 48, 48)), (20, 20, 20), (2, 2, 2), (16, 16, 16))
     for flips, part in (("", 7), ("x", 14)):
