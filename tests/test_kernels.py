@@ -68,6 +68,24 @@ def test_a_kernel_uses_the_present_source_of_a_function_in_another_file(package,
     assert twice(package, home, hits) == "20\n1"  # and the machine code is used again
 
 
+def test_numba_is_imported_by_the_first_call(package, tmp_path):
+    code = (
+        "import sys, volflow.segment.outer as outer\n"
+        "print('numba' in sys.modules, outer.twice.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HOME": str(tmp_path / "home"), "PYTHONPATH": str(package.parent)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["False", "twice"]
+    assert (
+        twice(package, tmp_path / "home", "import sys; print('numba' in sys.modules)") == "2\nTrue"
+    )
+
+
 def test_the_users_own_folder_comes_first_and_other_kernels_keep_theirs(package, tmp_path):
     home, own, cache = (tmp_path / name for name in ("home", "own", "cache"))
     assert twice(package, home, XDG_CACHE_HOME=str(cache)) == "2"

@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache, cached_property, partial, update_wrapper
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, overload
@@ -56,18 +56,46 @@ def kernel(
     """
     if function is None:
         return partial(kernel, error_model=error_model)
-    import numba
+    return Kernel(function, error_model)
 
-    settings: Any = numba.config
-    folder = cache_folder()
-    if folder is None:
-        return numba.njit(nogil=True, error_model=error_model)(function)
-    with _lock:  # numba looks at its setting here alone; kernels of other packages keep theirs
-        before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
-        try:
-            return numba.njit(cache=True, nogil=True, error_model=error_model)(function)
-        finally:
-            settings.CACHE_DIR = before
+
+class Kernel:
+    """A function that numba is imported for, and compiles, at its first call.
+
+    Most processes of a run call few kernels or none, and importing numba takes as long as
+    everything else that a short command does.
+    """
+
+    def __init__(self, function: Callable[..., Any], error_model: ErrorModel) -> None:
+        update_wrapper(self, function)
+        self._function, self._error_model = function, error_model
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call the compiled function."""
+        return self.compiled(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        """Attributes of numba's function: by `_numba_type_` other kernels find it to call it."""
+        if name.startswith("__"):  # copying and pickling ask for these; they need no numba
+            raise AttributeError(name)
+        return getattr(self.compiled, name)
+
+    @cached_property
+    def compiled(self) -> Any:
+        """The function as numba compiles it."""
+        import numba
+
+        settings: Any = numba.config
+        folder = cache_folder()
+        compile_with = partial(numba.njit, nogil=True, error_model=self._error_model)
+        if folder is None:
+            return compile_with()(self._function)
+        with _lock:  # numba looks at its setting here alone; kernels of other packages keep theirs
+            before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
+            try:
+                return compile_with(cache=True)(self._function)
+            finally:
+                settings.CACHE_DIR = before
 
 
 @cache

@@ -21,7 +21,7 @@ from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.run_summary import summary
 from volflow.engine.plan.plan import plan_draft
 from volflow.engine.result import RunResult
-from volflow.view.report.run.page import leave_report
+from volflow.view.report.run.kept import kept_report
 
 PipelineSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Pipeline
 
@@ -78,7 +78,7 @@ def memory_per_worker(profile: Profile) -> int | None:
 
 
 def carry_out(plan: Plan, profile: Profile, observer: RunObserver | None = None) -> RunResult:
-    """Execute a plan on the workers of a profile, then write the run's report and its picture."""
+    """Execute a plan on the workers of a profile; then write the run's report, unless it stands."""
     preflight(plan, profile)
     start = time.monotonic()
     result = execute(
@@ -91,5 +91,10 @@ def carry_out(plan: Plan, profile: Profile, observer: RunObserver | None = None)
         observer=observer,
     )
     facts = summary(plan, profile, result, time.monotonic() - start)
-    result.segments = leave_report(result.run, facts, picture=not result.interrupted)
+    segments = kept_report(result.run, facts)
+    if segments is None:
+        from volflow.view.report.run.page import leave_report  # which imports much
+
+        segments = leave_report(result.run, facts, picture=not result.interrupted)
+    result.segments = segments
     return result

@@ -32,7 +32,6 @@ def run_with_progress(
     from volflow.cli.terminal.formatting import errors, output, print_warnings
     from volflow.cli.terminal.progress import progress_display
     from volflow.engine.api import carry_out
-    from volflow.engine.executors.slurm.preflight import log_folder
     from volflow.engine.monitor.run_summary import summary
 
     console = errors() if as_json else output()
@@ -45,8 +44,8 @@ def run_with_progress(
             console.print(f"run {plan.pipeline.run}", markup=False)
         with progress_display(plan, console) as observer:
             result = carry_out(plan, profile, observer)
-    if not result.ok and (folder := log_folder(plan, profile)):
-        errors().print(f"logs of the workers: {folder}", markup=False)
+    if not result.ok:
+        _print_log_folder(plan, profile)
     if as_json:
         document = summary(plan, profile, result, time.monotonic() - start)
         click.echo(json.dumps(document, indent=1))
@@ -75,6 +74,15 @@ def report_outcome(result: RunResult, silent: bool = False, *, temporary: bool =
     if result.unmet:
         print_unmet(result.unmet)
         sys.exit(UNMET)
+
+
+def _print_log_folder(plan: Plan, profile: Profile) -> None:
+    from volflow.cli.terminal.formatting import errors
+    from volflow.engine.executors.slurm.preflight import log_folder
+
+    folder = log_folder(plan, profile)
+    if folder:
+        errors().print(f"logs of the workers: {folder}", markup=False)
 
 
 def print_unmet(unmet: list[str]) -> None:

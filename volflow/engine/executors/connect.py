@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
-from volflow.engine.executors import cuda, in_process, local, remote_scheduler
 from volflow.engine.executors.base import (
     Executor,
     ExecutorModule,
@@ -13,16 +14,21 @@ from volflow.engine.executors.base import (
     PhaseRequirement,
 )
 from volflow.engine.executors.profile import Profile, find_profile
-from volflow.engine.executors.slurm import pools as slurm
 
-MODULES: dict[str, ExecutorModule] = {
-    "none": in_process,
-    "local": local,
-    "cuda": cuda,
-    "slurm": slurm,
-    "address": remote_scheduler,
+MODULES = {
+    "none": "in_process",
+    "local": "local",
+    "cuda": "cuda",
+    "slurm": "slurm.pools",
+    "address": "remote_scheduler",
 }
-"""The module of each kind of cluster profile."""
+"""The module of each kind of cluster profile, in this package."""
+
+
+def executor_module(kind: str) -> ExecutorModule:
+    """The module of a kind of cluster profile, imported when it is first asked for."""
+    module = importlib.import_module(f"volflow.engine.executors.{MODULES[kind]}")
+    return cast(ExecutorModule, module)
 
 
 @contextlib.contextmanager
@@ -73,5 +79,5 @@ def connect(
         timeout=timeout or profile.timeout,
         notify=notify,
     )
-    with MODULES[profile.kind].open_executor(profile, request) as executor:
+    with executor_module(profile.kind).open_executor(profile, request) as executor:
         yield executor

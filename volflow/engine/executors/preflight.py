@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from volflow.engine.executors.connect import MODULES
+from volflow.engine.executors.connect import executor_module
 from volflow.engine.executors.profile import Profile
 from volflow.engine.job import Plan
 from volflow.errors import PlanError
@@ -18,7 +18,7 @@ def preflight(plan: Plan, profile: Profile) -> None:
     PlanError
         With all problems, each with file and line.
     """
-    problems = dict.fromkeys(MODULES[profile.kind].preflight_problems(plan, profile))
+    problems = dict.fromkeys(executor_module(profile.kind).preflight_problems(plan, profile))
     if profile.kind != "none":
         problems |= dict.fromkeys(_unimportable(plan))
     if problems:

@@ -6,12 +6,14 @@ name any other file that this process may read.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-import h5py
-
 from volflow.errors import StorageError
+
+if TYPE_CHECKING:
+    import h5py
 
 LINKS = 16  # soft links in a chain; as many as HDF5 itself follows
 
@@ -54,6 +56,8 @@ def resolve_inside(file: h5py.File, name: str, where: str) -> h5py.Group | h5py.
 
 
 def _follow(file: h5py.File, start: h5py.Group, name: str, where: str, links: int) -> h5py.Group:
+    import h5py
+
     here = file if name.startswith("/") else start
     for part in name.split("/"):
         if part in ("", "."):
@@ -84,6 +88,8 @@ def require_stored_inside(file: h5py.File, data: h5py.Dataset, where: str) -> No
     ------
     StorageError
     """
+    import h5py
+
     seen = {data.id}
     left = [data]
     while left:

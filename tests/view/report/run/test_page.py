@@ -7,11 +7,13 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.view.paint import BOUNDS, expected, painted
+from volflow.engine.invalidate import invalidate
 from volflow.view.report.run import page as report
 from volflow.view.report.score.metrics import METRICS
 
@@ -154,10 +156,10 @@ def test_a_run_does_not_fail_for_want_of_its_report(
     assert "disk full" in caplog.text
 
 
-def test_a_page_stays_that_of_what_was_run_last(tmp_path: Path) -> None:
+def test_a_step_keeps_the_time_and_the_work_of_the_session_that_did_it(tmp_path: Path) -> None:
     painted(tmp_path / "run")
-    again = painted(tmp_path / "run")
-    assert [step.already for step in again.steps] == [step.total for step in again.steps]
+    again = painted(tmp_path / "run", {"use": "score", "in": {"truth": "segmentation"}})
+    assert again.steps[0].already == again.steps[0].total
     cells = page(tmp_path / "run")
     row = next(row for row in cells.rows if row[0] == "paint")
     assert row[3] == row[1]
@@ -165,3 +167,36 @@ def test_a_page_stays_that_of_what_was_run_last(tmp_path: Path) -> None:
     assert number(row[8]) == again.steps[0].extent, "and the work that it did"
     facts = {row[0]: row[1] for row in cells.rows if len(row) == 2}
     assert facts["time"].endswith("s in all 2 sessions")
+
+
+def test_a_report_stays_where_no_block_was_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    first = painted(run)
+    files = {name: (run / name).read_bytes() for name in ("report.html", "overview.png")}
+    drawn: list[str] = []
+    draw = report.overview
+    monkeypatch.setattr(report, "overview", lambda layers: drawn.append("one") or draw(layers))
+
+    def again(*more: dict[str, Any]) -> bool:
+        """Whether another start draws the picture; it is the same, and so is what is returned."""
+        drawn.clear()
+        result = painted(run, *more)
+        assert (result.ok, result.segments) == (True, first.segments)
+        summary = json.loads((run / "summary.json").read_text())
+        assert summary["segments"] == first.segments
+        assert (run / "overview.png").read_bytes() == files["overview.png"]
+        return bool(drawn)
+
+    assert not again()
+    assert (run / "report.html").read_bytes() == files["report.html"]
+    assert json.loads((run / "summary.json").read_text())["history"]["sessions"] == 2
+    for damage in ("overview.png", "report.html", "summary.json"):
+        (run / damage).write_bytes(b"{" + (run / damage).read_bytes())
+        assert again(), damage
+        assert not again()
+    assert again({"use": "score", "in": {"truth": "segmentation"}}), "other blocks were run"
+    invalidate(str(run), "paint")
+    assert again(), "the same blocks were run again"
+    assert caplog.text == ""

@@ -6,9 +6,8 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from volflow.core.geometry import Box
@@ -19,6 +18,9 @@ from volflow.io.formats.files.read_only import ReadOnlyArray, sliced
 from volflow.io.formats.metadata.attributes import attributes_metadata
 from volflow.io.formats.metadata.axes import Metadata, place
 from volflow.io.formats.stored_array import stored_layout
+
+if TYPE_CHECKING:
+    import h5py
 
 ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError)
@@ -61,6 +63,8 @@ class Hdf5(ReadOnlyArray):
 
     def _find(self, name: str) -> Any:
         """The dataset of that name, or the only volume in the file."""
+        import h5py
+
         where = f"volume {self._address}"
         data = resolve_inside(self._file, name, where) if name else None
         if isinstance(data, h5py.Dataset):
@@ -80,6 +84,8 @@ class Hdf5(ReadOnlyArray):
 
     def _datasets(self) -> dict[str, Any]:
         """All datasets of the file by name."""
+        import h5py
+
         datasets: dict[str, Any] = {}
 
         def visit(path: str, item: Any) -> None:
@@ -112,6 +118,8 @@ class _Ordered:
 
 
 def _open_file(address: Address, path: Path) -> h5py.File:
+    import h5py  # which most runs need not
+
     try:
         return h5py.File(path, "r", **_CACHE)
     except FileNotFoundError as error:

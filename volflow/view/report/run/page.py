@@ -15,6 +15,7 @@ from volflow.io.store import Store
 from volflow.view.layers import RunLayers, run_layers
 from volflow.view.report.pages import data_url, render
 from volflow.view.report.run.advice import advice
+from volflow.view.report.run.kept import PAGE, PICTURE, SUMMARY, seal_of_report
 from volflow.view.report.run.overview import Overview, overview
 from volflow.view.report.run.segments import SegmentSizes, segment_sizes
 from volflow.view.report.run.timeline import timeline
@@ -23,7 +24,6 @@ from volflow.view.report.score.metrics import HEADLINES, headlines, numbers
 
 logger = logging.getLogger(__name__)
 
-SUMMARY, PICTURE, PAGE = "summary.json", "overview.png", "report.html"
 SHOWN = 20  # failed blocks; all of them are in the summary
 
 
@@ -56,11 +56,13 @@ def leave_report(run: str, summary: Mapping[str, Any], picture: bool = True) -> 
         sizes = _segment_sizes(layers) if picture else None
         if sizes:
             segments = {**asdict(sizes), "advice": advice(sizes, layers.pipeline)}
-            write_sealed(store, SUMMARY, {**summary, "segments": segments})
         png = drawn.png() if drawn else b""
         if png:
             store.write(PICTURE, png)
-        store.write(PAGE, page(summary, layers, drawn, png, sizes).encode())
+        text = page(summary, layers, drawn, png, sizes).encode()
+        store.write(PAGE, text)
+        report = seal_of_report(store, summary, text, png)
+        write_sealed(store, SUMMARY, {**summary, "segments": segments, "report": report})
     except Exception as error:  # formats, codecs, stores, and whatever a user's volume contains
         logger.warning("no report of %s: %s: %s", run, type(error).__name__, error)
     return segments

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from volflow.core.geometry import Box, zyx
 from volflow.errors import StorageError
@@ -282,6 +281,8 @@ def _on_own_voxel(part: ErrorPart, volumes: Mapping[str, Volume]) -> ErrorPart:
 
 def _contact(one: ErrorPart, other: ErrorPart, volumes: Mapping[str, Volume]) -> Point:
     """The voxel of `other` that is nearest to `one`; its own position if they are far apart."""
+    from scipy.ndimage import distance_transform_edt  # takes longer than a short command
+
     for radius, stride in CONTACT_SEARCH:
         box = _search_box(other.position, radius, volumes)
         first, second = _masks([one, other], box, volumes)
