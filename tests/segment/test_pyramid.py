@@ -74,6 +74,19 @@ def test_without_a_mask_every_voxel_exists(half: Triple, factor: Triple, labels:
     )
 
 
+@settings(max_examples=60, deadline=None)
+@given(triples(1, 3), st.sampled_from([np.int16, np.uint8, np.uint64]), st.data())
+def test_the_mode_of_whole_boxes_is_the_slow_one(
+    half: Triple, dtype: type, data: st.DataObject
+) -> None:
+    values = [0, 1, 2, int(np.iinfo(dtype).max), int(np.iinfo(dtype).min)]
+    box = Box((0, 0, 0), [2 * n for n in half])
+    labels = data.draw(hnp.arrays(dtype, box.shape, elements=st.sampled_from(values)))
+    actual = pooled_labels(labels, (2, 2, 2))
+    np.testing.assert_array_equal(actual, slow_pool(labels, box, (2, 2, 2), True))
+    assert actual.dtype == labels.dtype
+
+
 def test_worked_examples() -> None:
     # 9 three times, 4 three times, 1 twice: the smaller of the two most frequent
     labels = np.array([9, 9, 9, 4, 4, 4, 1, 1], np.uint64).reshape(2, 2, 2)

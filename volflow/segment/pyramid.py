@@ -47,7 +47,8 @@ def pooled_labels(
     """
     if labels.dtype.kind not in "bui":
         raise ValueError(f"expected integer labels to pool; got {labels.dtype}")
-    return _pooled(_modes, labels, factor, exists)
+    pool = _modes_of_eight if tuple(factor) == (2, 2, 2) else _modes
+    return _pooled(pool, labels, factor, exists)
 
 
 def pooled_image(image: np.ndarray, factor: Triple, exists: np.ndarray | None = None) -> np.ndarray:
@@ -135,6 +136,77 @@ def _modes(
                     out[z, y, x] = box[0]
                 else:
                     out[z, y, x] = _mode(box, voxels)
+
+
+@kernel
+def _modes_of_eight(
+    labels: np.ndarray, exists: np.ndarray, fz: int, fy: int, fx: int, out: np.ndarray
+) -> None:
+    """Write the most frequent label of each box of 2 x 2 x 2 voxels to `out`, as `_modes` does.
+
+    Most boxes hold one label. For the others all pairs are compared without a branch.
+    """
+    all_exist = exists.size == 0
+    depth, height, width = out.shape
+    box = np.empty(8, labels.dtype)
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                vz, vy, vx = z * 2, y * 2, x * 2
+                a, b = labels[vz, vy, vx], labels[vz, vy, vx + 1]
+                c, d = labels[vz, vy + 1, vx], labels[vz, vy + 1, vx + 1]
+                e, f = labels[vz + 1, vy, vx], labels[vz + 1, vy, vx + 1]
+                g, h = labels[vz + 1, vy + 1, vx], labels[vz + 1, vy + 1, vx + 1]
+                if not all_exist:
+                    voxels = 0
+                    for dz in range(2):
+                        for dy in range(2):
+                            for dx in range(2):
+                                if exists[vz + dz, vy + dy, vx + dx]:
+                                    box[voxels] = labels[vz + dz, vy + dy, vx + dx]
+                                    voxels += 1
+                    if voxels == 0:
+                        out[z, y, x] = 0
+                        continue
+                    if voxels < 8:
+                        out[z, y, x] = _mode(box, voxels)
+                        continue
+                if (a ^ b) | (a ^ c) | (a ^ d) | (a ^ e) | (a ^ f) | (a ^ g) | (a ^ h):
+                    out[z, y, x] = _mode_of_eight(a, b, c, d, e, f, g, h)
+                else:
+                    out[z, y, x] = a
+
+
+@kernel
+def _mode_of_eight(
+    a: np.generic,
+    b: np.generic,
+    c: np.generic,
+    d: np.generic,
+    e: np.generic,
+    f: np.generic,
+    g: np.generic,
+    h: np.generic,
+) -> np.generic:
+    """The most frequent of eight labels; ties go to the smallest."""
+    ab, ac, ad, ae, af, ag, ah = a == b, a == c, a == d, a == e, a == f, a == g, a == h
+    bc, bd, be, bf, bg, bh = b == c, b == d, b == e, b == f, b == g, b == h
+    cd, ce, cf, cg, ch = c == d, c == e, c == f, c == g, c == h
+    de, df, dg, dh = d == e, d == f, d == g, d == h
+    ef, eg, eh, fg, fh, gh = e == f, e == g, e == h, f == g, f == h, g == h
+    best, most = a, 0 + ab + ac + ad + ae + af + ag + ah
+    for label, count in (
+        (b, 0 + ab + bc + bd + be + bf + bg + bh),
+        (c, 0 + ac + bc + cd + ce + cf + cg + ch),
+        (d, 0 + ad + bd + cd + de + df + dg + dh),
+        (e, 0 + ae + be + ce + de + ef + eg + eh),
+        (f, 0 + af + bf + cf + df + ef + fg + fh),
+        (g, 0 + ag + bg + cg + dg + eg + fg + gh),
+        (h, 0 + ah + bh + ch + dh + eh + fh + gh),
+    ):
+        better = (count > most) | ((count == most) & (label < best))
+        best, most = label if better else best, count if better else most
+    return best
 
 
 @kernel
