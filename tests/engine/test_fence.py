@@ -10,9 +10,10 @@ import pytest
 from tests.engine.runs import files, planned, toy, wait_for
 from volflow.engine.driver import execute, prepare
 from volflow.engine.phases.registry import run_block
-from volflow.engine.worker.block_range import Outcome, run_range
+from volflow.engine.worker.block_range import run_range
 from volflow.engine.worker.child_death import Death, record_death
 from volflow.engine.worker.child_process import Child
+from volflow.engine.worker.outcome import Outcome
 from volflow.engine.worker.shared_progress import PageContent
 from volflow.errors import RunHeld
 from volflow.io.run import fence

@@ -29,13 +29,9 @@ from volflow.engine.phases.registry import kind_of
 from volflow.engine.result import RunResult, StepResult
 from volflow.engine.stored_profile import store_profile
 from volflow.engine.targets import prepare, require_free_layers, set_complete, taken_layers
-from volflow.engine.worker.block_range import (
-    Outcome,
-    job_path,
-    recorded_failures,
-    run_range,
-)
+from volflow.engine.worker.block_range import job_path, recorded_failures, run_range
 from volflow.engine.worker.disk_full import translate_disk_full
+from volflow.engine.worker.outcome import Outcome
 from volflow.errors import PlanError, StageError
 from volflow.io.run.fence import require_held
 from volflow.io.run.ledger import Ledger

@@ -21,7 +21,7 @@ from volflow.engine.monitor.events import RunEnds, Stall
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.watchdog import Watchdog
 from volflow.engine.result import StepResult
-from volflow.engine.worker.block_range import Outcome
+from volflow.engine.worker.outcome import Outcome
 from volflow.io.store import Store
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from urllib.request import urlopen
 
 import pytest
 
@@ -44,6 +45,22 @@ def test_the_dashboard_shows_the_block_of_each_worker_and_its_memory(tmp_path):
     assert info["metrics"]["block_memory"].endswith(" GB")
     assert {"block", "block_memory"} <= set(columns)
     assert outcomes[0].done + outcomes[-1].done >= 1
+
+
+@pytest.mark.cluster
+def test_the_dashboard_is_loaded_when_it_is_opened():
+    with connect("local", workers=1) as executor:
+        scheduler = executor.client.cluster.scheduler
+        (waiting,) = scheduler.http_application.applications
+        with urlopen(f"{executor.client.dashboard_link.removesuffix('/status')}/health") as answer:
+            assert answer.read() == b"ok"
+        assert scheduler.http_application.applications == [waiting]
+        for page in ("status", "workers", "statics/css/base.css"):
+            address = executor.client.dashboard_link.replace("status", page)
+            with urlopen(address, timeout=60) as answer:
+                assert answer.status == 200
+        assert scheduler.http_application.applications != [waiting]
+        assert len(scheduler.http_application.applications) == 1
 
 
 def test_outside_a_dask_worker_nothing_is_published():

@@ -36,8 +36,8 @@ from volflow.engine.phases.registry import kind_of
 from volflow.engine.plan.plan import plan as planned
 from volflow.engine.plan.planner import PROCESS_MEMORY
 from volflow.engine.targets import prepare
-from volflow.engine.worker.block_range import Outcome
 from volflow.engine.worker.child_process import Child
+from volflow.engine.worker.outcome import Outcome
 from volflow.errors import BlockError
 
 NOT_STORED = ("ledger", "events")  # folders that are not counted as stored bytes

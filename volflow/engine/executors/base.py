@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import psutil
 
 from volflow.engine.job import Job, Plan
-from volflow.engine.worker.block_range import Outcome
+from volflow.engine.worker.outcome import Outcome
 
 if TYPE_CHECKING:
     from volflow.engine.executors.profile import Profile

@@ -17,11 +17,11 @@ from volflow.engine.executors.dask_no_recompute import forbid_recompute
 from volflow.engine.executors.lost_scheduler import require_scheduler, scheduler_errors
 from volflow.engine.fence import require_current
 from volflow.engine.job import Job
-from volflow.engine.worker.block_range import Outcome
 from volflow.engine.worker.child_death import Limits
 from volflow.engine.worker.child_process import run_in_child
 from volflow.engine.worker.ledger_outcome import outcome_by_ledger
 from volflow.engine.worker.metrics import METRICS
+from volflow.engine.worker.outcome import Outcome
 from volflow.errors import RunHeld, StorageError
 
 TASKS_PER_WORKER = 3  # that the scheduler holds

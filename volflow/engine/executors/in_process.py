@@ -17,7 +17,8 @@ from volflow.engine.executors.base import (
 )
 from volflow.engine.executors.profile import Profile
 from volflow.engine.job import Job, Plan
-from volflow.engine.worker.block_range import Progress, run_range
+from volflow.engine.worker.block_range import run_range
+from volflow.engine.worker.outcome import Progress
 from volflow.engine.worker.process_state import ProcessState
 
 NAME = "this process"

@@ -17,6 +17,7 @@ from volflow.engine.executors.base import (
     MachineResources,
     worker_count,
 )
+from volflow.engine.executors.dashboard import load_on_request
 from volflow.engine.executors.dask import DaskExecutor
 from volflow.engine.executors.dask_restart import PATIENT, replacer
 from volflow.engine.executors.ports import dashboard_problems
@@ -94,10 +95,12 @@ def local_cluster(count: int, dashboard: int = 0) -> Iterator[Any]:
                     memory_limit=0,  # the worker limits the memory of its child process
                     host="127.0.0.1",
                     dashboard_address=f"127.0.0.1:{dashboard}",
+                    scheduler_kwargs={"dashboard": False},  # not yet
                     local_directory=folder,
                     silence_logs=logging.CRITICAL,
                 )
             )
+            load_on_request(cluster.scheduler)
             client = stack.enter_context(Client(cluster))
         yield client
 

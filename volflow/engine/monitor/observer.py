@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from volflow.engine.executors.base import RunningBlock
 from volflow.engine.job import Job, Plan, PlannedStep
 from volflow.engine.result import Failure, RunResult, StepResult
-from volflow.engine.worker.block_range import Outcome
+from volflow.engine.worker.outcome import Outcome
 
 
 class RunObserver:

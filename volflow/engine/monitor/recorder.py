@@ -13,7 +13,7 @@ from volflow.engine.monitor import events
 from volflow.engine.monitor.event_log import EventLog
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.result import Failure, RunResult, StepResult
-from volflow.engine.worker.block_range import Outcome
+from volflow.engine.worker.outcome import Outcome
 from volflow.version import __version__
 
 LONGEST_ERROR = 1000  # characters of a block's error in the log

@@ -22,7 +22,8 @@ from volflow.engine.monitor.event_log import EventLog
 from volflow.engine.monitor.observer import RunObserver
 from volflow.engine.monitor.pace import Pace
 from volflow.engine.result import StepResult
-from volflow.engine.worker.block_range import Outcome, job_path
+from volflow.engine.worker.block_range import job_path
+from volflow.engine.worker.outcome import Outcome
 from volflow.errors import StorageError
 from volflow.io.sealed import write_sealed
 from volflow.io.store import Store

@@ -5,18 +5,16 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from volflow.engine.job import Job
 from volflow.engine.result import Failure
-from volflow.engine.worker.block_range import (
-    Outcome,
-    mark_done,
-    record_failure,
-    recorded_failures,
-)
+from volflow.engine.worker.outcome import Outcome
 from volflow.engine.worker.shared_progress import PageContent
+
+if TYPE_CHECKING:
+    from volflow.engine.job import Job
 
 KILLS_PER_BLOCK = 2  # one SIGKILL may come from outside; a second one is the block's fault
 BETWEEN_BLOCKS = -1
@@ -90,6 +88,9 @@ def record_death(
     int
         Block from which to continue.
     """
+    # Only now: this worker has imported nothing of what runs blocks.
+    from volflow.engine.worker.block_range import mark_done, record_failure, recorded_failures
+
     number, unmarked = death.progress.number, death.progress.unmarked
     if number < 0:  # it died before the first block or between two
         kills[BETWEEN_BLOCKS] += 1

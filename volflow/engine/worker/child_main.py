@@ -17,8 +17,9 @@ import time
 from multiprocessing.connection import Connection
 
 from volflow.core.stage.faults import error_text
-from volflow.engine.worker.block_range import Outcome, job_path, run_range
+from volflow.engine.worker.block_range import job_path, run_range
 from volflow.engine.worker.memory import trim_heap
+from volflow.engine.worker.outcome import Outcome
 from volflow.engine.worker.shared_progress import SharedProgress
 from volflow.errors import StorageError
 

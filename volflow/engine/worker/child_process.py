@@ -24,14 +24,17 @@ import time
 from collections import Counter
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING
 
 import psutil
 
-from volflow.engine.job import Job
-from volflow.engine.worker.block_range import Outcome
 from volflow.engine.worker.child_death import NO_LIMITS, Death, Limits, record_death
 from volflow.engine.worker.metrics import BlockMetrics, publish
+from volflow.engine.worker.outcome import Outcome
 from volflow.engine.worker.shared_progress import SharedProgress
+
+if TYPE_CHECKING:
+    from volflow.engine.job import Job
 
 MODULE = "volflow.engine.worker.child_main"
 POLL = 0.25  # seconds between two checks of time limit and memory

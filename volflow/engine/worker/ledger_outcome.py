@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from volflow.engine.job import Job
-from volflow.engine.worker.block_range import Outcome, contiguous, job_path, recorded_failures
+from volflow.engine.worker.block_range import contiguous, job_path, recorded_failures
+from volflow.engine.worker.outcome import Outcome
 from volflow.io.run.ledger import Ledger
 
 

@@ -7,7 +7,7 @@ import struct
 import time
 from typing import NamedTuple
 
-from volflow.engine.worker.block_range import Progress
+from volflow.engine.worker.outcome import Progress
 
 PAGE = struct.Struct("qqdqqq")
 """The fields of `PageContent`, eight bytes each."""
