@@ -76,6 +76,7 @@ def test_numba_is_imported_by_the_first_call(package, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"HOME": str(tmp_path / "home"), "PYTHONPATH": str(package.parent)},
+        cwd=tmp_path,
         check=True,
         capture_output=True,
         text=True,

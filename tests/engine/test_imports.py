@@ -4,13 +4,13 @@ import subprocess
 import sys
 
 HEAVY = ("bokeh", "dask", "distributed", "numba", "rich.console", "scipy", "torch")
+STAGES = ("intensity", "predict", "fragments", "agglomerate", "relabel", "borders", "pyramid")
 RUN = """
 import sys, volflow
-steps = [{"use": "synth"}, {"use": "fragments"}, {"use": "agglomerate"}, {"use": "relabel"}]
-steps += [{"use": "pyramid", "in": {"labels": "segmentation"}}]
+steps = [{"use": "tests.view.paint:Paint", "name": "paint"}]
+steps += [{"use": "pyramid", "in": {"labels": "segmentation"}, "with": {"levels": 1}}]
 run = {"run": sys.argv[1], "bounds": "0:16,0:32,0:32", "block": [16, 32, 32], "steps": steps}
-run |= {"resolution": [10, 10, 10], "volumes": {}}
-assert volflow.run(run).ok
+assert volflow.run(run | {"resolution": [10, 10, 10]}).ok
 """
 
 
@@ -23,7 +23,8 @@ def heavy(code: str, *arguments: str) -> list[str]:
 
 
 def test_planning_and_running_import_nothing_heavy():
-    code = "import sys, volflow.engine.api, volflow.engine.worker.child_main"
+    stages = ", ".join(f"volflow.stages.{name}" for name in STAGES)
+    code = f"import sys, volflow.engine.api, volflow.engine.worker.child_main, {stages}"
     assert heavy(code) == []
 
 
@@ -40,4 +41,4 @@ def test_a_dask_worker_imports_nothing_that_runs_blocks():
 
 def test_a_finished_run_is_started_again_without_anything_heavy(tmp_path):
     assert "numba" in heavy(RUN, str(tmp_path / "run"))
-    assert heavy(RUN, str(tmp_path / "run")) == []
+    assert heavy(RUN, str(tmp_path / "run")) == ["rich.console"]  # for its progress

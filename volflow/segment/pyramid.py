@@ -178,16 +178,7 @@ def _modes_of_eight(
 
 
 @kernel
-def _mode_of_eight(
-    a: np.generic,
-    b: np.generic,
-    c: np.generic,
-    d: np.generic,
-    e: np.generic,
-    f: np.generic,
-    g: np.generic,
-    h: np.generic,
-) -> np.generic:
+def _mode_of_eight(a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int) -> int:
     """The most frequent of eight labels; ties go to the smallest."""
     ab, ac, ad, ae, af, ag, ah = a == b, a == c, a == d, a == e, a == f, a == g, a == h
     bc, bd, be, bf, bg, bh = b == c, b == d, b == e, b == f, b == g, b == h

@@ -1,4 +1,4 @@
-"""Dask's dashboard, loaded when somebody opens it.
+"""Dask's dashboard, loaded when it is first opened.
 
 Importing bokeh and building its pages takes a second of every run, and most runs are not looked at.
 The scheduler's web server, and so the address of the dashboard, is there from the beginning.

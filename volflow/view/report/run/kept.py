@@ -25,7 +25,7 @@ SHOWN = ("ok", "version", "bounds", "resolution", "results", "unmet", "warnings"
 
 
 def kept_report(run: str, summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The `segments` of a report that is still right; its summary alone is written anew.
+    """The `segments` of a report that is still right; its summary alone is written again.
 
     Parameters
     ----------
