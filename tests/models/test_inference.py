@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -145,3 +147,21 @@ def test_compiled_it_says_the_same_up_to_rounding():
     np.testing.assert_allclose(compiled, plain, atol=1e-4)
     assert compiled.tobytes() == created(tile).tobytes()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # it was compiled
+
+
+def test_algorithms_are_deterministic_without_the_compiler():
+    code = """
+import sys, torch
+from volflow.models.devices import reproducible
+torch.set_deterministic_debug_mode("warn")
+with reproducible(1):
+    assert torch.get_deterministic_debug_mode() == 2, "an error where there is no such algorithm"
+assert torch.get_deterministic_debug_mode() == 1, "restored"
+assert "torch._inductor" not in sys.modules
+with reproducible(1, compiled=True):
+    assert torch.get_deterministic_debug_mode() == 2
+    assert torch._inductor.config.deterministic
+assert torch.get_deterministic_debug_mode() == 1
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

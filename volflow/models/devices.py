@@ -40,7 +40,7 @@ def is_faster_in_bf16(device: torch.device) -> bool:
 
 
 @contextlib.contextmanager
-def reproducible(threads: int, fill: bool = True) -> Iterator[None]:
+def reproducible(threads: int, fill: bool = True, compiled: bool = False) -> Iterator[None]:
     """Fix algorithms and threads, so that a tile always gives the same bytes; restored after.
 
     Parameters
@@ -50,9 +50,11 @@ def reproducible(threads: int, fill: bool = True) -> Iterator[None]:
     fill : bool
         Whether new tensors are filled with NaN, which shows if a network uses a value that it never
         computed. Our own networks do not, and save the time.
+    compiled : bool
+        Whether torch compiles the network: the setting is passed on to its compiler.
     """
     before = torch.get_num_threads()
-    exact = torch.are_deterministic_algorithms_enabled()
+    exact = torch.get_deterministic_debug_mode()
     benchmark = torch.backends.cudnn.benchmark
     deterministic: Any = torch.utils.deterministic  # its property is unknown to mypy
     filled = deterministic.fill_uninitialized_memory
@@ -60,12 +62,18 @@ def reproducible(threads: int, fill: bool = True) -> Iterator[None]:
     try:
         if threads != before:
             torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True)
+        # `use_deterministic_algorithms` sets the same, and imports torch's compiler to set
+        # it there, too, which takes seconds and memory in every worker.
+        torch.set_deterministic_debug_mode("error")
+        if compiled:
+            torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
         deterministic.fill_uninitialized_memory = fill
         yield
     finally:
-        torch.use_deterministic_algorithms(exact)
+        if compiled:
+            torch.use_deterministic_algorithms(exact > 0)
+        torch.set_deterministic_debug_mode(exact)
         torch.backends.cudnn.benchmark = benchmark
         deterministic.fill_uninitialized_memory = filled
         if threads != before:

@@ -81,6 +81,7 @@ class Inference:
         self.network = network.to(self.device, self.dtype)
         if all(tensor.dim() != 4 for tensor in network.parameters()):  # no 2D layers
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.compiled = compiled
         if compiled:
             self.network.compile(dynamic=False)
         on_gpu = self.device.type == "cuda"
@@ -180,7 +181,7 @@ class Inference:
 
     def reproducible(self) -> contextlib.AbstractContextManager[None]:
         """Settings of torch under which a tile always gives the same bytes."""
-        return reproducible(self.threads, fill=not self.header.registered)
+        return reproducible(self.threads, fill=not self.header.registered, compiled=self.compiled)
 
     def logits(self, tiles: Tensor) -> Tensor:
         """The network's own output: (B, K, Z, Y, X) to (B, N, Z', Y', X'), on the device."""

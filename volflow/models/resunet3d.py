@@ -67,7 +67,9 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, Z, Y, X) to (B, outputs, Z, Y, X)."""
         x = self.enter(x)
-        output: Tensor = self.activation(self.inner(x) + x)
+        inner = self.inner(x)
+        inner += x  # in place, as all that is added here: a third less memory for a tile
+        output: Tensor = self.activation(inner)
         return output
 
 
@@ -148,7 +150,8 @@ class ResUNet3D(nn.Module):
                 x = nn.functional.max_pool3d(x, pool)
         for level in reversed(range(len(self.pools))):
             x = repeated(self.lift[level](x), self.pools[level])
-            x = self.up[level](x + skips[level])
+            x += skips.pop()
+            x = self.up[level](x)
         logits: Tensor = self.head(x)
         return logits
 

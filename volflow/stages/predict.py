@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -29,6 +30,7 @@ from volflow.predict.network_checks import (
     check_voxels,
 )
 from volflow.predict.outputs import to_uint8
+from volflow.predict.reused_memory import reused_memory
 from volflow.predict.tiling import Tiling, fitted_tile, predict_tiles
 
 if TYPE_CHECKING:
@@ -232,7 +234,8 @@ class Predict(Stage):
             for c, shift in picks
         ]
         compute = self._on_device if loaded.whole_blocks else self._in_tiles
-        integers = compute(block, em, self._ends(intensity), loaded, channels)
+        with reused_memory() if loaded.device.type == "cpu" else nullcontext():
+            integers = compute(block, em, self._ends(intensity), loaded, channels)
         written, first = {}, 0
         for name, named in self.picks.items():
             part = integers[first : first + len(named)]
