@@ -16,7 +16,7 @@ POISON = [[1, 0, 2]]
 def clusters(monkeypatch):
     """Kinds of cluster, numbers of workers and time limits of the executors that were opened."""
     opened = []
-    module = connect_module.MODULES["none"]
+    module = connect_module.executor_module("none")
 
     def connect(profile, **request):
         opened.append((profile.kind, profile.workers, request["timeout"]))

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+from volflow.predict.reused_memory import SETTINGS
+
 CODE = """
 import json, resource
 from volflow.predict.reused_memory import reused_memory
@@ -34,9 +36,10 @@ PAGES = (48 << 20) // os.sysconf("SC_PAGE_SIZE")
 
 def page_faults(**environment: str) -> dict[str, int]:
     """Page faults of arrays filled before, in and after the context, in a process of its own."""
+    without_settings = {name: v for name, v in os.environ.items() if name not in SETTINGS}
     done = subprocess.run(
         [sys.executable, "-c", CODE],
-        env={**os.environ, **environment},
+        env={**without_settings, **environment},
         check=True,
         capture_output=True,
         text=True,

@@ -17,7 +17,6 @@ from volflow.engine.executors.base import (
     MachineResources,
     worker_count,
 )
-from volflow.engine.executors.dashboard import load_on_request
 from volflow.engine.executors.dask import DaskExecutor
 from volflow.engine.executors.dask_restart import PATIENT, replacer
 from volflow.engine.executors.ports import dashboard_problems
@@ -100,7 +99,7 @@ def local_cluster(count: int, dashboard: int = 0) -> Iterator[Any]:
                     silence_logs=logging.CRITICAL,
                 )
             )
-            load_on_request(cluster.scheduler)
+            _load_dashboard_on_request(cluster.scheduler)
             client = stack.enter_context(Client(cluster))
         yield client
 
@@ -133,3 +132,26 @@ def interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _load_dashboard_on_request(scheduler: Any) -> None:
+    """Have a scheduler without a dashboard load it at the first request of one of its pages.
+
+    Importing bokeh and building the pages takes a second, and most runs are not looked at. The web
+    server, and so the address of the dashboard, is there from the beginning.
+    """
+    from tornado.web import Application
+
+    class OnRequest(Application):
+        """Asked for every page that the scheduler's own routes do not have."""
+
+        def find_handler(self, request: Any, **options: Any) -> Any:
+            from distributed.dashboard.scheduler import connect
+
+            application = scheduler.http_application
+            if self in application.applications:
+                application.applications.remove(self)
+                connect(application, scheduler.http_server, scheduler)
+            return application.find_handler(request, **options)
+
+    scheduler.http_application.add_application(OnRequest())
