@@ -136,7 +136,7 @@ def test_a_file_that_a_stopped_process_is_writing_is_explained(tmp_path, monkeyp
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(StorageError, match=r"key: no response .*: another process is writing"):
+        with pytest.raises(StorageError, match=r"key: no response .*: the file is locked"):
             Store(str(tmp_path)).write("key", b"value")
         holder.communicate()
     Store(str(tmp_path)).write("key", b"value")

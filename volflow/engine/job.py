@@ -9,10 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
-from volflow.core.geometry import Block, Box, Triple
+from volflow.core.geometry import Block, Box, Resolution, Triple
 from volflow.core.stage import HaloRegion, Layer, Phase, Record, Resolved, Stage
-
-Resolution = tuple[float, float, float]
 
 
 class Source(ABC):

@@ -11,13 +11,13 @@ from collections.abc import Callable
 import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box, Triple, zyx
+from volflow.core.geometry import Box, Resolution, Triple, zyx
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, Address
 from volflow.io.formats.chunk_names import ARRAY_METADATA, ours, require_free
 from volflow.io.formats.detect import CHUNKED_FORMATS, with_format
-from volflow.io.formats.stored_array import Layout, Resolution, Scales
+from volflow.io.formats.stored_array import Layout, Scales
 from volflow.io.store import Store
 
 

@@ -293,12 +293,12 @@ class Store:
             raise self._error(key, error) from error
 
     def _blocked(self, key: str) -> str:
-        """The reason why a file cannot be written: another process is in the middle of that."""
+        """The probable reason why a file is not written: the lock of its writer is held."""
         if self._folder is None or not _is_locked(f"{self._folder}/{key}.__lock"):
             return ""
         return (
-            ": another process is writing it, and has perhaps been stopped (Ctrl-Z, a laptop that "
-            "sleeps); let it go on or end it, then try again"
+            ": the file is locked; either another process was stopped while it wrote it (Ctrl-Z, a "
+            "laptop that sleeps) and has to go on or to end, or the disk does not respond"
         )
 
     def _error(self, key: str, error: Exception) -> StorageError:
@@ -306,7 +306,7 @@ class Store:
 
 
 def _is_locked(path: str) -> bool:
-    """Whether another process holds the lock of a file; tensorstore writes into a locked file."""
+    """Whether the lock of a file is held; tensorstore writes into a locked file."""
     try:
         with open(path, "r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

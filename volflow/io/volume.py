@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box, Triple, Zyx, zyx
+from volflow.core.geometry import Box, Resolution, Triple, Zyx, zyx
 from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, Address
@@ -23,7 +23,7 @@ from volflow.io.formats.conversion import aligned, conversion
 from volflow.io.formats.detect import CHUNKED_FORMATS, with_format
 from volflow.io.formats.files.open_file import open_file
 from volflow.io.formats.metadata.axes import declared_start
-from volflow.io.formats.stored_array import Resolution, StoredArray
+from volflow.io.formats.stored_array import StoredArray
 from volflow.io.indexing import Index, indexed_box
 from volflow.io.reading import reading
 from volflow.io.store import Store

@@ -11,12 +11,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from volflow.checkpoints.header import Header
-from volflow.core.geometry import Triple
+from volflow.core.geometry import Resolution, Triple
 from volflow.core.stage import Layer
 from volflow.predict.flips import neighbour_channels, unflippable
 from volflow.predict.intensity import QUANTILE_PARTS, check_image
-
-Resolution = tuple[float, float, float]
 
 
 def check_channels(

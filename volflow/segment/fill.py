@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from volflow.core.geometry import Triple, zyx
+from volflow.core.geometry import Resolution, Triple, zyx
 from volflow.kernels import kernel
-
-Resolution = tuple[float, float, float]
 
 PICOMETRES = 1000  # per nanometre: squares of whole numbers compare alike on any machine
 FARTHEST_NM = 1e6  # squares fit in 64 bits

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
+from volflow.core.geometry import Resolution
 from volflow.core.stage import OfRun, Stage
 
 Side = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Resolution: TypeAlias = tuple[float, float, float]
 
 
 class VoxelSized(Stage):

@@ -11,10 +11,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from volflow.config.pipeline import Pipeline, VolumeSpec, from_dict
+from volflow.core.geometry import Resolution
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import SKELETONS, TABLES, Address
 from volflow.io.formats.as_precomputed import scales_of
-from volflow.io.formats.stored_array import Resolution
 from volflow.io.run.stored_outline import NAME as OUTLINE
 from volflow.io.run.stored_outline import stored_outline
 from volflow.io.run.stored_pipeline import holds_run, stored_document

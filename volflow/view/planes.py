@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volflow.core.geometry import Box, Zyx, zyx
-from volflow.io.formats.stored_array import Resolution
+from volflow.core.geometry import Box, Resolution, Zyx, zyx
 from volflow.io.volume import Volume
 
 SIDE = 640  # pixels along the longest side of the volume

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from volflow.errors import PlanError, StorageError
 
 if TYPE_CHECKING:
-    from volflow.core.geometry import Box, Triple
+    from volflow.core.geometry import Box, Resolution, Triple
     from volflow.engine.executors.profile import Profile
     from volflow.io.address import Address
-    from volflow.io.formats.stored_array import Resolution
     from volflow.io.volume import Volume
 
 Kind = Literal["image", "affinity", "segmentation"]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from volflow.config.pipeline import Pipeline
-from volflow.core.geometry import Box
+from volflow.core.geometry import Box, Resolution
 from volflow.errors import StorageError, VolflowError
 from volflow.io.address import Address
 from volflow.io.inputs import open_input
 from volflow.io.label_lookup import labels_at
-from volflow.io.skeletons.placed_nodes import Resolution, voxels_of
+from volflow.io.skeletons.placed_nodes import voxels_of
 from volflow.io.skeletons.units import FEWEST, SHORT
 from volflow.io.tables.partners import PartnerTable, read_partners
 from volflow.io.volume import Volume

@@ -7,6 +7,8 @@ from typing import NamedTuple, TypeAlias
 
 Triple: TypeAlias = tuple[int, int, int]
 """z, y, x as parameters take them; computed coordinates are `Zyx`."""
+Resolution: TypeAlias = tuple[float, float, float]
+"""Voxel size z, y, x in nanometres."""
 
 
 class Zyx(NamedTuple):

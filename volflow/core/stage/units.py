@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from math import floor
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import core_schema
 
-Resolution: TypeAlias = tuple[float, float, float]
+from volflow.core.geometry import Resolution
 
 NANOMETRES = {"nm": 1, "µm": 10**3, "mm": 10**6}
 POWERS = {"": 1, "2": 2, "²": 2, "3": 3, "³": 3}

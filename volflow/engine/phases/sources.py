@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Block, Box
+from volflow.core.geometry import Block, Box, Resolution
 from volflow.core.stage import HaloRegion, Phase, Record
-from volflow.engine.job import Resolution, Source
+from volflow.engine.job import Source
 from volflow.engine.phases.mirrored_volume import MirroredVolume
 from volflow.engine.phases.step_records import records_of
 from volflow.io.skeletons.placed_nodes import placed_nodes

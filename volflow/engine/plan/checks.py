@@ -10,9 +10,9 @@ from volflow.config.keys import KeyPath
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Problem
 from volflow.config.wiring import WiredStep
-from volflow.core.geometry import Box
+from volflow.core.geometry import Box, Resolution
 from volflow.core.stage import Layer
-from volflow.engine.job import Resolution, Target
+from volflow.engine.job import Target
 from volflow.engine.plan.chunks import block_path
 from volflow.engine.plan.formatting import triple_text
 from volflow.io.volume import Volume

@@ -14,9 +14,8 @@ import numpy as np
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
-from volflow.core.geometry import Box
+from volflow.core.geometry import Box, Resolution
 from volflow.core.stage import Layer
-from volflow.engine.job import Resolution
 
 
 @dataclass(frozen=True)

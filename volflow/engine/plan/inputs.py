@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
-from volflow.core.geometry import Box
-from volflow.engine.job import Mask, Resolution
+from volflow.core.geometry import Box, Resolution
+from volflow.engine.job import Mask
 from volflow.engine.phases.sources import SkeletonSource
 from volflow.engine.plan.checks import check_bounds, check_resolution
 from volflow.engine.plan.declared_volume import DeclaredVolume

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from volflow.config.pipeline import Pipeline
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
-from volflow.core.geometry import Box, Triple, zyx
-from volflow.engine.job import Mask, Resolution
+from volflow.core.geometry import Box, Resolution, Triple, zyx
+from volflow.engine.job import Mask
 from volflow.engine.plan.checks import same_resolution
 from volflow.engine.plan.declared_volume import DeclaredVolume
 from volflow.engine.plan.digest import digest

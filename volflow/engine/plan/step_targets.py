@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from volflow.config.pipeline import VolumeSpec
 from volflow.config.problems import Checked
 from volflow.config.wiring import WiredStep
-from volflow.core.geometry import Triple
+from volflow.core.geometry import Resolution, Triple
 from volflow.core.stage import Layer, Phase
-from volflow.engine.job import Resolution, Target
+from volflow.engine.job import Target
 from volflow.engine.phases.registry import kind_of
 from volflow.engine.plan.checks import check_declared, check_resolution, check_storable
 from volflow.engine.plan.chunks import check_fit, chunk_of

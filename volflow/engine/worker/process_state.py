@@ -56,8 +56,6 @@ class ProcessState:
 
     def restore(self) -> None:
         """Undo what a block changed; takes microseconds if it changed nothing."""
-        if self._unchanged():
-            return
         if self._main:
             for number, handler in self._handlers.items():
                 if _signal.getsignal(number) is not handler and handler is not None:
@@ -76,25 +74,6 @@ class ProcessState:
                 self._streams[name] = reopened
                 setattr(sys, name, reopened)
 
-    def _unchanged(self) -> bool:
-        """Whether there is nothing to restore; runs after each block, hence without functions."""
-        try:
-            if self._folder and os.getcwd() != self._folder:
-                return False
-            for descriptor, (_, identity) in self._files.items():
-                if os.fstat(descriptor)[1:3] != identity:  # inode and device
-                    return False
-        except OSError:  # a deleted folder, or a closed file
-            return False
-        for name, stream in self._streams.items():
-            if getattr(sys, name) is not stream or getattr(stream, "closed", False):
-                return False
-        if self._main:
-            for number, handler in self._handlers.items():
-                if _signal.getsignal(number) is not handler and handler is not None:
-                    return False
-        return True
-
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupted = True
         if callable(self._before):
@@ -109,11 +88,12 @@ def _working_folder() -> str:
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
-    """Inode and device of an open file; zeros if it is closed."""
+    """Device and inode of an open file; zeros if it is closed."""
     try:
-        return os.fstat(descriptor)[1:3]
+        stat = os.fstat(descriptor)
     except OSError:
         return (0, 0)
+    return stat.st_dev, stat.st_ino
 
 
 def _reopened(number: int, stream: Any) -> Any:

@@ -7,11 +7,10 @@ from typing import Any
 
 import h5py
 
-from volflow.core.geometry import Triple
+from volflow.core.geometry import Resolution, Triple
 from volflow.errors import StorageError
 from volflow.io.export.slabs import Export
 from volflow.io.export.staging import staged
-from volflow.io.formats.stored_array import Resolution
 
 ENCODINGS: dict[str, dict[str, Any]] = {
     "gzip": {"compression": "gzip", "compression_opts": 4, "shuffle": True},

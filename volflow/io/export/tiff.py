@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from volflow.core.geometry import Resolution
 from volflow.errors import StorageError
 from volflow.io.export.slabs import Export
 from volflow.io.export.staging import staged
-from volflow.io.formats.stored_array import Resolution
 
 ENCODINGS = ("zlib", "lzw", "zstd", "raw")
 CLASSIC = 2**32 - 2**25  # bytes before compression that a plain TIFF holds with its metadata

@@ -18,11 +18,11 @@ from typing import BinaryIO
 import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box, Triple, zyx
+from volflow.core.geometry import Box, Resolution, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED
 from volflow.io.formats.precomputed import DTYPES, SEGMENTATIONS, scale_entry, scale_key
-from volflow.io.formats.stored_array import Layout, Resolution
+from volflow.io.formats.stored_array import Layout
 from volflow.io.volume import Volume
 
 CHUNK: Triple = (64, 64, 64)

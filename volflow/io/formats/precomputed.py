@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from volflow.core.geometry import Box, Triple, zyx
+from volflow.core.geometry import Box, Resolution, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.chunk_names import delete_chunks
@@ -23,14 +23,7 @@ from volflow.io.formats.containment import require_below
 from volflow.io.formats.morton import chunk_bits, morton_box, morton_number
 from volflow.io.formats.our_metadata import OURS, marked_info, require_intact_info
 from volflow.io.formats.shard_index import index_bytes, require_whole_index
-from volflow.io.formats.stored_array import (
-    ChunkedArray,
-    Layout,
-    Resolution,
-    Scales,
-    open_array,
-    tiles,
-)
+from volflow.io.formats.stored_array import ChunkedArray, Layout, Scales, open_array, tiles
 from volflow.io.store import Store
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")

@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorstore as ts
 
-from volflow.core.geometry import Box, Triple, zyx
+from volflow.core.geometry import Box, Resolution, Triple, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address, context, kvstore_spec
 from volflow.io.formats.chunk_objects import check_objects
 from volflow.io.object_store import describe_store_error
 
-Resolution: TypeAlias = tuple[float, float, float]
 """Nanometres per voxel along z, y, x."""
 
 _STRICT = {"fill_missing_data_reads": False}

@@ -11,13 +11,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from volflow.core.geometry import Block, Box, zyx
+from volflow.core.geometry import Block, Box, Resolution, zyx
 from volflow.core.skeleton import Skeleton
 from volflow.core.stage import Record
 from volflow.errors import StorageError
 from volflow.io.skeletons.sets import SkeletonSet
-
-Resolution = tuple[float, float, float]
 
 CELL = 64  # voxels per side of a cell of the index
 FARTHEST = 2.0**60  # voxels; larger coordinates are clipped to it

@@ -6,7 +6,8 @@ import itertools
 
 import numpy as np
 
-from volflow.io.skeletons.placed_nodes import Nodes, Resolution, voxels_of
+from volflow.core.geometry import Resolution
+from volflow.io.skeletons.placed_nodes import Nodes, voxels_of
 
 AXIS_ORDERS = {"unchanged": (0, 1, 2), "x and z swapped": (2, 1, 0)}
 FEWEST = 4  # nodes or edges of which the unit is judged

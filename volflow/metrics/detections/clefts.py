@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
+from volflow.core.geometry import Resolution
 from volflow.metrics.detections.matching import Matching, best_pairs
 from volflow.metrics.detections.partners import check_distance, positions
 from volflow.metrics.voxels.overlaps import count_overlaps
 
 CLEFT_DISTANCE = 200.0  # nm, the default in CREMI's evaluation code
-
-Resolution = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from volflow.segment.synapses.rows import AXES, FIRST, LAST, Columns, Resolution
+from volflow.core.geometry import Resolution
+from volflow.segment.synapses.rows import AXES, FIRST, LAST, Columns
 
 SITES = tuple(f"{site}_{axis}" for site in ("cleft", "pre", "post") for axis in AXES)
 TABLE = (

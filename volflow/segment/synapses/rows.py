@@ -14,10 +14,9 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from volflow.core.geometry import Block, Triple
+from volflow.core.geometry import Block, Resolution, Triple
 from volflow.segment.pair_table import sum_groups
 
-Resolution = tuple[float, float, float]
 Columns = dict[str, np.ndarray]
 
 AXES = ("z", "y", "x")

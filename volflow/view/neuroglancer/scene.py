@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from volflow.config.pipeline import VolumeSpec
+from volflow.core.geometry import Resolution
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import Address
 from volflow.io.formats.as_precomputed import Translated
 from volflow.io.formats.precomputed import SEGMENTATIONS
-from volflow.io.formats.stored_array import Resolution
 from volflow.view.layers import KINDS, LayerSet, StoredLayer
 from volflow.view.neuroglancer.position import contrast, initial_view
 from volflow.view.neuroglancer.state import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from volflow.io.formats.stored_array import Resolution
+from volflow.core.geometry import Resolution
 
 PUBLIC_VIEWER = "https://neuroglancer-demo.appspot.com"
 

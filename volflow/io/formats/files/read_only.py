@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from volflow.core.geometry import Box
+from volflow.core.geometry import Box, Resolution
 from volflow.errors import StorageError
 from volflow.io.address import Address
-from volflow.io.formats.stored_array import NO_NOTES, Layout, Resolution, placed
+from volflow.io.formats.stored_array import NO_NOTES, Layout, placed
 
 
 class ReadOnlyArray(ABC):

@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
+from volflow.core.geometry import Resolution
 from volflow.io.formats.files.read_only import known_resolution, known_side
 from volflow.io.formats.metadata.units import unit_nm
-from volflow.io.formats.stored_array import Resolution
 
 
 def tiff_voxel_size(file: Any) -> Resolution | None:

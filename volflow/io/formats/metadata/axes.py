@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from volflow.core.geometry import Box, Zyx, zyx
+from volflow.core.geometry import Box, Resolution, Zyx, zyx
 from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.formats.metadata.units import NO_UNIT, unit_nm
@@ -23,7 +23,6 @@ from volflow.io.formats.stored_array import (
     ChunkedArray,
     Layout,
     MetadataNotes,
-    Resolution,
     anchored,
     spatial_chunks,
 )

@@ -51,9 +51,7 @@ def kept_report(run: str, summary: Mapping[str, Any]) -> dict[str, Any] | None:
         if before.get("report") != report or not isinstance(segments, dict):
             return None
         write_sealed(store, SUMMARY, {**summary, "segments": segments, "report": report})
-    except (
-        StorageError
-    ):  # of a damaged summary, or a store: the report is made, or the error logged
+    except StorageError:  # a damaged summary, or the store: then the report is made
         return None
     return segments
 

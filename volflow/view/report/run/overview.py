@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import imagecodecs
 import numpy as np
 
-from volflow.core.geometry import Box
-from volflow.io.formats.stored_array import Resolution
+from volflow.core.geometry import Box, Resolution
 from volflow.view.layers import LayerSet, StoredLayer
 from volflow.view.planes import Frame, mid_planes, sample
 from volflow.view.report.run.figure import Axis, Panel, draw_figure
