@@ -1,0 +1,1 @@
+"""Objects followed from section to section: memories, overlaps, births, deaths, joining."""
