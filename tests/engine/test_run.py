@@ -62,6 +62,12 @@ def test_finished_blocks_are_not_run_again(tmp_path):
     }
 
 
+def test_a_finished_run_opens_no_cluster(tmp_path):
+    plan = planned(tmp_path / "run", toy("Index"))
+    assert execute(plan).ok
+    assert execute(plan, cluster="tcp://127.0.0.1:9").ok  # where no scheduler listens
+
+
 def test_a_changed_parameter_redoes_what_depends_on_it_and_nothing_else(tmp_path):
     def steps(times):
         return toy("Index"), toy("Double", **{"with": {"times": times}}), toy("Blur")

@@ -103,8 +103,9 @@ def execute(
         for step in plan.chosen:
             require_held(lock)
             prepare(run, step)
+        left = any(_todo(job) for step in plan.chosen for job in step.jobs)
         with connect(
-            profile,
+            profile if left else find_profile("none"),  # nothing to do: no cluster is opened
             run=run,
             requirements=_requirements(plan),
             workers=workers,
