@@ -85,7 +85,7 @@ def corner(slab: Slab, side: int) -> Slab:
 CHOOSING = {
     "fib25 120-135": Choosing(fib("120:135")),
     "gala 35-40": Choosing(gala("35:40")),
-    "cortex AC3 40-60, unseen": Choosing(ac3("40:60"), native=True),
+    "cortex AC3 60-70": Choosing(ac3("60:70"), native=True),
     "cord 9-11, sections": Choosing(corner(cord("9:11"), 512)),
     "isbi 16-18, sections": Choosing(isbi("16:18")),
     "isbi 16-18, sections of 4 nm": Choosing(corner(isbi("16:18"), 256), native=True),
