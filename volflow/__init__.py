@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from volflow.core.geometry import Block, BlockGrid, Box, Triple, Zyx, zyx
     from volflow.core.skeleton import Skeleton
     from volflow.core.stage import (
+        Chain,
         Columns,
         Group,
         Grouping,
         InUnits,
         Layer,
         OfRun,
+        Onward,
         Phase,
         PreviousRound,
         Record,
@@ -49,6 +51,7 @@ __all__ = [
     "BlockError",
     "BlockGrid",
     "Box",
+    "Chain",
     "ClusterError",
     "Columns",
     "Failure",
@@ -57,6 +60,7 @@ __all__ = [
     "InUnits",
     "Layer",
     "OfRun",
+    "Onward",
     "Phase",
     "Plan",
     "PlanError",
@@ -89,8 +93,8 @@ _MODULES = {
     "volflow.api": "open_volume plan run write_volume",
     "volflow.core.geometry": "Block BlockGrid Box Triple Zyx zyx",
     "volflow.core.skeleton": "Skeleton",
-    "volflow.core.stage": "Columns Group Grouping InUnits Layer OfRun Up Phase PreviousRound "
-    "Record Reduction Stage",
+    "volflow.core.stage": "Chain Columns Group Grouping InUnits Layer OfRun Onward Phase "
+    "PreviousRound Record Reduction Stage Up",
     "volflow.engine.job": "Plan",
     "volflow.engine.monitor.observer": "RunObserver",
     "volflow.engine.result": "Failure RunResult StepResult",

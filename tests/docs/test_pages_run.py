@@ -24,7 +24,7 @@ def spots(workplace: Path) -> Iterator[Path]:
         elif block.language == "python":
             exec(compile(block.text, str(block), "exec"), {})
     yield workplace
-    for name in ("spots", "brightness"):
+    for name in ("spots", "brightness", "runs"):
         sys.modules.pop(name, None)
 
 
@@ -65,6 +65,24 @@ def test_the_reduction_of_the_page_runs(spots: Path) -> None:
     result = volflow.run({"run": "out", "block": [16, 32, 32], "volumes": volumes, "steps": steps})
     image = volflow.open_volume("image.zarr")
     assert result.results == {"brightness": {"mean": image[...].mean()}}
+
+
+def test_the_chain_of_the_page_equals_a_loop_over_the_sections(spots: Path) -> None:
+    image = volflow.open_volume("image.zarr")[...]
+    for slab, reverse in ((0, False), (32, True)):
+        parameters = {"slab": slab, "tile": [40, 64], "reverse": reverse, "level": 95}
+        steps = [{"use": "runs:Runs", "with": parameters}]
+        volumes = {"image": {"path": "image.zarr"}}
+        result = volflow.run({"run": "out", "volumes": volumes, "steps": steps})
+        expected = np.zeros_like(image, "uint16")
+        for first in range(0, 48, slab or 48):
+            order = range(first, min(first + (slab or 48), 48))
+            length = np.zeros(image.shape[1:], int)
+            for z in reversed(order) if reverse else order:
+                length = np.where(image[z] > 95, length + 1, 0)
+                expected[z] = length
+        assert expected.max() > 16
+        assert np.array_equal(result.volumes["runs"][...], expected)
 
 
 @pytest.mark.cluster

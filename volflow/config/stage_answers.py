@@ -72,6 +72,14 @@ def halo(stage: Stage, value: Any) -> Any:
     return _require(stage, "halo", value, _is_halo, "three whole numbers of voxels from 0 on")
 
 
+def block(stage: Stage, value: Any) -> Any:
+    """A block shape of a stage, if it is three integers from 1 on."""
+    text = "three whole numbers of voxels from 1 on"
+    return _require(
+        stage, "block_on", value, lambda shape: _is_halo(shape) and min(shape) > 0, text
+    )
+
+
 def sentences(stage: Stage, method: str, value: Any) -> list[str]:
     """Sentences that a check of a stage returns."""
     checked: Sequence[str] = _require(stage, method, value, _is_sentences, "a list of str")

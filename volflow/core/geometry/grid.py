@@ -77,11 +77,20 @@ class BlockGrid:
     """Side lengths of a block z y x, voxels."""
     halo: Zyx
     """Voxels that a block reads beyond those that it writes, on each side, z y x."""
+    whole: Box
+    """The bounds that blocks carry: of a larger volume, where a trial runs a part of it."""
 
-    def __init__(self, bounds: Box, shape: Iterable[int], halo: Iterable[int] = (0, 0, 0)) -> None:
+    def __init__(
+        self,
+        bounds: Box,
+        shape: Iterable[int],
+        halo: Iterable[int] = (0, 0, 0),
+        whole: Box | None = None,
+    ) -> None:
         object.__setattr__(self, "bounds", bounds)
         object.__setattr__(self, "shape", Zyx(*shape))
         object.__setattr__(self, "halo", Zyx(*halo))
+        object.__setattr__(self, "whole", whole or bounds)
         if min(self.shape) < 1 or min(self.halo) < 0:
             raise ValueError(
                 f"expected a block of at least 1 voxel and a halo of at least 0 on each axis, "
@@ -108,7 +117,7 @@ class BlockGrid:
         stop = Zyx(min(z + sz, end_z), min(y + sy, end_y), min(x + sx, end_x))
         write = Box(Zyx(z, y, x), stop)
         read = write if self.halo == (0, 0, 0) else write.grow(self.halo)
-        return Block(index, write, read, self.bounds)
+        return Block(index, write, read, self.whole)
 
     def index(self, number: int) -> Zyx:
         """The z, y, x index of a block by its row-major number."""

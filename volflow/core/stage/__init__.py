@@ -3,10 +3,13 @@
 Stage       a map: each block alone
 Reduction   up a pyramid of grids, and down again on request
 Grouping    rows of all blocks, brought together by key
+Chain       sections in order, each part with the state of the one before
 Phase       one pass of a step over one grid of blocks; the engine runs nothing else
 SIZE ...    marks of parameters in voxels that also take units such as µm³
 """
 
+from volflow.core.stage.chain import Chain, Onward
+from volflow.core.stage.chain_grid import ChainGrid
 from volflow.core.stage.grouping import Group, Grouping
 from volflow.core.stage.layer import Columns, HaloRegion, Layer, Record
 from volflow.core.stage.phase import Phase
@@ -21,6 +24,8 @@ __all__ = [
     "SIDES",
     "SIZE",
     "SUM",
+    "Chain",
+    "ChainGrid",
     "Columns",
     "Group",
     "Grouping",
@@ -28,6 +33,7 @@ __all__ = [
     "InUnits",
     "Layer",
     "OfRun",
+    "Onward",
     "Phase",
     "PreviousRound",
     "Record",

@@ -17,7 +17,7 @@ class Phase:
         The phase's part of the ledger's path.
     kind : str
         How a block is run: `map`; `leaf`, `join`, `split` and `finish` of a reduction; `rows`,
-        `gather` and `group` of a grouping. `engine/phases` has one class per kind.
+        `gather` and `group` of a grouping; `chain`. `engine/phases` has one class per kind.
     grid : BlockGrid
     round_name : str
     level : int

@@ -52,6 +52,10 @@ class Stage(BaseModel):
         """The halo of blocks of a shape in bounds, for stages whose halo depends on them."""
         return self.halo
 
+    def block_on(self, bounds: Box, shape: Triple) -> Triple:
+        """The shape of the step's blocks, for stages whose parameters determine it."""
+        return shape
+
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
         """The volumes and tables that the stage writes, by name."""

@@ -3,6 +3,7 @@
 Time and stored bytes grow with an effort that the kind of each phase defines (`engine/phases`):
 
     map, leaf, rows, finish    the stage's `effort`: voxels written, or tiles computed
+    chain                      the stage's `part_effort`, summed over the parts
     join, split                the stage's `node_effort`, summed over the children
     gather                     bytes of the nodes, by the stage's `node_memory`
     group                      voxels of the volume

@@ -12,23 +12,11 @@ numbered within the part and carry the bounds of the whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from volflow.core.geometry import Block, BlockGrid, Box, Triple
+from volflow.core.geometry import Box
 from volflow.engine.job import Job
 from volflow.engine.phases.registry import kind_of
-
-NOTHING = Box((0, 0, 0), (0, 0, 0))
-
-
-@dataclass(frozen=True)
-class PartGrid(BlockGrid):
-    """A grid over `bounds` whose blocks carry the bounds of a larger whole."""
-
-    whole: Box = NOTHING
-
-    def __getitem__(self, key: int | Triple) -> Block:
-        return replace(BlockGrid.__getitem__(self, key), bounds=self.whole)
 
 
 def job_in(job: Job, like: Job, whole: Box) -> Job:
@@ -40,7 +28,7 @@ def job_in(job: Job, like: Job, whole: Box) -> Job:
     phase, below = job.phase, job.phase.below
     settles = phase.root and kind_of(phase).root_settles
     around = phase.grid.bounds if settles else whole
-    grid = PartGrid(phase.grid.bounds, phase.grid.shape, like.phase.grid.halo, around)
-    children = below and PartGrid(below.bounds, below.shape, below.halo, whole)
+    grid = replace(phase.grid, halo=like.phase.grid.halo, whole=around)
+    children = below and replace(below, whole=whole)
     sources = {name: source.mirrored(whole) for name, source in job.sources.items()}
     return replace(job, phase=replace(phase, grid=grid, below=children), sources=sources)

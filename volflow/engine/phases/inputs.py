@@ -30,7 +30,15 @@ def read_masked(job: Job, block: Block) -> tuple[dict[str, Any], bool]:
     """
     mask = block_mask(job, block)
     empty = mask is not None and not block.crop(mask).any()
-    inputs = _inputs(job, block, blank=empty)
+    return masked_inputs(job, block, mask, blank=empty), empty
+
+
+def masked_inputs(job: Job, block: Block, mask: np.ndarray | None, blank: bool) -> dict[str, Any]:
+    """The inputs of a block, zero outside its mask unless the stage takes the mask itself.
+
+    If `blank`, volumes are zeros and not read.
+    """
+    inputs = _inputs(job, block, blank=blank)
     if job.stage.takes_mask():
         inputs["mask"] = mask
     elif mask is not None:
@@ -38,7 +46,7 @@ def read_masked(job: Job, block: Block) -> tuple[dict[str, Any], bool]:
             if isinstance(array, np.ndarray):
                 inside = block.crop(mask) if _halo_region(job, name) == "nothing" else mask
                 array *= inside.astype(array.dtype)
-    return inputs, empty
+    return inputs
 
 
 def _inputs(job: Job, block: Block, blank: bool = False) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from functools import partial
 
 from volflow.core.stage import Phase
 from volflow.engine.job import Job
+from volflow.engine.phases.chain import ChainPart
 from volflow.engine.phases.group import Gather, GroupRows, Rows
 from volflow.engine.phases.inputs import read_inputs
 from volflow.engine.phases.kind import BlockInputs, PhaseKind
@@ -22,6 +23,7 @@ KINDS: dict[str, PhaseKind] = {
     "rows": Rows(),
     "gather": Gather(),
     "group": GroupRows(),
+    "chain": ChainPart(),
 }
 
 

@@ -51,6 +51,7 @@ def _plan_step(
     state: PlanState, step: WiredStep, memory: int | None, offline: bool
 ) -> Checked[PlannedStep]:
     bounds = state.inputs.bounds
+    step.block = stage_answers.block(step.stage, step.stage.block_on(bounds, step.block))
     halo = stage_answers.halo(step.stage, step.stage.halo_on(bounds, step.block))
     grid = BlockGrid(bounds, step.block, halo)
     stage_answers.memory(step.stage, step.stage.memory(grid[0].read.shape))

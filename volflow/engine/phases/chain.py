@@ -1,0 +1,93 @@
+"""The phases of a chain: the parts of all slabs and tiles with one number, then the next ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from volflow.config import stage_answers
+from volflow.core.geometry import Block, Box, Triple
+from volflow.core.stage import Chain, ChainGrid, Onward, Phase, Record
+from volflow.engine.job import Job
+from volflow.engine.phases.inputs import block_mask, masked_inputs
+from volflow.engine.phases.kind import BlockInputs, PhaseKind
+from volflow.engine.phases.outputs import write_outputs
+from volflow.engine.phases.step_records import step_records
+from volflow.errors import BlockError
+from volflow.io.run.records import encode
+
+STATE = "chain.state"  # no table has this name: names of outputs have no dot
+
+
+class ChainPart(PhaseKind):
+    """A part of each chain: read the state of the part before, call `step`, write, store the state.
+
+    The state is written before the part is marked as done, and it is replaced by equal bytes when
+    the part is repeated.
+    """
+
+    writes_outputs = True
+
+    def run(self, job: Job, block: Block, read: Callable[[], BlockInputs]) -> dict[str, int]:
+        stage, states = _chain(job), step_records(job, STATE)
+        before = _grid(job).previous(block.index)
+        mask = block_mask(job, block)
+        inputs = masked_inputs(job, block, mask, blank=mask is not None and not mask.any())
+        onward = stage.step(block, None if before is None else states.read(before), **inputs)
+        state = _checked_state(stage, onward)
+        write_outputs(job, block, onward.outputs, None if stage.takes_mask() else mask)
+        states.write(block.index, state)
+        return {"voxels": block.write.size, "empty": 0}
+
+    def memory(self, job: Job, bounds: Box, source_chunk: Triple | None) -> int:
+        return max(job.stage.memory(shape) for _, shape in _grid(job).read_shapes())
+
+    def effort(self, job: Job, bounds: Box, whole: Box) -> float:
+        stage = _chain(job)
+        return sum(
+            count * stage_answers.effort(stage, stage.part_effort(shape), "part_effort")
+            for count, shape in _grid(job).made_shapes()
+        )
+
+    def storage_effort(self, job: Job, bounds: Box, whole: Box) -> float:
+        return float(_grid(job).written)
+
+    def memory_advice(self, phase: Phase, block: Triple) -> tuple[str, str]:
+        return (
+            f"a part of {list(block)} with its context and overlap",
+            "take a smaller part or tile",
+        )
+
+
+def _checked_state(stage: Chain, onward: object) -> Record:
+    """The state that `step` returned.
+
+    Raises
+    ------
+    BlockError
+        If `step` returned no `Onward`, or a state that cannot be stored.
+    """
+    name = type(stage).__name__
+    if not isinstance(onward, Onward):
+        raise BlockError(
+            f"{name}.step returned a {type(onward).__name__}; expected Onward(outputs, state)"
+        )
+    if not isinstance(onward.state, dict):
+        raise BlockError(
+            f"{name}.step returned a state of type {type(onward.state).__name__}; "
+            f"expected a dict of arrays"
+        )
+    try:
+        encode(onward.state)
+    except ValueError as error:
+        raise BlockError(f"{name}.step returned a state that cannot be stored: {error}") from error
+    return onward.state
+
+
+def _chain(job: Job) -> Chain:
+    assert isinstance(job.stage, Chain)
+    return job.stage
+
+
+def _grid(job: Job) -> ChainGrid:
+    assert isinstance(job.phase.grid, ChainGrid)
+    return job.phase.grid
