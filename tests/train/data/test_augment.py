@@ -185,3 +185,29 @@ def test_truth_around_moves_with_the_crop(change, seed):
     np.testing.assert_array_equal(created.image[known], created.known[known])
     if change == "symmetric":
         assert set(created.truth.ravel()) == set(truth.ravel())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_single_section_is_shown_as_predict_shows_it(seed):
+    around = 2
+    truth = np.arange(12**3, dtype=np.int32).reshape(12, 12, 12) + 1
+    inner = truth[(slice(around, -around),) * 3]
+    sample = augment.Sample(inner.astype(np.float32), truth, inner[None].astype(np.uint8))
+    single = augment.repeated_section(sample, np.random.default_rng(seed))
+    assert single.flat
+    (z,) = np.flatnonzero((inner == single.image[0]).all(axis=(1, 2)))
+    volume = Box(zyx((0, 0, 0)), zyx((1, 8, 8)))
+    tiling = Tiling(volume, zyx((8, 8, 8)), zyx((2, 0, 0)), volume.shape, "reflect")
+    shown = tile_input(sample.image[z : z + 1], volume, tiling, (0, 0, 0))
+    np.testing.assert_array_equal(
+        single.image, np.pad(shown, ((0, 8 - len(shown)), (0, 0), (0, 0)), mode="edge")
+    )
+    np.testing.assert_array_equal(single.image, single.known)
+    np.testing.assert_array_equal(single.marks[0], single.known.astype(np.uint8))
+
+
+def test_single_sections_are_as_frequent_as_asked():
+    how = STILL.model_copy(update={"single_section": 0.5})
+    rng = np.random.default_rng(0)
+    flat = [augmented(crop(), how, rng).flat for _ in range(200)]
+    assert 70 < sum(flat) < 130

@@ -81,6 +81,9 @@ class Augmentation(Spec):
     volume_end_fraction: Chance = 0.0
     """Fraction of crops in which the volume ends, 0 to 1; beyond its end it is mirrored as the
     stage `predict` does."""
+    single_section: Chance = 0.0
+    """Fraction of crops that are one section, repeated: what a network is shown of a volume of one
+    section. Their affinities along z are unknown."""
 
     @model_validator(mode="after")
     def _unfolded(self) -> Augmentation:
@@ -125,9 +128,27 @@ def augmented(
     image = recoloured(image, how, rng)
     image = image + rng.uniform(0, how.noise) * rng.standard_normal(image.shape, np.float32)
     sample = sample.with_image(image.astype(np.float32))
+    if how.single_section and rng.random() < how.single_section:
+        sample = repeated_section(sample, rng)
     if rng.random() < how.volume_end_fraction:
         sample = end_of_volume(sample, rng, padding)
     return symmetric(sample, how.flips, how.transposed_axes, rng)
+
+
+def repeated_section(sample: Sample, rng: np.random.Generator) -> Sample:
+    """The crop as if the volume were a random one of its sections, which is mirrored along z."""
+    z = int(rng.integers(len(sample.image)))
+
+    def repeated(values: np.ndarray, axis: int, at: int) -> np.ndarray:
+        return values.take(np.full(values.shape[axis], at), axis)
+
+    return replace(
+        sample,
+        image=repeated(sample.image, 0, z),
+        truth=repeated(sample.truth, 0, sample.margin[0] + z),
+        marks=repeated(sample.marks, 1, z),
+        flat=True,
+    )
 
 
 def end_of_volume(sample: Sample, rng: np.random.Generator, padding: Padding = "reflect") -> Sample:
