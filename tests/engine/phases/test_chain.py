@@ -313,7 +313,6 @@ def test_a_chain_on_a_cluster_killed_once_has_the_bytes_of_an_undisturbed_one(tm
     steps = toy("Index"), follow(**ALONG, **killed)
     assert execute(planned(tmp_path / "here", *steps)).ok
     (tmp_path / "flag").unlink()
-    result = execute(planned(tmp_path / "there", *steps), cluster="local", workers=2)
-    assert [(each.index, each.reason) for each in result.failures] == [((4, 2, 1), "signal")]
     assert execute(planned(tmp_path / "there", *steps), cluster="local", workers=2).ok
+    assert (tmp_path / "flag").exists(), "a process was killed within a part"
     assert results(tmp_path / "here") == results(tmp_path / "there")
