@@ -112,19 +112,6 @@ def test_a_track_survives_fewer_missed_sections_than_its_patience():
     assert len(tracker.tracks) == 1
 
 
-def test_a_skipped_section_is_not_missed():
-    tracker = Tracker.resumed(SameMask(), Rules(min_area=5), None)
-    blank = Section(np.zeros((20, 20), np.uint8), {})
-    painted = np.zeros((20, 20), np.int64)
-    painted[2:10, 2:10] = 7
-    keys = tracker.follow(blank)
-    tracker.begin(keys, seeds_of_labels(painted))
-    for _ in range(9):
-        tracker.skip()
-    assert tracker.tracks[0].crops[-1].age == 9
-    np.testing.assert_array_equal(tracker.follow(blank) > 0, painted > 0)
-
-
 def test_a_track_has_no_label_before_a_voxel_of_it_is_written(scene):
     """The second object enters the written pixels from the right in section 2."""
     write = slice(0, 48), slice(0, 32)

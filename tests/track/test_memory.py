@@ -45,12 +45,19 @@ def test_a_track_remembers_its_newest_masks_with_their_ages():
 
 def test_a_window_is_around_the_newest_mask_in_multiples_of_the_stride():
     old, new = crop(10, 40, 4, 4, 2), crop(33, 40, 4, 6, 1, seed=1)
-    seen = Track(5, crops=(old, new)).remembered(reach=3, stride=16, shape=(100, 50))
+    seen = Track(5, crops=(old, new)).remembered(3, 16, (100, 50), 9)
     assert seen.origin == (16, 32)  # 33 - 3 = 30 and 40 - 3 = 37, rounded down to multiples
     assert seen.masks.shape == (2, 32, 32)  # to 48 = 40 rounded up, and to 64 beyond the tile
     assert seen.ages.tolist() == [2, 1]
     assert not seen.masks[0].any()  # the old mask is outside
     np.testing.assert_array_equal(seen.masks[1, 17:21, 8:14], new.mask)
+
+
+def test_masks_of_sections_that_were_not_seen_are_left_out():
+    track = Track(5, crops=(crop(0, 0, 4, 4, 3), crop(0, 0, 4, 4, 2)))
+    assert track.remembered(0, 4, (9, 9), 3).ages.tolist() == [3, 2]
+    assert track.remembered(0, 4, (9, 9), 2).ages.tolist() == [2]
+    assert track.remembered(0, 4, (9, 9), 0).ages.tolist() == [2]  # the newest stays
 
 
 def test_a_mask_is_cut_to_what_is_not_zero():

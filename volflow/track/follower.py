@@ -37,7 +37,9 @@ class Remembered(NamedTuple):
         `round(255 p)` in the window, one per section seen; n is at least 1, and at most the
         follower's `memory`.
     ages : int64, (n,)
-        Sections since each mask, seen from the section that is asked for; 1 is the one before it.
+        Sections since each mask, without blank ones, which are never seen; 1 is the one before the
+        section that is asked for. Masks from before what the follower has seen are left out, unless
+        the newest is one of them.
     """
 
     id: int
@@ -51,7 +53,7 @@ class Follower(Protocol):
 
     At the start of a part the loop calls `forget`, then `see` for the last `memory` sections before
     the part, which are read again. After that, for each section: `see`, `masks`, overlaps resolved,
-    memories updated.
+    memories updated. Blank sections, and those without an object, are not seen.
     """
 
     memory: int

@@ -49,12 +49,16 @@ class Tracker:
         Ascending by key.
     born : int
         Number of tracks born so far, which is the largest key.
+    seen : int
+        Number of sections that the follower has seen in this part.
     """
 
     follower: Follower
     rules: Rules
     tracks: list[Track] = field(default_factory=list)
     born: int = 0
+    seen: int = 0
+    _current: Section | None = None
 
     @classmethod
     def resumed(cls, follower: Follower, rules: Rules, state: Record | None) -> Tracker:
@@ -67,7 +71,7 @@ class Tracker:
         return to_record(self.tracks, self.born)
 
     def follow(self, section: Section) -> np.ndarray:
-        """Follow all tracks into a section.
+        """Follow all tracks into a section; without a track, the follower does not see it.
 
         Returns
         -------
@@ -75,13 +79,17 @@ class Tracker:
             The key of the track at each pixel; 0 is background.
         """
         shape = (section.image.shape[0], section.image.shape[1])
-        self.skip()
-        self.follower.see(section)
+        self.tracks = [track.older() for track in self.tracks]
+        if not self.tracks:
+            return np.zeros(shape, np.int64)
+        known = min(self.seen, self.follower.memory)
+        self.look(section)
         objects = [
-            track.remembered(self.rules.reach, self.follower.stride, shape) for track in self.tracks
+            track.remembered(self.rules.reach, self.follower.stride, shape, known)
+            for track in self.tracks
         ]
         origins = [each.origin for each in objects]
-        claims = divided(self.follower.masks(objects) if objects else [], origins, shape)
+        claims = divided(self.follower.masks(objects), origins, shape)
         area = np.bincount(claims.owner.ravel(), minlength=len(objects) + 1)[1:]
         for number, share in enumerate(claims.shares):
             crop = cropped(np.rint(share * 255).astype(np.uint8), origins[number])
@@ -97,9 +105,12 @@ class Tracker:
         keys: np.ndarray = np.array(seen, np.int64)[claims.owner]
         return keys
 
-    def skip(self) -> None:
-        """Let a section pass without looking at it."""
-        self.tracks = [track.older() for track in self.tracks]
+    def look(self, section: Section | None) -> None:
+        """Have the follower see a section, once; None stands for a blank one."""
+        if section is not None and section is not self._current:
+            self.follower.see(section)
+            self._current = section
+            self.seen += 1
 
     def begin(self, keys: np.ndarray, seeds: Iterable[Seed]) -> dict[int, int]:
         """Start a track from each seed, in their order, where no other track is.

@@ -23,7 +23,7 @@ class Crop(NamedTuple):
     mask: np.ndarray
     """uint8, (H, W), `round(255 p)`."""
     age: int
-    """Sections since."""
+    """Sections since, without blank ones."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Track:
         """The track with one more mask, of which it remembers `memory`."""
         return replace(self, missed=0, crops=(*self.crops, crop)[-memory:])
 
-    def remembered(self, reach: int, stride: int, shape: tuple[int, int]) -> Remembered:
+    def remembered(self, reach: int, stride: int, shape: tuple[int, int], known: int) -> Remembered:
         """The masks in a window around the newest one.
 
         Parameters
@@ -66,8 +66,11 @@ class Track:
             The window begins and ends at multiples of this.
         shape : (int, int)
             Sides of the tile; the window ends with the last multiple that covers it.
+        known : int
+            Sections that the follower has seen; older masks are left out, but not the newest.
         """
         newest = self.crops[-1]
+        crops = [crop for crop in self.crops if crop.age <= known] or [newest]
         sides = zip(newest.origin, newest.mask.shape, shape, strict=True)
         ends = [
             (max(first - reach, 0) // stride, -(-min(first + n + reach, length) // stride))
@@ -76,12 +79,12 @@ class Track:
         (top, bottom), (left, right) = ends
         origin = (top * stride, left * stride)
         window = ((bottom - top) * stride, (right - left) * stride)
-        masks = np.zeros((len(self.crops), *window), np.uint8)
-        for mask, crop in zip(masks, self.crops, strict=True):
+        masks = np.zeros((len(crops), *window), np.uint8)
+        for mask, crop in zip(masks, crops, strict=True):
             offset = (crop.origin[0] - origin[0], crop.origin[1] - origin[1])
             here, inside = windows(offset, crop.mask.shape, window)
             mask[here] = crop.mask[inside]
-        return Remembered(self.key, origin, masks, np.array([c.age for c in self.crops]))
+        return Remembered(self.key, origin, masks, np.array([c.age for c in crops]))
 
 
 def cropped(mask: np.ndarray, origin: tuple[int, int]) -> Crop:

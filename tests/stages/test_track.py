@@ -1,0 +1,174 @@
+"""The stages track, link_tracks and vote in pipelines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import volflow
+from tests.track.scenes import affinities, discs, straight
+from volflow.config.pipeline import VolumeSpec, from_dict
+from volflow.core.geometry import Box
+from volflow.engine.driver import execute
+from volflow.engine.plan.plan import plan
+from volflow.errors import PlanError
+from volflow.io.volume import Volume
+from volflow.stages.track import Track
+
+SHAPE = (12, 32, 40)
+START = (2, 4, 6)
+BOUNDS = Box(START, tuple(a + n for a, n in zip(START, SHAPE, strict=True)))
+SEAMS = {"slab": 6, "part": 3, "slab_overlap": 2, "tile": [32, 20], "margin": 10}
+SEGMENTS = {"low": 100, "threshold": 0.5}
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    return discs(SHAPE, [straight((9, 8), (0, 2), 12), straight((22, 30), (0, -1.5), 12)])
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory, scene) -> Path:
+    folder = tmp_path_factory.mktemp("volumes")
+    stain = np.zeros(SHAPE, np.uint8)
+    stain[3:][scene[3:] == 2] = 1
+    arrays = {
+        "affinity": affinities(scene),
+        "em": (scene > 0).astype(np.uint8) * 200,
+        "stain": stain,
+        "nothing": np.zeros(SHAPE, np.uint8),
+    }
+    for name, array in arrays.items():
+        volflow.write_volume(
+            f"zarr://{folder}/{name}.zarr", array, resolution=(30, 8, 8), offset=START
+        )
+    return folder
+
+
+def planned(volumes: Path, run: Path, *steps: dict[str, Any], **inputs: str) -> Any:
+    names = {"affinity": "affinity", **inputs}
+    document = {
+        "run": str(run),
+        "bounds": str(BOUNDS),
+        "block": [4, 16, 16],
+        "volumes": {name: {"path": f"{volumes}/{file}.zarr"} for name, file in names.items()},
+        "steps": list(steps),
+    }
+    return plan(from_dict(document))
+
+
+def read(run: Path, name: str) -> np.ndarray:
+    return Volume.open(VolumeSpec(path=f"precomputed://{run}/{name}"), own=True).read(BOUNDS)
+
+
+def track(name: str, out: str, **options: Any) -> dict[str, Any]:
+    outputs = {"tracks": out, "beyond": f"beyond_{out}", "cells": f"cells_{out}"}
+    return {"use": "track", "name": name, "out": outputs, **options}
+
+
+def joined_steps(erode: int = 0) -> list[dict[str, Any]]:
+    """From affinities to tracks both ways, objects, votes and a segmentation."""
+    pairs = {"tracks": "ahead", "beyond": "beyond_ahead"}
+    back = {"tracks_back": "back", "beyond_back": "beyond_back"}
+    place = {name: SEAMS[name] for name in ("slab", "tile")}
+    return [
+        track("ahead", "ahead", **{"with": {**SEAMS, **SEGMENTS}}),
+        track("back", "back", **{"with": {**SEAMS, **SEGMENTS, "reverse": True}}),
+        {"use": "link_tracks", "in": pairs | back, "out": {"table": "objects"}, "with": SEAMS},
+        {
+            "use": "relabel",
+            "name": "ahead_objects",
+            "block": [3, 32, 20],
+            "in": {"fragments": "ahead", "table": "objects"},
+            "out": {"segmentation": "tracks"},
+        },
+        {"use": "vote", "with": {**place, "weight": 1, "erode": erode}},
+        {"use": "fragments", "in": {"affinity": "voted"}, "with": {"low": 100}},
+        {"use": "agglomerate", "in": {"affinity": "voted"}, "with": {"threshold": 0.5}},
+        {"use": "relabel"},
+    ]
+
+
+def test_from_affinities_to_tracks_to_a_segmentation(volumes, tmp_path, scene):
+    assert execute(planned(volumes, tmp_path, *joined_steps())).ok
+    tracks, segments = read(tmp_path, "tracks"), read(tmp_path, "segmentation")
+    for labels in (tracks, segments):
+        np.testing.assert_array_equal(labels > 0, scene > 0)
+        pairs = np.unique(np.stack([labels[scene > 0], scene[scene > 0]]), axis=1)
+        assert pairs.shape == (2, 2)
+    assert len(np.unique(read(tmp_path, "ahead"))) > 3
+
+
+def test_points_are_followed_both_ways(volumes, tmp_path, scene):
+    """Two clicks in one cell, one in the other, one in none: labels are numbers of clicks."""
+    clicks = {"points": [[8, 13, 22], [10, 13, 26], [9, 26, 25], [9, 5, 7]], "part": 4, **SEGMENTS}
+    first = track("ahead", "ahead", **{"with": clicks})
+    second = track("back", "cells", **{"in": {"other_way": "ahead"}})
+    second["with"] = {**clicks, "reverse": True}
+    second["out"]["cells"] = "list"
+    assert execute(planned(volumes, tmp_path, first, second)).ok
+    np.testing.assert_array_equal(read(tmp_path, "cells"), np.where(scene == 2, 3, scene))
+
+
+def test_a_stain_is_followed_alone(volumes, tmp_path, scene):
+    step = track("stained", "cells", **{"with": {"part": 4, **SEGMENTS}})
+    assert execute(planned(volumes, tmp_path, step, stain="stain")).ok
+    labels = read(tmp_path, "cells")
+    expected = np.where((scene == 2) & (np.indices(SHAPE)[0] >= 3), 1, 0)
+    np.testing.assert_array_equal(labels > 0, expected)
+    assert len(np.unique(labels)) == 2
+
+
+def test_an_empty_stain_is_an_error(volumes, tmp_path):
+    step = track("stained", "cells", **{"with": {"part": 4, **SEGMENTS}})
+    summary = execute(planned(volumes, tmp_path, step, stain="nothing"))
+    assert not summary.ok
+    assert "stain: no section of 2:14,4:36,6:46 has an object of at least 30 pixels" in str(
+        summary.failures
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "inputs", "message"),
+    [
+        ({"points": [[1, 9, 9]]}, {}, "cell 1 at z 1, y 9, x 9 is outside the bounds 2:14"),
+        ({"points": [[3, 9, 9]], "tile": [8, 8]}, {}, "points and cells are followed in one slab"),
+        ({"points": [[3, 9, 9]]}, {"stain": "stain"}, "one kind of chosen cells; got stain and"),
+        ({"follower": "no_such"}, {}, "got 'no_such'"),
+        ({"slab": 4, "part": 4, "slab_overlap": 5}, {}, "thinner than its overlap"),
+    ],
+)
+def test_bad_input_is_reported_by_plan(volumes, tmp_path, options, inputs, message):
+    with pytest.raises(PlanError, match=message):
+        planned(volumes, tmp_path, track("cells", "cells", **{"with": options}), **inputs)
+
+
+def test_a_csv_file_of_cells(tmp_path):
+    path = tmp_path / "cells.csv"
+    path.write_text("id, z, y, x, comment\n7, 3, 9, 9, soma\n9, 4, 8, 10,\n", "utf-8")
+    by_file, by_points = Track(cells=str(path)), Track(points=((3, 9, 9), (4, 8, 10)))
+    assert by_file.identity()["chosen"] == [[7, 3, 9, 9, 10, 10], [9, 4, 8, 10, 9, 11]]
+    assert by_points.identity()["chosen"] == [[1, 3, 9, 9, 10, 10], [2, 4, 8, 10, 9, 11]]
+    path.write_text("id,z,y0,x0,y1,x1\n7,3,9,9,20,30\n", "utf-8")
+    assert Track(cells=str(path)).identity()["chosen"] == [[7, 3, 9, 9, 20, 30]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "expected columns z, y, x or z, y0, x0, y1, x1; got a, b"),
+        ("z,y,x\n", "expected a row for each cell"),
+        ("z,y,x\n1,2,x\n", "row 1: expected whole numbers z, y, x; got 1, 2, x"),
+        ("id,z,y,x\n4,1,2,3\n4,5,6,7\n", "distinct ids; twice: 4"),
+        ("id,z,y,x\n0,1,2,3\n", "row 1: expected an id from 1"),
+        ("z,y0,x0,y1,x1\n1,5,5,5,9\n", "row 1: the box y 5:5, x 5:9 is empty"),
+    ],
+)
+def test_bad_csv_files_are_refused(tmp_path, text, message):
+    path = tmp_path / "cells.csv"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=message):
+        Track(cells=str(path))

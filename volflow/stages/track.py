@@ -1,0 +1,285 @@
+"""The `track` stage: objects followed from section to section."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, PrivateAttr, model_validator
+
+from volflow.core.geometry import Block, BlockGrid, Box, Triple
+from volflow.core.stage import AREA, Chain, Columns, Layer, Onward, Record
+from volflow.track.baselines import AffinitySegments, SameMask
+from volflow.track.cells import Cell, cells_of_points, cells_outside, read_cells
+from volflow.track.follower import Follower, Section
+from volflow.track.loop import Rules, Tracker
+from volflow.track.part import Followed, Place, follow_part
+from volflow.track.seams import ROWS
+from volflow.track.seeds import Seed
+from volflow.track.volume_sections import (
+    Chosen,
+    EverySegment,
+    NamedAlike,
+    Painted,
+    Segments,
+    Stained,
+    VolumeSections,
+)
+
+Count = Annotated[int, Field(ge=1)]
+Seeding = Callable[[int, Section, np.ndarray], list[Seed]]
+
+BYTES_PER_VOXEL = 24
+BYTES_PER_PIXEL = 400
+
+
+class Track(Chain):
+    """Objects of `em` followed from section to section, forward or, with `reverse`, backward.
+
+    Without chosen cells, every segment of the affinities in the first section of a slab starts a
+    track, and so does each one later on that no track has claimed. Cells are chosen by `points`,
+    by a CSV file (`cells`), by painted labels (`seeds`), or by a `stain`; then only they are
+    followed, in whole sections and in one slab.
+
+    Inputs
+    ------
+    em : uint8, (Z, Y, X), optional
+        The image; networks need it.
+    affinity : uint8, (3, Z, Y, X), optional
+        `round(255 p)`; `affinity[c, z, y, x]` joins a voxel with the one before it along axis c.
+        Needed for seeds, except `seeds` and `stain`.
+    mitochondria, clefts : uint8, (Z, Y, X), optional
+        `round(255 p)`; used by networks that were trained with them.
+    seeds : integers, (Z, Y, X), optional
+        Painted labels: each begins where it first occurs, and keeps its number.
+    stain : integers, (Z, Y, X), optional
+        Not 0 in stained cells: each connected component of a section begins a track.
+    other_way : uint64, (Z, Y, X), optional
+        Labels of the same cells in the other direction. They are written where they are not 0, and
+        a seed gets the label that it has there.
+
+    Outputs
+    -------
+    tracks : uint64, (Z, Y, X)
+        0 is background. The label of a track is 1 + the C-order index, within the bounds, of the
+        first voxel of it that is written; with `reverse`, the voxels of the volume are added.
+        Chosen cells have the labels that they were given.
+    beyond : table
+        Labels in the margin of the tile and in the next slab, for `link_tracks`.
+    cells : table
+        Each chosen cell that begins in a part, as `cell`, and `label`: its own; that of the cell in
+        which it is; or 0, if no object is there.
+
+    References
+    ----------
+    II-CATS (Zhai et al., MIDL 2023), the loop of inference; see `docs/iicats.md`.
+    """
+
+    pool: ClassVar[str] = "gpu"
+    anchored: ClassVar[bool] = True
+    wants: ClassVar[dict[str, Layer]] = {
+        "em": Layer("uint8", 0, "image"),
+        "affinity": Layer("uint8", 3, "affinity"),
+        "mitochondria": Layer("uint8", 0),
+        "clefts": Layer("uint8", 0),
+        "seeds": Layer(kind="segmentation", channels=0),
+        "stain": Layer(channels=0),
+        "other_way": Layer("uint64", 0, "segmentation"),
+    }
+
+    follower: str = "affinity"
+    """`affinity`: the affinities' segments under the last mask; `same`: the last mask again."""
+    slab_overlap: Annotated[int, Field(ge=0)] = 8
+    """Sections of the next slab that a chain labels, too, for `link_tracks`."""
+    margin: Annotated[int, Field(ge=0)] = 32
+    """Voxels around a tile that a chain labels, too, for `link_tracks`."""
+    points: tuple[tuple[int, int, int], ...] = ()
+    """Cells to follow: a point z y x of each, in voxels of the volume; labels are 1, 2, ..."""
+    cells: str | None = None
+    """Path of a CSV file with a cell to follow in each row: z, y, x, or z, y0, x0, y1, x1 of a box
+    whose ends are excluded; optional `id`, its label."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Mean affinity of a contact within a section, 0 to 1, below which segments do not merge."""
+    low: Annotated[int, Field(ge=0, le=255)] = 1
+    """Affinity, 0 to 255; pixels whose strongest affinity within the section is below this belong
+    to no segment."""
+    min_area: Annotated[int, Field(ge=1), AREA] = 30
+    """Smallest area of an object in a section, in pixels or in units."""
+    patience: Count = 2
+    """Sections in a row without the object after which its track ends."""
+    claimed: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Largest share of a segment, 0 to 1, that belongs to tracks if it starts a new one."""
+    reach: Annotated[int, Field(ge=0)] = 16
+    """Pixels around the last mask in which an object is searched."""
+
+    _cells: tuple[Cell, ...] = PrivateAttr(())
+
+    @model_validator(mode="after")
+    def _read_cells(self) -> Track:
+        if self.points and self.cells is not None:
+            raise ValueError("points and cells: expected one of them")
+        self._cells = cells_of_points(self.points)
+        if self.cells is not None:
+            try:
+                self._cells = read_cells(Path(self.cells).expanduser().read_text("utf-8-sig"))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"cells: {self.cells}: {error}") from error
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        dumped = self.model_dump(mode="json", exclude={"cells", "points"})
+        return {**dumped, "chosen": [list(map(int, (c.id, c.z, *c.box))) for c in self._cells]}
+
+    @property
+    def halo(self) -> Triple:
+        margin = self.margin if self.tile else 0
+        return (max(self._follower(Segments(0, 1)).memory, 1), margin, margin)
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {
+            "tracks": Layer("uint64", 0, "segmentation"),
+            "beyond": Columns(ROWS),
+            "cells": Columns((("cell", "uint64"), ("label", "uint64"))),
+        }
+
+    def memory(self, shape: Triple) -> int:
+        return BYTES_PER_VOXEL * int(np.prod(shape)) + BYTES_PER_PIXEL * shape[1] * shape[2]
+
+    def check(self, grid: BlockGrid) -> list[str]:
+        problems = super().check(grid) + list(cells_outside(self._cells, grid.bounds))
+        if self.follower not in ("affinity", "same"):
+            problems.append(f"follower: expected affinity or same; got '{self.follower}'")
+        return problems + (list(self._in_one_piece("points and cells")) if self._cells else [])
+
+    def check_inputs(
+        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
+    ) -> list[str]:
+        problems = []
+        chosen = [name for name in ("seeds", "stain") if name in inputs]
+        chosen += ["points" if self.points else "cells"] if self._cells else []
+        if len(chosen) > 1:
+            problems.append(f"expected one kind of chosen cells; got {' and '.join(chosen)}")
+        if self._needs_affinity(chosen) and "affinity" not in inputs:
+            problems.append("affinity: missing; it is needed for seeds and by follower: affinity")
+        problems += self._in_one_piece(chosen[0]) if chosen and not self._cells else []
+        if "em" not in inputs and "affinity" not in inputs:
+            problems.append("em: missing; expected an image or affinities")
+        return problems
+
+    def _needs_affinity(self, chosen: list[str]) -> bool:
+        return self.follower == "affinity" or not {"seeds", "stain"} & set(chosen)
+
+    def _in_one_piece(self, chosen: str) -> Iterator[str]:
+        if self.tile or self.slab:
+            yield f"slab, tile: {chosen} are followed in one slab of whole sections; leave both out"
+
+    def step(  # type: ignore[override]  # the inputs by name
+        self,
+        block: Block,
+        state: Record | None,
+        *,
+        em: np.ndarray | None = None,
+        affinity: np.ndarray | None = None,
+        mitochondria: np.ndarray | None = None,
+        clefts: np.ndarray | None = None,
+        seeds: np.ndarray | None = None,
+        stain: np.ndarray | None = None,
+        other_way: np.ndarray | None = None,
+    ) -> Onward:
+        place = self._place(block)
+        inside = place.read.within(block.read)
+        offline = {"d": affinity, "m": _channel(mitochondria), "syn": _channel(clefts)}
+        segments = Segments(self.threshold, self.low)
+        tracker = Tracker.resumed(self._follower(segments), self._rules, state)
+        chosen = _part(seeds, inside), _part(stain, inside)
+        seeding = self._seeding(tracker, segments, place.read, *chosen)
+        if other_way is not None:
+            seeding = NamedAlike(seeding, other_way[inside], place.read.start[0])
+        known = {
+            name: array[(..., *inside)] for name, array in offline.items() if array is not None
+        }
+        sections = VolumeSections(
+            place.read, _part(em, inside), known, back=self.reverse, begin=seeding
+        )
+        followed = follow_part(tracker, sections, place)
+        self._check_seeds(block, tracker, seeds is not None, stain is not None)
+        return Onward(self._outputs(block, followed, seeding, other_way), tracker.state())
+
+    @property
+    def _rules(self) -> Rules:
+        return Rules(self.min_area, self.patience, self.claimed, self.reach)
+
+    def _follower(self, segments: Segments) -> Follower:
+        return SameMask() if self.follower == "same" else AffinitySegments(segments)
+
+    def _place(self, block: Block) -> Place:
+        slab, tile = self.slab or max(block.bounds.shape[0], 1), self.tile or block.bounds.shape[1:]
+        grid = BlockGrid(block.bounds, (slab, *tile))
+        read = block.read.clip(block.bounds)
+        return Place(
+            read=read,
+            write=block.write,
+            bounds=block.bounds,
+            order=self.sections(block),
+            context=self.context(block),
+            run=grid.number(grid.touching(block.write)[0]) + len(grid) * self.reverse,
+            back=self.reverse,
+        )
+
+    def _seeding(
+        self,
+        tracker: Tracker,
+        segments: Segments,
+        box: Box,
+        seeds: np.ndarray | None,
+        stain: np.ndarray | None,
+    ) -> Seeding:
+        if self._cells:
+            return Chosen(self._cells, (box.start[1], box.start[2]), segments, tracker)
+        if seeds is not None:
+            return Painted(seeds, box.start[0])
+        if stain is not None:
+            return Stained(stain, box.start[0], self._rules)
+        return EverySegment(segments, self._rules)
+
+    def _check_seeds(self, block: Block, tracker: Tracker, painted: bool, stained: bool) -> None:
+        """Raise an error at the end of a chain that was to follow something, and found nothing."""
+        last = self.sections(block)[-1]
+        end = block.bounds.start[0] if self.reverse else block.bounds.stop[0] - 1
+        if last == end and not tracker.born and (painted or stained):
+            name = "seeds" if painted else "stain"
+            raise ValueError(
+                f"{name}: no section of {block.bounds} has an object of at least {self.min_area} "
+                f"pixels (min_area); expected voxels that are not 0"
+            )
+
+    def _outputs(
+        self, block: Block, followed: Followed, seeding: Seeding, other_way: np.ndarray | None
+    ) -> dict[str, np.ndarray | Record]:
+        labels = followed.labels
+        if other_way is not None:
+            other = block.crop(other_way)
+            labels = np.where(other != 0, other, labels)
+        started = [
+            cell.id
+            for cell in self._cells
+            if cell.z in range(block.write.start[0], block.write.stop[0])
+        ]
+        renamed = seeding.names if isinstance(seeding, NamedAlike) else {}
+        chosen = seeding.begin if isinstance(seeding, NamedAlike) else seeding
+        missing = chosen.missing if isinstance(chosen, Chosen) else []
+        labels_of = {cell: renamed.get(cell, cell) for cell in started}
+        names = [0 if c in missing else followed.taken.get(n, n) for c, n in labels_of.items()]
+        cells = {"cell": np.array(started, np.uint64), "label": np.array(names, np.uint64)}
+        return {"tracks": labels, "beyond": followed.beyond, "cells": cells}
+
+
+def _part(array: np.ndarray | None, inside: tuple[slice, slice, slice]) -> np.ndarray | None:
+    return None if array is None else array[(..., *inside)]
+
+
+def _channel(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else array[None]
