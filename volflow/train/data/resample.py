@@ -39,12 +39,12 @@ def resampled_image(image: np.ndarray, shape: Triple) -> np.ndarray:
 
     Parameters
     ----------
-    image : uint8 or uint16, (Z, Y, X)
+    image : uint8, uint16 or float32, (Z, Y, X)
     shape : Triple
 
     Returns
     -------
-    the same dtype, of that shape
+    the same dtype, of that shape; integers are rounded
     """
     if image.shape == tuple(shape):
         return image
@@ -53,7 +53,9 @@ def resampled_image(image: np.ndarray, shape: Triple) -> np.ndarray:
         if side != image.shape[axis]:
             lines = np.moveaxis(resampled, axis, -1)
             resampled = np.moveaxis(lines @ _shares(image.shape[axis], side), -1, axis)
-    rounded: np.ndarray = np.ascontiguousarray(np.rint(resampled).astype(image.dtype))
+    if image.dtype.kind != "f":
+        resampled = np.rint(resampled)
+    rounded: np.ndarray = np.ascontiguousarray(resampled.astype(image.dtype))
     return rounded
 
 

@@ -1,0 +1,1 @@
+"""Training of the few-shot segmenter on sequences of sections."""
