@@ -49,9 +49,7 @@ class FloodFilling(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = [2] + [32] * 18
-        self.layers = nn.ModuleList(
-            nn.Conv3d(a, b, 3, padding=1) for a, b in pairwise(widths)
-        )
+        self.layers = nn.ModuleList(nn.Conv3d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.head = nn.Conv3d(32, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +101,7 @@ def windows_of(labels: np.ndarray) -> list[tuple[int, int]]:
     sides = []
     for piece in section_objects(labels, LEAST_AREA):
         crop = cropped(piece.view(np.uint8) * np.uint8(255), (0, 0))
-        remembered = Track(1, crops=(crop,)).remembered(REACH, STRIDE, labels.shape)
+        remembered = Track(1, crops=(crop,)).remembered(REACH, STRIDE, labels.shape, 1)
         sides.append(remembered.masks.shape[1:])
     return sides
 

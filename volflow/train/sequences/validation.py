@@ -87,7 +87,7 @@ def follow_alone(follower: Follower, sections: Sequence[Section], first: np.ndar
         follower.see(section)
         tracks = [track.older() for track in tracks]
         alive = [n for n, track in enumerate(tracks) if track.crops[-1].mask.size]
-        objects = [tracks[n].remembered(REACH, follower.stride, shape) for n in alive]
+        objects = [tracks[n].remembered(REACH, follower.stride, shape, number) for n in alive]
         for n, each, mask in zip(alive, objects, follower.masks(objects), strict=True):
             stored = np.rint(mask * 255).astype(np.uint8)
             here, inside = windows(each.origin, stored.shape, shape)
