@@ -36,9 +36,11 @@ def by_tensorstore(labels: np.ndarray) -> np.ndarray:
 
 PROGRAMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "volflow": lambda labels: pooled_labels(labels, FACTOR),
-    "tinybrain": lambda labels: tinybrain.downsample_segmentation(
-        labels.T[..., np.newaxis], FACTOR, num_mips=1
-    )[0][..., 0].T,
+    "tinybrain": lambda labels: (
+        tinybrain.downsample_segmentation(labels.T[..., np.newaxis], FACTOR, num_mips=1)[0][
+            ..., 0
+        ].T
+    ),
     "tensorstore": by_tensorstore,
 }
 

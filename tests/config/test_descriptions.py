@@ -16,9 +16,11 @@ from volflow.config.schema import file_schema
 from volflow.core.stage import find_stage, installed_stages
 from volflow.engine.executors.profile import Profile
 from volflow.train.config.pretraining import Pretraining
+from volflow.train.config.tracker import TrackerTraining
 from volflow.train.config.training import Training
+from volflow.train.kinds import kind_of
 
-FILES = (Pipeline, Profile, Training, Pretraining)
+FILES = (Pipeline, Profile, Training, TrackerTraining, Pretraining)
 
 
 def models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -66,14 +68,15 @@ def test_a_missing_description_is_seen():
 
 @pytest.mark.parametrize(
     ("model", "folder"),
-    [(Training, "pipelines/train"), (Pretraining, "pipelines/pretrain"), (Profile, "deploy")],
+    [(None, "pipelines/train"), (Pretraining, "pipelines/pretrain"), (Profile, "deploy")],
 )
 def test_the_schema_of_a_file_takes_the_bundled_ones_and_refuses_other_keys(model, folder):
     jsonschema = pytest.importorskip("jsonschema")
-    checker = jsonschema.Draft202012Validator(file_schema(model, "title"))
     paths = bundled(folder)
     assert paths
     for path in paths.values():
         data = yaml.safe_load(path.read_text())
+        content = model or kind_of(path).model
+        checker = jsonschema.Draft202012Validator(file_schema(content, "title"))
         assert not list(checker.iter_errors(data)), path
         assert list(checker.iter_errors({**data, "no_such_key": 1}))

@@ -28,6 +28,7 @@ from volflow.engine.executors.profile import Profile
 from volflow.stages.predict import Predict
 from volflow.train.config.pretraining import Pretraining
 from volflow.train.config.training import Training
+from volflow.train.kinds import kind_of
 
 LANGUAGES = {"python", "yaml", "sh", "json", "text"}
 BLOCKS = [block for page in PAGES for block in code_blocks(page)]
@@ -262,6 +263,8 @@ def check_overrides(verb: str, words: list[str]) -> None:
                 check_step(spec)
     elif verb in ("train", "pretrain"):
         model = Training if verb == "train" else Pretraining
+        if verb == "train" and name in bundled("pipelines/train"):
+            model = kind_of(bundled("pipelines/train")[name]).model
         keys = [text.partition("=")[0].partition(".")[0] for text in overrides]
         assert set(keys) <= model.model_fields.keys()
 

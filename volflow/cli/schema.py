@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-KINDS = ("pipeline", "profile", "training", "pretraining")
+KINDS = ("pipeline", "profile", "training", "tracker", "pretraining")
 
 
 @click.command()
@@ -16,7 +16,8 @@ KINDS = ("pipeline", "profile", "training", "pretraining")
     type=click.Choice(KINDS),
     default="pipeline",
     show_default=True,
-    help="Kind of file: a pipeline, a cluster profile, a training or a pretraining.",
+    help="Kind of file: a pipeline, a cluster profile, a training of voxels or of the tracker, "
+    "or a pretraining.",
 )
 def schema(kind: str) -> None:
     """Print the JSON schema of a kind of YAML file.
@@ -38,6 +39,10 @@ def _schema(kind: str) -> dict[str, Any]:
         from volflow.train.config.training import Training
 
         return file_schema(Training, "volflow training")
+    if kind == "tracker":
+        from volflow.train.config.tracker import TrackerTraining
+
+        return file_schema(TrackerTraining, "volflow training of the tracker")
     if kind == "pretraining":
         from volflow.train.config.pretraining import Pretraining
 

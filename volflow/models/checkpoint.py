@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from volflow.checkpoints.header import KEY, Header, read_header
@@ -20,6 +19,7 @@ from volflow.checkpoints.safetensors_file import read_metadata, sha256
 from volflow.errors import PlanError, StorageError
 from volflow.models.mnet import MNet
 from volflow.models.resunet3d import ResUNet3D
+from volflow.models.tensor_file import write_tensors
 
 NETWORKS: dict[str, type[nn.Module]] = {"resunet3d": ResUNet3D, "mnet": MNet}
 """The networks that a checkpoint may name."""
@@ -48,19 +48,14 @@ def save_checkpoint(
     Header
         The header as written.
     """
-    stored = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-        for name, tensor in tensors.items()
-    }
-    place = Path(path)
-    temporary = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(save(stored))
-        written = header.model_copy(update={"weights_sha256": sha256(temporary)})
-        temporary.write_bytes(save(stored, {KEY: written.model_dump_json()}))
-        temporary.replace(place)
-    finally:
-        temporary.unlink(missing_ok=True)
+    written = header
+
+    def metadata(weights_sha256: str) -> dict[str, str]:
+        nonlocal written
+        written = header.model_copy(update={"weights_sha256": weights_sha256})
+        return {KEY: written.model_dump_json()}
+
+    write_tensors(path, tensors, metadata, dtype)
     return written
 
 

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from volflow.checkpoints.header import Header
 from volflow.errors import PlanError
-from volflow.models.checkpoint import build, fold_batchnorm, save_checkpoint
+from volflow.models.checkpoint import build, export_checkpoint, fold_batchnorm, save_checkpoint
 from volflow.models.inference import Inference
-from volflow.train.config.training import Training
+from volflow.train.config.training import Training, load
 from volflow.train.data.crops import Crops, batch
 from volflow.train.data.samples import Source
-from volflow.train.data.sources import SourceRequirements, open_source
+from volflow.train.data.sources import SourceRequirements, open_source, source_problems
 from volflow.train.heads import header_of
 from volflow.train.initial_weights import load_encoder, load_initial_weights
+from volflow.train.kinds import Kind
 from volflow.train.loop import Report, Schedule, prepare, run_training
 from volflow.train.objective import training_loss
 from volflow.train.state import State
@@ -170,3 +171,23 @@ def relative_rate(step: int, training: Training) -> float:
     rising = (step + 1) / max(1, training.warmup)
     falling = (training.steps - step) / max(1.0, training.decay * training.steps)
     return min(1.0, rising, falling)
+
+
+def check_initial_weights(training: Training) -> None:
+    """Raise a PlanError if the weights to start from are missing or do not fit."""
+    initial_network(training, header_of(training), "cpu")
+
+
+def export_half(best: Path, target: str) -> None:
+    """Copy a checkpoint in half precision."""
+    export_checkpoint(best, target, torch.float16)
+
+
+KIND = Kind(
+    Training,
+    load,
+    source_problems,
+    check_initial_weights,
+    train,
+    export_half,
+)

@@ -21,33 +21,27 @@ from volflow.cli.terminal import completers, options
 def train(config: str, overrides: tuple[str, ...], check: bool, export: str | None) -> None:
     """Train a network as configured in CONFIG.
 
-    CONFIG is a YAML file or the name of a bundled one (fib25, synth, ...). A training that was
+    CONFIG is a YAML file or the name of a bundled one (fib25, tracker, ...); its key `kind` is the
+    kind of network, one of voxels by default. A training that was
     interrupted resumes when it is started again. Its folder `out` gets the best checkpoint by
     validation, best.safetensors, and a picture that compares it with the truth.
     """
     from volflow.config.bundled import find_bundled
 
     require_torch("training")
-    from volflow.train.config.training import load
-    from volflow.train.data.sources import source_problems
-    from volflow.train.heads import header_of
-    from volflow.train.supervised import initial_network
-    from volflow.train.supervised import train as run
+    from volflow.train.kinds import kind_of
 
     path = find_bundled(config, "pipelines/train", "training file")
-    training = load_config(path, overrides, load, source_problems)
-    initial_network(training, header_of(training), "cpu")  # raises if initial weights do not fit
+    kind = kind_of(path)
+    training = load_config(path, overrides, kind.load, kind.problems)
+    kind.check(training)
     if check:
         click.echo(f"{path}: {training.steps} steps, no problems")
         return
     if not options.quiet():
         click.echo(f"training in {training.out}; after an interruption, start it again to resume")
-    best = run(training, TrainingProgress(training.steps))
+    best = kind.run(training, TrainingProgress(training.steps))
     click.echo(f"best checkpoint: {best}")
     if export is not None:
-        from torch import float16
-
-        from volflow.models.checkpoint import export_checkpoint
-
-        export_checkpoint(best, export, float16)
+        kind.export(best, export)
         click.echo(f"exported to {export}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -204,8 +204,23 @@ def source_problems(training: Training) -> list[str]:
     if rules.source is not None:
         specs.append(("validation.source", rules.source, (1, 1, 1)))
     specs += [(f"validation.sources[{n}]", s, (1, 1, 1)) for n, s in enumerate(rules.sources)]
+    return spec_problems(specs, training.voxel_size_nm)
+
+
+def spec_problems(
+    specs: Sequence[tuple[str, SourceSpec, Triple]], voxel_size_nm: Nanometres
+) -> list[str]:
+    """The problems of sources, one sentence each; no voxels are read.
+
+    Parameters
+    ----------
+    specs : sequence of (str, SourceSpec, Triple)
+        Name and source, and the minimum shape of a source after resampling, z y x.
+    voxel_size_nm : three floats
+        Voxel size z y x that sources are resampled to.
+    """
     return collect_problems(
-        (name, _checks(spec, training.voxel_size_nm, least)) for name, spec, least in specs
+        (name, _checks(spec, voxel_size_nm, least)) for name, spec, least in specs
     )
 
 

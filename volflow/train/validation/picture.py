@@ -28,7 +28,13 @@ def draw_picture(
     predictions : sequence of dict of str to uint8 array, (C, Z, Y, X)
         The predictions of each source, by head.
     """
-    rows = [_row(source, heads) for source, heads in zip(sources, predictions, strict=True)]
+    write_rows(
+        path, [_row(source, heads) for source, heads in zip(sources, predictions, strict=True)]
+    )
+
+
+def write_rows(path: Path, rows: Sequence[np.ndarray]) -> None:
+    """Write a PNG of rows, uint8 (Y, X, 3) each, one above another."""
     width = max(row.shape[1] for row in rows)
     parts = []
     for row in rows:
@@ -62,11 +68,11 @@ def draw_reconstruction(
     brightest = max(float(edges[middle].max()), 1e-6)
     panels = [(volume[middle] + 1) * 127.5 for volume in (image, masked, prediction[0])]
     panels += [volume[middle] / brightest * 255 for volume in (edges, prediction[1])]
-    joined = _side_by_side(panels, np.full((image.shape[1], GAP), 255.0))
+    joined = side_by_side(panels, np.full((image.shape[1], GAP), 255.0))
     path.write_bytes(imagecodecs.png_encode(np.clip(joined, 0, 255).astype(np.uint8)))
 
 
-def _side_by_side(panels: Sequence[np.ndarray], gap: np.ndarray) -> np.ndarray:
+def side_by_side(panels: Sequence[np.ndarray], gap: np.ndarray) -> np.ndarray:
     """Panels joined along x with a gap between them."""
     return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
 
@@ -81,7 +87,7 @@ def _row(source: Source, heads: dict[str, np.ndarray]) -> np.ndarray:
     if len(source.marks):
         known = np.where(source.marks[:, middle] == 1, 255, 0) * (source.marks[:, middle] <= 1)
         panels.append(_coloured(known.astype(np.uint8)))
-    return _side_by_side(panels, np.full((grey.shape[0], GAP, 3), 255, np.uint8))
+    return side_by_side(panels, np.full((grey.shape[0], GAP, 3), 255, np.uint8))
 
 
 def _coloured(channels: np.ndarray) -> np.ndarray:
