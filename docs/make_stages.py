@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from volflow.core.stage import Columns, Grouping, Layer, Reduction, Stage, installed_stages
+from volflow.core.stage import Chain, Columns, Grouping, Layer, Reduction, Stage, installed_stages
 from volflow.core.stage import find_stage as find
 
 PAGE = Path(__file__).parent / "stages.md"
@@ -92,9 +92,8 @@ def entry(match: re.Match[str]) -> str:
 
 
 def kind(stage: type[Stage]) -> str:
-    if issubclass(stage, Reduction):
-        return "Reduction"
-    return "Grouping" if issubclass(stage, Grouping) else "Map"
+    bases = {Reduction: "Reduction", Grouping: "Grouping", Chain: "Chain"}
+    return next((name for base, name in bases.items() if issubclass(stage, base)), "Map")
 
 
 def wires(stage: type[Stage]) -> str:

@@ -144,6 +144,9 @@ class Pipeline(Spec):
     """A volume, possibly of a coarser scale, that is zero where nothing is processed."""
     bad_sections: tuple[int, ...] = ()
     """z of sections that are treated as masked, voxels."""
+    closed_sections: tuple[int, ...] = ()
+    """z of sections that are left out, voxels: the others are closed up, and the labels of these
+    are copied from the nearest section in the end."""
 
     _where: Where = PrivateAttr(default_factory=Where)
 

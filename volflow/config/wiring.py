@@ -6,55 +6,25 @@ import graphlib
 import heapq
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from volflow.config import stage_answers
+from volflow.config.closing import close_sections
 from volflow.config.overrides import default_step_name
 from volflow.config.pipeline import Pipeline, StepSpec
 from volflow.config.problems import Checked, Problem, closest, validation_problems
 from volflow.config.spec import NAME_PATTERN
 from volflow.config.stage_class import stage_class
-from volflow.core.geometry import BlockGrid, Box, Triple
-from volflow.core.stage import Columns, Layer, Resolved, Stage, Units
+from volflow.config.wired_step import WiredStep, Writers
+from volflow.core.geometry import BlockGrid, Box
+from volflow.core.stage import Columns, Layer, Stage, Units
 from volflow.core.stage.faults import exits_raise, fault_text
 from volflow.errors import PlanError
 
 # Bounds for which a stage is asked which scales it writes, before the real bounds are known.
 LARGE = Box((0, 0, 0), (1 << 14, 1 << 14, 1 << 14))
-
-
-@dataclass
-class WiredStep:
-    """A step whose stage is built and whose inputs and outputs have names.
-
-    `number` is its position in the file. `coarser` marks a step that writes only scales from 1 on,
-    of a volume whose scale 0 another step writes. `incomplete` marks a step without an input that
-    a step that could not be built may have written: nothing is known of that input.
-    `needs_voxel_size` marks a step with parameters that depend on the voxel size; they have no
-    values yet (`resolve_units`). `resolved` are those given in units, afterwards.
-    """
-
-    number: int
-    name: str
-    spec: StepSpec
-    stage: Stage
-    block: Triple
-    coarser: bool = False
-    incomplete: bool = False
-    needs_voxel_size: bool = False
-    resolved: tuple[Resolved, ...] = ()
-    inputs: dict[str, str] = field(default_factory=dict)
-    outputs: dict[str, str] = field(default_factory=dict)
-
-    def declared(self, output: str) -> Layer | Columns:
-        """The declaration of one of the stage's outputs."""
-        return self.stage.outputs[output]
-
-
-Writers = dict[str, tuple[WiredStep, str]]
-"""By volume or table: the step that writes it (its scale 0), and the name of that output."""
 
 
 @dataclass
@@ -97,6 +67,8 @@ def wire(pipeline: Pipeline) -> Checked[Wiring]:
         yield from _check_names(step, pipeline)
         yield from _wire_inputs(step, writers, pipeline, complete)
         yield from _wire_coarser(step, writers, complete)
+    if pipeline.closed_sections:
+        yield from close_sections(steps, writers, pipeline)
     steps = yield from _in_order(steps, writers)
     return Wiring(steps, writers, complete)
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from volflow.config.pipeline import Pipeline, VolumeSpec
-from volflow.core.geometry import Block, Box, Resolution, Triple
+from volflow.core.geometry import NO_GAPS, Block, Box, Gaps, Resolution, Triple
 from volflow.core.stage import HaloRegion, Layer, Phase, Record, Resolved, Stage
 
 
@@ -48,13 +48,15 @@ class Mask:
     """The voxels to work on: those where a volume is not zero, without bad sections.
 
     A voxel of the volume covers `zoom` voxels of the run along z, y, x. Along the axes where
-    `rounded` is 1 its last plane is repeated once, to the end of the bounds.
+    `rounded` is 1 its last plane is repeated once, to the end of the bounds. For a step that works
+    without the closed sections, these are the `gaps`: its blocks have closed z.
     """
 
     spec: VolumeSpec | None = None
     zoom: Triple = (1, 1, 1)
     bad_sections: tuple[int, ...] = ()
     rounded: Triple = (0, 0, 0)
+    gaps: Gaps = NO_GAPS
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class PlannedStep:
     pool: str
     memory: dict[str, int]
     bytes_out: int
+    bounds: Box
+    """Bounds of the run; closed up for a step that works without the closed sections."""
     after: tuple[str, ...] = ()
     """Names of the steps whose outputs this one reads."""
     resolved: tuple[Resolved, ...] = ()

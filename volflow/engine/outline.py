@@ -42,7 +42,7 @@ def layers(plan: Plan) -> list[dict[str, Any]]:
                     entry = {"path": spec.path, "kind": kind, "written": False}
                     entries.setdefault(names[spec], entry)
         for target in step.targets:
-            if target.scale == 0:
+            if target.scale == 0 and step.bounds == plan.bounds:  # not in closed z
                 path = target.spec.path
                 declared = [n for n, spec in plan.pipeline.volumes.items() if spec.path == path]
                 name = declared[0] if declared else path.rpartition("/")[2]

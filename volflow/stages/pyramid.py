@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -41,6 +41,8 @@ class Pyramid(Stage):
         labels    over block.write.zoom_in(zoom), not clipped; arbitrary outside the bounds
         mask      over the same box, False outside the bounds; None if all of it is inside
     """
+
+    on_all_sections: ClassVar[bool] = True
 
     kind: Literal["labels", "image"] = "labels"
     """labels: the most frequent label, ties go to the smallest; image: the mean."""

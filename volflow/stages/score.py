@@ -69,6 +69,7 @@ class Score(Limited, Grouping):
     See `docs/metrics.md`.
     """
 
+    on_all_sections: ClassVar[bool] = True
     version: ClassVar[int] = 2
     metrics: ClassVar[tuple[str, ...]] = METRICS
     wants: ClassVar[dict[str, Layer]] = {

@@ -52,6 +52,7 @@ class ScoreClefts(Limited, VoxelSized, Reduction):
     """
 
     metrics: ClassVar[tuple[str, ...]] = METRICS
+    on_all_sections: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {
         "found_clefts": Layer(kind="segmentation", channels=0),
         "true_clefts": Layer(kind="segmentation", channels=0),

@@ -68,6 +68,7 @@ class ScoreSkeletons(Limited, Reduction):
     """
 
     metrics: ClassVar[tuple[str, ...]] = METRICS
+    on_all_sections: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {
         "segmentation": Layer(kind="segmentation", channels=0),
         "skeletons": Layer(kind="skeletons"),

@@ -59,6 +59,7 @@ class Synapses(VoxelSized, Grouping):
     `segment/synapses/pairing.py`.
     """
 
+    on_all_sections: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {
         "clefts": Layer(kind="segmentation", channels=0),
         "probability": Layer("uint8"),

@@ -22,7 +22,8 @@ from tests.strategies import boxes, triples
 from volflow.config.bundled import bundled
 from volflow.config.pipeline import VolumeSpec, load
 from volflow.config.problems import Problems
-from volflow.config.wiring import WiredStep, wire
+from volflow.config.wired_step import WiredStep
+from volflow.config.wiring import wire
 from volflow.core.geometry import BlockGrid, Box, zyx
 from volflow.core.stage import installed_stages
 from volflow.engine.phases.sources import RecordSource, VolumeSource

@@ -189,7 +189,7 @@ def variants_pipeline(
             steps.append({**relabel, **names, "out": {"segmentation": variant.layer}})
     common = {
         key: document[key]
-        for key in ("resolution", "block", "mask", "bad_sections")
+        for key in ("resolution", "block", "mask", "bad_sections", "closed_sections")
         if document.get(key) is not None
     }
     return from_dict(

@@ -34,6 +34,9 @@ class Stage(BaseModel):
     anchored : bool
         Whether the result of a block depends on the bounds around it (tiles, open faces); a
         trial of a few blocks then passes the bounds of the whole volume.
+    on_all_sections : bool
+        Whether it works on all sections where a run closes some: on labels with these put back.
+        Other stages work on the volume without them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -42,6 +45,7 @@ class Stage(BaseModel):
     pool: ClassVar[str] = "cpu"
     wants: ClassVar[dict[str, Layer]] = {}
     anchored: ClassVar[bool] = False
+    on_all_sections: ClassVar[bool] = False
 
     @property
     def halo(self) -> Triple:

@@ -99,7 +99,7 @@ def estimate(
             total.unknown.append(job.phase.name)
             total.memory = max(total.memory, step.memory[job.phase.name])
             continue
-        effort, storage_effort = efforts(job, plan.bounds, plan.bounds)
+        effort, storage_effort = efforts(job, step.bounds, step.bounds)
         total.work += known.seconds * effort / known.timed_effort
         total.cpu += known.cpu * effort / known.timed_effort
         if known.storage_effort:

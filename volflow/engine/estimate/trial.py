@@ -68,7 +68,7 @@ def run_trial(
     """
     for step in plan.steps:
         for job in step.jobs:
-            efforts(job, plan.bounds, plan.bounds)
+            efforts(job, step.bounds, step.bounds)
     chosen = {step.name for step in plan.chosen}
     with tempfile.TemporaryDirectory(prefix="volflow-trial-") as folder:
         small = planned(_cut(plan, middle(plan, blocks), folder))
@@ -126,7 +126,9 @@ def _cut(plan: Plan, bounds: Box, folder: str) -> Pipeline:
     changed = {"run": folder, "bounds": str(bounds), "volumes": volumes, "steps": steps}
     inside = range(bounds.start[0], bounds.stop[0])
     bad = tuple(section for section in plan.pipeline.bad_sections if section in inside)
-    return plan.pipeline.model_copy(update={**changed, "bad_sections": bad})
+    closed = tuple(section for section in plan.pipeline.closed_sections if section in inside)
+    sections = {"bad_sections": bad, "closed_sections": closed}
+    return plan.pipeline.model_copy(update={**changed, **sections})
 
 
 def _in_voxels(plan: Plan, spec: StepSpec) -> StepSpec:
@@ -144,15 +146,15 @@ def _measure(
 ) -> dict[Key, TrialMeasurement]:
     """The costs of the blocks of all phases of a step, by kind."""
     measurements: dict[Key, TrialMeasurement] = {}
-    large = plan.step(step.name).jobs
+    large = plan.step(step.name)
     for job in step.jobs:
-        whole = plan.bounds if step.stage.anchored else small.bounds
+        whole = large.bounds if step.stage.anchored else step.bounds
         formula = step.memory[job.phase.name] - PROCESS_MEMORY
         if step.stage.anchored:
-            like = next(each for each in large if key_of(each) == key_of(job))
+            like = next(each for each in large.jobs if key_of(each) == key_of(job))
             job = job_in(job, like, whole)
         kind, total = kind_of(job.phase), measurements.setdefault(key_of(job), TrialMeasurement())
-        effort, storage_effort = efforts(job, small.bounds, whole)
+        effort, storage_effort = efforts(job, step.bounds, whole)
         total.effort += effort
         total.storage_effort += storage_effort
         # The root of so few blocks settles less of its input than any node of the run.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from volflow.core.geometry import Block, Box
+from volflow.core.geometry import NO_GAPS, Block, Box
 from volflow.core.stage import HaloRegion, Layer
 from volflow.engine.job import Job, Mask
 from volflow.engine.phases.kind import BlockInputs
-from volflow.engine.phases.mirrored_volume import MirroredVolume
-from volflow.engine.phases.sources import VolumeSource
+from volflow.engine.phases.sources import Opened, VolumeSource
 from volflow.io.volume import Volume, open_cached
 
 
@@ -68,7 +68,7 @@ def _halo_region(job: Job, name: str) -> HaloRegion:
     return job.stage.wants.get(name, Layer()).halo_region
 
 
-def first_volume(job: Job) -> Volume | MirroredVolume:
+def first_volume(job: Job) -> Opened:
     """The first input of a job whose phase zooms out."""
     source = next(iter(job.sources.values()))
     assert isinstance(source, VolumeSource)
@@ -88,13 +88,20 @@ def block_mask(job: Job, block: Block) -> np.ndarray | None:
         inside = np.zeros(box.shape, bool)
         inside[box.clip(bounds).within(box)] = True
         return inside
-    if job.mask is None:
-        return None
+    return None if job.mask is None else _mask(job.mask, block)
+
+
+def _mask(planned: Mask, block: Block) -> np.ndarray:
+    """The mask over the read box; with gaps, of the sections that are left, in closed z."""
+    if planned.gaps:
+        runs = [replace(block, read=box) for box in planned.gaps.open_runs(block.read)]
+        plain = replace(planned, gaps=NO_GAPS)
+        return np.concatenate([_mask(plain, run) for run in runs])
     box = block.read
     mask = np.ones(box.shape, bool)
-    if job.mask.spec is not None:
-        mask = _fine_mask(open_cached(job.mask.spec, False), job.mask, block)
-    for section in job.mask.bad_sections:
+    if planned.spec is not None:
+        mask = _fine_mask(open_cached(planned.spec, False), planned, block)
+    for section in planned.bad_sections:
         if box.start[0] <= section < box.stop[0]:
             mask[section - box.start[0]] = False
     return mask

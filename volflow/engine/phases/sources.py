@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Block, Box, Resolution
+from volflow.core.geometry import NO_GAPS, Block, Box, Gaps, Resolution
 from volflow.core.stage import HaloRegion, Phase, Record
 from volflow.engine.job import Source
+from volflow.engine.phases.closed_volume import ClosedVolume
 from volflow.engine.phases.mirrored_volume import MirroredVolume
 from volflow.engine.phases.step_records import records_of
 from volflow.io.skeletons.placed_nodes import placed_nodes
 from volflow.io.volume import Volume, open_cached
+
+Opened: TypeAlias = Volume | MirroredVolume | ClosedVolume
+"""A volume, as it is or as a step sees it."""
 
 HALO_FACES: dict[str, tuple[bool, bool]] = {
     "faces": (True, True),
@@ -36,11 +41,14 @@ class VolumeSource(Source):
     whole : Box, optional
         In a trial, which writes only a part of its volumes: the bounds beyond that part over
         which they are read as their mirror image.
+    gaps : Gaps
+        Sections of a volume of another program that are not read; boxes have closed z.
     """
 
     spec: VolumeSpec
     own: bool = False
     whole: Box | None = None
+    gaps: Gaps = NO_GAPS
 
     def read(
         self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool
@@ -52,9 +60,11 @@ class VolumeSource(Source):
             return _read_boxes(volume, block, block.star(*HALO_FACES[region]))
         return volume.read(_read_box(phase, block, region))
 
-    def open(self) -> Volume | MirroredVolume:
+    def open(self) -> Opened:
         """The volume, opened once for each process."""
         volume = open_cached(self.spec, self.own)
+        if self.gaps:
+            return ClosedVolume(volume, self.gaps)
         return volume if self.whole is None else MirroredVolume(volume, self.whole)
 
     @property
@@ -108,12 +118,12 @@ def _read_box(phase: Phase, block: Block, region: HaloRegion) -> Box:
     return (block.write if region == "nothing" else block.read).zoom_in(phase.zoom)
 
 
-def _zeros(volume: Volume | MirroredVolume, box: Box) -> np.ndarray:
+def _zeros(volume: Opened, box: Box) -> np.ndarray:
     leading = (volume.channels,) if volume.channels else ()
     return np.zeros((*leading, *box.shape), volume.dtype)
 
 
-def _read_boxes(volume: Volume | MirroredVolume, block: Block, boxes: Sequence[Box]) -> np.ndarray:
+def _read_boxes(volume: Opened, block: Block, boxes: Sequence[Box]) -> np.ndarray:
     """An array over the read box with the voxels of some boxes in it; 0 elsewhere."""
     array = _zeros(volume, block.read)
     for box in boxes:

@@ -9,7 +9,7 @@ import numpy as np
 from volflow.config.keys import KeyPath
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Problem
-from volflow.config.wiring import WiredStep
+from volflow.config.wired_step import WiredStep
 from volflow.core.geometry import Box, Resolution
 from volflow.core.stage import Layer
 from volflow.engine.job import Target

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from volflow.config.keys import KeyPath
 from volflow.config.pipeline import VolumeSpec
 from volflow.config.problems import Problem
-from volflow.config.wiring import WiredStep
+from volflow.config.wired_step import WiredStep
 from volflow.core.geometry import BlockGrid, Box, Triple, Zyx, zyx
 from volflow.engine.plan.formatting import triple_text
 

@@ -38,7 +38,7 @@ def open_volume(
 
 def is_complete(pipeline: Pipeline, wiring: Wiring) -> bool:
     """Whether every stage was built and has its inputs; else missing volumes follow from that."""
-    return len(wiring.steps) == len(pipeline.steps) and not any(
+    return wiring.complete and not any(
         required and name not in step.inputs
         for step in wiring.steps
         for name, required in step.stage.inputs().items()

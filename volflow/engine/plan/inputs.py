@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
-from volflow.core.geometry import Box, Resolution
+from volflow.core.geometry import NO_GAPS, Box, Gaps, Resolution
 from volflow.engine.job import Mask
 from volflow.engine.phases.sources import SkeletonSource
 from volflow.engine.plan.checks import check_bounds, check_resolution
@@ -30,7 +30,8 @@ class PlanInputs:
     """Bounds and resolution of a run, the volumes that its steps read, and its mask.
 
     `contents` are the digests of the foreign volumes and skeletons, `mask_content` is that of the
-    mask. `warnings` are assumptions about them that the user should know.
+    mask and of the closed sections. `warnings` are assumptions about the inputs that the user
+    should know.
     """
 
     bounds: Box
@@ -40,6 +41,8 @@ class PlanInputs:
     mask: Mask | None
     mask_content: str
     skeletons: Mapping[str, SkeletonSource]
+    gaps: Gaps = NO_GAPS
+    """The sections that the run closes."""
     warnings: tuple[str, ...] = ()
 
 
@@ -73,6 +76,7 @@ def open_inputs(
         yield from check_bounds(pipeline, name, volume.bounds, bounds)
         yield from check_resolution(name, volume.resolution, resolution)
     mask = yield from plan_mask(pipeline, coarse, bounds, resolution)
+    gaps = yield from _gaps(pipeline, bounds)
     skeletons: dict[str, SkeletonSource] = {}
     for name in wiring.skeletons:
         source = yield from _skeletons(pipeline, wiring, name, bounds, resolution)
@@ -86,14 +90,32 @@ def open_inputs(
         volumes=volumes,
         contents=contents,
         mask=mask,
-        mask_content=mask_content(mask, coarse),
+        mask_content=mask_content(mask, coarse, gaps),
         skeletons=skeletons,
+        gaps=gaps,
         warnings=(
             *_warnings(volumes, pipeline.mask, coarse, mask, bounds),
             *unlabelled_warnings(wiring, volumes, bounds),
             *(f"volumes.{name}: {w}" for name, each in skeletons.items() for w in each.warnings),
         ),
     )
+
+
+def _gaps(pipeline: Pipeline, bounds: Box) -> Checked[Gaps]:
+    """The sections that the run closes; they are within the bounds, and some section is left."""
+    first, last = bounds.start[0], bounds.stop[0]
+    outside = [n for n, z in enumerate(pipeline.closed_sections) if not first <= z < last]
+    for number in outside:
+        yield Problem(
+            ("closed_sections", number),
+            f"section {pipeline.closed_sections[number]} is outside the bounds, whose z goes from "
+            f"{first} to {last - 1}",
+        )
+    gaps = Gaps(pipeline.closed_sections)
+    if not outside and len(gaps.sections) == bounds.shape[0]:
+        yield Problem(("closed_sections",), f"no section is left of {bounds.shape[0]}")
+        return NO_GAPS
+    return NO_GAPS if outside else gaps
 
 
 def _warnings(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from volflow.config.pipeline import Pipeline
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
-from volflow.core.geometry import Box, Resolution, Triple, zyx
+from volflow.core.geometry import Box, Gaps, Resolution, Triple, zyx
 from volflow.engine.job import Mask
 from volflow.engine.plan.checks import same_resolution
 from volflow.engine.plan.declared_volume import DeclaredVolume
@@ -115,8 +115,13 @@ def _zoom(coarse: Resolution | None, fine: Resolution) -> Triple | None:
     return zoom if same_resolution(coarse, exact) else None
 
 
-def mask_content(mask: Mask | None, coarse: Volume | DeclaredVolume | None) -> str:
-    """Digest of a mask; empty without one."""
+def mask_content(mask: Mask | None, coarse: Volume | DeclaredVolume | None, gaps: Gaps) -> str:
+    """Digest of a mask and of closed sections; empty without both."""
+    masked = _mask_content(mask, coarse)
+    return digest("closed", masked, list(gaps.sections)) if gaps else masked
+
+
+def _mask_content(mask: Mask | None, coarse: Volume | DeclaredVolume | None) -> str:
     if mask is None:
         return ""
     volume = ""

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from volflow.config import stage_answers
 from volflow.config.problems import Checked, Problem
-from volflow.config.wiring import WiredStep
+from volflow.config.wired_step import WiredStep
 from volflow.core.geometry import BlockGrid
-from volflow.core.stage import Layer, Phase, Stage
+from volflow.core.stage import Layer, Phase
 from volflow.engine.job import Job, PlannedStep, Source
 from volflow.engine.phases.registry import kind_of
 from volflow.engine.phases.sources import RecordSource, VolumeSource
@@ -50,7 +50,7 @@ def plan_step(
 def _plan_step(
     state: PlanState, step: WiredStep, memory: int | None, offline: bool
 ) -> Checked[PlannedStep]:
-    bounds = state.inputs.bounds
+    bounds = state.bounds_of(step)
     step.block = stage_answers.block(step.stage, step.stage.block_on(bounds, step.block))
     halo = stage_answers.halo(step.stage, step.stage.halo_on(bounds, step.block))
     grid = BlockGrid(bounds, step.block, halo)
@@ -91,6 +91,7 @@ def _plan_step(
         pool=step.spec.pool or step.stage.pool,
         memory=needs,
         bytes_out=sum(target.bytes_of() for target in targets.values()),
+        bounds=bounds,
         after=tuple(state.wiring.after(step)),
         resolved=step.resolved,
     )
@@ -124,7 +125,7 @@ def _content(state: PlanState, step: WiredStep) -> str:
             inputs[name] = f"{writer.content}.{state.wiring.writers[volume][1]}"
         else:
             inputs[name] = state.inputs.contents.get(volume, "")
-    return step_content(step.stage, inputs, state.inputs.bounds, state.inputs.mask_content)
+    return step_content(step.stage, inputs, state.bounds_of(step), state.inputs.mask_content)
 
 
 def _job(state: PlanState, step: WiredStep, digest: str, phase: Phase, targets: Targets) -> Job:
@@ -135,30 +136,29 @@ def _job(state: PlanState, step: WiredStep, digest: str, phase: Phase, targets: 
         digest=digest,
         stage=step.stage,
         phase=phase,
-        sources={
-            name: _source(state, step.stage, volume, phase) for name, volume in step.inputs.items()
-        },
+        sources={name: _source(state, step, volume, phase) for name, volume in step.inputs.items()},
         targets={
             output: target
             for (scale, output), target in targets.items()
             if writes and scale == phase.scales[1]
         },
-        mask=state.inputs.mask,
+        mask=state.mask_of(step),
         attempts=step.spec.attempts,
     )
 
 
-def _source(state: PlanState, stage: Stage, name: str, phase: Phase) -> Source:
+def _source(state: PlanState, step: WiredStep, name: str, phase: Phase) -> Source:
     if name in state.inputs.skeletons:
         return state.inputs.skeletons[name]
     if not state.is_own(name):
         spec = state.pipeline.volumes[name]
-        return VolumeSource(spec.model_copy(update={"level": spec.level + phase.scales[0]}))
+        spec = spec.model_copy(update={"level": spec.level + phase.scales[0]})
+        return VolumeSource(spec, gaps=state.gaps_of(step))
     if state.is_table(name):
-        step, output = state.wiring.writers[name]
+        wired, output = state.wiring.writers[name]
         writer = state.writer(name)
         digest = writer.digest if writer else ""
-        return RecordSource(step.name, digest, output, stage.tables_in_halo)
+        return RecordSource(wired.name, digest, output, step.stage.tables_in_halo)
     spec = state.stored_as(name).model_copy(update={"level": phase.scales[0]})
     return VolumeSource(spec, own=True)
 
@@ -174,7 +174,7 @@ def _memory(state: PlanState, step: WiredStep, job: Job, targets: Targets) -> in
             chunks.append(writer.targets[name].chunk)
         elif name in state.inputs.skeletons:
             nodes += state.inputs.skeletons[name].nodes
-    block = kind_of(job.phase).memory(job, state.inputs.bounds, chunks[0] if chunks else None)
+    block = kind_of(job.phase).memory(job, state.bounds_of(step), chunks[0] if chunks else None)
     block = stage_answers.memory(step.stage, block, f"memory of phase '{job.phase.name}'")
     return PROCESS_MEMORY + block + nodes * NODE_BYTES
 

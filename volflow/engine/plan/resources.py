@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from volflow.config.problems import Problem
-from volflow.config.wiring import WiredStep
+from volflow.config.wired_step import WiredStep
 from volflow.core.stage import Phase
 from volflow.engine.job import PlannedStep, Target
 from volflow.engine.phases.registry import kind_of

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from volflow.config.closing import USE as PUT_BACK
 from volflow.config.pipeline import Pipeline, VolumeSpec
-from volflow.config.wiring import WiredStep, Wiring
+from volflow.config.wired_step import WiredStep
+from volflow.config.wiring import Wiring
+from volflow.core.geometry import NO_GAPS, Box, Gaps
 from volflow.core.stage import Columns, Layer
-from volflow.engine.job import Target
+from volflow.engine.job import Mask, Target
 from volflow.engine.plan.inputs import PlanInputs
 
 
@@ -29,6 +32,21 @@ class PlanState:
     wiring: Wiring
     inputs: PlanInputs
     written: dict[str, WrittenStep] = field(default_factory=dict)
+
+    def gaps_of(self, step: WiredStep) -> Gaps:
+        """The sections that a step works without."""
+        return self.inputs.gaps if step.closed else NO_GAPS
+
+    def bounds_of(self, step: WiredStep) -> Box:
+        """The bounds of a step, closed up if it works without the closed sections."""
+        return self.gaps_of(step).close(self.inputs.bounds)
+
+    def mask_of(self, step: WiredStep) -> Mask | None:
+        """The mask of a step; none for one that puts back what was masked before."""
+        mask = self.inputs.mask
+        if mask is None or step.spec.use == PUT_BACK:
+            return None
+        return replace(mask, gaps=self.gaps_of(step))
 
     def is_own(self, name: str) -> bool:
         """Whether a step of the pipeline writes this volume or table."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from volflow.config.pipeline import VolumeSpec
 from volflow.config.problems import Checked
-from volflow.config.wiring import WiredStep
+from volflow.config.wired_step import WiredStep
 from volflow.core.geometry import Resolution, Triple
 from volflow.core.stage import Layer, Phase
 from volflow.engine.job import Target
