@@ -133,12 +133,13 @@ def test_closed_sections_belong_to_the_digest_and_masked_ones_are_others(tmp_pat
         for sections in (
             {},
             {"closed_sections": [9]},
+            {"closed_sections": [10]},
             {"closed_sections": [9, 10]},
             {"closed_sections": [10, 9, 9]},
             {"bad_sections": [9]},
         )
     }
-    assert len(contents) == 4
+    assert len(contents) == 5
 
 
 @pytest.mark.parametrize(
