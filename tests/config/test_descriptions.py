@@ -16,11 +16,12 @@ from volflow.config.schema import file_schema
 from volflow.core.stage import find_stage, installed_stages
 from volflow.engine.executors.profile import Profile
 from volflow.train.config.pretraining import Pretraining
+from volflow.train.config.sequences import SequenceTraining
 from volflow.train.config.tracker import TrackerTraining
 from volflow.train.config.training import Training
 from volflow.train.kinds import kind_of
 
-FILES = (Pipeline, Profile, Training, TrackerTraining, Pretraining)
+FILES = (Pipeline, Profile, Training, TrackerTraining, SequenceTraining, Pretraining)
 
 
 def models(annotation: Any) -> Iterator[type[BaseModel]]:

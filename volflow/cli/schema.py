@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-KINDS = ("pipeline", "profile", "training", "tracker", "pretraining")
+KINDS = ("pipeline", "profile", "training", "tracker", "iicats", "pretraining")
 
 
 @click.command()
@@ -16,8 +16,8 @@ KINDS = ("pipeline", "profile", "training", "tracker", "pretraining")
     type=click.Choice(KINDS),
     default="pipeline",
     show_default=True,
-    help="Kind of file: a pipeline, a cluster profile, a training of voxels or of the tracker, "
-    "or a pretraining.",
+    help="Kind of file: a pipeline, a cluster profile, a training of voxels, of the tracker or of "
+    "the few-shot segmenter, or a pretraining.",
 )
 def schema(kind: str) -> None:
     """Print the JSON schema of a kind of YAML file.
@@ -43,6 +43,10 @@ def _schema(kind: str) -> dict[str, Any]:
         from volflow.train.config.tracker import TrackerTraining
 
         return file_schema(TrackerTraining, "volflow training of the tracker")
+    if kind == "iicats":
+        from volflow.train.config.sequences import SequenceTraining
+
+        return file_schema(SequenceTraining, "volflow training of the few-shot segmenter")
     if kind == "pretraining":
         from volflow.train.config.pretraining import Pretraining
 

@@ -14,9 +14,10 @@ from volflow.checkpoints.safetensors_file import sha256
 from volflow.checkpoints.section_header import KEY, SectionHeader, read_section_header
 from volflow.errors import PlanError, StorageError
 from volflow.models.detector.quasidense import QuasiDense
+from volflow.models.iicats.network import IICats
 from volflow.models.tensor_file import write_tensors
 
-SECTION_NETWORKS: dict[str, type[nn.Module]] = {"quasidense": QuasiDense}
+SECTION_NETWORKS: dict[str, type[nn.Module]] = {"quasidense": QuasiDense, "iicats": IICats}
 """The networks that a checkpoint may name."""
 
 

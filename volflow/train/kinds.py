@@ -65,7 +65,11 @@ class Kind(Generic[Config]):
 
 
 VOXELS = "voxels"
-KINDS = {VOXELS: "volflow.train.supervised", "tracker": "volflow.train.tracker.training"}
+KINDS = {
+    VOXELS: "volflow.train.supervised",
+    "tracker": "volflow.train.tracker.training",
+    "iicats": "volflow.train.sequences.training",
+}
 """Modules of the kinds by name; each has a `KIND`."""
 
 

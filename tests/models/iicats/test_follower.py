@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from volflow.models.iicats.follower import NetworkFollower, Window
+from volflow.checkpoints.section_header import SectionHeader
+from volflow.errors import PlanError
+from volflow.models.detector.quasidense import PRESETS
+from volflow.models.iicats.follower import NetworkFollower, Window, load_follower
 from volflow.models.iicats.network import IICats
+from volflow.models.section_checkpoint import build_section_network, save_section_checkpoint
 from volflow.track.follower import Remembered, Section
 
 SIDE = (64, 96)
@@ -135,6 +141,22 @@ def test_windows_and_order_are_checked(network: IICats) -> None:
         NetworkFollower(network, types=["p", "x"])
     with pytest.raises(ValueError, match="nothing marks an object"):
         NetworkFollower(network, types=["d"], masks=False)
+
+
+def test_follower_of_a_checkpoint(network: IICats, tmp_path: Path) -> None:
+    """Stored and loaded: the same bytes; the checkpoint of a tracker is refused."""
+    arguments = {"encoding": 4, "features": 8, "own_steps": 2, "offline_steps": [2, 1], "memory": 3}
+    header = SectionHeader(network="iicats", arguments=arguments, voxel_size_nm=(30, 10, 10))
+    save_section_checkpoint(tmp_path / "a.safetensors", network.state_dict(), header)
+    follower = load_follower(tmp_path / "a.safetensors", (0, 255))
+    assert after(follower, sections()) == after(NetworkFollower(network), sections())
+    small = SectionHeader(
+        network="quasidense", arguments=PRESETS["light"], voxel_size_nm=(30, 10, 10)
+    )
+    tensors = build_section_network(small).state_dict()
+    save_section_checkpoint(tmp_path / "b.safetensors", tensors, small)
+    with pytest.raises(PlanError, match="expected a network that follows objects, iicats; got qua"):
+        load_follower(tmp_path / "b.safetensors", (0, 255))
 
 
 def test_network_without_learner_follows_by_last_masks() -> None:

@@ -60,10 +60,27 @@ def test_shares_do_not_depend_on_the_window() -> None:
     torch.testing.assert_close(fitted[0], fitted[1])
 
 
+def test_network_of_the_paper_has_its_size() -> None:
+    """Trunk 23.5 M, decoder 8.8 M, convolution of target features 4.7 M parameters."""
+    with torch.device("meta"):
+        network = IICats("resnet50", 32, 512, affinity_input=False, last_masks=0)
+        logits = network.decode(
+            network.sections(torch.empty(1, 1, 64, 64)),
+            torch.empty(2, 32, 4, 4),
+            torch.empty(2, 0, 64, 64),
+        )
+    assert logits.shape == (2, 1, 64, 64)
+    millions = [
+        sum(parameter.numel() for parameter in part.parameters()) / 1e6
+        for part in (network.trunk, network.decoder, network.embed)
+    ]
+    assert millions == pytest.approx([23.5, 8.8, 4.7], abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"trunk": "heavy"}, "trunk: expected one of light"),
+        ({"trunk": "heavy"}, "trunk: expected one of light, resnet50"),
         ({"types": ("d", "m")}, "types: expected p and any of p, d, m, syn; got d, m"),
         ({"last_masks": 3}, "last_masks: expected 0 to 2; got 3"),
         ({"few_shot": False, "last_masks": 0}, "nothing marks the object"),

@@ -8,8 +8,9 @@ from tests.train.sequences.test_draw import SHAPE, volume
 from volflow.models.iicats.network import IICats
 from volflow.track.baselines import SameMask
 from volflow.train.sequences.draw import draw_sequence
-from volflow.train.sequences.follow import Sections, follow, sequence_loss
+from volflow.train.sequences.follow import Sections, boxes_of, first_logits, follow, mask_loss
 from volflow.train.sequences.validation import (
+    box_around,
     copied,
     follow_alone,
     overlap_after,
@@ -33,7 +34,7 @@ def test_gradients_reach_all_parts() -> None:
     model, drawn = network(), sequence()
     for parameter in model.gates.mix.parameters():
         torch.nn.init.normal_(parameter, 0, 0.1)
-    sequence_loss(follow(model, drawn), drawn, 0.5).backward()
+    mask_loss(follow(model, drawn), drawn.truth[1:], drawn.known[1:], 0.5).backward()
     without = {
         name
         for name, parameter in model.named_parameters()
@@ -71,14 +72,33 @@ def test_dropped_types_are_not_read() -> None:
 
 def test_loss_ignores_unknown_pixels() -> None:
     drawn = sequence()
-    logits = torch.randn(drawn.truth[1:].shape)
-    known = drawn.known.clone()
-    known[:, :, :8] = False
-    hidden = drawn._replace(known=known)
+    truth, known = drawn.truth[1:], drawn.known[1:]
+    logits = torch.randn(truth.shape)
+    hidden = known.clone()
+    hidden[:, :, :8] = False
     changed = logits.clone()
     changed[:, :, :8] += 3
-    assert torch.equal(sequence_loss(logits, hidden, 0.5), sequence_loss(changed, hidden, 0.5))
-    assert not torch.equal(sequence_loss(logits, drawn, 0.5), sequence_loss(changed, drawn, 0.5))
+    assert torch.equal(
+        mask_loss(logits, truth, hidden, 0.5), mask_loss(changed, truth, hidden, 0.5)
+    )
+    assert not torch.equal(
+        mask_loss(logits, truth, known, 0.5), mask_loss(changed, truth, known, 0.5)
+    )
+
+
+def test_boxes_are_those_of_the_masks() -> None:
+    masks = torch.zeros(2, 6, 8, dtype=torch.bool)
+    masks[0, 2:4, 1:7] = masks[1, 5, 0] = True
+    assert boxes_of(masks).tolist() == [[2, 1, 4, 7], [5, 0, 6, 1]]
+    assert [box_around(mask.numpy()) for mask in masks] == [(2, 1, 4, 7), (5, 0, 6, 1)]
+
+
+def test_box_extractor_gets_gradients() -> None:
+    model, drawn = network(), sequence()
+    logits = first_logits(model, drawn, boxes_of(drawn.truth[0]))
+    assert logits.shape == drawn.truth[:1].shape
+    mask_loss(logits, drawn.truth[:1], drawn.known[:1], 0.5).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.box.parameters())
 
 
 def test_overlap_counts_objects_that_are_still_there() -> None:

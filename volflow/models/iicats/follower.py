@@ -10,6 +10,7 @@ of its members.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from volflow.errors import PlanError
 from volflow.models.devices import reproducible
 from volflow.models.iicats.extractors import box_masks
 from volflow.models.iicats.gates import OWN
@@ -28,10 +30,40 @@ from volflow.models.iicats.network import (
     joined_support,
 )
 from volflow.models.iicats.target_model import columns
+from volflow.models.section_checkpoint import load_section_checkpoint
 from volflow.predict.intensity import normalise
 from volflow.track.follower import Remembered, Section
 
 STRIDE = 32  # windows are multiples of it
+
+
+def load_follower(
+    path: str | os.PathLike[str], intensity: tuple[float, float], threads: int = 1
+) -> NetworkFollower:
+    """The follower of a checkpoint, with all its types of support.
+
+    Parameters
+    ----------
+    path : path
+        A checkpoint of `volflow train iicats`.
+    intensity : two float
+        Intensities of the volume at the percentiles that the header's normalisation names.
+    threads : int
+
+    Raises
+    ------
+    StorageError
+        If the file is missing or damaged.
+    PlanError
+        If it is the checkpoint of another network.
+    """
+    network, header = load_section_checkpoint(path)
+    if not isinstance(network, IICats):
+        raise PlanError(
+            f"checkpoint {path}: expected a network that follows objects, iicats; got "
+            f"{header.network}"
+        )
+    return NetworkFollower(network, intensity, threads=threads)
 
 
 class Seen(NamedTuple):

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from volflow.models.iicats.decoder import LIGHT, Decoder, DecoderShape
+from volflow.models.detector.resnet import ResNet
+from volflow.models.iicats.decoder import LIGHT, PAPER, Decoder, DecoderShape
 from volflow.models.iicats.extractors import BoxExtractor, PairExtractor
 from volflow.models.iicats.gates import OWN, Gates
 from volflow.models.iicats.learner import Support, descend
@@ -35,8 +36,17 @@ from volflow.models.iicats.trunk import LightTrunk, Trunk
 SUPPORT = {OWN: 1, "d": 3, "m": 1, "syn": 1}
 """Channels of each type of support: own masks, affinities z y x, mitochondria, clefts."""
 
-TRUNKS: dict[str, tuple[Callable[[int], Trunk], DecoderShape, int, tuple[int, int, int]]] = {
+
+def _resnet50(inputs: int) -> ResNet:
+    """ResNet-50 for random initial weights: with them, statistics of batches cannot be frozen."""
+    return ResNet("resnet50", inputs, norm="group")
+
+
+TrunkChoice = tuple[Callable[[int], Trunk | ResNet], DecoderShape, int, tuple[int, int, int]]
+
+TRUNKS: dict[str, TrunkChoice] = {
     "light": (LightTrunk, LIGHT, 8, (8, 16, 32)),
+    "resnet50": (_resnet50, PAPER, 16, (16, 32, 64)),
 }
 """For each trunk: its class, decoder, target stride, and widths of the extractors."""
 
@@ -72,7 +82,8 @@ class IICats(nn.Module):
     Parameters
     ----------
     trunk : str
-        `light`.
+        `light`, with strides 1 to 16 and filters at stride 8, or `resnet50`, as published, with
+        strides 4 to 32 and filters at stride 16.
     encoding : int
         Channels of encodings and of filter responses.
     features : int

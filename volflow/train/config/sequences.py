@@ -38,6 +38,8 @@ class SequenceSource(SourceSpec):
 class FollowerSpec(Spec):
     """The network; see `models.iicats.network`."""
 
+    trunk: Literal["light", "resnet50"] = "light"
+    """Trunk: `light`, or `resnet50`, as in the paper (with encoding 32 and features 512)."""
     encoding: Count = 16
     """Channels of encodings and of filter responses."""
     features: Count = 64
@@ -127,6 +129,11 @@ class SequenceTraining(Spec):
     """The held-out volumes, and how they are scored."""
     voxel_size_nm: Nanometres
     """Voxel size z y x that sources are resampled to along the axes that they name."""
+    start: str | None = None
+    """Checkpoint of such a training with the initial weights; default: random weights."""
+    trained: Literal["sequences", "boxes"] = "sequences"
+    """Part that is trained: `sequences`, all but the box extractor, on sequences, or `boxes`, the
+    box extractor alone, on the first sections of sequences, with all else as in `start`."""
     network: FollowerSpec = FollowerSpec()
     """Shape of the network."""
     sequence: SequenceShape = SequenceShape()
@@ -171,6 +178,8 @@ class SequenceTraining(Spec):
             raise ValueError(f"sequence.sections must ascend and be at least 2; got {[low, high]}")
         if not self.network.last_masks and not self.network.few_shot:
             raise ValueError("network: expected last_masks or few_shot; nothing marks the object")
+        if self.trained == "boxes" and (self.start is None or not self.network.few_shot):
+            raise ValueError("trained: boxes; expected start, and a network with few_shot")
         return self
 
 
@@ -190,6 +199,7 @@ def load_sequences(path: str | os.PathLike[str], overrides: Sequence[str] = ()) 
     return training.model_copy(
         update={
             "out": absolute(training.out),
+            "start": None if training.start is None else absolute(training.start),
             "sources": tuple(source.with_absolute_paths() for source in training.sources),
             "validation": validation.model_copy(update={"sources": held_out}),
         }

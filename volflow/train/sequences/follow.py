@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from volflow.models.iicats.extractors import box_masks
 from volflow.models.iicats.gates import OWN
 from volflow.models.iicats.network import IICats, OfflineFilters, Pair, joined_support
 from volflow.models.iicats.target_model import columns
@@ -83,26 +84,56 @@ def follow(network: IICats, sequence: Sections) -> Tensor:
     return torch.stack(logits)
 
 
-def sequence_loss(logits: Tensor, sequence: Sections, cross_entropy: float) -> Tensor:
+def first_logits(network: IICats, sequence: Sections, boxes: Tensor) -> Tensor:
+    """The logits of objects in the first section, from their boxes alone, (1, B, Y, X).
+
+    Parameters
+    ----------
+    network : IICats
+    sequence : Sections
+    boxes : int (B, 4)
+        y0 x0 y1 x1, half-open.
+    """
+    affinities = sequence.offline.get("d")
+    section = network.sections(
+        _last(sequence.image[:1]), _optional(None if affinities is None else affinities[:1])
+    )
+    size = (section.size[0], section.size[1])
+    masks = box_masks(boxes, size)
+    encoding = network.box(section.target.expand(len(boxes), -1, -1, -1), masks)
+    nothing = torch.full((len(boxes), network.last_masks, *size), 0.5)
+    return network.decode(section, encoding, nothing)[:, 0][None]
+
+
+def boxes_of(masks: Tensor) -> Tensor:
+    """The boxes y0 x0 y1 x1 around masks, bool (B, Y, X), none of which is empty; int (B, 4)."""
+    rows, across = masks.any(2).int(), masks.any(1).int()
+    height, width = masks.shape[1:]
+    first = [rows.argmax(1), across.argmax(1)]
+    last = [height - rows.flip(1).argmax(1), width - across.flip(1).argmax(1)]
+    return torch.stack([*first, *last], 1)
+
+
+def mask_loss(logits: Tensor, truth: Tensor, known: Tensor, cross_entropy: float) -> Tensor:
     """The Lovász loss, averaged over objects and sections, plus weighted cross entropy.
 
     Parameters
     ----------
-    logits : (S - 1, B, Y, X)
-    sequence : Sections
+    logits : (S, B, Y, X)
+    truth : bool (S, B, Y, X)
+    known : bool (S, 1, Y, X)
     cross_entropy : float
         Weight of the cross entropy, averaged over known pixels.
     """
-    truth, known = sequence.truth[1:], sequence.known[1:].expand_as(logits)
-    probabilities = logits.sigmoid()
+    everywhere = known.expand_as(logits)
     # A pixel that is not known has no error: it is predicted as it is.
-    flat = torch.where(known, probabilities, truth.float()).flatten(2)
-    loss = lovasz(flat, truth.flatten(2)).mean()
+    probabilities = torch.where(everywhere, logits.sigmoid(), truth.float())
+    loss = lovasz(probabilities.flatten(2), truth.flatten(2)).mean()
     if cross_entropy:
         entropy = torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, truth.float(), known.float(), reduction="sum"
+            logits, truth.float(), everywhere.float(), reduction="sum"
         )
-        loss = loss + cross_entropy * entropy / known.sum().clamp(min=1)
+        loss = loss + cross_entropy * entropy / everywhere.sum().clamp(min=1)
     return loss
 
 

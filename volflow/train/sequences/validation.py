@@ -119,6 +119,21 @@ def overlap_after(masks: np.ndarray, truth: np.ndarray, after: Sequence[int]) ->
     return scores
 
 
+def overlap_of_boxes(follower: Follower, trial: Trial) -> float:
+    """Mean IoU of the masks of boxes with the objects of the first section, B."""
+    follower.forget()
+    follower.see(sections_of(trial.volume)[0])
+    boxes = [box_around(mask) for mask in trial.truth[0]]
+    masks = [mask >= HALF / 255 for mask in follower.first_masks(boxes)]
+    return overlap_after(np.stack(masks)[None], trial.truth[:1], (0,))[0]
+
+
+def box_around(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The box y0 x0 y1 x1 of a mask, bool (Y, X), that is not empty; half-open."""
+    rows, across = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(rows[0]), int(across[0]), int(rows[-1]) + 1, int(across[-1]) + 1
+
+
 def copied(trial: Trial) -> np.ndarray:
     """The masks of the first section in all sections, bool (S, B, Y, X)."""
     return np.broadcast_to(trial.truth[:1], trial.truth.shape)
