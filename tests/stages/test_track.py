@@ -137,7 +137,7 @@ def test_an_empty_stain_is_an_error(volumes, tmp_path):
         ({"points": [[1, 9, 9]]}, {}, "cell 1 at z 1, y 9, x 9 is outside the bounds 2:14"),
         ({"points": [[3, 9, 9]], "tile": [8, 8]}, {}, "points and cells are followed in one slab"),
         ({"points": [[3, 9, 9]]}, {"stain": "stain"}, "one kind of chosen cells; got stain and"),
-        ({"follower": "no_such"}, {}, "got 'no_such'"),
+        ({"follower": "no_such"}, {}, "there is no 'no_such'"),
         ({"slab": 4, "part": 4, "slab_overlap": 5}, {}, "thinner than its overlap"),
     ],
 )

@@ -5,7 +5,7 @@ from tests.stages.contract import Case, StageContract, run
 from volflow.core.geometry import Box
 from volflow.stages.vote import Vote
 
-BOUNDS = Box((4, 2, 1), (13, 16, 20))
+BOUNDS = Box((5, 2, 1), (14, 16, 20))
 
 
 def volumes() -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ def test_labels_become_seeds_with_their_ids():
 def test_segments_that_tracks_own_are_no_seeds():
     keys = np.zeros(SEGMENTS.shape, np.int64)
     keys[1:6, 1:3] = 1  # 10 of 40 pixels of segment 1
-    keys[1:6, 10:15] = 2  # 25 of 45 of segment 2
+    keys[1:6, 10:13] = 2  # 15 of 45 of segment 2, of which 30 are left
     origins = [seed.origin for seed in unclaimed(SEGMENTS, keys, 0.3, 30)]
     assert origins == [(1, 1), (7, 1)]
     assert [seed.origin for seed in unclaimed(SEGMENTS, keys, 0.3, 31)] == [(7, 1)]

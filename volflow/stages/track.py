@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
+from volflow.checkpoints.section_header import SectionHeader
 from volflow.core.geometry import Block, BlockGrid, Box, Triple
 from volflow.core.stage import AREA, Chain, Columns, Layer, Onward, Record
-from volflow.track.baselines import AffinitySegments, SameMask
+from volflow.stages.followers import (
+    input_range,
+    make_follower,
+    memory_of,
+    missing_types,
+    network_header,
+    network_problems,
+)
 from volflow.track.cells import Cell, cells_of_points, cells_outside, read_cells
 from volflow.track.follower import Follower, Section
 from volflow.track.loop import Rules, Tracker
@@ -31,8 +40,11 @@ from volflow.track.volume_sections import (
 Count = Annotated[int, Field(ge=1)]
 Seeding = Callable[[int, Section, np.ndarray], list[Seed]]
 
-BYTES_PER_VOXEL = 24
-BYTES_PER_PIXEL = 400
+log = logging.getLogger(__name__)
+
+BYTES_PER_VOXEL = 24  # measured, with affinities and image: 29, of which 4 are in a copy
+BYTES_PER_PIXEL = 160  # of a section; measured: 175 with two sections
+NETWORK_BYTES = 200 << 20, 560  # of a process, and per pixel; measured with a memory of 3
 
 
 class Track(Chain):
@@ -59,6 +71,9 @@ class Track(Chain):
     other_way : uint64, (Z, Y, X), optional
         Labels of the same cells in the other direction. They are written where they are not 0, and
         a seed gets the label that it has there.
+    quantiles : table, optional
+        Quantiles of the image, from the stage `intensity` on blocks of the same shape (`part`,
+        `tile`); for networks that were trained on images normalised by quantiles.
 
     Outputs
     -------
@@ -90,7 +105,19 @@ class Track(Chain):
     }
 
     follower: str = "affinity"
-    """`affinity`: the affinities' segments under the last mask; `same`: the last mask again."""
+    """`affinity`: the affinities' segments under the last mask; `same`: the last mask again; or the
+    name of a bundled network, or the path of a checkpoint of your own."""
+    types: tuple[Literal["p", "d", "m", "syn"], ...] | None = None
+    """Types of support that a network uses, of its own masks (p), affinities (d), mitochondria (m)
+    and clefts (syn); default: all that it has. What is not among the inputs is left out."""
+    range: tuple[float, float] | None = None
+    """The intensities [LOW, HIGH] that are mapped to the ends of a network's input range; default:
+    those of its training."""
+    voxel_tolerance: Annotated[float, Field(ge=0)] = 0.2
+    """Largest relative difference between the voxel size and that of a network's training, per
+    axis; 0.2 is 20 %."""
+    threads: Count = 1
+    """Threads of a network per worker; another number gives other bytes."""
     slab_overlap: Annotated[int, Field(ge=0)] = 8
     """Sections of the next slab that a chain labels, too, for `link_tracks`."""
     margin: Annotated[int, Field(ge=0)] = 32
@@ -115,6 +142,14 @@ class Track(Chain):
     """Pixels around the last mask in which an object is searched."""
 
     _cells: tuple[Cell, ...] = PrivateAttr(())
+    _header: SectionHeader | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _find(self) -> Track:
+        self._header = network_header(self.follower)
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range: expected [LOW, HIGH] with LOW below HIGH; got {self.range}")
+        return self
 
     @model_validator(mode="after")
     def _read_cells(self) -> Track:
@@ -129,13 +164,18 @@ class Track(Chain):
         return self
 
     def identity(self) -> dict[str, Any]:
-        dumped = self.model_dump(mode="json", exclude={"cells", "points"})
-        return {**dumped, "chosen": [list(map(int, (c.id, c.z, *c.box))) for c in self._cells]}
+        excluded = {"cells", "points", "follower", "voxel_tolerance"}
+        dumped = self.model_dump(mode="json", exclude=excluded)
+        chosen = [[cell.id, cell.z, *cell.box] for cell in self._cells]
+        if self._header is None:
+            return {**dumped, "follower": self.follower, "chosen": chosen}
+        network = self._header.model_dump(mode="json", exclude={"card", "voxel_size_nm"})
+        return {**dumped, "network": network, "chosen": chosen}
 
     @property
     def halo(self) -> Triple:
         margin = self.margin if self.tile else 0
-        return (max(self._follower(Segments(0, 1)).memory, 1), margin, margin)
+        return (memory_of(self._header), margin, margin)
 
     @property
     def outputs(self) -> dict[str, Layer | Columns]:
@@ -146,12 +186,11 @@ class Track(Chain):
         }
 
     def memory(self, shape: Triple) -> int:
-        return BYTES_PER_VOXEL * int(np.prod(shape)) + BYTES_PER_PIXEL * shape[1] * shape[2]
+        base, per_pixel = NETWORK_BYTES if self._header is not None else (0, BYTES_PER_PIXEL)
+        return base + BYTES_PER_VOXEL * int(np.prod(shape)) + per_pixel * shape[1] * shape[2]
 
     def check(self, grid: BlockGrid) -> list[str]:
         problems = super().check(grid) + list(cells_outside(self._cells, grid.bounds))
-        if self.follower not in ("affinity", "same"):
-            problems.append(f"follower: expected affinity or same; got '{self.follower}'")
         return problems + (list(self._in_one_piece("points and cells")) if self._cells else [])
 
     def check_inputs(
@@ -165,8 +204,14 @@ class Track(Chain):
         if self._needs_affinity(chosen) and "affinity" not in inputs:
             problems.append("affinity: missing; it is needed for seeds and by follower: affinity")
         problems += self._in_one_piece(chosen[0]) if chosen and not self._cells else []
-        if "em" not in inputs and "affinity" not in inputs:
-            problems.append("em: missing; expected an image or affinities")
+        if "em" not in inputs and (self._header is not None or "affinity" not in inputs):
+            problems.append("em: missing; expected an image, or affinities and no network")
+        if self._header is not None:
+            ranged = self.range is not None or "quantiles" in inputs
+            options = resolution, self.voxel_tolerance, ranged
+            problems += network_problems(self.follower, self._header, *options)
+            for name in missing_types(self._header, self.types, inputs):
+                log.warning("track: there is no '%s'; '%s' does without", name, self.follower)
         return problems
 
     def _needs_affinity(self, chosen: list[str]) -> bool:
@@ -188,12 +233,13 @@ class Track(Chain):
         seeds: np.ndarray | None = None,
         stain: np.ndarray | None = None,
         other_way: np.ndarray | None = None,
+        quantiles: Record | None = None,
     ) -> Onward:
         place = self._place(block)
         inside = place.read.within(block.read)
         offline = {"d": affinity, "m": _channel(mitochondria), "syn": _channel(clefts)}
         segments = Segments(self.threshold, self.low)
-        tracker = Tracker.resumed(self._follower(segments), self._rules, state)
+        tracker = Tracker.resumed(self._follower(segments, quantiles), self._rules, state)
         chosen = _part(seeds, inside), _part(stain, inside)
         seeding = self._seeding(tracker, segments, place.read, *chosen)
         if other_way is not None:
@@ -212,8 +258,15 @@ class Track(Chain):
     def _rules(self) -> Rules:
         return Rules(self.min_area, self.patience, self.claimed, self.reach)
 
-    def _follower(self, segments: Segments) -> Follower:
-        return SameMask() if self.follower == "same" else AffinitySegments(segments)
+    def _follower(self, segments: Segments, quantiles: Record | None) -> Follower:
+        return make_follower(
+            self.follower,
+            self._header,
+            segments,
+            types=self.types,
+            intensity=input_range(self._header, self.range, quantiles),
+            threads=self.threads,
+        )
 
     def _place(self, block: Block) -> Place:
         slab, tile = self.slab or max(block.bounds.shape[0], 1), self.tile or block.bounds.shape[1:]

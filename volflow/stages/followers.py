@@ -1,0 +1,164 @@
+"""The followers that the stage `track` takes by name: baselines, and networks of checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from volflow.checkpoints.find import WEIGHTS
+from volflow.checkpoints.section_header import SectionHeader, read_section_header
+from volflow.core.geometry import Resolution
+from volflow.core.stage import Record
+from volflow.errors import VolflowError
+from volflow.predict.intensity import intensities_at
+from volflow.track.baselines import AffinitySegments, SameMask
+from volflow.track.follower import Follower
+from volflow.track.volume_sections import Segments
+
+if TYPE_CHECKING:
+    from volflow.models.iicats.network import IICats
+
+BASELINES = ("affinity", "same")
+NETWORK = "iicats"  # registered name of the networks that follow
+
+
+def checkpoint_of(name: str) -> Path:
+    """The file of a network: of a bundled one by its name, or the path of another."""
+    bundled = WEIGHTS / f"{name}.safetensors"
+    return bundled if bundled.is_file() else Path(name).expanduser().absolute()
+
+
+def network_header(name: str) -> SectionHeader | None:
+    """The header of a network's checkpoint; None for a baseline.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network, or it does not follow objects.
+    """
+    if name in BASELINES:
+        return None
+    path = checkpoint_of(name)
+    if not path.is_file():
+        raise ValueError(
+            f"follower: expected {', '.join(BASELINES)}, a bundled network or the path of a "
+            f"checkpoint; there is no '{name}'"
+        )
+    try:
+        header = read_section_header(path)
+    except VolflowError as error:
+        raise ValueError(f"follower: {error}") from error
+    if header.network != NETWORK:
+        raise ValueError(
+            f"follower: expected a network '{NETWORK}'; {name} is of '{header.network}'"
+        )
+    return header
+
+
+def memory_of(header: SectionHeader | None) -> int:
+    """Sections before a part that the follower sees again, at least 1."""
+    if header is None:
+        return 1
+    arguments = header.arguments
+    return max(1, int(arguments.get("memory", 4)), int(arguments.get("last_masks", 2)))
+
+
+def make_follower(
+    name: str,
+    header: SectionHeader | None,
+    segments: Segments,
+    *,
+    types: Sequence[str] | None,
+    intensity: tuple[float, float] | None,
+    threads: int,
+) -> Follower:
+    """A follower without any state.
+
+    Parameters
+    ----------
+    name, header
+        The name, and the header of its checkpoint if it is a network.
+    segments : Segments
+        For `affinity`.
+    types : sequence of str, optional
+        Types of support that a network uses; default: all that it has.
+    intensity : (float, float), optional
+        For a network: intensities that are mapped to -1 and 1.
+    threads : int
+        Threads of a network.
+    """
+    if header is None:
+        return SameMask() if name == "same" else AffinitySegments(segments)
+    from volflow.models.iicats.follower import NetworkFollower
+
+    if intensity is None:
+        raise ValueError("intensity: expected a range for a network")
+    network = _network(str(checkpoint_of(name)), header.weights_sha256)
+    return NetworkFollower(network, intensity, types, threads=threads)
+
+
+@lru_cache(maxsize=1)
+def _network(path: str, weights: str) -> IICats:
+    """The network of a checkpoint with the hash `weights`, loaded once per process."""
+    from volflow.models.iicats.network import IICats
+    from volflow.models.section_checkpoint import load_section_checkpoint
+
+    network, _ = load_section_checkpoint(path)
+    assert isinstance(network, IICats)
+    return network
+
+
+def input_range(
+    header: SectionHeader | None, given: tuple[float, float] | None, quantiles: Record | None
+) -> tuple[float, float] | None:
+    """The intensities that are mapped to the ends of a network's input range; None if unknown.
+
+    Parameters
+    ----------
+    header : SectionHeader, optional
+    given : (float, float), optional
+        Taken if it is there.
+    quantiles : record, optional
+        From the stage `intensity`; for networks that were trained between percentiles.
+    """
+    if given is not None or header is None:
+        return given
+    low, high = header.normalisation.low, header.normalisation.high
+    if header.normalisation.kind == "fixed":
+        return low, high
+    return None if quantiles is None else intensities_at(quantiles, low, high)
+
+
+def network_problems(
+    name: str, header: SectionHeader, resolution: Resolution, tolerance: float, ranged: bool
+) -> list[str]:
+    """Problems of a network with a volume, one sentence each."""
+    problems = []
+    trained = header.voxel_size_nm
+    pairs = zip(resolution, trained, strict=True)
+    if any(abs(side - own) > tolerance * own for side, own in pairs):
+        problems.append(
+            f"follower: network '{name}' was trained at {_nm(trained)} nm; the volume has "
+            f"{_nm(resolution)} nm; rescale it, or raise voxel_tolerance ({tolerance:g})"
+        )
+    if header.normalisation.kind != "fixed" and not ranged:
+        problems.append(
+            f"follower: network '{name}' needs quantiles of the volume; add `- use: intensity` "
+            f"with the same blocks and `out: {{intensity: quantiles}}`, or give range: [LOW, HIGH]"
+        )
+    return problems
+
+
+def missing_types(
+    header: SectionHeader, types: Sequence[str] | None, given: Container[str]
+) -> list[str]:
+    """The types of support of a network that are not among the inputs, by input."""
+    inputs = {"d": "affinity", "m": "mitochondria", "syn": "clefts"}
+    used = types if types is not None else tuple(header.arguments.get("types", inputs))
+    return [inputs[kind] for kind in used if kind in inputs and inputs[kind] not in given]
+
+
+def _nm(sides: Sequence[float]) -> str:
+    return " x ".join(f"{side:g}" for side in sides)
