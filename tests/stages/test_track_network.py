@@ -17,6 +17,7 @@ from volflow.checkpoints.section_header import SectionHeader
 from volflow.core.geometry import Box
 from volflow.core.stage import Layer
 from volflow.models import section_checkpoint
+from volflow.models.detector.quasidense import QuasiDense
 from volflow.models.iicats.network import IICats
 from volflow.stages.followers import input_range, network_header, network_problems
 from volflow.stages.track import Track
@@ -89,6 +90,25 @@ def test_the_range_of_intensities_is_of_the_volume_or_of_the_training(checkpoint
     assert input_range(by_volume, None, quantiles) == (25, 225)
     problems = network_problems("net", by_volume, (10, 10, 10), 0.2, ranged=False)
     assert "out: {intensity: quantiles}" in problems[0]
+
+
+def test_boxes_of_a_detector_start_tracks(checkpoint, tmp_path):
+    """A detector that was not trained: whatever it finds, it runs, and belongs to the digest."""
+    torch.manual_seed(1)
+    network = QuasiDense()
+    header = network_header(str(checkpoint)).model_copy(
+        update={"network": "quasidense", "arguments": {}}
+    )
+    path = tmp_path / "detector.safetensors"
+    section_checkpoint.save_section_checkpoint(path, network.state_dict(), header)
+    stage = Track(follower=str(checkpoint), detector=str(path), part=3)
+    assert len(stage.identity()["networks"]) == 2
+    assert stage.check_inputs({"em": LAYERS["em"]}, (10, 10, 10)) == []
+    np.testing.assert_array_equal(tracks(stage), tracks(stage))
+    with pytest.raises(ValueError, match="expected a network as follower"):
+        Track(detector=str(path))
+    with pytest.raises(ValueError, match="expected a network .quasidense."):
+        Track(follower=str(checkpoint), detector=str(checkpoint))
 
 
 def test_another_checkpoint_is_refused():

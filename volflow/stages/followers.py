@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from volflow.checkpoints.find import WEIGHTS
 from volflow.checkpoints.section_header import SectionHeader, read_section_header
 from volflow.core.geometry import Resolution
 from volflow.core.stage import Record
 from volflow.errors import VolflowError
-from volflow.predict.intensity import intensities_at
+from volflow.predict.intensity import intensities_at, normalise
 from volflow.track.baselines import AffinitySegments, SameMask
 from volflow.track.follower import Follower
 from volflow.track.volume_sections import Segments
 
 if TYPE_CHECKING:
+    from volflow.models.detector.inference import BoxDetector
     from volflow.models.iicats.network import IICats
 
 BASELINES = ("affinity", "same")
 NETWORK = "iicats"  # registered name of the networks that follow
+DETECTOR = "quasidense"  # and of those that detect
 
 
 def checkpoint_of(name: str) -> Path:
@@ -30,29 +34,32 @@ def checkpoint_of(name: str) -> Path:
     return bundled if bundled.is_file() else Path(name).expanduser().absolute()
 
 
-def network_header(name: str) -> SectionHeader | None:
-    """The header of a network's checkpoint; None for a baseline.
+def network_header(
+    name: str | None, kind: str = NETWORK, parameter: str = "follower"
+) -> SectionHeader | None:
+    """The header of a network's checkpoint; None for a baseline or no network.
 
     Raises
     ------
     ValueError
         If there is no such network, or it does not follow objects.
     """
-    if name in BASELINES:
+    if name is None or (name in BASELINES and kind == NETWORK):
         return None
     path = checkpoint_of(name)
     if not path.is_file():
+        known = f"{', '.join(BASELINES)}, " if kind == NETWORK else ""
         raise ValueError(
-            f"follower: expected {', '.join(BASELINES)}, a bundled network or the path of a "
-            f"checkpoint; there is no '{name}'"
+            f"{parameter}: expected {known}a bundled network or the path of a checkpoint; there "
+            f"is no '{name}'"
         )
     try:
         header = read_section_header(path)
     except VolflowError as error:
-        raise ValueError(f"follower: {error}") from error
-    if header.network != NETWORK:
+        raise ValueError(f"{parameter}: {error}") from error
+    if header.network != kind:
         raise ValueError(
-            f"follower: expected a network '{NETWORK}'; {name} is of '{header.network}'"
+            f"{parameter}: expected a network '{kind}'; {name} is of '{header.network}'"
         )
     return header
 
@@ -99,6 +106,38 @@ def make_follower(
     return NetworkFollower(network, intensity, types, threads=threads)
 
 
+def make_detector(
+    name: str, header: SectionHeader, intensity: tuple[float, float] | None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from an image, uint8 (Y, X), to boxes, best first, float32 (N, 4).
+
+    Parameters
+    ----------
+    name, header
+        The name, and the header of its checkpoint.
+    intensity : (float, float)
+        Intensities that are mapped to the ends of the network's input range.
+    """
+    if intensity is None:
+        raise ValueError("intensity: expected a range for a network")
+    detector = _detector(str(checkpoint_of(name)), header.weights_sha256)
+    low, high = intensity
+    scaled = header.normalisation
+
+    def detect(image: np.ndarray) -> np.ndarray:
+        return detector.detect(normalise(image, low, high, scaled.onto, scaled.clip))[0]
+
+    return detect
+
+
+@lru_cache(maxsize=1)
+def _detector(path: str, weights: str) -> BoxDetector:
+    """The detector of a checkpoint with the hash `weights`, loaded once per process."""
+    from volflow.models.detector.inference import BoxDetector
+
+    return BoxDetector.load(path)
+
+
 @lru_cache(maxsize=1)
 def _network(path: str, weights: str) -> IICats:
     """The network of a checkpoint with the hash `weights`, loaded once per process."""
@@ -132,20 +171,20 @@ def input_range(
 
 
 def network_problems(
-    name: str, header: SectionHeader, resolution: Resolution, tolerance: float, ranged: bool
+    subject: str, header: SectionHeader, resolution: Resolution, tolerance: float, ranged: bool
 ) -> list[str]:
-    """Problems of a network with a volume, one sentence each."""
+    """Problems of a network with a volume, one sentence each; `subject` names the network."""
     problems = []
     trained = header.voxel_size_nm
     pairs = zip(resolution, trained, strict=True)
     if any(abs(side - own) > tolerance * own for side, own in pairs):
         problems.append(
-            f"follower: network '{name}' was trained at {_nm(trained)} nm; the volume has "
+            f"{subject} was trained at {_nm(trained)} nm; the volume has "
             f"{_nm(resolution)} nm; rescale it, or raise voxel_tolerance ({tolerance:g})"
         )
     if header.normalisation.kind != "fixed" and not ranged:
         problems.append(
-            f"follower: network '{name}' needs quantiles of the volume; add `- use: intensity` "
+            f"{subject} needs quantiles of the volume; add `- use: intensity` "
             f"with the same blocks and `out: {{intensity: quantiles}}`, or give range: [LOW, HIGH]"
         )
     return problems

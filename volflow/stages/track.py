@@ -14,13 +14,16 @@ from volflow.checkpoints.section_header import SectionHeader
 from volflow.core.geometry import Block, BlockGrid, Box, Triple
 from volflow.core.stage import AREA, Chain, Columns, Layer, Onward, Record
 from volflow.stages.followers import (
+    DETECTOR,
     input_range,
+    make_detector,
     make_follower,
     memory_of,
     missing_types,
     network_header,
     network_problems,
 )
+from volflow.track.box_seeds import Boxed
 from volflow.track.cells import Cell, cells_of_points, cells_outside, read_cells
 from volflow.track.follower import Follower, Section
 from volflow.track.loop import Rules, Tracker
@@ -107,6 +110,9 @@ class Track(Chain):
     follower: str = "affinity"
     """`affinity`: the affinities' segments under the last mask; `same`: the last mask again; or the
     name of a bundled network, or the path of a checkpoint of your own."""
+    detector: str | None = None
+    """Name of a bundled detector, or path of a checkpoint: its boxes start tracks, with the masks
+    that a network follower has of boxes, instead of the segments of the affinities."""
     types: tuple[Literal["p", "d", "m", "syn"], ...] | None = None
     """Types of support that a network uses, of its own masks (p), affinities (d), mitochondria (m)
     and clefts (syn); default: all that it has. What is not among the inputs is left out."""
@@ -143,10 +149,14 @@ class Track(Chain):
 
     _cells: tuple[Cell, ...] = PrivateAttr(())
     _header: SectionHeader | None = PrivateAttr(None)
+    _detector: SectionHeader | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _find(self) -> Track:
         self._header = network_header(self.follower)
+        self._detector = network_header(self.detector, DETECTOR, "detector")
+        if self.detector is not None and self._header is None:
+            raise ValueError("detector: expected a network as follower, for the masks of boxes")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError(f"range: expected [LOW, HIGH] with LOW below HIGH; got {self.range}")
         return self
@@ -164,13 +174,17 @@ class Track(Chain):
         return self
 
     def identity(self) -> dict[str, Any]:
-        excluded = {"cells", "points", "follower", "voxel_tolerance"}
+        excluded = {"cells", "points", "follower", "detector", "voxel_tolerance"}
         dumped = self.model_dump(mode="json", exclude=excluded)
         chosen = [[cell.id, cell.z, *cell.box] for cell in self._cells]
         if self._header is None:
             return {**dumped, "follower": self.follower, "chosen": chosen}
-        network = self._header.model_dump(mode="json", exclude={"card", "voxel_size_nm"})
-        return {**dumped, "network": network, "chosen": chosen}
+        networks = [
+            header.model_dump(mode="json", exclude={"card", "voxel_size_nm"})
+            for header in (self._header, self._detector)
+            if header is not None
+        ]
+        return {**dumped, "networks": networks, "chosen": chosen}
 
     @property
     def halo(self) -> Triple:
@@ -209,13 +223,20 @@ class Track(Chain):
         if self._header is not None:
             ranged = self.range is not None or "quantiles" in inputs
             options = resolution, self.voxel_tolerance, ranged
-            problems += network_problems(self.follower, self._header, *options)
+            problems += network_problems(
+                f"follower: network '{self.follower}'", self._header, *options
+            )
+            if self._detector is not None:
+                problems += network_problems(
+                    f"detector: network '{self.detector}'", self._detector, *options
+                )
             for name in missing_types(self._header, self.types, inputs):
                 log.warning("track: there is no '%s'; '%s' does without", name, self.follower)
         return problems
 
     def _needs_affinity(self, chosen: list[str]) -> bool:
-        return self.follower == "affinity" or not {"seeds", "stain"} & set(chosen)
+        by_segments = not {"seeds", "stain"} & set(chosen) and self.detector is None
+        return self.follower == "affinity" or by_segments
 
     def _in_one_piece(self, chosen: str) -> Iterator[str]:
         if self.tile or self.slab:
@@ -240,7 +261,7 @@ class Track(Chain):
         offline = {"d": affinity, "m": _channel(mitochondria), "syn": _channel(clefts)}
         segments = Segments(self.threshold, self.low)
         tracker = Tracker.resumed(self._follower(segments, quantiles), self._rules, state)
-        chosen = _part(seeds, inside), _part(stain, inside)
+        chosen = _part(seeds, inside), _part(stain, inside), quantiles
         seeding = self._seeding(tracker, segments, place.read, *chosen)
         if other_way is not None:
             seeding = NamedAlike(seeding, other_way[inside], place.read.start[0])
@@ -289,6 +310,7 @@ class Track(Chain):
         box: Box,
         seeds: np.ndarray | None,
         stain: np.ndarray | None,
+        quantiles: Record | None,
     ) -> Seeding:
         if self._cells:
             return Chosen(self._cells, (box.start[1], box.start[2]), segments, tracker)
@@ -296,6 +318,9 @@ class Track(Chain):
             return Painted(seeds, box.start[0])
         if stain is not None:
             return Stained(stain, box.start[0], self._rules)
+        if self.detector is not None and self._detector is not None:
+            ends = input_range(self._detector, self.range, quantiles)
+            return Boxed(make_detector(self.detector, self._detector, ends), tracker)
         return EverySegment(segments, self._rules)
 
     def _check_seeds(self, block: Block, tracker: Tracker, painted: bool, stained: bool) -> None:
