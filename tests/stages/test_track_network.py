@@ -107,7 +107,7 @@ def test_boxes_of_a_detector_start_tracks(checkpoint, tmp_path):
     np.testing.assert_array_equal(tracks(stage), tracks(stage))
     with pytest.raises(ValueError, match="expected a network as follower"):
         Track(detector=str(path))
-    with pytest.raises(ValueError, match="expected a network .quasidense."):
+    with pytest.raises(ValueError, match="expected a network 'quasidense'"):
         Track(follower=str(checkpoint), detector=str(checkpoint))
 
 

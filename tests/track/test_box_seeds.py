@@ -7,7 +7,12 @@ from volflow.track.loop import Rules, Tracker
 
 
 class FillsBoxes(SameMask):
-    """A follower whose mask of a box is the box."""
+    """A follower whose mask of a box is the box; it counts what it sees."""
+
+    seen = 0
+
+    def see(self, section):
+        self.seen += 1
 
     def first_masks(self, boxes):
         masks = []
@@ -44,3 +49,5 @@ def test_boxes_without_a_track_start_one():
     again = Section(np.ones((20, 20), np.uint8), {})
     keys = tracker.follow(again)
     assert seeds(1, again, keys) == []  # tracks are there
+    tracker.look(again)
+    assert tracker.follower.seen == tracker.seen == 2  # each section once
