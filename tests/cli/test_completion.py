@@ -51,7 +51,7 @@ def test_bundled_names_are_completed():
     assert candidates("run", "segm") == ["segment", "segment_and_score"]
     assert candidates("run", "segment", "--cluster", "") == ["cuda", "local", "none", "slurm"]
     assert candidates("train", "sy") == ["synapse", "synth"]
-    assert candidates("pretrain", "g") == ["generalist"]
+    assert candidates("pretrain", "s") == ["segneuron"]
     assert "fib25-lsd" in candidates("models", "fib25")
 
 

@@ -233,6 +233,6 @@ TEXTS = [
     _yaml("pipeline yaml", PIPELINES["segment_and_score"], pipeline.load),
     _yaml("profile yaml", PROFILES["slurm"], find_profile),
     _yaml("training yaml", bundled("pipelines/train")["fib25"], load_training),
-    _yaml("pretraining yaml", bundled("pipelines/pretrain")["generalist"], load_pretraining),
+    _yaml("pretraining yaml", bundled("pipelines/pretrain")["segneuron"], load_pretraining),
     Kind("checkpoint", _checkpoint, _read_checkpoint, _header, weight=6),
 ]

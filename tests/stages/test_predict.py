@@ -18,6 +18,7 @@ from volflow.checkpoints.header import Padding
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Layer, find_stage
+from volflow.core.stage.units import Units
 from volflow.engine.api import make_plan
 from volflow.errors import PlanError
 from volflow.io.volume import Volume
@@ -475,3 +476,22 @@ def test_a_network_without_nearest_affinities(folder: Path) -> None:
     assert "has no affinities to the three neighbours" in reported
     assert "choose among its 4 channels" in reported
     make_plan(pipeline(write={"far": [2, 3]}))
+
+
+@pytest.mark.parametrize(("planes", "used"), [(1, "generalist-sections"), (2, "generalist")])
+def test_of_two_networks_one_is_for_a_single_section(planes: int, used: str) -> None:
+    units = Units((50.0, 9.0, 9.0), planes)
+    text = {"model": "generalist or generalist-sections"}
+    stage = Predict.model_validate(text, context=units)
+    assert units.depends
+    assert stage.model == used
+    assert stage.identity() == Predict(model=used).identity()
+
+
+@pytest.mark.parametrize(("bounds", "kind"), [("3:4", "mnet"), ("3:9", "resunet3d")])
+def test_a_run_takes_the_network_that_fits_its_bounds(folder: Path, bounds: str, kind: str) -> None:
+    source = pipeline(model="generalist or generalist-sections", voxel_tolerance=5)
+    plan = make_plan(source | {"bounds": f"{bounds},-2:19,5:37"})
+    stage = plan.steps[-1].stage
+    assert isinstance(stage, Predict)
+    assert stage.header.network == kind

@@ -159,7 +159,7 @@ def test_sources_that_cannot_be_used_are_named(tmp_path):
     )
 
 
-BUNDLED = Path(__file__).parents[2] / "pipelines" / "pretrain" / "generalist.yaml"
+BUNDLED = Path(__file__).parents[2] / "pipelines" / "pretrain" / "segneuron.yaml"
 
 TESTED = {  # what no file may look at: sections of volumes, by their file
     "ts2_z000-165.h5": (120, 165),
@@ -186,7 +186,7 @@ def test_the_bundled_file_is_right_and_looks_at_nothing_that_is_tested_on():
 
 def test_the_bundled_encoder_is_that_of_the_bundled_training():
     pretraining = load_pretraining(BUNDLED)
-    training = load(BUNDLED.parents[1] / "train" / "generalist.yaml")
+    training = load(BUNDLED.parents[1] / "train" / "segneuron.yaml")
     assert training.network.kind == pretraining.network.kind
     assert training.network.shape == pretraining.network.widths
     assert training.network.normalisation == pretraining.network.normalisation

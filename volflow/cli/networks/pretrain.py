@@ -15,7 +15,7 @@ from volflow.cli.terminal import completers, options
 def pretrain(config: str, overrides: tuple[str, ...], check: bool) -> None:
     """Pretrain an encoder as configured in CONFIG, without labels.
 
-    CONFIG is a YAML file or the name of a bundled one (generalist). A pretraining that was
+    CONFIG is a YAML file or the name of a bundled one (segneuron). A pretraining that was
     interrupted resumes when it is started again. Its folder `out` gets the best encoder by
     validation, encoder.safetensors; a training starts from it with the key `start_encoder`.
     """
