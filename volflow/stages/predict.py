@@ -74,7 +74,8 @@ class Predict(Stage):
 
     model: str
     """Name of a bundled network, path of a checkpoint, or `module:Class` of your own network; or
-    two names or paths, `VOLUMES or SECTION`: the second is used where the bounds are one section."""
+    two names or paths, `VOLUMES or SECTION`: the second is used where the bounds are a
+    single section."""
     weights: str | None = None
     """For your own network only: path of a safetensors file with its `state_dict()`."""
     network: DeclaredNetwork | None = None
