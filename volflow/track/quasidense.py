@@ -321,7 +321,7 @@ def _updated(memory: Memory, detections: Detections, ids: np.ndarray, rule: Asso
     )
     unseen = (memory.ids > 0) & ~np.isin(memory.ids, ids[seen]) & (memory.ages < rule.memory)
     backdrops = _backdrops(detections, ids, rule)
-    parts = (
+    parts: tuple[tuple[np.ndarray, ...], ...] = (
         (
             np.zeros(len(backdrops), np.int64),
             detections.boxes[backdrops],
@@ -336,7 +336,8 @@ def _updated(memory: Memory, detections: Detections, ids: np.ndarray, rule: Asso
         ),
         (ids[seen], detections.boxes[seen], embeddings, np.ones(len(seen), np.int64)),
     )
-    all_ids, boxes, vectors, ages = (np.concatenate(part) for part in zip(*parts, strict=True))
+    columns: list[np.ndarray] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    all_ids, boxes, vectors, ages = columns
     order = np.argsort(all_ids, kind="stable")
     return Memory(
         all_ids[order],
