@@ -1,6 +1,6 @@
 """Affinities to a stored segmentation with waterz or volara, in one process; see `end_to_end`.
 
-    python end_to_end_side.py waterz|volara FOLDER OUT
+    python -P benchmarks/segmentation/end_to_end_side.py waterz|volara FOLDER OUT
 
 FOLDER/affinity.zarr is Zarr 2, uint8 (3, Z, Y, X), where 255 joins a voxel with the one before it.
 """

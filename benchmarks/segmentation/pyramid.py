@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorstore as ts
-import tinybrain
 
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
@@ -34,13 +33,18 @@ def by_tensorstore(labels: np.ndarray) -> np.ndarray:
     return np.asarray(ts.downsample(array, list(FACTOR), "mode").read().result())
 
 
+def by_tinybrain(labels: np.ndarray) -> np.ndarray:
+    """The labels at half the resolution; it takes axes x, y, z and channels."""
+    import tinybrain
+
+    turned = labels.T[..., np.newaxis]
+    (half,) = tinybrain.downsample_segmentation(turned, FACTOR, num_mips=1)
+    return np.asarray(half[..., 0].T)
+
+
 PROGRAMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "volflow": lambda labels: pooled_labels(labels, FACTOR),
-    "tinybrain": lambda labels: (
-        tinybrain.downsample_segmentation(labels.T[..., np.newaxis], FACTOR, num_mips=1)[0][
-            ..., 0
-        ].T
-    ),
+    "tinybrain": by_tinybrain,
     "tensorstore": by_tensorstore,
 }
 
