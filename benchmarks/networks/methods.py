@@ -339,10 +339,14 @@ ENTRIES = {
     ),
     "fib25_unseen": Entry("FIB-25, by a network of gala and synthetic volume", _vi(*FIB_UNSEEN)),
     "membranes_isbi": Entry(
-        "membranes, ISBI 2012", _mask("foreground", *ISBI_PAIR, "membranes", True), "generalist"
+        "membranes, ISBI 2012",
+        _mask("foreground", *ISBI_PAIR, "membranes", True),
+        "generalist-sections",
     ),
     "membranes_cord": Entry(
-        "membranes, nerve cord", _mask("foreground", *CORD_PAIR, "membranes", True), "generalist"
+        "membranes, nerve cord",
+        _mask("foreground", *CORD_PAIR, "membranes", True),
+        "generalist-sections",
     ),
     "mitochondria_cord": Entry(
         "mitochondria, nerve cord, voxels",
@@ -364,10 +368,10 @@ for _name, _pair in {
     "fib25": FIB_PAIR, "gala": GALA_PAIR, "cord": CORD_PAIR, "isbi": ISBI_PAIR
 }.items():  # fmt: skip
     ENTRIES[f"generalist_{_name}"] = Entry(
-        f"generalist, {_name}", _vi(*_pair, restrict=True), "generalist"
+        f"generalist-sections, {_name}", _vi(*_pair, restrict=True), "generalist-sections"
     )
     ENTRIES[f"unrestricted_{_name}"] = Entry(
-        f"generalist, {_name}, without the foreground", _vi(*_pair), "generalist"
+        f"generalist-sections, {_name}, without the foreground", _vi(*_pair), "generalist-sections"
     )
 for _pipeline, _network in {"cortex": "cortex", "segneuron": "generalist"}.items():
     ENTRIES[f"{_pipeline}_ac3"] = Entry(
