@@ -1,7 +1,7 @@
 import numpy as np
 
 from volflow.track.baselines import SameMask
-from volflow.track.box_seeds import Boxed, overlaps, track_boxes
+from volflow.track.detection.box_seeds import Boxed, overlaps, track_boxes
 from volflow.track.follower import Section
 from volflow.track.loop import Rules, Tracker
 

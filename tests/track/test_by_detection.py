@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from volflow.track.by_detection import BoxTracker
+from volflow.track.detection.by_detection import BoxTracker
+from volflow.track.detection.quasidense import Detections
 from volflow.track.follower import Section
-from volflow.track.quasidense import Detections
 
 SHAPE = (40, 60)
 WHOLE = (slice(0, 40), slice(0, 60))

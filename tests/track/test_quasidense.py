@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from volflow.track.quasidense import (
+from volflow.track.detection.quasidense import (
     Association,
     Detections,
     Memory,

@@ -97,7 +97,8 @@ class FoundNetwork:
 
 def bundled_networks() -> dict[str, Path]:
     """The bundled networks by name."""
-    return {path.stem: path for path in sorted(WEIGHTS.glob(f"*{ENDING}"))}
+    paths = sorted(WEIGHTS.glob(f"*{ENDING}"), key=lambda path: path.stem)
+    return {path.stem: path for path in paths}
 
 
 def find_network(model: str, weights: str | None, declared: DeclaredNetwork | None) -> FoundNetwork:

@@ -23,8 +23,8 @@ from volflow.stages.followers import (
     network_header,
     network_problems,
 )
-from volflow.track.box_seeds import Boxed
 from volflow.track.cells import Cell, cells_of_points, cells_outside, read_cells
+from volflow.track.detection.box_seeds import Boxed
 from volflow.track.follower import Follower, Section
 from volflow.track.loop import Rules, Tracker
 from volflow.track.part import Followed, Place, follow_part

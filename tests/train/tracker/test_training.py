@@ -12,7 +12,7 @@ from volflow.config.bundled import bundled
 from volflow.errors import PlanError
 from volflow.models.detector.inference import BoxDetector
 from volflow.models.detector.quasidense import PRESETS, QuasiDense
-from volflow.track.quasidense import Detections
+from volflow.track.detection.quasidense import Detections
 from volflow.train.config.tracker import SampleSpec, TrackerTraining, load_tracker
 from volflow.train.data.samples import Source
 from volflow.train.kinds import kind_of

@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from volflow.models.detector.inference import BoxDetector
-from volflow.track.quasidense import Association, Detections, Memory, associate, box_overlaps
+from volflow.track.detection.quasidense import (
+    Association,
+    Detections,
+    Memory,
+    associate,
+    box_overlaps,
+)
 from volflow.train.data.samples import Source
 from volflow.train.tracker.objects import Objects, objects_of
 

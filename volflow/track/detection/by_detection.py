@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from volflow.core.stage import Record
+from volflow.track.detection.quasidense import Association, Detections, Memory, associate
 from volflow.track.follower import Follower, Section
 from volflow.track.overlaps import divided
-from volflow.track.quasidense import Association, Detections, Memory, associate
 
 Detect = Callable[[np.ndarray], Detections]
 """Detections of a section, uint8 (Y, X)."""

@@ -1,0 +1,1 @@
+"""Tracks from boxes: association of detections, and boxes that start tracks."""
