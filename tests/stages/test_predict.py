@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from tests.networks import ARGUMENTS, FIXED, OFFSETS, checkpoint, header, network
 from tests.stages.contract import Case, StageContract, run
 from volflow import run as run_pipeline
 from volflow.checkpoints.header import Padding
+from volflow.cli import main
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Triple
 from volflow.core.stage import Layer, find_stage
 from volflow.core.stage.units import Units
 from volflow.engine.api import make_plan
+from volflow.engine.estimate.trial import _cut
 from volflow.errors import PlanError
 from volflow.io.volume import Volume
 from volflow.models.checkpoint import fold_batchnorm
@@ -495,3 +499,19 @@ def test_a_run_takes_the_network_that_fits_its_bounds(folder: Path, bounds: str,
     stage = plan.steps[-1].stage
     assert isinstance(stage, Predict)
     assert stage.header.network == kind
+
+
+def test_a_trial_in_one_section_has_the_network_of_the_volume(folder: Path) -> None:
+    plan = make_plan(pipeline(model="generalist or generalist-sections", voxel_tolerance=5))
+    part = _cut(plan, Box((4, -2, 5), (5, 19, 37)), "scratch")
+    assert part.steps[-1].with_["model"] == "generalist"
+
+
+def test_the_plan_shows_which_of_two_networks_is_used(folder: Path) -> None:
+    source = pipeline(model="generalist or generalist-sections", voxel_tolerance=5)
+    (folder / "p.yaml").write_text(json.dumps(source))
+    arguments = ["plan", "p.yaml", "--bounds", "3:4,-2:19,5:37"]
+    line = "planes  predict.model: generalist or generalist-sections is generalist-sections"
+    assert line in CliRunner().invoke(main, arguments).stdout
+    document = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    assert document["steps"][-1]["by_planes"] == {"model": "generalist-sections"}

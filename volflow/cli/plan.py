@@ -111,7 +111,16 @@ def plan_document(
                 "bytes_out": step.bytes_out,
                 "memory": max(step.memory.values(), default=0),
                 "writes": [target.spec.path for target in step.targets if target.scale == 0],
-                "in_voxels": {each.parameter: each.voxels for each in step.resolved},
+                "in_voxels": {
+                    each.parameter: each.value
+                    for each in step.resolved
+                    if not isinstance(each.value, str)
+                },
+                "by_planes": {
+                    each.parameter: each.value
+                    for each in step.resolved
+                    if isinstance(each.value, str)
+                },
             }
             for step in planned.chosen
         ],
@@ -167,11 +176,19 @@ def _print_plan(planned: Plan) -> None:
             if target.scale == 0:
                 console.print(f"writes  {target.spec.path}", markup=False)
     for step in planned.chosen:
-        for parameter, text, voxels in step.resolved:
-            value = " x ".join(map(count, voxels)) if isinstance(voxels, tuple) else f"{voxels:,}"
-            line = f"units   {step.name}.{parameter}: {text} is {value} voxels"
-            console.print(line, markup=False, soft_wrap=True)
+        for parameter, text, value in step.resolved:
+            line = f"{step.name}.{parameter}: {text} is {_shown(value)}"
+            head = "planes" if isinstance(value, str) else "units "
+            console.print(f"{head}  {line}", markup=False, soft_wrap=True)
     print_warnings(planned.warnings)
+
+
+def _shown(value: int | float | tuple[int, ...] | str) -> str:
+    """A value that follows from the volume, with its unit."""
+    if isinstance(value, str):
+        return value
+    sides = value if isinstance(value, tuple) else (value,)
+    return " x ".join(f"{side:,}" for side in sides) + " voxels"
 
 
 def _print_estimates(estimates: list[StepEstimate], workers: int) -> None:

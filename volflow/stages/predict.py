@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from volflow.checkpoints.find import DeclaredNetwork, FoundNetwork, find_network
 from volflow.checkpoints.header import Header, Sides
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, zyx
 from volflow.core.stage import Layer, Record, Stage
-from volflow.core.stage.units import Units
+from volflow.core.stage.units import ByPlanes
 from volflow.predict.flips import (
     Channel,
     average_over_flips,
@@ -44,7 +44,6 @@ Pick = tuple[int, Triple]
 BASE = 200 << 20  # bytes that torch and a network add to a process before the first tile
 PER_TILE_VOXEL = 1000  # bytes; measured: 500 at a first width of 16 in float32, 270 in bfloat16
 IN_PLACE: Triple = (0, 0, 0)
-EITHER = " or "  # between the network for volumes and that for a single section
 
 
 class Predict(Stage):
@@ -72,7 +71,7 @@ class Predict(Stage):
     anchored: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {"em": Layer(kind="image")}
 
-    model: str
+    model: Annotated[str, ByPlanes()]
     """Name of a bundled network, path of a checkpoint, or `module:Class` of your own network; or
     two names or paths, `VOLUMES or SECTION`: the second is used where the bounds are a
     single section."""
@@ -112,18 +111,6 @@ class Predict(Stage):
     """Whether torch compiles the network, once in each worker; this changes the output bytes."""
 
     _found: FoundNetwork = PrivateAttr()
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _for_this_depth(cls, given: Any, info: ValidationInfo) -> Any:
-        if not isinstance(given, str) or EITHER not in given:
-            return given
-        volumes, _, section = given.partition(EITHER)
-        if isinstance(info.context, Units):
-            info.context.depends = True
-            if info.context.planes == 1:
-                return section.strip()
-        return volumes.strip()
 
     @model_validator(mode="after")
     def _find(self) -> Predict:

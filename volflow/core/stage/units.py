@@ -31,6 +31,7 @@ NANOMETRES = {"nm": 1, "µm": 10**3, "mm": 10**6}
 POWERS = {"": 1, "2": 2, "²": 2, "3": 3, "³": 3}
 NOUNS = {1: "a length", 2: "an area", 3: "a volume"}
 EXAMPLES = {1: "120 nm", 2: "0.01 µm²", 3: "0.002 µm³"}
+EITHER = " or "  # between two texts of which the planes decide
 LARGEST = 1 << 62  # voxels: sizes are compared in 64 bits
 WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 PLAIN = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
@@ -47,11 +48,11 @@ class Quantity(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """A parameter that was given in units, and its value in voxels."""
+    """A parameter whose value follows from the volume: in voxels, or one of two texts."""
 
     parameter: str
     text: str
-    voxels: int | float | tuple[int, ...]
+    value: int | float | tuple[int, ...] | str
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Units:
     planes : int
         Planes along z of the bounds; 1 is a single section, in which a size is an area.
     resolved : list of Resolved
-        The parameters that were given in units.
+        The parameters that were given in units, or by the number of planes.
     depends : bool
         Whether a parameter depended on the voxel size or the planes.
     """
@@ -200,6 +201,32 @@ def _of_run(value: Any, info: ValidationInfo) -> Any:
         info.context.depends = True
         return info.context.resolution
     return value
+
+
+@dataclass(frozen=True)
+class ByPlanes:
+    """A mark of a text parameter that takes two texts: `VOLUME or SECTION`.
+
+    The second is the value where the bounds are a single section. Before that is known, and outside
+    a pipeline, the first is.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.with_info_before_validator_function(_by_planes, handler(source))
+
+
+def _by_planes(given: Any, info: ValidationInfo) -> Any:
+    if not isinstance(given, str) or EITHER not in given:
+        return given
+    volume, _, section = (part.strip() for part in given.partition(EITHER))
+    units = info.context if isinstance(info.context, Units) else Units()
+    units.depends = True
+    chosen = section if units.planes == 1 else volume
+    if units.resolution is not None:
+        units.resolved.append(Resolved(str(info.field_name), given, chosen))
+    return chosen
 
 
 def quantity(text: str, example: str = EXAMPLES[3]) -> Quantity:

@@ -137,7 +137,7 @@ def _in_voxels(plan: Plan, spec: StepSpec) -> StepSpec:
     A part of a volume may be a single section, where sizes are areas.
     """
     step = plan.step(spec.name or default_step_name(spec.use))
-    values = {each.parameter: each.voxels for each in step.resolved}
+    values = {each.parameter: each.value for each in step.resolved}
     return spec.model_copy(update={"with_": {**spec.with_, **values}}) if values else spec
 
 
