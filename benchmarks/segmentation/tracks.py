@@ -16,18 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.networks.quality import sections
+from benchmarks.segmentation.votes import predicted_part
 from volflow.checkpoints.find import WEIGHTS
 from volflow.core.geometry import Block, BlockGrid, Box
 from volflow.core.stage import Record
-from volflow.models.checkpoint import load_checkpoint
-from volflow.models.inference import Inference
 from volflow.segment.relabel import relabel
 from volflow.stages.link_tracks import LinkTracks
 from volflow.stages.track import Track
 from volflow.track.votes import eroded, voted
-from volflow.train.data.sources import open_source
-from volflow.train.validation.evaluate import InMemoryPipeline, predicted, score
+from volflow.train.validation.evaluate import InMemoryPipeline, score
 
 WEIGHTS_OF_VOTES = (0.1, 0.25, 0.5, 1.0)
 EROSIONS = (0, 1)
@@ -104,20 +101,15 @@ def main() -> None:
     parser.add_argument("--follower", default="affinity")
     parser.add_argument("--both-ways", action="store_true")
     arguments = parser.parse_args()
-    first, last = map(int, arguments.sections.split(":"))
-    checkpoint, header = load_checkpoint(arguments.weights)
-    part = sections(first, last)["around"]
-    source, scored = open_source(part.shown, header.normalisation), slice(*part.scored)
-    network = Inference(checkpoint, header, (0, 1, 2), "cpu")
-    affinity = np.ascontiguousarray(predicted(network, source.image)[:, scored])
-    stage = Track(follower=arguments.follower, part=last - first)
+    affinity, truth = predicted_part(arguments.weights, arguments.sections)
+    stage = Track(follower=arguments.follower, part=len(truth))
     runs = [followed(stage, affinity=affinity)]
     tracks, names = [runs[0]["tracks"]], ["ahead"]
     if arguments.both_ways:
         back = stage.model_copy(update={"reverse": True})
         runs.append(followed(back, affinity=affinity))
         tracks, names = list(joined_ways(*runs)), ["ahead", "back"]
-    compare(affinity, source.truth[scored], tracks, names)
+    compare(affinity, truth, tracks, names)
 
 
 if __name__ == "__main__":

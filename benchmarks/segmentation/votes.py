@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,24 @@ def mixed(affinity: np.ndarray, tracks: np.ndarray, weight: float, erode: int) -
     return voted(affinity, [eroded(tracks, erode)], box, box, tracks.shape, weight)
 
 
+class Part(NamedTuple):
+    """Affinities uint8 (3, Z, Y, X) and truth (Z, Y, X) of some sections of FIB-25."""
+
+    affinity: np.ndarray
+    truth: np.ndarray
+
+
+def predicted_part(weights: Path, numbers: str) -> Part:
+    """Sections A:B, with the affinities of a network to which the image around them is shown."""
+    first, last = map(int, numbers.split(":"))
+    checkpoint, header = load_checkpoint(weights)
+    part = sections(first, last)["around"]
+    source, scored = open_source(part.shown, header.normalisation), slice(*part.scored)
+    network = Inference(checkpoint, header, (0, 1, 2), "cpu")
+    affinity = np.ascontiguousarray(predicted(network, source.image)[:, scored])
+    return Part(affinity, source.truth[scored])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--weights", type=Path, default=WEIGHTS / "fib25-lsd.safetensors")
@@ -42,13 +61,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.2)
     parser.add_argument("--min-size", type=int, default=1000)
     arguments = parser.parse_args()
-    first, last = map(int, arguments.sections.split(":"))
-    checkpoint, header = load_checkpoint(arguments.weights)
-    part = sections(first, last)["around"]
-    source, scored = open_source(part.shown, header.normalisation), slice(*part.scored)
-    network = Inference(checkpoint, header, (0, 1, 2), "cpu")
-    affinity = np.ascontiguousarray(predicted(network, source.image)[:, scored])
-    truth = source.truth[scored]
+    affinity, truth = predicted_part(arguments.weights, arguments.sections)
     tracks = components(truth).astype(np.uint64)
     print(f"sections {arguments.sections}, floor {score(tracks, truth, 0).vi:.3f}")
     print("| weight | erode | VI split | VI merge | VI |\n|---|---|---|---|---|")

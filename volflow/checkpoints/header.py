@@ -8,7 +8,7 @@ file can run code.
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,8 @@ from volflow.checkpoints.heads import Head
 from volflow.checkpoints.safetensors_file import read_metadata
 from volflow.core.geometry import Triple
 from volflow.errors import StorageError
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 KEY = "volflow"  # of the header in the metadata of a safetensors file
 
@@ -234,8 +236,19 @@ def read_header(path: str | os.PathLike[str]) -> Header:
             f"checkpoint {path}: a safetensors file without a volflow header; declare its network, "
             "offsets, tiles and normalisation in the pipeline"
         )
+    return validated(path, text, Header)
+
+
+def validated(path: str | os.PathLike[str], text: str, kind: type[Kind]) -> Kind:
+    """The header of a checkpoint from its JSON text.
+
+    Raises
+    ------
+    StorageError
+        With all problems of the header.
+    """
     try:
-        return Header.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'header'}: {item['msg']}"

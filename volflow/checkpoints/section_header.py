@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from volflow.checkpoints.header import Nanometres, Normalisation
+from volflow.checkpoints.header import Nanometres, Normalisation, validated
 from volflow.checkpoints.safetensors_file import read_metadata
 from volflow.errors import StorageError
 
@@ -53,11 +53,4 @@ def read_section_header(path: str | os.PathLike[str]) -> SectionHeader:
             f"checkpoint {path}: not a network of sections; expected a checkpoint written by a "
             "training of such a network (volflow train tracker)"
         )
-    try:
-        return SectionHeader.model_validate_json(text)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'header'}: {item['msg']}"
-            for item in error.errors(include_url=False)
-        )
-        raise StorageError(f"checkpoint {path}: invalid header: {problems}") from error
+    return validated(path, text, SectionHeader)

@@ -10,16 +10,15 @@ import importlib
 import os
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from volflow.checkpoints.header import KEY, Header, read_header
-from volflow.checkpoints.safetensors_file import read_metadata, sha256
-from volflow.errors import PlanError, StorageError
+from volflow.checkpoints.safetensors_file import read_metadata
+from volflow.errors import PlanError
 from volflow.models.mnet import MNet
 from volflow.models.resunet3d import ResUNet3D
-from volflow.models.tensor_file import write_tensors
+from volflow.models.tensor_file import load_weights, require_intact, write_checkpoint
 
 NETWORKS: dict[str, type[nn.Module]] = {"resunet3d": ResUNet3D, "mnet": MNet}
 """The networks that a checkpoint may name."""
@@ -31,32 +30,8 @@ def save_checkpoint(
     header: Header,
     dtype: torch.dtype | None = None,
 ) -> Header:
-    """Write a checkpoint atomically.
-
-    Parameters
-    ----------
-    path : path
-    tensors : dict of str to tensor
-        `state_dict()` of the network that the header describes.
-    header : Header
-        Its `weights_sha256` is filled in.
-    dtype : torch.dtype, optional
-        Stored dtype of floating-point tensors; default: their own. Integers are unchanged.
-
-    Returns
-    -------
-    Header
-        The header as written.
-    """
-    written = header
-
-    def metadata(weights_sha256: str) -> dict[str, str]:
-        nonlocal written
-        written = header.model_copy(update={"weights_sha256": weights_sha256})
-        return {KEY: written.model_dump_json()}
-
-    write_tensors(path, tensors, metadata, dtype)
-    return written
+    """Write a checkpoint, see `write_checkpoint`."""
+    return write_checkpoint(path, tensors, header, KEY, dtype)
 
 
 def load_checkpoint(
@@ -85,22 +60,12 @@ def load_checkpoint(
                 f"checkpoint {path} names the network '{header.network}', which is not volflow's; "
                 "a file may not choose the code to run: declare the network in the pipeline"
             )
-        if sha256(path) != header.weights_sha256:
-            raise StorageError(f"checkpoint {path}: damaged: its tensors have another hash")
+        require_intact(path, header.weights_sha256)
     else:
         header = declared
         read_metadata(path)
     network = build(header)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise StorageError(f"checkpoint {path}: {error}") from error
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise StorageError(
-            f"checkpoint {path}: not the weights of {header.network}: {error}"
-        ) from error
+    load_weights(network, path, header.network)
     return fold_batchnorm(network.float().eval()), header
 
 

@@ -6,16 +6,14 @@ import os
 from collections.abc import Mapping
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from volflow.checkpoints.safetensors_file import sha256
 from volflow.checkpoints.section_header import KEY, SectionHeader, read_section_header
-from volflow.errors import PlanError, StorageError
+from volflow.errors import PlanError
 from volflow.models.detector.quasidense import QuasiDense
 from volflow.models.iicats.network import IICats
-from volflow.models.tensor_file import write_tensors
+from volflow.models.tensor_file import load_weights, require_intact, write_checkpoint
 
 SECTION_NETWORKS: dict[str, type[nn.Module]] = {"quasidense": QuasiDense, "iicats": IICats}
 """The networks that a checkpoint may name."""
@@ -27,27 +25,8 @@ def save_section_checkpoint(
     header: SectionHeader,
     dtype: torch.dtype | None = None,
 ) -> SectionHeader:
-    """Write a checkpoint atomically; return the header as written.
-
-    Parameters
-    ----------
-    path : path
-    tensors : mapping of str to tensor
-        `state_dict()` of the network that the header describes.
-    header : SectionHeader
-        Its `weights_sha256` is filled in.
-    dtype : torch.dtype, optional
-        Stored dtype of floating-point tensors; default: their own.
-    """
-    written = header
-
-    def metadata(weights_sha256: str) -> dict[str, str]:
-        nonlocal written
-        written = header.model_copy(update={"weights_sha256": weights_sha256})
-        return {KEY: written.model_dump_json()}
-
-    write_tensors(path, tensors, metadata, dtype)
-    return written
+    """Write a checkpoint, see `write_checkpoint`."""
+    return write_checkpoint(path, tensors, header, KEY, dtype)
 
 
 def load_section_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, SectionHeader]:
@@ -62,14 +41,8 @@ def load_section_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Se
     """
     header = read_section_header(path)
     network = build_section_network(header)
-    if sha256(path) != header.weights_sha256:
-        raise StorageError(f"checkpoint {path}: damaged: its tensors have another hash")
-    try:
-        network.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError, OSError) as error:
-        raise StorageError(
-            f"checkpoint {path}: not the weights of {header.network}: {error}"
-        ) from error
+    require_intact(path, header.weights_sha256)
+    load_weights(network, path, header.network)
     return network.float().eval(), header
 
 

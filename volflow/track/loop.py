@@ -10,6 +10,7 @@ import numpy as np
 from volflow.core.stage import Record
 from volflow.track.follower import Follower, Section
 from volflow.track.memory import HALF, Track, cropped, from_record, to_record
+from volflow.track.naming import labels_by_place
 from volflow.track.overlaps import divided, windows
 from volflow.track.seeds import Seed
 
@@ -153,30 +154,17 @@ class Tracker:
     ) -> np.ndarray:
         """Labels of a section; tracks that are first written here are named here.
 
-        Parameters
-        ----------
-        keys : int64, (Y, X)
-            From `follow` and `begin`.
-        write : (slice, slice)
-            The pixels that the chain writes; empty where it only reads.
-        first : (int, int)
-            The label of a track whose first written voxel is the first of `write`, and of one in
-            the same column of the next row, less the former.
+        `keys` is from `follow` and `begin`; for the rest see `labels_by_place`.
 
         Returns
         -------
         uint64, (Y, X)
             0 is background, and tracks of which no voxel has been written yet.
         """
-        start, row = first
-        written = keys[write]
-        present, at = np.unique(written, return_index=True)
-        places = dict(zip(present.tolist(), at.tolist(), strict=True))
-        width = max(written.shape[1], 1)
+        places = labels_by_place(keys, write, first)
         for number, track in enumerate(self.tracks):
             if not track.id and track.key in places:
-                y, x = divmod(places[track.key], width)
-                self.tracks[number] = replace(track, id=start + y * row + x)
+                self.tracks[number] = replace(track, id=places[track.key])
         names = np.zeros(self.born + 1, np.uint64)
         for track in self.tracks:
             names[track.key] = track.id

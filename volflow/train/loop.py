@@ -68,6 +68,36 @@ class Schedule:
     average_decay: float = 0.0
     max_gradient_norm: float | None = None
 
+    @classmethod
+    def of(cls, training: Scheduled, validate_every: int, max_gradient_norm: float) -> Schedule:
+        """The schedule that a training file describes."""
+        return cls(
+            training.steps,
+            validate_every,
+            training.save_every,
+            training.average,
+            max_gradient_norm,
+        )
+
+
+class Scheduled(Protocol):
+    """The keys of a training file that a schedule is made of."""
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        ...
+
+    @property
+    def save_every(self) -> int:
+        """Steps between two stored states."""
+        ...
+
+    @property
+    def average(self) -> float:
+        """Decay of the moving average of the weights."""
+        ...
+
 
 class Task(Protocol[C]):
     """A training as the loop sees it."""

@@ -21,6 +21,7 @@ import numpy as np
 from volflow.core.stage import Record
 from volflow.track.detection.quasidense import Association, Detections, Memory, associate
 from volflow.track.follower import Follower, Section
+from volflow.track.naming import labels_by_place
 from volflow.track.overlaps import divided
 
 Detect = Callable[[np.ndarray], Detections]
@@ -110,28 +111,14 @@ class BoxTracker:
     ) -> np.ndarray:
         """Labels of a section; tracks that are first written here are named here.
 
-        Parameters
-        ----------
-        keys : int64, (Y, X)
-            From `follow`.
-        write : (slice, slice)
-            The pixels that the chain writes; empty where it only reads.
-        first : (int, int)
-            The label of a track whose first written voxel is the first of `write`, and of one in
-            the same column of the next row, less the former.
+        `keys` is from `follow`; for the rest see `labels_by_place`.
 
         Returns
         -------
         uint64, (Y, X)
             0 is background, and tracks of which no voxel has been written yet.
         """
-        start, row = first
-        written = keys[write]
-        width = max(written.shape[1], 1)
-        for key, place in zip(*np.unique(written, return_index=True), strict=True):
-            if key and int(key) not in self.names:
-                y, x = divmod(int(place), width)
-                self.names[int(key)] = start + y * row + x
+        self.names = labels_by_place(keys, write, first) | self.names
         present, index = np.unique(keys, return_inverse=True)
         names = np.array([self.names.get(int(key), 0) for key in present], np.uint64)
         labels: np.ndarray = names[index.reshape(keys.shape)]

@@ -126,14 +126,7 @@ class TrackerTask:
     @property
     def schedule(self) -> Schedule:
         """Number of steps, and how often to validate and to save."""
-        training = self.training
-        return Schedule(
-            training.steps,
-            training.validation.every,
-            training.save_every,
-            average_decay=training.average,
-            max_gradient_norm=10.0,
-        )
+        return Schedule.of(self.training, self.training.validation.every, max_gradient_norm=10.0)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step."""
