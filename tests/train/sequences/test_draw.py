@@ -109,6 +109,14 @@ def test_something_always_marks_the_object() -> None:
     assert {len(s.offline) for s in drawn} == {0, 1, 2}
 
 
+def test_affinities_are_dropped_from_the_input_only_with_previous_masks() -> None:
+    how = Damage(drop=0, drop_masks=0.6, drop_filters=0.2, drop_input=0.5)
+    drawn = [damaged(whole([1, 2]), how, np.random.default_rng(n)) for n in range(60)]
+    seen = {(s.masks, s.affinity_input) for s in drawn}
+    assert seen == {(True, True), (False, True), (False, False)}
+    assert all("d" in s.offline for s in drawn)  # filters of affinities are fitted all the same
+
+
 def test_blank_sections_keep_their_truth() -> None:
     how = Damage(missing=1, drop=0)
     after = damaged(whole([1, 2, 3]), how, np.random.default_rng(0))

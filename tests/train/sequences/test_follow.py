@@ -45,6 +45,17 @@ def test_gradients_reach_all_parts() -> None:
     assert {name for name in without if not name.startswith(idle)} == set()
 
 
+def test_affinities_can_be_hidden_from_the_encoder_alone() -> None:
+    drawn = sequence()
+    hidden = drawn._replace(affinity_input=False)
+    absent = drawn._replace(offline={k: v for k, v in drawn.offline.items() if k != "d"})
+    without_filters, model = network(few_shot=False), network()
+    torch.nn.init.normal_(model.gates.mix[-1].weight, 0, 0.1)  # type: ignore[arg-type]
+    assert torch.equal(follow(without_filters, hidden), follow(without_filters, absent))
+    assert not torch.equal(follow(model, hidden), follow(model, absent))
+    assert not torch.equal(follow(model, hidden), follow(model, drawn))
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

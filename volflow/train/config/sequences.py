@@ -79,6 +79,9 @@ class Damage(Spec):
     """Probability that an offline layer is dropped from a sequence, 0 to 1."""
     drop_masks: Fraction = 0.1
     """Probability that previous masks are dropped from the decoder's input, 0 to 1."""
+    drop_input: Fraction = 0.7
+    """Probability that, where previous masks are dropped, affinities are dropped from the encoder's
+    input as well, so that the network sees what the paper's sees, 0 to 1."""
     drop_filters: Fraction = 0.15
     """Probability that the filters of an object's own masks are dropped, 0 to 1."""
     offline_noise: Amount = 0.08

@@ -44,6 +44,7 @@ def _without_types(sequence: Sequence, how: Damage, rng: np.random.Generator) ->
         sequence,
         offline=offline,
         masks=either >= how.drop_masks,
+        affinity_input=either >= how.drop_masks * how.drop_input,
         filters=either < 1 - how.drop_filters,
     )
 

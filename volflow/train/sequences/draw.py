@@ -29,8 +29,9 @@ class Sequence:
         Pixels whose label is known.
     first : float32 (B, Y, X)
         The masks that following begins with.
-    masks, filters : bool
-        Whether the network gets previous masks, and filters of own masks.
+    masks, filters, affinity_input : bool
+        Whether the network gets previous masks, filters of own masks, and affinities next to the
+        image.
     """
 
     image: np.ndarray
@@ -40,6 +41,7 @@ class Sequence:
     first: np.ndarray
     masks: bool = True
     filters: bool = True
+    affinity_input: bool = True
 
 
 def draw_sequence(

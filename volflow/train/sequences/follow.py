@@ -33,6 +33,7 @@ class Sections(NamedTuple):
     first: Tensor
     masks: bool
     filters: bool
+    affinity_input: bool = True
 
     @classmethod
     def of(cls, sequence: Sequence) -> Sections:
@@ -42,15 +43,15 @@ class Sections(NamedTuple):
             for array in (sequence.image, sequence.truth, sequence.known, sequence.first)
         )
         offline = {k: torch.from_numpy(layer) for k, layer in sequence.offline.items()}
-        masks, filters = sequence.masks, sequence.filters
-        return cls(image[:, None], offline, truth, known[:, None], first[:, None], masks, filters)
+        tensors = image[:, None], offline, truth, known[:, None], first[:, None]
+        return cls(*tensors, sequence.masks, sequence.filters, sequence.affinity_input)
 
     def to(self, device: str) -> Sections:
         """The same sequence on a device."""
         offline = {kind: layer.to(device) for kind, layer in self.offline.items()}
         tensors = (part.to(device) for part in (self.image, self.truth, self.known, self.first))
         image, truth, known, first = tensors
-        return Sections(image, offline, truth, known, first, self.masks, self.filters)
+        return self._replace(image=image, offline=offline, truth=truth, known=known, first=first)
 
 
 def follow(network: IICats, sequence: Sections) -> Tensor:
@@ -58,7 +59,8 @@ def follow(network: IICats, sequence: Sections) -> Tensor:
 
     Predictions are fed back as masks, without gradients.
     """
-    shared = network.sections(_last(sequence.image), _optional(sequence.offline.get("d")))
+    affinities = sequence.offline.get("d") if sequence.affinity_input else None
+    shared = network.sections(_last(sequence.image), _optional(affinities))
     offline = _offline_terms(network, shared.target, sequence.offline)
     objects, size = len(sequence.first), (shared.target.shape[2], shared.target.shape[3])
     mask, memory, recent, logits = sequence.first, list[Pair](), [sequence.first] * 2, []
