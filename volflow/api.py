@@ -113,6 +113,9 @@ def run(
     else:
         with _progress(planned, progress) as display:
             result = carry_out(planned, profile, display)
+        if display is None:
+            for sentence in result.warnings:
+                logger.warning("run %s: %s", result.run, sentence)
     if not result.ok:
         logger.warning("run %s did not finish: %d blocks failed", result.run, len(result.failures))
     return result

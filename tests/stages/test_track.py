@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import volflow
+from tests.engine.runs import files
 from tests.track.scenes import affinities, discs, straight
 from volflow.config.pipeline import VolumeSpec, from_dict
 from volflow.core.geometry import Box
@@ -54,7 +55,7 @@ def planned(volumes: Path, run: Path, *steps: dict[str, Any], **inputs: str) -> 
         "run": str(run),
         "bounds": str(BOUNDS),
         "block": [4, 16, 16],
-        "volumes": {name: {"path": f"{volumes}/{file}.zarr"} for name, file in names.items()},
+        "volumes": {name: {"path": f"{volumes / file}.zarr"} for name, file in names.items()},
         "steps": list(steps),
     }
     return plan(from_dict(document))
@@ -109,8 +110,36 @@ def test_points_are_followed_both_ways(volumes, tmp_path, scene):
     second = track("back", "cells", **{"in": {"other_way": "ahead"}})
     second["with"] = {**clicks, "reverse": True}
     second["out"]["cells"] = "list"
-    assert execute(planned(volumes, tmp_path, first, second)).ok
+    result = execute(planned(volumes, tmp_path, first, second))
+    assert result.ok
     np.testing.assert_array_equal(read(tmp_path, "cells"), np.where(scene == 2, 3, scene))
+    cells = {"cells": 4, "followed": 2, "in_another": [[2, 1]], "without_object": [4]}
+    assert result.results == {"ahead": cells, "back": cells}
+    sentences = [
+        f"step '{step}': cell {sentence}"
+        for step in ("ahead", "back")
+        for sentence in (
+            "2 (z 10, y 13, x 26) is in the same object as cell 1 (z 8, y 13, x 22); both have "
+            "the label 1",
+            "4 (z 9, y 5, x 7) is not followed: no object is there",
+        )
+    ]
+    assert result.warnings == sentences
+    again = execute(planned(volumes, tmp_path, first, second))
+    assert again.warnings == sentences
+    events = "".join(body.decode() for body in files(tmp_path / "events").values())
+    assert all(f"warning: {sentence}" in events for sentence in sentences)
+
+
+def test_two_boxes_in_one_cell_are_named(volumes, tmp_path):
+    path = tmp_path / "cells.csv"
+    path.write_text("id,z,y0,x0,y1,x1\n7,3,8,17,18,27\n9,3,10,19,16,24\n", "utf-8")
+    step = track("ahead", "cells", **{"with": {"cells": str(path), "part": 4, **SEGMENTS}})
+    (sentence,) = execute(planned(volumes, tmp_path / "run", step)).warnings
+    assert sentence == (
+        "step 'ahead': cell 9 (z 3, y 10:16, x 19:24) is in the same object as cell 7 (z 3, "
+        "y 8:18, x 17:27); both have the label 7"
+    )
 
 
 def test_a_stain_is_followed_alone(volumes, tmp_path, scene):
@@ -122,13 +151,28 @@ def test_a_stain_is_followed_alone(volumes, tmp_path, scene):
     assert len(np.unique(labels)) == 2
 
 
-def test_an_empty_stain_is_an_error(volumes, tmp_path):
+@pytest.mark.parametrize("name", ["stain", "seeds"])
+def test_an_empty_stain_is_an_error_of_the_plan(volumes, tmp_path, name):
     step = track("stained", "cells", **{"with": {"part": 4, **SEGMENTS}})
-    summary = execute(planned(volumes, tmp_path, step, stain="nothing"))
-    assert not summary.ok
-    assert "stain: no section of 2:14,4:36,6:46 has an object of at least 30 pixels" in str(
-        summary.failures
-    )
+    message = f"volumes.{name}: every voxel of 2:14,4:36,6:46 is 0; expected others, as step 'sta"
+    with pytest.raises(PlanError, match=message):
+        planned(volumes, tmp_path, step, **{name: "nothing"})
+
+
+def test_an_empty_stain_of_the_run_is_an_error_of_the_first_part(volumes, tmp_path):
+    copy = {"use": "convert", "in": {"volume": "nothing"}, "out": {"copy": "stain"}}
+    step = track("stained", "cells", **{"with": {"part": 4, **SEGMENTS}})
+    summary = execute(planned(volumes, tmp_path, copy, step, nothing="nothing"))
+    (failure,) = summary.failures
+    assert (failure.phase, tuple(failure.index)) == ("chain.0", (0, 0, 0))
+    assert "input 'stain': every voxel of 2:14,4:36,6:46 is 0" in failure.error
+
+
+def test_specks_of_stain_are_an_error_at_the_last_section(volumes, tmp_path):
+    step = track("stained", "cells", **{"with": {"part": 4, "min_area": 1000, **SEGMENTS}})
+    (failure,) = execute(planned(volumes, tmp_path, step, stain="stain")).failures
+    assert failure.phase == "chain.2"
+    assert "stain: no section of 2:14,4:36,6:46 has an object of at least 1000" in failure.error
 
 
 @pytest.mark.parametrize(
@@ -139,11 +183,41 @@ def test_an_empty_stain_is_an_error(volumes, tmp_path):
         ({"points": [[3, 9, 9]]}, {"stain": "stain"}, "one kind of chosen cells; got stain and"),
         ({"follower": "no_such"}, {}, "there is no 'no_such'"),
         ({"slab": 4, "part": 4, "slab_overlap": 5}, {}, "thinner than its overlap"),
+        ({"cells": "outside.csv"}, {}, "cell 1 at z 3, y 30:37, x 9:20 is outside the bounds"),
     ],
 )
-def test_bad_input_is_reported_by_plan(volumes, tmp_path, options, inputs, message):
+def test_bad_input_is_reported_by_plan(volumes, tmp_path, options, inputs, message, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("outside.csv").write_text("z,y0,x0,y1,x1\n3,30,9,37,20\n", "utf-8")
     with pytest.raises(PlanError, match=message):
         planned(volumes, tmp_path, track("cells", "cells", **{"with": options}), **inputs)
+
+
+def test_a_layer_of_another_resolution_is_refused_by_name(volumes, tmp_path):
+    """Half the resolution: neither the image's voxels nor silently left out."""
+    halves = Box(tuple(n // 2 for n in START), tuple(-(-n // 2) for n in BOUNDS.stop))
+    for name in ("mitochondria", "em"):
+        volflow.write_volume(
+            f"zarr://{tmp_path}/{name}.zarr",
+            np.ones(halves.shape, np.uint8),
+            resolution=(60, 16, 16),
+            offset=halves.start,
+        )
+    step = track("ahead", "ahead")
+    with pytest.raises(PlanError) as error:
+        planned(volumes, tmp_path / "run", step, mitochondria=f"{tmp_path}/mitochondria")
+    assert (
+        "volumes.mitochondria: resolution [60, 16, 16] nm; expected that of the run, "
+        "[30, 8, 8] nm; another level (volumes.mitochondria.level) may have it; step 'ahead' can "
+        "do without 'mitochondria': leave it out, or resample it" in str(error.value)
+    )
+
+
+def test_the_last_slab_may_be_thinner_than_the_overlap(volumes, tmp_path, scene):
+    """Slabs of 8 and 4 sections, and an overlap of 6, which ends with the volume."""
+    options = {"slab": 8, "part": 4, "slab_overlap": 6, **SEGMENTS}
+    assert execute(planned(volumes, tmp_path, track("ahead", "ahead", **{"with": options}))).ok
+    np.testing.assert_array_equal(read(tmp_path, "ahead") > 0, scene > 0)
 
 
 def test_a_csv_file_of_cells(tmp_path):

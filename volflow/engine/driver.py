@@ -163,11 +163,21 @@ def _run_steps(
                 report = step_result(plan.pipeline.run, step)
                 unmet = step.stage.unmet(report) if report else []
                 unmet = stage_answers.sentences(step.stage, "unmet", unmet)
+                warnings = step.stage.warnings(report) if report else []
+                warnings = stage_answers.sentences(step.stage, "warnings", warnings)
         except stage_answers.StageFault as error:
             raise StageError(f"step '{step.name}': {error}") from error
         if report:
             result.results[step.name] = report
             result.unmet += [f"step '{step.name}': {sentence}" for sentence in unmet]
+            _warn(observer, result, [f"step '{step.name}': {text}" for text in warnings])
+
+
+def _warn(observer: RunObserver, result: RunResult, sentences: Sequence[str]) -> None:
+    """Add warnings to the result and to the event log, which an observer shows."""
+    result.warnings += sentences
+    for sentence in sentences:
+        observer.note(f"warning: {sentence}")
 
 
 def run_step(

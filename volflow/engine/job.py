@@ -33,6 +33,10 @@ class Source(ABC):
             Whether the mask leaves nothing of the block: a volume is zeros then, without reading.
         """
 
+    def is_empty(self, bounds: Box) -> bool:
+        """Whether it is a volume of this run that is 0 everywhere in the bounds."""
+        return False
+
     @property
     def foreign_volume(self) -> VolumeSpec | None:
         """The volume that is read, unless this run writes it."""

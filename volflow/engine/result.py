@@ -90,6 +90,8 @@ class RunResult:
     `voxel_nm`, and `advice` where they can hardly be right; empty if it counts none."""
     unmet: list[str] = field(default_factory=list)
     """Requirements of the pipeline that results do not meet; every block may be done."""
+    warnings: list[str] = field(default_factory=list)
+    """Facts about the results of steps that the user should know, one sentence each."""
     interrupted: bool = False
     """Whether the run was ended before its last block."""
     stalled: str = ""

@@ -24,6 +24,7 @@ from volflow.stages.followers import (
     network_problems,
 )
 from volflow.track.cells import Cell, cells_of_points, cells_outside, read_cells
+from volflow.track.cells_result import cell_warnings, cells_result
 from volflow.track.detection.box_seeds import Boxed
 from volflow.track.follower import Follower, Section
 from volflow.track.loop import Rules, Tracker
@@ -95,6 +96,7 @@ class Track(Chain):
     II-CATS (Zhai et al., MIDL 2023), the loop of inference; see `docs/iicats.md`.
     """
 
+    version: ClassVar[int] = 2
     pool: ClassVar[str] = "gpu"
     anchored: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {
@@ -102,8 +104,8 @@ class Track(Chain):
         "affinity": Layer("uint8", 3, "affinity"),
         "mitochondria": Layer("uint8", 0),
         "clefts": Layer("uint8", 0),
-        "seeds": Layer(kind="segmentation", channels=0),
-        "stain": Layer(channels=0),
+        "seeds": Layer(kind="segmentation", channels=0, not_empty=True),
+        "stain": Layer(channels=0, not_empty=True),
         "other_way": Layer("uint64", 0, "segmentation"),
     }
 
@@ -233,6 +235,16 @@ class Track(Chain):
             for name in missing_types(self._header, self.types, inputs):
                 log.warning("track: there is no '%s'; '%s' does without", name, self.follower)
         return problems
+
+    @property
+    def result_tables(self) -> tuple[str, ...]:
+        return ("cells",) if self._cells else ()
+
+    def result(self, tables: Mapping[str, Record]) -> dict[str, Any]:
+        return cells_result(tables["cells"]["cell"], tables["cells"]["label"])
+
+    def warnings(self, result: Mapping[str, Any]) -> list[str]:
+        return list(cell_warnings(self._cells, result))
 
     def _needs_affinity(self, chosen: list[str]) -> bool:
         by_segments = not {"seeds", "stain"} & set(chosen) and self.detector is None

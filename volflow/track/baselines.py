@@ -37,7 +37,8 @@ class AffinitySegments(SameMask):
 
     The probability of a segment is the share of its affinities along z that lead into the mask.
     Where they are weak, on average below a half, the share is that of a segment with a half. Of a
-    mask that is older than the section before, the probability is the share of the pixels.
+    mask that is older than the section before, or with a blank section between, the probability is
+    the share of the pixels.
 
     Parameters
     ----------
@@ -50,12 +51,14 @@ class AffinitySegments(SameMask):
         self._labels = np.zeros((0, 0), np.int32)
         self._across = np.zeros((0, 0), np.uint8)
         self._weight = self._area = np.zeros(0)
+        self._after_blank = False
 
     def see(self, section: Section) -> None:
         """Segment the section."""
         if "d" not in section.offline:
             raise ValueError("follower affinity: expected affinities; connect `affinity`")
         affinity = section.offline["d"]
+        self._after_blank = section.after_blank
         self._labels, self._across = self._segments(affinity), affinity[0]
         whole = np.bincount(self._labels.ravel(), self._across.ravel())
         self._area = np.bincount(self._labels.ravel()).astype(float)
@@ -66,7 +69,8 @@ class AffinitySegments(SameMask):
         return [self._mask(each) for each in objects]
 
     def _mask(self, remembered: Remembered) -> np.ndarray:
-        newest, near = remembered.masks[-1], remembered.ages[-1] == 1
+        newest = remembered.masks[-1]
+        near = remembered.ages[-1] == 1 and not self._after_blank
         here, inside = windows(remembered.origin, newest.shape, self._labels.shape)
         labels, under = self._labels[here], newest[inside] >= HALF
         across = self._across[here][under] if near else None

@@ -29,6 +29,13 @@ class Cell(NamedTuple):
         y, x, end_y, end_x = self.box
         return (y, x) if (end_y - y, end_x - x) == (1, 1) else None
 
+    @property
+    def place(self) -> str:
+        """Its point or box in words, such as `z 3, y 9, x 12:20`."""
+        y, x, end_y, end_x = self.box
+        sides = f"y {y}, x {x}" if self.point else f"y {y}:{end_y}, x {x}:{end_x}"
+        return f"z {self.z}, {sides}"
+
 
 def cells_of_points(points: Iterable[tuple[int, int, int]]) -> tuple[Cell, ...]:
     """Cells at points z y x, with the ids 1, 2, ..."""
@@ -93,5 +100,4 @@ def cells_outside(cells: Iterable[Cell], bounds: Box) -> Iterator[str]:
     for cell in cells:
         y, x, end_y, end_x = cell.box
         if not bounds.covers(Box((cell.z, y, x), (cell.z + 1, end_y, end_x))):
-            place = f"y {y}, x {x}" if cell.point else f"y {y}:{end_y}, x {x}:{end_x}"
-            yield f"cell {cell.id} at z {cell.z}, {place} is outside the bounds {bounds}"
+            yield f"cell {cell.id} at {cell.place} is outside the bounds {bounds}"

@@ -19,10 +19,14 @@ class Section(NamedTuple):
         affinities along z, y and x, 255 = together; channel 0 joins this section with the one that
         the loop comes from, which is z-1 forward and z+1 backward. `m`: uint8 (1, Y, X),
         mitochondria. `syn`: uint8 (1, Y, X), synaptic clefts.
+    after_blank : bool
+        Whether the section that the loop comes from is blank, so that the affinities along z join
+        this section with nothing.
     """
 
     image: np.ndarray
     offline: Mapping[str, np.ndarray]
+    after_blank: bool = False
 
 
 class Remembered(NamedTuple):

@@ -63,15 +63,24 @@ class VolumeSections:
     def section(self, z: int) -> Section | None:
         """The section at z; None if its image, or without an image its affinities, are constant."""
         at = z - self.box.start[0]
+        if self._is_blank(at):
+            return None
         offline = {name: np.ascontiguousarray(array[:, at]) for name, array in self.offline.items()}
         if self.back and "d" in offline:
             after = self.offline["d"][0, at + 1 : at + 2]
             offline["d"][0] = after[0] if len(after) else 0
-        shown = self.image[at] if self.image is not None else offline.get("d", np.zeros((1, 1)))
-        if not shown.size or (shown == shown.flat[0]).all():
-            return None
         image = self.image[at] if self.image is not None else offline["d"][1]
-        return Section(np.ascontiguousarray(image), offline)
+        before = at + 1 if self.back else at - 1
+        after_blank = 0 <= before < self.box.shape[0] and self._is_blank(before)
+        return Section(np.ascontiguousarray(image), offline, after_blank)
+
+    def _is_blank(self, at: int) -> bool:
+        """Whether the image, or without an image the affinities, of a section are constant."""
+        if self.image is not None:
+            shown = self.image[at]
+        else:
+            shown = self.offline["d"][:, at] if "d" in self.offline else np.zeros(0)
+        return not shown.size or bool((shown == shown.flat[0]).all())
 
     def seeds(self, z: int, section: Section, keys: np.ndarray) -> list[Seed]:
         """The seeds of a section whose tracks are `keys`, int64 (Y, X)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -108,6 +109,21 @@ class Chain(Stage):
 
     def written_scales(self, grid: BlockGrid) -> set[int]:
         return {0}
+
+    @property
+    def result_tables(self) -> tuple[str, ...]:
+        """The output tables from which `result` is computed; none if the step has no result."""
+        return ()
+
+    def result(self, tables: Mapping[str, Record]) -> dict[str, Any]:
+        """The JSON result of the finished step.
+
+        Parameters
+        ----------
+        tables : mapping
+            The `result_tables`, with the rows of all parts.
+        """
+        return {}
 
     def part_effort(self, shape: Triple) -> float:
         """The quantity that the time of a part grows with.

@@ -34,6 +34,9 @@ class Layer:
         the block, its edges and corners staying 0 (7 chunks); only the faces `before` or `after`
         the block along each axis (4 chunks); or `nothing`: the array covers the write box
         (1 chunk).
+    not_empty : bool
+        Whether some voxel of an input has to be other than 0. Volumes of other programs are checked
+        before a run, those of the run by the first part of a chain.
     """
 
     dtype: str = ""
@@ -41,6 +44,7 @@ class Layer:
     kind: Literal["", "image", "affinity", "segmentation", "skeletons"] = ""
     blockwise: bool = False
     halo_region: HaloRegion = "box"
+    not_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)

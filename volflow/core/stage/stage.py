@@ -135,6 +135,10 @@ class Stage(BaseModel):
         """The user's requirements that the step's result does not meet, one sentence each."""
         return []
 
+    def warnings(self, result: Mapping[str, Any]) -> list[str]:
+        """Facts about the step's result that the user should know, one sentence each."""
+        return []
+
     def run(self, block: Block, **inputs: np.ndarray) -> dict[str, np.ndarray | Record]:
         """The outputs of one block, over its write box or its read box."""
         raise TypeError(f"{type(self).__name__} has no run()")

@@ -28,9 +28,9 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
         `run`, `ok`, `interrupted`, `seconds`, `finished` (UTC), `version`, `workers`, `bounds`,
         `resolution` (nm, z y x), `history` (of all sessions, see `engine/monitor/history.py`),
         `segments` (number and sizes, if counted), `results` by step, `unmet` and `warnings`
-        (sentences), and a list each of `steps` and `failures`: the numbers of `StepResult` and
-        `Failure` under the same names. A step has `all_seconds`, too: its time in all sessions
-        together.
+        (sentences, those of the plan first), and a list each of `steps` and `failures`: the numbers
+        of `StepResult` and `Failure` under the same names. A step has `all_seconds`, too: its time
+        in all sessions together.
     """
     workers = "this process" if profile.cluster == "none" else profile.cluster
     past = history(result.run)
@@ -64,6 +64,6 @@ def summary(plan: Plan, profile: Profile, result: RunResult, seconds: float) -> 
         "segments": result.segments,
         "results": result.results,
         "unmet": result.unmet,
-        "warnings": list(plan.warnings),
+        "warnings": [*plan.warnings, *result.warnings],
         "failures": [asdict(failure) for failure in result.failures],
     }

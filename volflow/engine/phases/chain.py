@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 from volflow.config import stage_answers
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Chain, ChainGrid, Onward, Phase, Record
+from volflow.core.stage import Chain, ChainGrid, Layer, Onward, Phase, Record
 from volflow.engine.job import Job
 from volflow.engine.phases.inputs import block_mask, masked_inputs
 from volflow.engine.phases.kind import BlockInputs, PhaseKind
@@ -30,6 +33,8 @@ class ChainPart(PhaseKind):
     def run(self, job: Job, block: Block, read: Callable[[], BlockInputs]) -> dict[str, int]:
         stage, states = _chain(job), step_records(job, STATE)
         before = _grid(job).previous(block.index)
+        if before is None and _grid(job).number(block.index) == 0:
+            _require_voxels(job)
         mask = block_mask(job, block)
         inputs = masked_inputs(job, block, mask, blank=mask is not None and not mask.any())
         onward = stage.step(block, None if before is None else states.read(before), **inputs)
@@ -51,11 +56,40 @@ class ChainPart(PhaseKind):
     def storage_effort(self, job: Job, bounds: Box, whole: Box) -> float:
         return float(_grid(job).written)
 
+    def result(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        stage = _chain(jobs[0])
+        tables = {name: _whole_table(jobs, name) for name in stage.result_tables}
+        return stage.result(tables) if tables else {}
+
     def memory_advice(self, phase: Phase, block: Triple) -> tuple[str, str]:
         return (
             f"a part of {list(block)} with its context and overlap",
             "take a smaller part or tile",
         )
+
+
+def _whole_table(jobs: Sequence[Job], name: str) -> Record:
+    """The rows of a table of all parts of a finished step, in the order of the phases."""
+    parts = [step_records(job, name).read(block.index) for job in jobs for block in job.phase.grid]
+    return {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
+
+
+def _require_voxels(job: Job) -> None:
+    """Check that inputs of the run in which something has to be are not 0 everywhere.
+
+    They are complete when the first part of a chain begins. Before the run, they did not exist.
+
+    Raises
+    ------
+    BlockError
+    """
+    bounds = job.phase.grid.bounds
+    for name, source in job.sources.items():
+        if job.stage.wants.get(name, Layer()).not_empty and source.is_empty(bounds):
+            raise BlockError(
+                f"input '{name}': every voxel of {bounds} is 0; expected others, of an earlier "
+                f"step of this run"
+            )
 
 
 def _checked_state(stage: Chain, onward: object) -> Record:

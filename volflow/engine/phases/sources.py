@@ -13,6 +13,7 @@ from volflow.core.geometry import NO_GAPS, Block, Box, Gaps, Resolution
 from volflow.core.stage import HaloRegion, Phase, Record
 from volflow.engine.job import Source
 from volflow.engine.phases.closed_volume import ClosedVolume
+from volflow.engine.phases.empty_volume import is_empty
 from volflow.engine.phases.mirrored_volume import MirroredVolume
 from volflow.engine.phases.step_records import records_of
 from volflow.io.skeletons.placed_nodes import placed_nodes
@@ -66,6 +67,9 @@ class VolumeSource(Source):
         if self.gaps:
             return ClosedVolume(volume, self.gaps)
         return volume if self.whole is None else MirroredVolume(volume, self.whole)
+
+    def is_empty(self, bounds: Box) -> bool:
+        return self.own and self.whole is None and bool(is_empty(self.open(), bounds))
 
     @property
     def foreign_volume(self) -> VolumeSpec | None:

@@ -100,14 +100,20 @@ def same_resolution(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def check_resolution(
-    name: str, resolution: Resolution | None, expected: Resolution
+    name: str, resolution: Resolution | None, expected: Resolution, optional_for: str = ""
 ) -> Iterator[Problem]:
-    """Check a volume's resolution against that of the run."""
+    """Check a volume's resolution against that of the run.
+
+    `optional_for` names the steps that read it and can do without it, if all of them can.
+    """
     if resolution is not None and not same_resolution(resolution, expected):
+        advice = f"another level (volumes.{name}.level) may have it"
+        if optional_for:
+            advice += f"; {optional_for} can do without '{name}': leave it out, or resample it"
         yield Problem(
             ("volumes", name),
             f"resolution {triple_text(resolution)} nm; expected that of the run, "
-            f"{triple_text(expected)} nm; another level (volumes.{name}.level) may have it",
+            f"{triple_text(expected)} nm; {advice}",
         )
 
 

@@ -9,7 +9,9 @@ from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
 from volflow.core.geometry import NO_GAPS, Box, Gaps, Resolution
+from volflow.core.stage import Layer
 from volflow.engine.job import Mask
+from volflow.engine.phases.empty_volume import is_empty
 from volflow.engine.phases.sources import SkeletonSource
 from volflow.engine.plan.checks import check_bounds, check_resolution
 from volflow.engine.plan.declared_volume import DeclaredVolume
@@ -23,6 +25,7 @@ from volflow.io.skeletons.units import misplaced, suspicious
 from volflow.io.volume import Volume
 
 MOST_VOXELS = 1 << 63  # ids are indices of voxels, in signed and unsigned 64 bits
+MOST_READ = 1 << 28  # voxels of a volume in which a plan looks for one that is not 0: a second
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,10 @@ def open_inputs(
         return None
     for name, volume in volumes.items():
         yield from check_bounds(pipeline, name, volume.bounds, bounds)
-        yield from check_resolution(name, volume.resolution, resolution)
+        yield from check_resolution(
+            name, volume.resolution, resolution, _does_without(wiring, name)
+        )
+    yield from _check_empty(wiring, volumes, bounds)
     mask = yield from plan_mask(pipeline, coarse, bounds, resolution)
     gaps = yield from _gaps(pipeline, bounds)
     skeletons: dict[str, SkeletonSource] = {}
@@ -208,6 +214,44 @@ def _resolution(
         text = "; ".join([text, *warnings])
         yield Problem(("volumes", first) if first else (), text)
     return None
+
+
+def _does_without(wiring: Wiring, name: str) -> str:
+    """The steps that read a volume as an optional input, if no step needs it; "" otherwise."""
+    readers = [
+        (step.name, step.stage.inputs().get(place, True))
+        for step in wiring.steps
+        for place, volume in step.inputs.items()
+        if volume == name
+    ]
+    if any(required for _, required in readers):
+        return ""
+    return ", ".join(f"step '{reader}'" for reader in dict.fromkeys(r for r, _ in readers))
+
+
+def _check_empty(
+    wiring: Wiring, volumes: Mapping[str, Volume | DeclaredVolume], bounds: Box
+) -> Iterator[Problem]:
+    """Check that inputs in which something has to be are not 0 everywhere.
+
+    Of a large volume only the first part is read; the step that reads it finds the rest empty.
+    """
+    for step in wiring.steps:
+        for place, name in step.inputs.items():
+            volume = volumes.get(name)
+            wanted = step.stage.wants.get(place, Layer()).not_empty
+            if not wanted or not isinstance(volume, Volume):
+                continue
+            try:
+                empty = is_empty(volume, bounds, MOST_READ)
+            except StorageError:
+                continue  # the block that reads it will name the problem
+            if empty:
+                yield Problem(
+                    ("volumes", name),
+                    f"every voxel of {bounds} is 0; expected others, as step '{step.name}' reads "
+                    f"it as its input '{place}'; check its path, its offset and the bounds",
+                )
 
 
 def _check_unused(pipeline: Pipeline, wiring: Wiring) -> Iterator[Problem]:
