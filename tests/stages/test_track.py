@@ -14,6 +14,7 @@ from tests.track.scenes import affinities, discs, straight
 from volflow.config.pipeline import VolumeSpec, from_dict
 from volflow.core.geometry import Box
 from volflow.engine.driver import execute
+from volflow.engine.estimate import trial
 from volflow.engine.plan.plan import plan
 from volflow.errors import PlanError
 from volflow.io.volume import Volume
@@ -40,6 +41,7 @@ def volumes(tmp_path_factory, scene) -> Path:
         "affinity": affinities(scene),
         "em": (scene > 0).astype(np.uint8) * 200,
         "stain": stain,
+        "early": np.where(np.indices(SHAPE)[0] < 3, scene == 1, False).astype(np.uint8),
         "nothing": np.zeros(SHAPE, np.uint8),
     }
     for name, array in arrays.items():
@@ -129,6 +131,18 @@ def test_points_are_followed_both_ways(volumes, tmp_path, scene):
     assert again.warnings == sentences
     events = "".join(body.decode() for body in files(tmp_path / "events").values())
     assert all(f"warning: {sentence}" in events for sentence in sentences)
+
+
+def test_a_trial_of_a_part_without_the_cells_is_no_error(volumes, tmp_path, monkeypatch):
+    """One part of the middle; the cells are before it, and so is all that is painted."""
+    monkeypatch.setattr(trial, "OFTEN", 1)
+    for number, (options, inputs) in enumerate(
+        [({"points": [[3, 13, 16]]}, {}), ({}, {"stain": "early"})]
+    ):
+        step = track("ahead", "ahead", **{"with": {"part": 4, **SEGMENTS, **options}})
+        plan = planned(volumes, tmp_path / str(number), step, **inputs)
+        (estimate,) = trial.run_trial(plan, 1)
+        assert estimate.tried == 1
 
 
 def test_two_boxes_in_one_cell_are_named(volumes, tmp_path):

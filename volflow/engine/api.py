@@ -53,8 +53,7 @@ def make_plan(
     else:
         draft = read(find_bundled(pipeline, "pipelines", "pipeline"), overrides, bounds)
     memory = memory_per_worker(profile) if profile else None
-    steps = {"only": only, "from_": from_, "until": until}
-    planned = plan_draft(draft, **steps, memory=memory, offline=offline)
+    planned = plan_draft(draft, only=only, from_=from_, until=until, memory=memory, offline=offline)
     return with_stage_folders(planned)
 
 

@@ -206,7 +206,7 @@ class Track(Chain):
         return base + BYTES_PER_VOXEL * int(np.prod(shape)) + per_pixel * shape[1] * shape[2]
 
     def check(self, grid: BlockGrid) -> list[str]:
-        problems = super().check(grid) + list(cells_outside(self._cells, grid.bounds))
+        problems = super().check(grid) + list(cells_outside(self._cells, grid.whole))
         return problems + (list(self._in_one_piece("points and cells")) if self._cells else [])
 
     def check_inputs(

@@ -89,7 +89,10 @@ class Stage(BaseModel):
         return float(grid.bounds.size)
 
     def check(self, grid: BlockGrid) -> list[str]:
-        """Problems of these parameters on this grid, one sentence each."""
+        """Problems of these parameters on this grid, one sentence each.
+
+        In a trial of a part of a run, `grid.whole` are the bounds of the run.
+        """
         return []
 
     def check_inputs(

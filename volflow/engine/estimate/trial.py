@@ -71,7 +71,7 @@ def run_trial(
             efforts(job, step.bounds, step.bounds)
     chosen = {step.name for step in plan.chosen}
     with tempfile.TemporaryDirectory(prefix="volflow-trial-") as folder:
-        small = planned(_cut(plan, middle(plan, blocks), folder))
+        small = planned(_cut(plan, middle(plan, blocks), folder), whole=plan.bounds)
         child = Child(plan.search_path)
         estimates = []
         try:

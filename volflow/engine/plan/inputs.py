@@ -50,11 +50,12 @@ class PlanInputs:
 
 
 def open_inputs(
-    pipeline: Pipeline, wiring: Wiring, offline: bool = False
+    pipeline: Pipeline, wiring: Wiring, offline: bool = False, whole: Box | None = None
 ) -> Checked[PlanInputs | None]:
     """Open the inputs of all steps; None if bounds or resolution are unknown.
 
-    With `offline` nothing is opened: volumes are taken as declared.
+    With `offline` nothing is opened: volumes are taken as declared. `whole` are the bounds of the
+    run, if this is a trial of a part of it.
     """
     if offline and wiring.skeletons:
         names = ", ".join(wiring.skeletons)
@@ -80,7 +81,7 @@ def open_inputs(
         yield from check_resolution(
             name, volume.resolution, resolution, _does_without(wiring, name)
         )
-    yield from _check_empty(wiring, volumes, bounds)
+    yield from _check_empty(wiring, volumes, whole or bounds)
     mask = yield from plan_mask(pipeline, coarse, bounds, resolution)
     gaps = yield from _gaps(pipeline, bounds)
     skeletons: dict[str, SkeletonSource] = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from volflow.config.pipeline import Draft, Pipeline
 from volflow.config.problems import Checked, Problem, Problems, closest
 from volflow.config.wiring import Wiring, resolve_units, wire
+from volflow.core.geometry import Box
 from volflow.core.stage import Units
 from volflow.engine.job import Plan
 from volflow.engine.plan.inputs import open_inputs
@@ -28,6 +29,7 @@ def plan(
     from_: str | None = None,
     until: str | None = None,
     memory: int | None = None,
+    whole: Box | None = None,
 ) -> Plan:
     """Check a pipeline against its inputs, and make every decision of its run.
 
@@ -38,13 +40,18 @@ def plan(
         The one step to run, or the first or last one; all steps are planned.
     memory : int, optional
         Bytes that a worker may use; default: not checked.
+    whole : Box, optional
+        For a trial of a part of a run: the bounds of the run. Checks of all of its volume, such as
+        whether chosen cells are inside, are made there.
 
     Raises
     ------
     PlanError
         With all problems, each with file and line if the pipeline came from a file.
     """
-    return plan_draft(Draft(pipeline), only=only, from_=from_, until=until, memory=memory)
+    return plan_draft(
+        Draft(pipeline), only=only, from_=from_, until=until, memory=memory, whole=whole
+    )
 
 
 def plan_draft(
@@ -55,6 +62,7 @@ def plan_draft(
     until: str | None = None,
     memory: int | None = None,
     offline: bool = False,
+    whole: Box | None = None,
 ) -> Plan:
     """Plan a pipeline file; its own problems and those of planning are reported together.
 
@@ -73,7 +81,7 @@ def plan_draft(
     problems.found += draft.problems
     wiring = problems.collect(wire(pipeline))
     selected = problems.collect(_selected(wiring, only, from_, until))
-    plan_inputs = problems.collect(open_inputs(pipeline, wiring, offline))
+    plan_inputs = problems.collect(open_inputs(pipeline, wiring, offline, whole))
     if plan_inputs is None:
         raise PlanError(*problems.found)
     state = PlanState(pipeline, wiring, plan_inputs)
@@ -81,7 +89,7 @@ def plan_draft(
     for step in wiring.steps:
         units = Units(plan_inputs.resolution, plan_inputs.bounds.shape[0])
         if problems.collect(resolve_units(step, pipeline.where.folders, units)):
-            steps.append(problems.collect(plan_step(state, step, memory, offline)))
+            steps.append(problems.collect(plan_step(state, step, memory, offline, whole)))
     planned = tuple(step for step in steps if step is not None)
     problems.extend(check_places(state))
     if not offline:

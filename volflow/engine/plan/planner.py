@@ -8,7 +8,7 @@ from dataclasses import replace
 from volflow.config import stage_answers
 from volflow.config.problems import Checked, Problem
 from volflow.config.wired_step import WiredStep
-from volflow.core.geometry import BlockGrid
+from volflow.core.geometry import BlockGrid, Box
 from volflow.core.stage import Layer, Phase
 from volflow.engine.job import Job, PlannedStep, Source
 from volflow.engine.phases.registry import kind_of
@@ -24,7 +24,11 @@ PROCESS_MEMORY = 256 << 20  # bytes before the first block: Python, numpy, numba
 
 
 def plan_step(
-    state: PlanState, step: WiredStep, memory: int | None = None, offline: bool = False
+    state: PlanState,
+    step: WiredStep,
+    memory: int | None = None,
+    offline: bool = False,
+    whole: Box | None = None,
 ) -> Checked[PlannedStep | None]:
     """Make every decision about a step whose writers are planned; adds it to `state.written`.
 
@@ -38,17 +42,20 @@ def plan_step(
         Bytes that a worker may use; None: not checked.
     offline : bool
         Whether to ask no store whether the volumes can be written.
+    whole : Box, optional
+        Bounds of the run, if this is a trial of a part of it; the stage checks its parameters
+        there.
     """
     try:
         with stage_answers.stage_faults(step.stage):
-            return (yield from _plan_step(state, step, memory, offline))
+            return (yield from _plan_step(state, step, memory, offline, whole))
     except stage_answers.StageFault as error:
         yield Problem(("steps", step.number, "use"), f"step '{step.name}': {error}")
         return None
 
 
 def _plan_step(
-    state: PlanState, step: WiredStep, memory: int | None, offline: bool
+    state: PlanState, step: WiredStep, memory: int | None, offline: bool, whole: Box | None
 ) -> Checked[PlannedStep]:
     bounds = state.bounds_of(step)
     step.block = stage_answers.block(step.stage, step.stage.block_on(bounds, step.block))
@@ -56,7 +63,9 @@ def _plan_step(
     grid = BlockGrid(bounds, step.block, halo)
     stage_answers.memory(step.stage, step.stage.memory(grid[0].read.shape))
     layers = {name: state.input_layer(volume) for name, volume in step.inputs.items()}
-    misfits = stage_answers.sentences(step.stage, "check", step.stage.check(grid))
+    misfits = stage_answers.sentences(
+        step.stage, "check", step.stage.check(replace(grid, whole=whole or bounds))
+    )
     yield from _parameter_problems(step, misfits)
     if not step.incomplete:
         unfit = step.stage.check_inputs(layers, state.inputs.resolution)
