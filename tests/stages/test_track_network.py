@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from tests.harness import Memory
 from tests.track.runs import run_chain
@@ -18,9 +19,11 @@ from volflow.core.geometry import Box
 from volflow.core.stage import Layer
 from volflow.models import section_checkpoint
 from volflow.models.detector.quasidense import QuasiDense
+from volflow.models.iicats.follower import NetworkFollower
 from volflow.models.iicats.network import IICats
 from volflow.stages.followers import input_range, network_header, network_problems
 from volflow.stages.track import Track
+from volflow.track.detection.quasidense import Detections
 
 SHAPE = (6, 40, 48)
 BOUNDS = Box((3, 0, 0), (9, 40, 48))
@@ -68,6 +71,16 @@ def test_the_digest_depends_on_weights_and_not_on_where_they_are(checkpoint, tmp
     assert one.identity() != Track(follower=str(copy), types=("p",)).identity()
 
 
+def test_variants_of_the_paper_are_settings(checkpoint):
+    """With and without our additions, other tracks; and something always marks the object."""
+    settings = {"follower": str(checkpoint), "part": 2, "low": 100, "threshold": 0.5}
+    ours, paper = Track(**settings), Track(**settings, additions=False)
+    assert ours.identity() != paper.identity()
+    assert not np.array_equal(tracks(ours), tracks(paper))
+    with pytest.raises(ValueError, match="nothing marks an object"):
+        Track(**settings, additions=False, types=("d",))
+
+
 def test_problems_of_a_network_with_a_volume(checkpoint, caplog):
     stage = Track(follower=str(checkpoint))
     with caplog.at_level(logging.WARNING):
@@ -92,15 +105,21 @@ def test_the_range_of_intensities_is_of_the_volume_or_of_the_training(checkpoint
     assert "out: {intensity: quantiles}" in problems[0]
 
 
-def test_boxes_of_a_detector_start_tracks(checkpoint, tmp_path):
-    """A detector that was not trained: whatever it finds, it runs, and belongs to the digest."""
+@pytest.fixture(scope="module")
+def detector(checkpoint) -> Path:
+    """A detector that was not trained: whatever it finds, it runs."""
     torch.manual_seed(1)
-    network = QuasiDense()
     header = network_header(str(checkpoint)).model_copy(
         update={"network": "quasidense", "arguments": {}}
     )
-    path = tmp_path / "detector.safetensors"
-    section_checkpoint.save_section_checkpoint(path, network.state_dict(), header)
+    path = checkpoint.with_name("detector.safetensors")
+    section_checkpoint.save_section_checkpoint(path, QuasiDense().state_dict(), header)
+    return path
+
+
+def test_boxes_of_a_detector_start_tracks(checkpoint, detector):
+    """They belong to the digest."""
+    path = detector
     stage = Track(follower=str(checkpoint), detector=str(path), part=3)
     assert len(stage.identity()["networks"]) == 2
     assert stage.check_inputs({"em": LAYERS["em"]}, (10, 10, 10)) == []
@@ -109,6 +128,52 @@ def test_boxes_of_a_detector_start_tracks(checkpoint, tmp_path):
         Track(detector=str(path))
     with pytest.raises(ValueError, match="expected a network 'quasidense'"):
         Track(follower=str(checkpoint), detector=str(checkpoint))
+
+
+def squares(image):
+    """Detections of bright squares, with embeddings by their row."""
+    boxes = [b for b in ndimage.find_objects(ndimage.label(image > 200)[0]) if b is not None]
+    rows = [(y.start, x.start, y.stop, x.stop) for y, x in boxes]
+    vectors = np.eye(4)[[(y.start // 20) for y, _ in boxes]].reshape(-1, 4) * 8
+    found = np.array(rows, np.float32).reshape(-1, 4)
+    return Detections(found, np.full(len(rows), 0.9, np.float32), vectors.astype(np.float32))
+
+
+@pytest.mark.parametrize("part", [2, 3, 6])
+def test_linked_boxes_are_tracks_whatever_the_parts(checkpoint, detector, part, monkeypatch):
+    """Two squares, one of which moves: the labels of their first voxels, in every part."""
+    image = np.full(SHAPE, 20, np.uint8)
+    for z in range(6):
+        image[z, 4:14, 4 + 2 * z : 16 + 2 * z] = 250
+        image[z, 24:34, 20:30] = 250
+    monkeypatch.setattr("volflow.stages.track.make_detector", lambda *_: squares)
+    monkeypatch.setattr(
+        NetworkFollower, "first_masks", lambda self, boxes: [filled(box) for box in boxes]
+    )
+    stage = Track(follower=str(checkpoint), detector=str(detector), linked="boxes", part=part)
+    assert stage.check_inputs({"em": LAYERS["em"]}, (10, 10, 10)) == []
+    memory = Memory({"em": (image, BOUNDS.start)})
+    run_chain(stage, memory, BOUNDS, {"em": "em"}, {})
+    labels = memory.arrays["tracks"][0]
+    np.testing.assert_array_equal(labels > 0, image == 250)
+    assert np.unique(labels[:, :20][image[:, :20] == 250]).tolist() == [1 + 4 * 48 + 4]
+    assert np.unique(labels[:, 20:][image[:, 20:] == 250]).tolist() == [1 + 24 * 48 + 20]
+
+
+def filled(box):
+    mask = np.zeros(SHAPE[1:], np.float32)
+    mask[box[0] : box[2], box[1] : box[3]] = 0.9
+    return mask
+
+
+def test_linked_boxes_need_a_detector_and_follow_everything(checkpoint, detector):
+    with pytest.raises(ValueError, match="linked: boxes; expected a detector"):
+        Track(follower=str(checkpoint), linked="boxes")
+    stage = Track(
+        follower=str(checkpoint), detector=str(detector), linked="boxes", points=((4, 5, 6),)
+    )
+    (problem,) = stage.check_inputs(LAYERS, (10, 10, 10))
+    assert problem == "linked: boxes are of all objects; expected masks to follow points"
 
 
 def test_another_checkpoint_is_refused():

@@ -16,6 +16,7 @@ from volflow.core.stage import Record
 from volflow.errors import VolflowError
 from volflow.predict.intensity import intensities_at, normalise
 from volflow.track.baselines import AffinitySegments, SameMask
+from volflow.track.detection.quasidense import Detections
 from volflow.track.follower import Follower
 from volflow.track.volume_sections import Segments
 
@@ -72,12 +73,20 @@ def memory_of(header: SectionHeader | None) -> int:
     return max(1, int(arguments.get("memory", 4)), int(arguments.get("last_masks", 2)))
 
 
+def marks_objects(header: SectionHeader, types: Sequence[str] | None, additions: bool) -> bool:
+    """Whether a network gets anything of an object's own: previous masks, or filters of them."""
+    previous = additions and int(header.arguments.get("last_masks", 2)) > 0
+    learner = bool(header.arguments.get("few_shot", True))
+    return previous or (learner and (types is None or "p" in types))
+
+
 def make_follower(
     name: str,
     header: SectionHeader | None,
     segments: Segments,
     *,
     types: Sequence[str] | None,
+    additions: bool,
     intensity: tuple[float, float] | None,
     threads: int,
 ) -> Follower:
@@ -91,6 +100,8 @@ def make_follower(
         For `affinity`.
     types : sequence of str, optional
         Types of support that a network uses; default: all that it has.
+    additions : bool
+        Whether a network gets previous masks and affinities as plain inputs.
     intensity : (float, float), optional
         For a network: intensities that are mapped to -1 and 1.
     threads : int
@@ -103,13 +114,13 @@ def make_follower(
     if intensity is None:
         raise ValueError("intensity: expected a range for a network")
     network = _network(str(checkpoint_of(name)), header.weights_sha256)
-    return NetworkFollower(network, intensity, types, threads=threads)
+    return NetworkFollower(network, intensity, types, additions, additions, threads)
 
 
 def make_detector(
     name: str, header: SectionHeader, intensity: tuple[float, float] | None
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from an image, uint8 (Y, X), to boxes, best first, float32 (N, 4).
+) -> Callable[[np.ndarray], Detections]:
+    """A function from an image, uint8 (Y, X), to what is detected in it, best first.
 
     Parameters
     ----------
@@ -124,8 +135,9 @@ def make_detector(
     low, high = intensity
     scaled = header.normalisation
 
-    def detect(image: np.ndarray) -> np.ndarray:
-        return detector.detect(normalise(image, low, high, scaled.onto, scaled.clip))[0]
+    def detect(image: np.ndarray) -> Detections:
+        scaled_image = normalise(image, low, high, scaled.onto, scaled.clip)
+        return Detections(*detector.detect(scaled_image))
 
     return detect
 

@@ -18,6 +18,7 @@ from volflow.stages.followers import (
     input_range,
     make_detector,
     make_follower,
+    marks_objects,
     memory_of,
     missing_types,
     network_header,
@@ -26,9 +27,10 @@ from volflow.stages.followers import (
 from volflow.track.cells import Cell, cells_of_points, cells_outside, read_cells
 from volflow.track.cells_result import cell_warnings, cells_result
 from volflow.track.detection.box_seeds import Boxed
+from volflow.track.detection.by_detection import BoxTracker
 from volflow.track.follower import Follower, Section
 from volflow.track.loop import Rules, Tracker
-from volflow.track.part import Followed, Place, follow_part
+from volflow.track.part import Followed, Place, follow_part, link_part
 from volflow.track.seams import ROWS
 from volflow.track.seeds import Seed
 from volflow.track.volume_sections import (
@@ -115,9 +117,16 @@ class Track(Chain):
     detector: str | None = None
     """Name of a bundled detector, or path of a checkpoint: its boxes start tracks, with the masks
     that a network follower has of boxes, instead of the segments of the affinities."""
+    linked: Literal["masks", "boxes"] = "masks"
+    """What an object is continued by: `masks`, which the follower carries from section to section,
+    or `boxes` and embeddings of the detector, linked; then each box becomes a mask by itself (the
+    variant TS of the paper)."""
     types: tuple[Literal["p", "d", "m", "syn"], ...] | None = None
     """Types of support that a network uses, of its own masks (p), affinities (d), mitochondria (m)
     and clefts (syn); default: all that it has. What is not among the inputs is left out."""
+    additions: bool = True
+    """Whether a network gets previous masks and affinities as plain inputs, too, which are ours;
+    false: as in the paper, of a network that was trained with both and without."""
     range: tuple[float, float] | None = None
     """The intensities [LOW, HIGH] that are mapped to the ends of a network's input range; default:
     those of its training."""
@@ -159,6 +168,13 @@ class Track(Chain):
         self._detector = network_header(self.detector, DETECTOR, "detector")
         if self.detector is not None and self._header is None:
             raise ValueError("detector: expected a network as follower, for the masks of boxes")
+        if self.linked == "boxes" and self.detector is None:
+            raise ValueError("linked: boxes; expected a detector")
+        if self._header is not None and not marks_objects(self._header, self.types, self.additions):
+            raise ValueError(
+                f"types, additions: nothing marks an object for '{self.follower}'; expected "
+                f"additions: true, or type p"
+            )
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError(f"range: expected [LOW, HIGH] with LOW below HIGH; got {self.range}")
         return self
@@ -219,6 +235,10 @@ class Track(Chain):
             problems.append(f"expected one kind of chosen cells; got {' and '.join(chosen)}")
         if self._needs_affinity(chosen) and "affinity" not in inputs:
             problems.append("affinity: missing; it is needed for seeds and by follower: affinity")
+        if chosen and self.linked == "boxes":
+            problems.append(
+                f"linked: boxes are of all objects; expected masks to follow {chosen[0]}"
+            )
         problems += self._in_one_piece(chosen[0]) if chosen and not self._cells else []
         if "em" not in inputs and (self._header is not None or "affinity" not in inputs):
             problems.append("em: missing; expected an image, or affinities and no network")
@@ -272,20 +292,52 @@ class Track(Chain):
         inside = place.read.within(block.read)
         offline = {"d": affinity, "m": _channel(mitochondria), "syn": _channel(clefts)}
         segments = Segments(self.threshold, self.low)
-        tracker = Tracker.resumed(self._follower(segments, quantiles), self._rules, state)
+        follower = self._follower(segments, quantiles)
+        if self.linked == "boxes":
+            return self._linked(block, state, follower, em, offline, quantiles)
+        tracker = Tracker.resumed(follower, self._rules, state)
         chosen = _part(seeds, inside), _part(stain, inside), quantiles
         seeding = self._seeding(tracker, segments, place.read, *chosen)
         if other_way is not None:
             seeding = NamedAlike(seeding, other_way[inside], place.read.start[0])
-        known = {
-            name: array[(..., *inside)] for name, array in offline.items() if array is not None
-        }
-        sections = VolumeSections(
-            place.read, _part(em, inside), known, back=self.reverse, begin=seeding
-        )
+        sections = self._sections(place, block, em, offline, seeding)
         followed = follow_part(tracker, sections, place)
         self._check_seeds(block, tracker, seeds is not None, stain is not None)
         return Onward(self._outputs(block, followed, seeding, other_way), tracker.state())
+
+    def _linked(
+        self,
+        block: Block,
+        state: Record | None,
+        follower: Follower,
+        em: np.ndarray | None,
+        offline: Mapping[str, np.ndarray | None],
+        quantiles: Record | None,
+    ) -> Onward:
+        """A part of the variant TS: boxes of every section, linked."""
+        assert self.detector is not None
+        assert self._detector is not None
+        ends = input_range(self._detector, self.range, quantiles)
+        detect = make_detector(self.detector, self._detector, ends)
+        tracker = BoxTracker.resumed(detect, follower, state)
+        place = self._place(block)
+        sections = self._sections(place, block, em, offline, nothing)
+        followed = link_part(tracker, sections, place)
+        return Onward(self._outputs(block, followed, nothing, None), tracker.state())
+
+    def _sections(
+        self,
+        place: Place,
+        block: Block,
+        em: np.ndarray | None,
+        offline: Mapping[str, np.ndarray | None],
+        begin: Seeding,
+    ) -> VolumeSections:
+        inside = place.read.within(block.read)
+        known = {
+            name: array[(..., *inside)] for name, array in offline.items() if array is not None
+        }
+        return VolumeSections(place.read, _part(em, inside), known, back=self.reverse, begin=begin)
 
     @property
     def _rules(self) -> Rules:
@@ -297,6 +349,7 @@ class Track(Chain):
             self._header,
             segments,
             types=self.types,
+            additions=self.additions,
             intensity=input_range(self._header, self.range, quantiles),
             threads=self.threads,
         )
@@ -365,6 +418,11 @@ class Track(Chain):
         names = [0 if c in missing else followed.taken.get(n, n) for c, n in labels_of.items()]
         cells = {"cell": np.array(started, np.uint64), "label": np.array(names, np.uint64)}
         return {"tracks": labels, "beyond": followed.beyond, "cells": cells}
+
+
+def nothing(z: int, section: Section, keys: np.ndarray) -> list[Seed]:
+    """No seeds."""
+    return []
 
 
 def _part(array: np.ndarray | None, inside: tuple[slice, slice, slice]) -> np.ndarray | None:

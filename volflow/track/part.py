@@ -9,6 +9,7 @@ import numpy as np
 
 from volflow.core.geometry import Box
 from volflow.core.stage import Record
+from volflow.track.detection.by_detection import BoxTracker
 from volflow.track.follower import Section
 from volflow.track.loop import Tracker
 from volflow.track.seams import rows_beyond
@@ -64,6 +65,12 @@ class Place:
         first = (int(at_z) * height + int(y)) * width + int(x)
         return 1 + first + (self.bounds.size if self.back else 0), width
 
+    def written(self, z: int) -> tuple[slice, slice]:
+        """The pixels of a section, in the read box, that are written: none beyond the slab."""
+        if not self.write.start[0] <= z < self.write.stop[0]:
+            return slice(0, 0), slice(0, 0)
+        return self.write.within(self.read)[1:]
+
 
 class Followed(NamedTuple):
     """The outcome of a part.
@@ -98,19 +105,37 @@ def follow_part(tracker: Tracker, sections: Sections, place: Place) -> Followed:
             tracker.look(sections.section(z))
     labels = np.zeros(place.read.shape, np.uint64)
     taken: dict[int, int] = {}
-    inside = place.write.within(place.read)
     for z in place.order:
         section = sections.section(z)
         if section is None:
             continue
         keys = tracker.follow(section)
-        written = place.write.start[0] <= z < place.write.stop[0]
-        if written:
+        here = place.written(z)
+        if here[0].stop:
             seeds = sections.seeds(z, section, keys)
             if seeds:
                 tracker.look(section)
                 taken |= tracker.begin(keys, seeds)
-        here = inside[1:] if written else (slice(0, 0), slice(0, 0))
         labels[z - place.read.start[0]] = tracker.labels(keys, here, place.names(z))
+    return _cut(labels, place, taken)
+
+
+def link_part(tracker: BoxTracker, sections: Sections, place: Place) -> Followed:
+    """Link the boxes of a chain through one part; each box becomes a mask by itself.
+
+    `tracker` has the state that the part before left; afterwards that for the next part.
+    """
+    labels = np.zeros(place.read.shape, np.uint64)
+    for z in place.order:
+        section = sections.section(z)
+        if section is not None:
+            keys = tracker.follow(section)
+            named = tracker.labels(keys, place.written(z), place.names(z))
+            labels[z - place.read.start[0]] = named
+    return _cut(labels, place, {})
+
+
+def _cut(labels: np.ndarray, place: Place, taken: dict[int, int]) -> Followed:
+    """The labels of a read box, uint64 (Z, Y, X), as the outcome of its part."""
     beyond = rows_beyond(labels, place.read, place.write, place.run)
-    return Followed(labels[inside], beyond, taken)
+    return Followed(labels[place.write.within(place.read)], beyond, taken)

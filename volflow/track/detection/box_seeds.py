@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from volflow.track.detection.quasidense import Detections
 from volflow.track.follower import Section
 from volflow.track.loop import Tracker
 from volflow.track.memory import HALF
@@ -23,17 +24,16 @@ class Boxed:
     Attributes
     ----------
     detect : function
-        The boxes of an image, uint8 (Y, X), best first: float (N, 4), y x of the first pixel and y
-        x after the last.
+        Detections in an image, uint8 (Y, X), best first.
     tracker : Tracker
     """
 
-    detect: Callable[[np.ndarray], np.ndarray]
+    detect: Callable[[np.ndarray], Detections]
     tracker: Tracker
 
     def __call__(self, z: int, section: Section, keys: np.ndarray) -> list[Seed]:
         """The seeds of a section, best first."""
-        boxes = np.rint(self.detect(section.image)).astype(np.int64)
+        boxes = np.rint(self.detect(section.image).boxes).astype(np.int64)
         free = boxes[overlaps(boxes, track_boxes(keys)).max(axis=1, initial=0) < LARGEST_OVERLAP]
         chosen = [(int(y), int(x), int(end_y), int(end_x)) for y, x, end_y, end_x in free]
         if not chosen:
