@@ -1,4 +1,4 @@
-"""The variants of II-CATS on sections kept from training: tracks alone, and voted into affinities.
+"""The variants of II-CATS on held-out sections: tracks alone, and voted into affinities.
 
     python -m benchmarks.networks.ablation DATASET ... [--network FILE] [--detector FILE]
         [--layers DIR] [--variants NAME,NAME] [--weight W]
@@ -167,8 +167,8 @@ def truth_of(volume: FollowedVolume, size: Resolution) -> Truth:
     pieces = components(volume.source.truth).astype(np.uint64)
     counts = np.bincount(pieces.ravel().astype(np.int64))
     counts[0] = 0
-    kept = np.where(counts[pieces] >= 500, pieces, 0).astype(np.uint64)
-    forest = SkeletonForest.of(skeletonize(kept, size))
+    large = np.where(counts[pieces] >= 500, pieces, 0).astype(np.uint64)
+    forest = SkeletonForest.of(skeletonize(large, size))
     mito = volume.offline["m"][0] >= 128
     mito[:, ::2], mito[:, :, ::2] = False, False
     clefts, _ = ndimage.label(volume.offline["syn"][0] >= 128)

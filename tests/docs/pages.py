@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [*TOP, *sorted((ROOT / "docs").rglob("*.md"))]
-CARDS = sorted((ROOT / "volflow" / "weights").glob("*.md"))
+CARDS = sorted((ROOT / "volflow" / "weights").rglob("*.md"))
 
 
 @dataclass(frozen=True)

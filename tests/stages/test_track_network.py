@@ -135,8 +135,8 @@ def squares(image):
     boxes = [b for b in ndimage.find_objects(ndimage.label(image > 200)[0]) if b is not None]
     rows = [(y.start, x.start, y.stop, x.stop) for y, x in boxes]
     vectors = np.eye(4)[[(y.start // 20) for y, _ in boxes]].reshape(-1, 4) * 8
-    found = np.array(rows, np.float32).reshape(-1, 4)
-    return Detections(found, np.full(len(rows), 0.9, np.float32), vectors.astype(np.float32))
+    corners = np.array(rows, np.float32).reshape(-1, 4)
+    return Detections(corners, np.full(len(rows), 0.9, np.float32), vectors.astype(np.float32))
 
 
 @pytest.mark.parametrize("part", [2, 3, 6])

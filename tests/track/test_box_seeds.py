@@ -40,8 +40,8 @@ def test_overlaps_of_boxes():
 def test_boxes_without_a_track_start_one():
     tracker = Tracker.resumed(FillsBoxes(), Rules(min_area=5), None)
     boxes = np.array([[1.2, 1, 7, 7], [10, 10, 16, 17], [11, 10, 16, 17]])
-    found = Detections(boxes, np.ones(3), np.zeros((3, 4)))
-    seeds = Boxed(lambda image: found, tracker)
+    detections = Detections(boxes, np.ones(3), np.zeros((3, 4)))
+    seeds = Boxed(lambda image: detections, tracker)
     section = Section(np.ones((20, 20), np.uint8), {})
     keys = tracker.follow(section)
     tracker.begin(keys, seeds(0, section, keys))

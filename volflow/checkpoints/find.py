@@ -29,6 +29,7 @@ from volflow.errors import StorageError
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 ENDING = ".safetensors"
+SECTIONS = "sections"  # folder of the networks of sections, in WEIGHTS
 
 
 class DeclaredNetwork(BaseModel):
@@ -101,6 +102,12 @@ def bundled_networks() -> dict[str, Path]:
     return {path.stem: path for path in paths}
 
 
+def bundled_section_networks() -> dict[str, Path]:
+    """The bundled networks of sections by name: followers and detectors of the stage `track`."""
+    paths = sorted((WEIGHTS / SECTIONS).glob(f"*{ENDING}"), key=lambda path: path.stem)
+    return {path.stem: path for path in paths}
+
+
 def find_network(model: str, weights: str | None, declared: DeclaredNetwork | None) -> FoundNetwork:
     """The network of a step.
 
@@ -148,6 +155,11 @@ def _checkpoint(model: str) -> Path:
         return path
     if model in known:
         return known[model]
+    if model in bundled_section_networks():
+        raise ValueError(
+            f"network '{model}' is applied to sections one by one; it is for the stage track, as "
+            f"follower or detector; expected one of {', '.join(known)}"
+        )
     close = difflib.get_close_matches(model, known, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     listed = ", ".join(known) or "none"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from volflow.checkpoints.header import Header
+from volflow.checkpoints.section_header import SectionHeader
 from volflow.errors import StorageError
 
 LICENCES = ("licence of the data", "licence")
@@ -48,7 +49,7 @@ class Card:
         return any(NON_COMMERCIAL.search(licence) for licence in licences)
 
 
-def read_card(checkpoint: str | os.PathLike[str], header: Header) -> Card | None:
+def read_card(checkpoint: str | os.PathLike[str], header: Header | SectionHeader) -> Card | None:
     """The card of a checkpoint, None if it has none.
 
     Its file name is that in the header, else that of the checkpoint.

@@ -39,6 +39,17 @@ class SectionHeader(BaseModel):
     """SHA-256 of the tensors as stored; filled in when the checkpoint is written."""
 
 
+def is_section_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint is that of a network of sections.
+
+    Raises
+    ------
+    StorageError
+        If there is no such file, or it is cut off.
+    """
+    return KEY in read_metadata(path)
+
+
 def read_section_header(path: str | os.PathLike[str]) -> SectionHeader:
     """The header of a checkpoint; tensors are not read, but their places are checked.
 

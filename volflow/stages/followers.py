@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from volflow.checkpoints.find import WEIGHTS
+from volflow.checkpoints.find import bundled_section_networks
 from volflow.checkpoints.section_header import SectionHeader, read_section_header
 from volflow.core.geometry import Resolution
 from volflow.core.stage import Record
@@ -31,8 +31,8 @@ DETECTOR = "quasidense"  # and of those that detect
 
 def checkpoint_of(name: str) -> Path:
     """The file of a network: of a bundled one by its name, or the path of another."""
-    bundled = WEIGHTS / f"{name}.safetensors"
-    return bundled if bundled.is_file() else Path(name).expanduser().absolute()
+    bundled = bundled_section_networks().get(name)
+    return bundled if bundled is not None else Path(name).expanduser().absolute()
 
 
 def network_header(
@@ -49,10 +49,10 @@ def network_header(
         return None
     path = checkpoint_of(name)
     if not path.is_file():
-        known = f"{', '.join(BASELINES)}, " if kind == NETWORK else ""
+        known = [*(BASELINES if kind == NETWORK else ()), *bundled_section_networks()]
         raise ValueError(
-            f"{parameter}: expected {known}a bundled network or the path of a checkpoint; there "
-            f"is no '{name}'"
+            f"{parameter}: expected {', '.join(known)}, or the path of a checkpoint; there is no "
+            f"'{name}'"
         )
     try:
         header = read_section_header(path)

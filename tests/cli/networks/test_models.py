@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.networks import checkpoint
-from volflow.checkpoints.find import bundled_networks
+from volflow.checkpoints.find import bundled_networks, bundled_section_networks, find_network
 from volflow.checkpoints.model_card import parse_card
+from volflow.checkpoints.section_header import SectionHeader
 
 CARD = """# small
 
@@ -36,21 +39,25 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+NAMES = [*sorted(bundled_networks()), *sorted(bundled_section_networks())]
+
+
 def test_every_bundled_network_has_a_card_with_a_licence_and_a_score(volflow):
     actual = json.loads(volflow("models", "--json").stdout)
-    assert [one["name"] for one in actual] == sorted(bundled_networks())
+    assert [one["name"] for one in actual] == NAMES
     for one in actual:
         assert one["licence"], one["name"]
         assert one["score"], one["name"]
         assert one["header"]["weights_sha256"]
         assert one["card"].startswith(f"# {one['name']}")
-        assert sum(one["heads"].values()) == one["header"]["out_channels"]
+        channels = one["header"].get("out_channels", 1)  # of sections: masks or boxes of an object
+        assert sum(one["heads"].values()) == channels
 
 
 def test_the_table_has_a_line_for_each(volflow):
     head, *lines = volflow("models").stdout.splitlines()
     assert head.split("  ")[0] == "network"
-    assert [line.split()[0] for line in lines] == sorted(bundled_networks())
+    assert [line.split()[0] for line in lines] == NAMES
     (reported,) = [line for line in lines if line.startswith("fib25-lsd ")]
     assert " affinity, lsd  " in reported
     assert "  10 x 10 x 10 " in reported
@@ -62,6 +69,25 @@ def test_a_name_or_a_path_tells_the_card_and_the_header(volflow):
     assert path.with_suffix(".md").read_text().strip() in text
     assert "total_stride: [8, 8, 8]" in text
     assert volflow("models", path).stdout == text
+
+
+@pytest.mark.parametrize("network", ["iicats", "quasidense"])
+def test_networks_of_sections_are_listed_and_refused_by_predict(volflow, weights, network):
+    folder = weights / "sections"
+    folder.mkdir()
+    header = SectionHeader(network=network, voxel_size_nm=(30, 10, 10), weights_sha256="0" * 64)
+    tensors = {"a": np.zeros(3, np.float32)}
+    path = folder / "walker.safetensors"
+    save_file(tensors, path, {"volflow.sections": header.model_dump_json()})
+    path.with_suffix(".md").write_text(CARD.replace("small", "walker"))
+    lines = volflow("models").stdout.splitlines()
+    kind = {"iicats": "next mask", "quasidense": "boxes"}[network]
+    assert any(line.startswith("walker") and kind in line for line in lines), lines
+    by_name = volflow("models", "walker").stdout
+    assert "VI 0.5 bits" in by_name
+    assert volflow("models", path).stdout == by_name
+    with pytest.raises(ValueError, match="it is for the stage track, as follower or detector"):
+        find_network("walker", None, None)
 
 
 def test_it_reads_without_torch():

@@ -16,8 +16,12 @@ from volflow.cli.terminal.visible import visible
 if TYPE_CHECKING:
     from volflow.checkpoints.header import Header
     from volflow.checkpoints.model_card import Card
+    from volflow.checkpoints.section_header import SectionHeader
 
 SHORT = 60  # characters of a licence or a score in the table; NAME prints them in full
+
+SECTION_HEADS = {"iicats": "next mask", "quasidense": "boxes"}
+"""Predictions of the networks of sections."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,17 @@ class Model:
 
     name: str
     path: Path
-    header: Header
+    header: Header | SectionHeader
     card: Card | None
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """Number of channels by name of what the network predicts."""
+        from volflow.checkpoints.header import Header
+
+        if isinstance(self.header, Header):
+            return {name: head.channels for name, (head, _) in self.header.named.items()}
+        return {SECTION_HEADS.get(self.header.network, self.header.network): 1}
 
     def document(self) -> dict[str, Any]:
         """The network as JSON.
@@ -44,7 +57,7 @@ class Model:
             "name": self.name,
             "path": str(self.path),
             "bytes": self.path.stat().st_size,
-            "heads": {name: head.channels for name, (head, _) in self.header.named.items()},
+            "heads": self.heads,
             "non_commercial": card.non_commercial if card else None,
             "licence": card.licence if card else "",
             "score": card.score if card else "",
@@ -82,10 +95,10 @@ def models(name: str | None, as_json: bool) -> None:
 
 def _bundled() -> tuple[list[Model], list[str]]:
     """The bundled networks that can be read, and the problems of the others."""
-    from volflow.checkpoints.find import bundled_networks
+    from volflow.checkpoints.find import bundled_networks, bundled_section_networks
 
     readable, problems = [], []
-    for name, path in bundled_networks().items():
+    for name, path in {**bundled_networks(), **bundled_section_networks()}.items():
         try:
             readable.append(_read(name, path))
         except Exception as error:  # a damaged one hides no other
@@ -95,9 +108,13 @@ def _bundled() -> tuple[list[Model], list[str]]:
 
 def _find(name: str) -> Model:
     """The network of a name or a path, its weights checked against their hash."""
-    from volflow.checkpoints.find import find_network
+    from volflow.checkpoints.find import bundled_section_networks, find_network
+    from volflow.checkpoints.section_header import is_section_checkpoint
     from volflow.errors import PlanError
 
+    of_sections = bundled_section_networks().get(name, Path(name).expanduser())
+    if of_sections.is_file() and is_section_checkpoint(of_sections):
+        return _read(of_sections.stem, of_sections)
     try:
         path = find_network(name, None, None).path
     except ValueError as error:
@@ -109,8 +126,10 @@ def _find(name: str) -> Model:
 def _read(name: str, path: Path) -> Model:
     from volflow.checkpoints.header import read_header
     from volflow.checkpoints.model_card import read_card
+    from volflow.checkpoints.section_header import is_section_checkpoint, read_section_header
 
-    header = read_header(path)
+    read = read_section_header if is_section_checkpoint(path) else read_header
+    header = read(path)
     return Model(name, path, header, read_card(path, header))
 
 
@@ -121,7 +140,7 @@ def _print_list(models: Sequence[Model]) -> None:
     rows = [
         (
             model.name,
-            ", ".join(model.header.named),
+            ", ".join(model.heads),
             _voxel(model.header),
             size(model.path.stat().st_size),
             _licence(model.card),
@@ -147,7 +166,7 @@ def _print_model(model: Model) -> None:
         click.echo(f"{key}: {json.dumps(value)}")
 
 
-def _voxel(header: Header) -> str:
+def _voxel(header: Header | SectionHeader) -> str:
     return " x ".join(f"{side:g}" for side in header.voxel_size_nm)
 
 

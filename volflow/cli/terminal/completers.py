@@ -59,9 +59,9 @@ def _pretrainings(context: click.Context) -> Iterable[str]:
 
 
 def _networks(context: click.Context) -> Iterable[str]:
-    from volflow.checkpoints.find import bundled_networks
+    from volflow.checkpoints.find import bundled_networks, bundled_section_networks
 
-    return bundled_networks()
+    return [*bundled_networks(), *bundled_section_networks()]
 
 
 def _step_names(context: click.Context) -> Iterable[str]:
