@@ -111,6 +111,19 @@ def test_a_box_outside_the_bounds_is_refused() -> None:
         Neuropil(BOUNDS, cell=7)
 
 
+@pytest.mark.parametrize("synapses", [False, True])
+def test_a_volume_too_thin_for_an_axis_is_empty(synapses: bool) -> None:
+    bounds = Box((0, 0, 0), (6, 48, 48))
+    scene = Neuropil(bounds, seed=5, cell=14, synapses=synapses).scene(bounds)
+    present = [scene.rendered.truth, scene.mitochondria]
+    present += [scene.synapses, scene.sides] if synapses else []
+    for volume in present:
+        assert volume is not None
+        np.testing.assert_array_equal(volume, np.zeros(bounds.shape))
+    assert scene.rendered.image.shape == bounds.shape
+    assert scene.rendered.affinity.shape == (3, *bounds.shape)
+
+
 LIVELY = Neuropil(
     BOUNDS,
     seed=5,

@@ -312,7 +312,7 @@ class Neuropil:
         body_names = np.array([body_name(lattice.sides, number) for number in numbers], np.int64)
         names = np.unique(np.concatenate([axes.owner, body_names]))
         owner = np.searchsorted(names, axes.owner)
-        tags = np.empty(0, np.int32)
+        tags: np.ndarray | None = None
         if mitochondria:
             organs = mitochondria_of(seed, lattice, axes)
             organs, number = np.unique(np.concatenate([[0], organs]), return_inverse=True)

@@ -34,7 +34,7 @@ class PowerDiagram(NamedTuple):
     organ : float32 array, (z, y, x)
         Depth inside a mitochondrion in voxels; negative outside.
     tag : int32 array, (z, y, x)
-        Tag of the nearest piece; empty if pieces have no tags.
+        Tag of the nearest piece, 0 where there is none; empty if no tags were asked for.
     """
 
     neurite: np.ndarray
@@ -45,7 +45,7 @@ class PowerDiagram(NamedTuple):
 
 
 def power_diagram(
-    seed: np.uint64, axes: Axes, owner: np.ndarray, tags: np.ndarray, box: Box, reach: float
+    seed: np.uint64, axes: Axes, owner: np.ndarray, tags: np.ndarray | None, box: Box, reach: float
 ) -> PowerDiagram:
     """The power diagram of axes over a box, measured from positions displaced by the warp.
 
@@ -57,8 +57,8 @@ def power_diagram(
         All pieces within `reach` voxels of the displaced positions.
     owner : int32 array, (N,)
         The number of the neurite of each piece.
-    tags : int32 array, (N,) or (0,)
-        A number to be reported for each piece.
+    tags : int32 array, (N,), or None
+        A number to be reported for each piece; N may be 0.
     box : Box
         In cubic voxels.
     reach : float
@@ -68,8 +68,11 @@ def power_diagram(
     for axis in range(3):
         for number, (size, spacing) in enumerate(WARP):
             moved[axis] += np.float32(size) * smooth(seed, 40 + 3 * number + axis, box, spacing)
+    tagged = np.zeros((0, 0, 0) if tags is None else box.shape, np.int32)
+    tags = np.empty(0, np.int32) if tags is None else tags
     pieces = (axes.ends, axes.weights, axes.organs, owner, tags)
-    return PowerDiagram(*_assign(*pieces, np.array(box.start), moved, reach))
+    fields = _assign(*pieces, np.array(box.start), moved, reach, tagged)
+    return PowerDiagram(*fields, tagged)
 
 
 def unwarped(seed: np.uint64, places: np.ndarray) -> np.ndarray:
@@ -202,13 +205,12 @@ def _assign(
     start: np.ndarray,
     moved: np.ndarray,
     reach: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The columns of `PowerDiagram`."""
+    tagged: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The columns of `PowerDiagram` without the tags, which are written into `tagged`."""
     _, depth, height, width = moved.shape
     neurite = np.full((depth, height, width), -1, np.int32)
     numbers = np.empty((3, depth, height, width), np.float32)
-    shown = (depth, height, width) if tags.size else (0, 0, 0)
-    tagged = np.zeros(shown, np.int32)
     everything = np.arange(len(owner))
     for cz in range(0, depth, COARSE):
         for cy in range(0, height, COARSE):
@@ -239,7 +241,7 @@ def _assign(
                                 numbers,
                                 tagged,
                             )
-    return neurite, numbers[0], numbers[1], numbers[2], tagged
+    return neurite, numbers[0], numbers[1], numbers[2]
 
 
 @kernel
