@@ -23,7 +23,7 @@ ErrorModel: TypeAlias = Literal["python", "numpy"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PACKAGE = Path(__file__).parent
-SOURCES = ("core", "kernels.py", "metrics", "segment", "synth")
+SOURCES = ("core", "kernels.py", "metrics", "segment", "shape", "synth")
 """Files and folders of the package that kernels are made of."""
 
 _lock = threading.Lock()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from volflow.core.stage import Layer
-from volflow.engine.job import Plan
+from volflow.core.stage import Grouping, Layer
+from volflow.engine.job import Plan, PlannedStep
+from volflow.engine.phases.sources import VolumeSource
 from volflow.io.run.stored_outline import NAME
 from volflow.io.run.stored_pipeline import store_pipeline
 from volflow.io.sealed import write_sealed
@@ -30,7 +31,11 @@ def write_outline(plan: Plan) -> None:
 
 
 def layers(plan: Plan) -> list[dict[str, Any]]:
-    """The volumes that a plan reads and writes, for a viewer: in the order of the steps."""
+    """The volumes that a plan reads and writes, for a viewer: in the order of the steps.
+
+    A segmentation whose objects a step leaves by id (`Grouping.by_id`) has `skeletons`, the name
+    of that step.
+    """
     entries: dict[str, dict[str, Any]] = {}
     names = {spec: name for name, spec in plan.pipeline.volumes.items()}
     for step in plan.steps:
@@ -47,4 +52,20 @@ def layers(plan: Plan) -> list[dict[str, Any]]:
                 declared = [n for n, spec in plan.pipeline.volumes.items() if spec.path == path]
                 name = declared[0] if declared else path.rpartition("/")[2]
                 entries[name] = {"path": path, "kind": target.layer.kind, "written": True}
+        for entry in entries.values():
+            if entry["path"] in _paths_with_skeletons(step):
+                entry["skeletons"] = step.name
     return [{"name": name, **entry} for name, entry in entries.items()]
+
+
+def _paths_with_skeletons(step: PlannedStep) -> set[str]:
+    """The paths of the segmentations whose skeletons a step writes."""
+    if not isinstance(step.stage, Grouping) or step.stage.by_id is None:
+        return set()
+    return {
+        source.spec.path
+        for job in step.jobs
+        for name, source in job.sources.items()
+        if isinstance(source, VolumeSource)
+        and type(step.stage).wants.get(name, Layer()).kind == "segmentation"
+    }

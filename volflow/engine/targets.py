@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from volflow.engine.job import PlannedStep, Target
+from volflow.engine.phases.objects_by_id import withdraw_objects
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.owners import layer_owner, require_free, require_owner, set_owner, taken_by
 from volflow.io.run.records import is_record
@@ -57,6 +58,8 @@ def require_free_layers(run: str, step: PlannedStep) -> None:
 def set_complete(run: str, step: PlannedStep, complete: bool) -> None:
     """Record with each layer of a step whether all of its blocks are written.
 
+    Objects by id are withdrawn until they are; the step's result brings them back.
+
     Raises
     ------
     RunHeld
@@ -65,6 +68,8 @@ def set_complete(run: str, step: PlannedStep, complete: bool) -> None:
     for target in step.targets:
         require_owner(target.spec.path, step.digest, target.scale, run)
         set_owner(target.spec.path, step.digest, target.scale, run=run, complete=complete)
+    if not complete:
+        withdraw_objects(run, step)
 
 
 def taken_layers(run: str, step: PlannedStep) -> list[str]:

@@ -39,12 +39,15 @@ class StoredLayer:
         One of `KINDS`.
     written : bool
         Whether the run wrote it.
+    skeletons : str
+        Of a segmentation: the folder of its precomputed skeletons; "": none.
     """
 
     name: str
     spec: VolumeSpec
     kind: str
     written: bool
+    skeletons: str = ""
 
     @cached_property
     def scales(self) -> list[Volume]:
@@ -131,6 +134,7 @@ def run_layers(run: str) -> RunLayers:
         raise PlanError(f"{run} holds no run (it has no {OUTLINE})")
     pipeline = from_dict(content, (f"run={store.location}",))
     layers, notes = [], []
+    skeletons = _skeletons(outline, store.location)
     moved = _Moved(str(content["run"]), store.location)
     for layer in _declared(pipeline, outline, moved):
         try:
@@ -139,7 +143,8 @@ def run_layers(run: str) -> RunLayers:
         except StorageError as error:
             notes.append(f"{layer.name}: {error}")
             continue
-        layers.append(replace(layer, kind=layer.kind or volume_kind(volume, layer.name)))
+        kind = layer.kind or volume_kind(volume, layer.name)
+        layers.append(replace(layer, kind=kind, skeletons=skeletons.get(layer.name, "")))
     return RunLayers(run, tuple(layers), tuple(notes), pipeline.resolution, pipeline=pipeline)
 
 
@@ -245,13 +250,32 @@ def _declared(pipeline: Pipeline, outline: dict[str, Any], moved: _Moved) -> Ite
         yield StoredLayer(name, VolumeSpec(path=moved.path(entry["path"])), entry["kind"], True)
 
 
+def _skeletons(outline: dict[str, Any], run: str) -> dict[str, str]:
+    """The folders of finished skeletons on this machine, by the layer that they belong to."""
+    if Address.parse(run).local is None:
+        return {}
+    steps = {step["name"] for step in outline["steps"]}
+    folders = {}
+    for entry in outline.get("layers", []):
+        step = entry.get("skeletons", "")
+        folder = f"{run}/results/{step}/precomputed"
+        if step in steps and os.path.exists(f"{folder}/info") and _is_inside(folder, run):
+            folders[entry["name"]] = folder
+    return folders
+
+
 def _require_inside(layer: StoredLayer, run: str) -> None:
     """Refuse a layer in the run's folder that is a link to somewhere else."""
     place, folder = Address.parse(layer.spec.path).local, Address.parse(run).local
     if place is None or folder is None or not place.is_relative_to(folder):
         return
-    if not os.path.realpath(place).startswith(os.path.realpath(folder) + os.sep):
+    if not _is_inside(place, folder):
         raise StorageError(f"{place} is a link that leads out of the run")
+
+
+def _is_inside(place: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
+    """Whether a place is in a folder once all links are followed."""
+    return os.path.realpath(place).startswith(os.path.realpath(folder) + os.sep)
 
 
 def _require_volume(address: str) -> None:

@@ -114,6 +114,25 @@ def test_the_layers_of_a_run_are_served_as_they_stand(run: Path) -> None:
                 read(f"{server.url}/{elsewhere}")
 
 
+def test_skeletons_are_served_with_the_segmentation_they_are_of(tmp_path: Path) -> None:
+    pytest.importorskip("bioimage_cpp")
+    skeletons = {"use": "skeletons", "name": "lines", "in": {"labels": "segmentation"}}
+    assert painted(tmp_path / "run", skeletons).ok
+    run = tmp_path / "run"
+    with make_scene(run_layers(str(run))).serve() as server:
+        layers = json.loads(read(f"{server.url}/_state/state.json"))["layers"]
+        assert [isinstance(layer["source"], str) for layer in layers] == [True, True, False]
+        volume, lines = (s.removeprefix("precomputed://") for s in layers[2]["source"])
+        stored = run / "results/lines/precomputed"
+        assert read(f"{volume}info") == (run / "segmentation/info").read_bytes()
+        assert read(f"{lines}info") == (stored / "info").read_bytes()
+        assert read(f"{lines}0.shard") == (stored / "0.shard").read_bytes()
+    (run / "results").rename(tmp_path / "elsewhere")
+    (run / "results").symlink_to(tmp_path / "elsewhere")  # a link out of the run is not followed
+    assert all(isinstance(layer.source, str) for layer in make_scene(run_layers(str(run))).layers)
+    assert not any(layer.skeletons for layer in make_scene(run_layers(str(run))).layers)
+
+
 def test_what_is_declared_elsewhere_is_shown_too(tmp_path: Path) -> None:
     painted(tmp_path / "source")
     with h5py.File(tmp_path / "v.h5", "w") as file:

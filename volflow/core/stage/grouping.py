@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from volflow.core.geometry import Block, BlockGrid, Box, Triple
-from volflow.core.stage.layer import Record
+from volflow.core.skeleton import Skeleton
+from volflow.core.stage.layer import ObjectsById, Record
 from volflow.core.stage.phase import Phase
 from volflow.core.stage.stage import Stage
 
@@ -24,10 +25,14 @@ class Group(NamedTuple):
         The partition's contribution to the step's result.
     rows : Record
         Rows for the next round; empty in the last one.
+    objects : sequence of Skeleton
+        In the last round, the objects of a stage that declares them (`Grouping.by_id`); the name
+        of each is one of the keys of the partition.
     """
 
     partial: Record
     rows: Record
+    objects: Sequence[Skeleton] = ()
 
 
 class Grouping(Stage):
@@ -43,6 +48,10 @@ class Grouping(Stage):
         gather      [  0-3  ][ ... ] combined, distributed by the first round's key
         group       <p0> <p1> <p2>   all rows of a key in one place; distributed by the next key
         group       <p0> <p1> <p2>
+
+    A grouping may leave objects by id (`by_id`). The partitions of its last round are the shards
+    that the objects are stored in: the key is one column, the id, and each partition writes a whole
+    shard.
     """
 
     @property
@@ -59,8 +68,16 @@ class Grouping(Stage):
         raise TypeError(f"{type(self).__name__} has no key()")
 
     def partitions(self, bounds: Box) -> int:
-        """The number of partitions of a round; depends on the volume, never on its blocks."""
+        """The number of partitions of a round; depends on the volume, never on its blocks.
+
+        A power of two in a stage with objects by id.
+        """
         return 1
+
+    @property
+    def by_id(self) -> ObjectsById | None:
+        """The objects by id that the partitions of the last round leave; None: none."""
+        return None
 
     def group_memory(self, bounds: Box) -> int:
         """Peak bytes of one partition."""

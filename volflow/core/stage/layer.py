@@ -1,4 +1,4 @@
-"""Inputs and outputs as a stage declares them: volumes (`Layer`) and tables (`Columns`)."""
+"""Inputs and outputs as a stage declares them: volumes, tables and objects by id."""
 
 from __future__ import annotations
 
@@ -53,3 +53,19 @@ class Columns:
 
     dtypes: tuple[tuple[str, str], ...]
     """Name and dtype of each column."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsById:
+    """Objects by id that a grouping leaves under `results/STEP` of the run.
+
+    Attributes
+    ----------
+    kind : str
+        `skeletons`: `results/STEP/precomputed`, Neuroglancer's skeletons in shards.
+    files : bool
+        Whether each object is also written as a file of its own: `results/STEP/swc/ID.swc`.
+    """
+
+    kind: Literal["skeletons"]
+    files: bool = False

@@ -17,6 +17,12 @@ from volflow.core.stage import Grouping, Phase, Record
 from volflow.engine.job import Job
 from volflow.engine.phases.inputs import read_masked
 from volflow.engine.phases.kind import BlockInputs, PhaseKind, largest_block
+from volflow.engine.phases.objects_by_id import (
+    OBJECT_ID,
+    finish_objects,
+    shard_layout,
+    write_objects,
+)
 from volflow.engine.phases.shapes import shape_counts
 from volflow.engine.phases.step_records import step_records
 from volflow.errors import BlockError
@@ -38,6 +44,10 @@ class GroupingKind(PhaseKind):
             for job in jobs
             if job.phase.kind == "group"
         }
+        if stage.by_id is not None:
+            last = partials[stage.rounds[-1]]
+            ids = np.concatenate([part[OBJECT_ID] for part in last])
+            finish_objects(jobs[-1], stage.by_id, ids, len(last))
         table = stage.table(partials)
         if table:
             Store(jobs[0].run).write(f"results/{jobs[0].step}.csv", csv_of(table).encode())
@@ -97,7 +107,12 @@ class GroupRows(GroupingKind):
         sent_here = (records.read(sender.index) for sender in phase.below)
         rows = _combined(stage, phase.round_name, sent_here)
         output = stage.group(phase.round_name, rows)
-        _partials(job).write(block.index, output.partial)
+        partial = output.partial
+        if phase.root and stage.by_id is not None:
+            number, count = block.index[0], len(phase.grid)
+            ids = write_objects(job, stage.by_id, output.objects, number, count)
+            partial = {**partial, OBJECT_ID: ids}
+        _partials(job).write(block.index, partial)
         costs = {"voxels": block.write.size, "empty": 0, "rows": _length(rows)}
         if phase.root:
             return costs
@@ -134,7 +149,7 @@ def _send(
     if not _length(rows):
         parts: list[Record] = [{}] * partitions
     else:
-        numbers = partition(rows, _grouping(job).key(round_name), partitions)
+        numbers = _partition_of(_grouping(job), round_name, rows, partitions)
         order = np.argsort(numbers, kind="stable")
         ends = np.searchsorted(numbers[order], np.arange(1, partitions))
         columns = {name: np.split(column[order], ends) for name, column in rows.items()}
@@ -143,6 +158,14 @@ def _send(
         records = step_records(job, f"parts/{round_name}/{number}")
         records.write(sender.index, part if _length(part) else {})
     return {"passed_rows": _length(rows)}
+
+
+def _partition_of(stage: Grouping, round_name: str, rows: Record, partitions: int) -> np.ndarray:
+    """The partition of each row; with objects by id in the last round, the shard of its id."""
+    key = stage.key(round_name)
+    if stage.by_id is None or round_name != stage.rounds[-1]:
+        return partition(rows, key, partitions)
+    return shard_layout(partitions).shard_of(rows[key[0]]).astype(np.int64)
 
 
 def _combined(stage: Grouping, round_name: str, records: Iterator[Record]) -> Record:

@@ -177,6 +177,12 @@ def encode(skeleton: Skeleton) -> bytes:
     return counts + b"".join(part.tobytes() for part in parts)
 
 
+def info_of(sharding: dict[str, Any] | None) -> dict[str, Any]:
+    """The content of `info` for skeletons as `encode` writes them, in shards or a file each."""
+    info: dict[str, Any] = {"@type": TYPE, "transform": IDENTITY, "vertex_attributes": [RADIUS]}
+    return info if sharding is None else {**info, "sharding": sharding}
+
+
 def write(location: str, skeletons: Iterable[Skeleton], shard: bool = False) -> None:
     """Write `info` and all skeletons.
 
@@ -190,11 +196,7 @@ def write(location: str, skeletons: Iterable[Skeleton], shard: bool = False) -> 
         Write a few shards instead of a file each; all of them are held in memory.
     """
     bodies = {skeleton.name: encode(skeleton) for skeleton in skeletons}
-    info: dict[str, Any] = {
-        "@type": TYPE,
-        "transform": IDENTITY,
-        "vertex_attributes": [RADIUS],
-    }
+    info = info_of(None)
     store = Store(location)
     if not shard:
         for name, body in bodies.items():

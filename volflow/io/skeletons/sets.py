@@ -27,7 +27,7 @@ from volflow.errors import StorageError
 from volflow.io.address import SKELETONS, Address
 from volflow.io.reading import reading
 from volflow.io.skeletons import precomputed
-from volflow.io.skeletons.swc import AXES, Scaling, format_swc, parse_swc
+from volflow.io.skeletons.swc import AXES, SUFFIX, Scaling, format_swc, parse_swc
 from volflow.io.store import Store
 from volflow.io.text_end import end_warnings
 
@@ -35,7 +35,6 @@ OPTIONS = {
     "swc": ("axis_order", "unit_nm", "radius_nm", "spacing_nm", "header"),
     "precomputed-skeletons": ("ids", "spacing_nm"),
 }
-SUFFIX = ".swc"
 LARGEST = 1 << 64  # names are uint64
 AT_ONCE = 256  # skeletons read at the same time
 

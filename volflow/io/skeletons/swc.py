@@ -20,6 +20,7 @@ import numpy as np
 from volflow.core.skeleton import Skeleton
 from volflow.errors import StorageError
 
+SUFFIX = ".swc"
 COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
 AXES = {"xyz": (4, 3, 2), "zyx": (2, 3, 4)}  # the columns of z, y, x
 UNKNOWN = -1.0  # an unknown radius, as tracing tools write it

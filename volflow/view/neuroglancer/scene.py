@@ -26,6 +26,7 @@ from volflow.view.server import FolderSource, LayerServer, LayerSource, MemorySo
 
 SCHEMES = {"precomputed": "precomputed", "zarr": "zarr2", "zarr3": "zarr3"}  # Neuroglancer's names
 STATE = "_state"  # no layer's name begins with `_`
+SKELETONS = ".skeletons"  # after the name of a layer, in the address of its skeletons
 CLOSE = 0.5  # voxels per pixel around a target: a contact of two segments fills a panel
 
 
@@ -97,7 +98,11 @@ class Scene:
         if target is not None and target.position is not None:
             state["crossSectionScale"] = min(CLOSE, state["crossSectionScale"])
         for layer in state["layers"]:
-            layer["source"] = layer["source"].replace("{url}", url)
+            sources = layer["source"]
+            if isinstance(sources, str):
+                layer["source"] = sources.replace("{url}", url)
+            else:
+                layer["source"] = [source.replace("{url}", url) for source in sources]
         return state
 
     def serve(self, port: int = 0) -> LayerServer:
@@ -137,6 +142,9 @@ def make_scene(layers: LayerSet) -> Scene:
     viewpoint, segments = initial_view(layers, front)
     by_name = {name: source for name, (source, _) in sources.items()}
     scene = Scene(viewpoint, layers.resolution, by_name, notes=notes)
+    for layer in shown:
+        if layer.skeletons:
+            by_name[layer.name + SKELETONS] = FolderSource(layer.skeletons)
     for layer in sorted(shown, key=lambda layer: (KINDS.index(layer.kind), layer is front)):
         scene.layers.append(
             ViewerLayer(
@@ -147,9 +155,15 @@ def make_scene(layers: LayerSet) -> Scene:
                 visible=layer in (front, back),
                 segments=segments if layer is front else (),
                 contrast=contrast(layers, layer) if layer.kind == "image" else None,
+                skeletons=_skeletons_of(layer),
             )
         )
     return scene
+
+
+def _skeletons_of(layer: StoredLayer) -> str:
+    """The address of a layer's skeletons in Neuroglancer's notation; "" if it has none."""
+    return f"precomputed://{{url}}/{layer.name}{SKELETONS}/" if layer.skeletons else ""
 
 
 def _source(layers: LayerSet, layer: StoredLayer, notes: list[str]) -> tuple[LayerSource, str]:

@@ -50,6 +50,8 @@ class ViewerLayer:
         The ids shown in full colour.
     contrast : (low, high), optional
         Of an image: the values shown as black and as white.
+    skeletons : str
+        Of a segmentation: the address of its skeletons; "": none.
     """
 
     name: str
@@ -59,6 +61,7 @@ class ViewerLayer:
     visible: bool = True
     segments: tuple[int, ...] = ()
     contrast: tuple[float, float] | None = None
+    skeletons: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,11 @@ def _layer(layer: ViewerLayer) -> dict[str, Any]:
     """One entry of the state's list of layers."""
     common = {"name": layer.name, "source": layer.source, "visible": layer.visible}
     if layer.kind == "segmentation":
+        sources = [layer.source, layer.skeletons] if layer.skeletons else layer.source
         return {
             "type": "segmentation",
             **common,
+            "source": sources,
             "segments": [str(segment) for segment in layer.segments],
             "selectedAlpha": 0.45,
             "notSelectedAlpha": 0.12,

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from volflow.core.geometry import Box
 from volflow.core.skeleton import Skeleton, from_edges
-from volflow.metrics.skeletons.skeletonize import skeletonize
+from volflow.shape.skeletonize import skeletonize
 from volflow.synth import Neuropil
 
 RESOLUTION = (20.0, 8.0, 8.0)
@@ -155,6 +155,6 @@ def test_what_cannot_be_is_reported(labels, rest, reported) -> None:
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "bioimage_cpp.skeleton", None)
+    monkeypatch.setitem(sys.modules, "bioimage_cpp", None)
     with pytest.raises(ImportError, match=r"pip install '\.\[skeletons\]'"):
         skeletonize(np.ones((3, 3, 3), np.uint8), RESOLUTION)

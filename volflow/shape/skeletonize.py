@@ -1,4 +1,4 @@
-"""Skeletons computed from labels, for ground truths without traced skeletons.
+"""Skeletons computed from labels, and from the runs of one segment.
 
 They are computed by TEASAR in bioimage-cpp (MIT, depends on numpy only;
 `pip install '.[skeletons]'`) and then smoothed: a path from voxel to voxel turns in steps of 45
@@ -7,17 +7,33 @@ degrees, so it is up to a fifth too long.
 
 from __future__ import annotations
 
+import importlib.util
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from volflow.core.geometry import Triple
+from volflow.core.geometry import Resolution, Triple, zyx
 from volflow.core.skeleton import Skeleton, from_edges
+from volflow.core.stage import Record
+from volflow.shape.runs import box_of, coarser_factor, coarser_runs, mask_of
 
 SCALE = 1.5
 CONSTANT_NM = 300.0
 ROUNDS = 3  # of smoothing; each further round changes the length by less than 1 %
+INSTALL = "pip install '.[skeletons]'"
+DECIMALS = 3  # of positions and radii in nm
+BYTES_PER_VOXEL = 40  # of the bounding box of an object, while it is skeletonized
+
+
+@dataclass(frozen=True, slots=True)
+class SkeletonOptions:
+    """Parameters of skeletons; see `skeletonize`."""
+
+    scale: float = SCALE
+    constant_nm: float = CONSTANT_NM
+    rounds: int = ROUNDS
 
 
 def skeletonize(
@@ -73,7 +89,7 @@ def skeletonize(
     """
     _check(labels, resolution, scale, constant_nm, rounds)
     size = np.array(resolution, np.float64)
-    trees = _teasar()(
+    trees = _library().teasar_labels(
         np.ascontiguousarray(labels), spacing=resolution, scale=scale, constant=constant_nm
     )
     skeletons = []
@@ -82,6 +98,87 @@ def skeletonize(
         placed = smooth + np.array(start) * size
         skeletons.append(from_edges(placed, edges, radius.astype(np.float64), int(name)))
     return skeletons
+
+
+def segment_skeleton(
+    runs: Record,
+    name: int,
+    factor: Triple,
+    resolution: Resolution,
+    options: SkeletonOptions = SkeletonOptions(),
+) -> Skeleton:
+    """The skeleton of one segment, from its merged runs: a tree for each connected piece.
+
+    Parameters
+    ----------
+    runs : Record
+        See `volflow/shape/runs.py`; at least one.
+    name : int
+        Id of the segment.
+    factor : (int, int, int)
+        Voxels per coarse voxel.
+    resolution : (float, float, float)
+        Nanometres per voxel of the volume, z, y, x.
+    options : SkeletonOptions
+
+    Returns
+    -------
+    Skeleton
+        Voxel i of the volume is centred at i times the resolution. The surface of coarse voxels is
+        outside that of the segment, by (factor - 1) / 2 voxels on average; radii are smaller by
+        that, and at least half the shortest side of a voxel.
+
+    Raises
+    ------
+    ImportError
+        If bioimage-cpp is not installed.
+    """
+    mask, start = mask_of(runs)
+    side, voxels = np.array(resolution, np.float64), np.array(factor, np.float64)
+    coarse = side * voxels
+    position, edges, radius = _library().teasar(
+        mask, spacing=tuple(coarse.tolist()), scale=options.scale, constant=options.constant_nm
+    )
+    edges = edges.astype(np.int64)
+    smooth = _smooth(position, edges, mask, 1, coarse, options.rounds)
+    placed = np.round(smooth + start * coarse + (voxels - 1) / 2 * side, DECIMALS)
+    beyond = float(((voxels - 1) / 2 * side).mean())
+    radius = np.maximum(radius.astype(np.float64) - beyond, side.min() / 2)
+    return from_edges(placed, edges, np.round(radius, DECIMALS), name)
+
+
+def within_budget(
+    runs: Record, factor: Triple, resolution: Resolution, budget: int
+) -> tuple[Record, Triple]:
+    """The runs of a segment on the finest lattice where its bounding box fits the budget.
+
+    Parameters
+    ----------
+    runs : Record
+        Merged runs of one segment.
+    factor : (int, int, int)
+        Voxels per coarse voxel of these runs.
+    resolution : (float, float, float)
+        Nanometres per voxel of the volume, z, y, x.
+    budget : int
+        Largest number of coarse voxels of the bounding box, at least 8.
+
+    Returns
+    -------
+    runs : Record
+    factor : (int, int, int)
+    """
+    while math.prod(box_of(runs)[1].tolist()) > budget:
+        coarser = coarser_factor(resolution, factor)
+        runs, factor = coarser_runs(runs, zyx(coarser) // factor), coarser
+    return runs, factor
+
+
+def missing_library() -> str:
+    """A sentence on the library that skeletons need, with its install line; "" if it is there."""
+    if importlib.util.find_spec("bioimage_cpp") is not None:
+        return ""
+    return f"skeletons of labels need bioimage-cpp, which is not installed: {INSTALL}"
 
 
 def _smooth(
@@ -127,12 +224,11 @@ def _check(
             raise ValueError(f"{name}: expected 0 or more; got {value}")
 
 
-def _teasar() -> Any:
+def _library() -> Any:
     try:
-        from bioimage_cpp.skeleton import teasar_labels
+        from bioimage_cpp import skeleton
     except ImportError as error:
         raise ImportError(
-            "skeletons of labels need bioimage-cpp, which is not installed: "
-            "pip install '.[skeletons]'"
+            f"skeletons of labels need bioimage-cpp, which is not installed: {INSTALL}"
         ) from error
-    return teasar_labels
+    return skeleton

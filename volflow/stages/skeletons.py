@@ -1,0 +1,195 @@
+"""The `skeletons` stage: centrelines of whole segments, independently of the blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from volflow.core.geometry import Block, BlockGrid, Box, Triple, zyx
+from volflow.core.stage import SIZE, Group, Grouping, Layer, ObjectsById, Record
+from volflow.shape.runs import block_runs, factor_of, merged_runs, segments_of
+from volflow.shape.skeleton_table import TABLE, lattice_side, skeleton_table, table_row
+from volflow.shape.skeletonize import (
+    BYTES_PER_VOXEL,
+    CONSTANT_NM,
+    ROUNDS,
+    SCALE,
+    SkeletonOptions,
+    missing_library,
+    segment_skeleton,
+    within_budget,
+)
+from volflow.stages.voxel_sized import VoxelSized
+
+MOST_PARTITIONS = 1024
+VOXELS_PER_PARTITION = 1 << 30
+VOXELS_PER_RUN = 12  # voxels of the volume; measured with a dense segmentation: 22
+BYTES_PER_RUN = 240  # six columns, their copies while they are sorted and merged
+LARGEST_POOL = 1 << 18  # voxels per coarse voxel
+
+SegmentId = Annotated[int, Field(ge=1, lt=1 << 64)]
+
+
+class Skeletons(VoxelSized, Grouping):
+    """Skeletons of the segments of `labels`: centrelines as trees of nodes with radii.
+
+    Each segment is brought together as a whole, on a lattice of voxels about `lattice_nm` wide, and
+    skeletonized by TEASAR. A segment whose bounding box has more than `budget` voxels there is
+    skeletonized on a coarser lattice. The lattice begins at voxel 0 of the volume, so the skeletons
+    do not depend on the blocks. A segment in one piece has one tree. Needs bioimage-cpp:
+    `pip install '.[skeletons]'`.
+
+    Inputs
+    ------
+    labels : integers, (Z, Y, X)
+        Segments; 0 is background.
+
+    Outputs
+    -------
+    results/skeletons/precomputed : skeletons
+        For Neuroglancer, by the id of the segment. (The folder has the name of the step.)
+    results/skeletons/swc : files
+        With `swc`, a file `ID.swc` for each segment: x, y, z and radius in nanometres.
+    results/skeletons.csv : table
+        One row per skeleton: segment, voxels, trees, nodes, branches, tips, length and radius in
+        nm, and the side of a voxel in nm on which it was computed.
+
+    References
+    ----------
+    Sato et al., TEASAR, Pacific Graphics 2000; see `shape/skeletonize.py`.
+    """
+
+    on_all_sections: ClassVar[bool] = True
+    wants: ClassVar[dict[str, Layer]] = {"labels": Layer(kind="segmentation", channels=0)}
+
+    ids: tuple[SegmentId, ...] | None = None
+    """Segments to skeletonize; default: all. An id that does not occur is reported in the end."""
+    min_size: Annotated[int, Field(ge=1), SIZE] = 1000
+    """Size in voxels, at least 1, or in units; smaller segments get no skeleton."""
+    lattice_nm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 32.0
+    """Largest side in nanometres of the voxels on which skeletons are computed: voxels of the
+    volume are combined by powers of two along each axis."""
+    budget: Annotated[int, Field(ge=4096, le=1 << 31)] = 1 << 24
+    """Largest bounding box of a segment in such voxels, at least 4096; larger segments are computed
+    on a coarser lattice. A worker needs about 40 bytes for each."""
+    scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = SCALE
+    """A path covers what is within `scale` times the radius plus `constant_nm` of it; branches that
+    leave this region are kept, others are bumps of the surface."""
+    constant_nm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = CONSTANT_NM
+    """Nanometres added to it."""
+    smooth: Annotated[int, Field(ge=0, le=100)] = ROUNDS
+    """Rounds of smoothing, 0 to 100; tips do not move."""
+    swc: bool = False
+    """Whether to write a file of each skeleton, too."""
+
+    @property
+    def by_id(self) -> ObjectsById:
+        return ObjectsById("skeletons", files=self.swc)
+
+    def key(self, round_name: str) -> tuple[str, ...]:
+        return ("segment",)
+
+    def partitions(self, bounds: Box) -> int:
+        wanted = min(MOST_PARTITIONS, -(-bounds.size // VOXELS_PER_PARTITION))
+        return 1 << (max(1, wanted) - 1).bit_length()
+
+    @property
+    def factor(self) -> Triple:
+        """Voxels of the volume per voxel of the finest lattice."""
+        return factor_of(self.voxel_nm, self.lattice_nm)
+
+    def memory(self, shape: Triple) -> int:
+        return (24 + BYTES_PER_RUN // VOXELS_PER_RUN) * math.prod(shape)
+
+    def node_memory(self, shape: Triple) -> int:
+        return (16 << 20) + self._rows_memory(math.prod(shape))
+
+    def group_memory(self, bounds: Box) -> int:
+        rows = self._rows_memory(-(-bounds.size // self.partitions(bounds)))
+        coarse = -(-zyx(bounds.shape) // self.factor) + 1
+        return (16 << 20) + rows + BYTES_PER_VOXEL * min(self.budget, math.prod(coarse))
+
+    def check(self, grid: BlockGrid) -> list[str]:
+        problems = [missing_library()]
+        if self.resolution is not None and math.prod(self.factor) > LARGEST_POOL:
+            problems.append(
+                f"lattice_nm: {self.lattice_nm:g} nm are {list(self.factor)} voxels of "
+                f"{list(self.resolution)} nm (z, y, x); expected at most {LARGEST_POOL:,} voxels "
+                f"in one; is the voxel size of the run right?"
+            )
+        return [problem for problem in problems if problem]
+
+    def check_inputs(
+        self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
+    ) -> list[str]:
+        return self.resolution_problems(resolution)
+
+    def rows(  # type: ignore[override]  # the inputs by name
+        self, block: Block, *, labels: np.ndarray
+    ) -> Record:
+        labels = labels.astype(np.uint64, copy=False)
+        if self.ids is not None:
+            labels = np.where(np.isin(labels, np.array(self.ids, np.uint64)), labels, np.uint64(0))
+        return block_runs(labels, block.read.start, self.factor)
+
+    def combine(self, round_name: str, rows: Record) -> Record:
+        return merged_runs(rows)
+
+    def group(self, round_name: str, rows: Record) -> Group:
+        skeletons, table, seen = [], [], []
+        for segment, runs in segments_of(rows):
+            seen.append(segment)
+            voxels = int(runs["voxels"].sum())
+            if voxels < self.min_size:
+                continue
+            runs, factor = within_budget(runs, self.factor, self.voxel_nm, self.budget)
+            skeletons.append(segment_skeleton(runs, segment, factor, self.voxel_nm, self.options))
+            table.append(table_row(skeletons[-1], voxels, lattice_side(factor, self.voxel_nm)))
+        asked = set(self.ids or ())
+        return Group(
+            {
+                **skeleton_table(table),
+                "seen": np.array([segment for segment in seen if segment in asked], np.uint64),
+                "small": np.array([len(seen) - len(skeletons)], np.int64),
+            },
+            {},
+            skeletons,
+        )
+
+    def result(self, partials: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+        parts, table = partials["total"], self.table(partials)
+        seen = {segment for part in parts for segment in part["seen"].tolist()}
+        return {
+            "skeletons": len(table["segment"]),
+            "too_small": sum(int(part["small"][0]) for part in parts),
+            "length_mm": round(float(table["length_nm"].sum()) * 1e-6, 6),
+            "coarser": int((table["lattice_nm"] > lattice_side(self.factor, self.voxel_nm)).sum()),
+            "unknown_ids": sorted(set(self.ids or ()) - seen),
+        }
+
+    def table(self, partials: Mapping[str, Sequence[Record]]) -> Record:
+        parts = partials["total"]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in TABLE}
+        order = np.argsort(columns["segment"])
+        return {name: column[order] for name, column in columns.items()}
+
+    def unmet(self, result: Mapping[str, Any]) -> list[str]:
+        unknown = result["unknown_ids"]
+        if not unknown:
+            return []
+        names = ", ".join(str(segment) for segment in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        return [f"ids: expected segments of labels; {names}{more} have no voxel in the bounds"]
+
+    @property
+    def options(self) -> SkeletonOptions:
+        """The parameters of the skeleton of a segment."""
+        return SkeletonOptions(self.scale, self.constant_nm, self.smooth)
+
+    def _rows_memory(self, voxels: int) -> int:
+        coarse = max(1, math.prod(self.factor) // 4)  # runs are fewer on a coarser lattice
+        return BYTES_PER_RUN * voxels // (VOXELS_PER_RUN * coarse)
