@@ -65,7 +65,7 @@ def run(
 
 
 def files(run: Path) -> dict[str, bytes]:
-    """What the step left under `results`."""
+    """The files that the step left under `results`, by their paths."""
     paths = sorted(path for path in (run / "results").rglob("*") if path.is_file())
     return {str(path.relative_to(run)): path.read_bytes() for path in paths}
 

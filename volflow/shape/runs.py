@@ -62,8 +62,8 @@ def block_runs(labels: np.ndarray, start: Triple, factor: Triple) -> Record:
         raise ValueError(
             f"labels: expected uint64 (Z, Y, X); got {labels.dtype} of shape {labels.shape}"
         )
-    found = _block_runs(np.ascontiguousarray(labels), *zyx(start), *zyx(factor))
-    return merged_runs(dict(zip(COLUMNS, found, strict=True)))
+    columns = _block_runs(np.ascontiguousarray(labels), *zyx(start), *zyx(factor))
+    return merged_runs(dict(zip(COLUMNS, columns, strict=True)))
 
 
 def merged_runs(runs: Record) -> Record:
