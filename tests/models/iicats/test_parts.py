@@ -13,6 +13,19 @@ from volflow.models.iicats.memory import memory_weights, remembered
 from volflow.models.iicats.trunk import LightTrunk
 
 
+def test_encodings_approach_their_limit() -> None:
+    torch.manual_seed(3)
+    free = PairExtractor(1, 3, (2, 3, 4), 8)
+    limited = PairExtractor(1, 3, (2, 3, 4), 8, limit=0.25)
+    limited.load_state_dict(free.state_dict())
+    support = 30 * torch.rand(1, 1, 32, 32)
+    (open_, weight), (target, same) = free(support), limited(support)
+    assert open_.max() > 1
+    torch.testing.assert_close(target, 0.25 * (open_ / 0.25).tanh())
+    assert 0 <= target.min() < target.max() <= 0.25
+    assert torch.equal(weight, same)
+
+
 def test_pixels_have_the_weight_one_before_training() -> None:
     torch.manual_seed(0)
     target, weight = PairExtractor(3, 4, (2, 3, 5), 8)(torch.rand(2, 3, 32, 16))

@@ -24,6 +24,10 @@ class PairExtractor(nn.Module):
         Channels of the body.
     stride : 8 or 16
         Pixels from one output to the next.
+    limit : float, optional
+        Largest value of G, which approaches it smoothly (ours); default: none, as published. Without
+        a limit, the encodings of an object's masks grow in training until those of offline types,
+        to which they are added, no longer matter.
 
     References
     ----------
@@ -31,8 +35,16 @@ class PairExtractor(nn.Module):
     Video Object Segmentation, ECCV 2020.
     """
 
-    def __init__(self, inputs: int, encoding: int, widths: Sequence[int], stride: int) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        encoding: int,
+        widths: Sequence[int],
+        stride: int,
+        limit: float | None = None,
+    ) -> None:
         super().__init__()
+        self.limit = limit
         if stride not in (8, 16):
             raise ValueError(f"expected a target stride of 8 or 16; got {stride}")
         first, second, third = widths
@@ -53,7 +65,10 @@ class PairExtractor(nn.Module):
         W is 1 before training; its sign does not matter, because it enters squared.
         """
         x = self.blocks(max_pool2d(self.enter(support).relu(), 3, 2, 1))
-        return self.target(x).relu(), self.weight(x)
+        target = self.target(x).relu()
+        if self.limit is not None:
+            target = self.limit * (target / self.limit).tanh()
+        return target, self.weight(x)
 
 
 class BoxExtractor(nn.Module):

@@ -102,6 +102,8 @@ class IICats(nn.Module):
         Steps for the filters of offline types in their first section, and in each later one.
     memory : int
         Sections in the memory of own masks, and in that of offline layers.
+    limit : float, optional
+        Largest value of the encodings G, see `PairExtractor`; default: none, as published.
     regularisation : "softplus" or "square"
         lam as softplus of a parameter, or as its square, as published, with which it fell to 0.
 
@@ -128,6 +130,7 @@ class IICats(nn.Module):
         own_steps: int = 3,
         offline_steps: Sequence[int] = (4, 1),
         memory: int = 4,
+        limit: float | None = None,
         regularisation: Literal["softplus", "square"] = "softplus",
     ) -> None:
         super().__init__()
@@ -148,7 +151,7 @@ class IICats(nn.Module):
         self.embed = nn.Conv2d(channels[self.level], features, 3, 1, 1, bias=False)
         self.extract = nn.ModuleDict(
             {
-                kind: PairExtractor(SUPPORT[kind], encoding, widths, self.target_stride)
+                kind: PairExtractor(SUPPORT[kind], encoding, widths, self.target_stride, limit)
                 for kind in types
             }
         )

@@ -49,6 +49,8 @@ class FollowerSpec(Spec):
     affinity_input: bool = True
     """Whether the encoder reads affinities next to the image; false: the image alone, as in the
     paper."""
+    limit: Positive | None = None
+    """Largest value of the encodings that filters are fitted to; default: none, as in the paper."""
     few_shot: bool = True
     """Whether filters are fitted to earlier masks and to offline layers."""
 
