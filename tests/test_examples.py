@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imagecodecs
 import pytest
 import yaml
 
@@ -29,7 +30,7 @@ def output(example: str, *arguments: object) -> str:
 
 def test_every_example_is_tested():
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"first_run.py", "write_a_stage.py"}
+    assert names == {"first_run.py", "follow_a_neuron.py", "write_a_stage.py"}
 
 
 @pytest.mark.parametrize("cluster", ["none", pytest.param("local", marks=pytest.mark.cluster)])
@@ -56,3 +57,16 @@ def test_first_run(tmp_path):
     assert total == pytest.approx(split + merge, abs=0.002)
     assert total < 2
     assert (tmp_path / "segment/segmentation/info").is_file()
+
+
+def test_follow_a_neuron(tmp_path):
+    text = output("follow_a_neuron.py", "--out", tmp_path, "--size", 96)
+    assert "through 32 of 32 sections" in text
+    overlap = re.search(r"IoU with the truth (\d\.\d+)", text)
+    assert overlap, text
+    assert float(overlap[1]) > 0.8
+    picture = imagecodecs.png_decode((tmp_path / "strip.png").read_bytes())
+    assert picture.shape == (98, 8 * 98, 3)
+    assert (picture[..., 0].astype(int) - picture[..., 2] > 60).any(
+        axis=0
+    ).mean() > 0.1  # in colour
