@@ -73,7 +73,7 @@ def main() -> None:
         z, y, x = (int(number) for number in options.point.split(","))
         image, point = options.image, (z, y, x)
 
-    # The same as on the command line: volflow run follow --set 'steps.ahead.points=[[24, 96, 80]]' ...
+    # As on the command line: volflow run follow --set 'steps.ahead.points=[[24, 96, 80]]' ...
     followed = [f"steps.{way}.points=[{list(point)}]" for way in ("ahead", "back")]
     followed += [f"steps.{way}.follower={options.follower}" for way in ("ahead", "back")]
     volflow.run(

@@ -4,9 +4,8 @@
         [--layers DIR] [--variants NAME,NAME] [--weight W]
 
 For each variant: how well masks are followed (mean IoU after 1, 5 and 10 sections of all objects of
-the first section, followed at once from the truth),
-the tracks of a forward run with births in every section, and the affinities with the votes of this
-run. VI in bits; expected run lengths in nanometres, of skeletons computed from the truth; bERL with
+the first section, followed at once from the truth), the tracks of a forward run with births in
+every section, and the affinities with the votes of this run. VI in bits; expected run lengths in nanometres, of skeletons computed from the truth; bERL with
 the mitochondria and clefts of the offline layers. Seconds are of processor time for a section.
 
 All variants are one checkpoint with other inputs; *plain* is without our additions: previous masks
@@ -24,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
+from volflow.metrics.skeletons.skeletonize import skeletonize
 
 from benchmarks.data import DATA
 from benchmarks.segmentation.where_bits import components
@@ -34,7 +34,6 @@ from volflow.metrics.skeletons.forest import SkeletonForest
 from volflow.metrics.skeletons.nodes_at_mitochondria import mito_nodes
 from volflow.metrics.skeletons.nodes_at_synapses import synapse_nodes
 from volflow.metrics.skeletons.scores import skeleton_scores
-from volflow.metrics.skeletons.skeletonize import skeletonize
 from volflow.models.detector.inference import BoxDetector
 from volflow.models.iicats.follower import NetworkFollower
 from volflow.models.iicats.network import IICats

@@ -25,9 +25,9 @@ class PairExtractor(nn.Module):
     stride : 8 or 16
         Pixels from one output to the next.
     limit : float, optional
-        Largest value of G, which approaches it smoothly (ours); default: none, as published. Without
-        a limit, the encodings of an object's masks grow in training until those of offline types,
-        to which they are added, no longer matter.
+        Largest value of G, which approaches it smoothly (ours); default: none, as published.
+        Without a limit, the encodings of an object's masks grow in training until those of offline
+        types, to which they are added, no longer matter.
 
     References
     ----------
