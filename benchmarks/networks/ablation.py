@@ -4,9 +4,10 @@
         [--layers DIR] [--variants NAME,NAME] [--weight W]
 
 For each variant: how well masks are followed (mean IoU after 1, 5 and 10 sections of all objects of
-the first section, followed at once from the truth), the tracks of a forward run with births in
-every section, and the affinities with the votes of this run. VI in bits; expected run lengths in nanometres, of skeletons computed from the truth; bERL with
-the mitochondria and clefts of the offline layers. Seconds are of processor time for a section.
+the first section, followed together from the truth), the tracks of a forward run with births in
+every section, and the affinities with the votes of this run. VI in bits; expected run lengths in
+nanometres, of skeletons computed from the truth; bERL with the mitochondria and clefts of the
+offline layers. Seconds are of processor time for a section.
 
 All variants are one checkpoint with other inputs; *plain* is without our additions: previous masks
 are not shown to the decoder, nor affinities to the encoder.
