@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
-from volflow.metrics.skeletons.skeletonize import skeletonize
 
 from benchmarks.data import DATA
 from benchmarks.segmentation.where_bits import components
@@ -39,6 +38,7 @@ from volflow.models.detector.inference import BoxDetector
 from volflow.models.iicats.follower import NetworkFollower
 from volflow.models.iicats.network import IICats
 from volflow.models.section_checkpoint import load_section_checkpoint
+from volflow.shape.skeletonize import skeletonize
 from volflow.track.baselines import AffinitySegments, SameMask
 from volflow.track.detection.by_detection import BoxTracker
 from volflow.track.detection.quasidense import Detections
