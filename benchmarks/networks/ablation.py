@@ -1,7 +1,7 @@
 """The variants of II-CATS on held-out sections: tracks alone, and voted into affinities.
 
     python -m benchmarks.networks.ablation DATASET ... [--network FILE] [--detector FILE]
-        [--layers DIR] [--variants NAME,NAME] [--weight W]
+        [--layers DIR] [--variants "NAME;NAME"] [--weights W ...]
 
 For each variant: how well masks are followed (mean IoU after 1, 5 and 10 sections of all objects of
 the first section, followed together from the truth), the tracks of a forward run with births in
@@ -256,8 +256,8 @@ def boxes_linked(
 class Report:
     """Rows of a data set's table."""
 
-    def __init__(self, data: Dataset, volume: FollowedVolume, weight: float) -> None:
-        self.data, self.volume, self.weight = data, volume, weight
+    def __init__(self, data: Dataset, volume: FollowedVolume, weights: list[float]) -> None:
+        self.data, self.volume, self.weights = data, volume, weights
         self.truth = truth_of(volume, data.size)
         self.trial = trial(volume, 1000, 50)
 
@@ -280,8 +280,9 @@ class Report:
         """Print the rows of tracks: alone, and voted into the affinities."""
         self.row(name, overlaps, f"{seconds / len(labels):.2f}", labels)
         box = place_of(labels.shape).read
-        mixed = voted(self.volume.offline["d"], [labels], box, box, labels.shape, self.weight)
-        self.row(f"affinities + {name}", " |  | ", "", self.segmented(mixed))
+        for weight in self.weights:
+            mixed = voted(self.volume.offline["d"], [labels], box, box, labels.shape, weight)
+            self.row(f"affinities + {weight:g} {name}", " |  | ", "", self.segmented(mixed))
 
     def follower(self, name: str, follower: Follower) -> None:
         """Print the rows of a follower."""
@@ -302,7 +303,7 @@ def followers(network: IICats, wanted: list[str]) -> Iterator[tuple[str, Network
 def compare(data: Dataset, training: SequenceTraining, options: argparse.Namespace) -> None:
     """Print the table of a data set."""
     volume = open_volume(SequenceSource.model_validate(data.source), training, options.layers)
-    report = Report(data, volume, options.weight)
+    report = Report(data, volume, options.weights)
     print("| | 1 | 5 | 10 | VI split | VI merge | VI | ERL | bERL | s |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     every = components(volume.source.truth).astype(np.uint64)
@@ -333,7 +334,7 @@ def main() -> None:
     parser.add_argument("--detector", type=Path)
     parser.add_argument("--layers", type=Path, default=Path("training/iicats"))
     parser.add_argument("--variants", default="", help="names, separated by semicolons")
-    parser.add_argument("--weight", type=float, default=0.1)
+    parser.add_argument("--weights", type=float, nargs="+", default=[0.1])
     options = parser.parse_args()
     training = load_sequences(find_bundled("iicats", "pipelines/train", "training file"))
     for name in options.datasets:
