@@ -284,6 +284,23 @@ def test_a_mistake_made_by_an_option_names_the_option(folder):
     assert actual.startswith("--set volumes.emm.path=em.zarr: volumes.emm.path: no step reads")
 
 
+@pytest.mark.parametrize(("length", "same"), [(50, True), (80, True), (49, False)])
+def test_blocks_as_long_as_the_bounds_are_the_same(folder, length, same):
+    """Segments reads pieces block by block; the bounds have 50 voxels along x."""
+    text = GOOD.replace("block: [16, 16, 16]", "block: [16, 16, 64]")
+    text = text.replace("Segments\n", f"Segments\n    block: [16, 16, {length}]\n")
+    if same:
+        pieces, segments = (
+            {len(job.phase.grid) for step in planned(text).steps if step.name == name
+             for job in step.jobs if job.targets}
+            for name in ("pieces", "segments")
+        )  # fmt: skip
+        assert pieces == segments
+    else:
+        (problem,) = problems(text)
+        assert "so both need the same block; got [16, 16, 49] and [16, 16, 64]" in problem
+
+
 def test_mistakes_of_all_kinds_are_reported_at_once(folder):
     text = GOOD.replace("em.zarr", "coarse.zarr").replace("threshold: 0.3", "threshold: 3")
     text = text.replace("levels: 2", "levles: 2").replace("run: out", "run: out\nblok: [8, 8, 8]")

@@ -55,9 +55,15 @@ def _channels(count: int | None) -> str:
     return f"{count} channels" if count else "no channel axis"
 
 
-def check_same_blocks(step: WiredStep, volume: str, writer: WiredStep) -> Iterator[Problem]:
-    """Check that a blockwise input is read on the blocks on which it was written."""
-    if writer.block != step.block:
+def check_same_blocks(
+    step: WiredStep, volume: str, writer: WiredStep, bounds: Box
+) -> Iterator[Problem]:
+    """Check that a blockwise input is read on the blocks on which it was written.
+
+    Along an axis, blocks of any length that is at least that of the bounds are the same.
+    """
+    sides = zip(writer.block, step.block, bounds.shape, strict=True)
+    if any(one != other and min(one, other) < side for one, other, side in sides):
         yield Problem(
             block_path(step),
             f"step '{step.name}' reads '{volume}' block by block as step '{writer.name}' wrote it, "

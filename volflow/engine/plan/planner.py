@@ -120,7 +120,8 @@ def _check_inputs(state: PlanState, step: WiredStep) -> Checked[None]:
         if expected is not None and given is not None:
             yield from check_layer(step, name, expected, given, not state.is_own(volume))
     for volume in filter(state.is_blockwise, step.inputs.values()):
-        problems = list(check_same_blocks(step, volume, state.wiring.writers[volume][0]))
+        writer = state.wiring.writers[volume][0]
+        problems = list(check_same_blocks(step, volume, writer, state.bounds_of(step)))
         yield from problems
         if problems:
             break  # one report, however many inputs
