@@ -1,4 +1,4 @@
-"""Cells followed from one click each, in 3D, beside the segment of the affinities under the click.
+"""Cells followed from one click each, in 3D, and the segment of the affinities under the click.
 
     python -m benchmarks.networks.clicks DATASET ... [--network FILE] [--cells N] [--layers DIR]
 
