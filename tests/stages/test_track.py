@@ -51,14 +51,17 @@ def volumes(tmp_path_factory, scene) -> Path:
     return folder
 
 
-def planned(volumes: Path, run: Path, *steps: dict[str, Any], **inputs: str) -> Any:
-    names = {"affinity": "affinity", **inputs}
+def planned(volumes: Path, run: Path, *steps: dict[str, Any], **more: Any) -> Any:
+    """The plan of steps; `more` are further volumes, or sections that are left out."""
+    keys = {name: more.pop(name) for name in ("closed_sections", "bad_sections") if name in more}
+    names = {"affinity": "affinity", **more}
     document = {
         "run": str(run),
         "bounds": str(BOUNDS),
         "block": [4, 16, 16],
         "volumes": {name: {"path": f"{volumes / file}.zarr"} for name, file in names.items()},
         "steps": list(steps),
+        **keys,
     }
     return plan(from_dict(document))
 
@@ -123,7 +126,7 @@ def test_points_are_followed_both_ways(volumes, tmp_path, scene):
         for sentence in (
             "2 (z 10, y 13, x 26) is in the same object as cell 1 (z 8, y 13, x 22); both have "
             "the label 1",
-            "4 (z 9, y 5, x 7) is not followed: no object is there",
+            "4 (z 9, y 5, x 7) is not followed: no object of min_area pixels is there",
         )
     ]
     assert result.warnings == sentences
@@ -131,6 +134,25 @@ def test_points_are_followed_both_ways(volumes, tmp_path, scene):
     assert again.warnings == sentences
     events = "".join(body.decode() for body in files(tmp_path / "events").values())
     assert all(f"warning: {sentence}" in events for sentence in sentences)
+
+
+def test_a_cell_that_is_too_small_or_in_a_blank_section_has_no_label(volumes, tmp_path):
+    small = {"points": [[8, 13, 22]], "part": 4, "min_area": 1000, **SEGMENTS}
+    blank = {"points": [[8, 13, 22]], "part": 4, **SEGMENTS}
+    for number, (options, keys) in enumerate([(small, {}), (blank, {"bad_sections": [8]})]):
+        step = track("ahead", "ahead", **{"with": options})
+        result = execute(planned(volumes, tmp_path / str(number), step, **keys))
+        assert result.results["ahead"]["without_object"] == [1]
+        assert not read(tmp_path / str(number), "ahead").any()
+
+
+def test_points_are_refused_where_sections_are_closed(volumes, tmp_path):
+    """Their z would be that of another section; with masked sections they are followed."""
+    step = track("ahead", "ahead", **{"with": {"points": [[8, 13, 22]], "part": 4, **SEGMENTS}})
+    with pytest.raises(PlanError, match="'ahead' works without the closed sections, and its para"):
+        planned(volumes, tmp_path, step, closed_sections=[4])
+    assert planned(volumes, tmp_path, step, bad_sections=[4]).steps
+    assert planned(volumes, tmp_path, track("ahead", "ahead"), closed_sections=[4]).steps
 
 
 def test_a_trial_of_a_part_without_the_cells_is_no_error(volumes, tmp_path, monkeypatch):

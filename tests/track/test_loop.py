@@ -129,6 +129,6 @@ def test_a_second_seed_in_an_object_starts_no_track():
     keys = tracker.follow(Section(np.zeros((20, 20), np.uint8), {}))
     painted = np.zeros((20, 20), np.int64)
     painted[2:10, 2:10] = 4
-    assert tracker.begin(keys, seeds_of_labels(painted)) == {}
+    assert tracker.begin(keys, seeds_of_labels(painted)) == {4: 4}
     assert tracker.begin(keys, seeds_of_labels(painted * 2)) == {8: 4}
     assert len(tracker.tracks) == 1

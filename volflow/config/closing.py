@@ -70,6 +70,12 @@ def _put_back(name: str, steps: list[WiredStep], writers: Writers, pipeline: Pip
 
 def _check_inputs(step: WiredStep, writers: Writers) -> Iterator[Problem]:
     """Check that a step reads either what all sections have, or what the closed ones lack."""
+    if step.closed and step.stage.names_sections:
+        yield Problem(
+            ("steps", step.number, "with"),
+            f"step '{step.name}' works without the closed sections, and its parameters name "
+            f"sections by their z in the volume; {ADVICE}",
+        )
     for place, name in step.inputs.items():
         path = ("steps", step.number, "in", place)
         if step.closed and step.stage.wants.get(place, Layer()).kind == "skeletons":

@@ -257,6 +257,10 @@ class Track(Chain):
         return problems
 
     @property
+    def names_sections(self) -> bool:
+        return bool(self._cells)
+
+    @property
     def result_tables(self) -> tuple[str, ...]:
         return ("cells",) if self._cells else ()
 
@@ -412,10 +416,7 @@ class Track(Chain):
             if cell.z in range(block.write.start[0], block.write.stop[0])
         ]
         renamed = seeding.names if isinstance(seeding, NamedAlike) else {}
-        chosen = seeding.begin if isinstance(seeding, NamedAlike) else seeding
-        missing = chosen.missing if isinstance(chosen, Chosen) else []
-        labels_of = {cell: renamed.get(cell, cell) for cell in started}
-        names = [0 if c in missing else followed.taken.get(n, n) for c, n in labels_of.items()]
+        names = [followed.taken.get(renamed.get(cell, cell), 0) for cell in started]
         cells = {"cell": np.array(started, np.uint64), "label": np.array(names, np.uint64)}
         return {"tracks": labels, "beyond": followed.beyond, "cells": cells}
 

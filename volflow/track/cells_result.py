@@ -41,4 +41,4 @@ def cell_warnings(cells: Iterable[Cell], result: Mapping[str, Any]) -> Iterator[
         other = places.get(label, f"cell {label}")
         yield f"{places[cell]} is in the same object as {other}; both have the label {label}"
     for cell in result["without_object"]:
-        yield f"{places[cell]} is not followed: no object is there"
+        yield f"{places[cell]} is not followed: no object of min_area pixels is there"

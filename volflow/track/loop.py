@@ -125,8 +125,8 @@ class Tracker:
         Returns
         -------
         dict of int to int
-            For each seed with a label that starts no track because another one is there, the label
-            of that track; 0 if it has none yet.
+            For each seed with a label, the label of its track: its own, or that of the track that
+            is there (0 if that has none yet). Seeds that are too small are left out.
         """
         taken: dict[int, int] = {}
         for seed in seeds:
@@ -143,6 +143,8 @@ class Tracker:
             if left < self.rules.min_area:
                 continue
             self.born += 1
+            if seed.id:
+                taken[seed.id] = seed.id
             around[free] = self.born
             origin = (here[0].start, here[1].start)
             crop = cropped(free.view(np.uint8) * np.uint8(255), origin)

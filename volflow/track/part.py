@@ -82,7 +82,7 @@ class Followed(NamedTuple):
     beyond : record
         The labels outside it, from `rows_beyond`.
     taken : dict of int to int
-        For each seed in an object that is already followed, the label of that one.
+        For each seed with a label, the label of the track in which it is; see `Tracker.begin`.
     """
 
     labels: np.ndarray

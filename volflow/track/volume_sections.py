@@ -148,8 +148,6 @@ class Chosen:
         the best overlap is taken.
     reach : int
         Pixels around a point in which a segment is searched.
-    missing : list of int
-        Ids of the cells without a segment are appended.
     """
 
     cells: Sequence[Cell]
@@ -157,7 +155,6 @@ class Chosen:
     segments: Segments
     tracker: Tracker
     reach: int = 8
-    missing: list[int] = field(default_factory=list)
 
     def __call__(self, z: int, section: Section, keys: np.ndarray) -> list[Seed]:
         """The seeds of a section."""
@@ -165,9 +162,7 @@ class Chosen:
         for cell in self.cells:
             if cell.z == z:
                 seed = self._seed(cell, section)
-                if seed is None or not seed.mask.any():
-                    self.missing.append(cell.id)
-                else:
+                if seed is not None and seed.mask.any():
                     seeds.append(seed._replace(id=cell.id))
         return seeds
 

@@ -122,6 +122,11 @@ class Stage(BaseModel):
         """Whether an input table has the rows of all blocks in the read box, not only its own."""
         return False
 
+    @property
+    def names_sections(self) -> bool:
+        """Whether parameters name sections by their z, which differs where a run closes some."""
+        return False
+
     def reads(self, phase: Phase) -> frozenset[str]:
         """The inputs that a phase reads; the others are passed as None."""
         return frozenset(self.inputs())
