@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from tests.strategies import boxes, triples
 from volflow.core.geometry import Box, Triple
-from volflow.segment.pyramid import pooled_image, pooled_labels
+from volflow.core.pooling import pooled_image
+from volflow.segment.pyramid import pooled_labels
 
 factors = st.tuples(*[st.sampled_from([1, 2])] * 3)
 
@@ -106,7 +107,9 @@ def test_what_does_not_fit_is_said() -> None:
         pooled_labels(np.ones((2, 2, 2), np.float32), (2, 2, 2))
     with pytest.raises(ValueError, match="integers of up to 32 bits; got uint64"):
         pooled_image(np.ones((2, 2, 2), np.uint64), (2, 2, 2))
-    with pytest.raises(ValueError, match="factors of 1 or 2 that divide the shape"):
+    with pytest.raises(ValueError, match="factors that divide the shape"):
         pooled_labels(np.ones((3, 2, 2), int), (2, 2, 2))
+    with pytest.raises(ValueError, match="expected pooling factors of 1 or 2"):
+        pooled_labels(np.ones((3, 2, 2), int), (3, 2, 2))
     with pytest.raises(ValueError, match=r"volume's shape \(2, 2, 2\); got \(1, 2, 2\)"):
         pooled_labels(np.ones((2, 2, 2), int), (2, 2, 2), np.ones((1, 2, 2), bool))

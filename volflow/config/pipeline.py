@@ -22,6 +22,7 @@ from volflow.config.overrides import Overridden, apply_overrides
 from volflow.config.problems import Problems, Where
 from volflow.config.spec import BlockShape, Name, Nanometres, Spec
 from volflow.core.geometry import Box, Triple
+from volflow.core.stage.units import quantity
 from volflow.errors import PlanError
 
 FORMATS = ("precomputed", "zarr", "zarr3", "n5", "tiff", "hdf5", "swc", "precomputed-skeletons")
@@ -51,6 +52,26 @@ def _values(given: Any) -> Any:
     return (given,) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
+def _downsampling(given: Any) -> Any:
+    """Factors z y x, or the text of a length."""
+    wanted = "expected factors z y x of 1 to 64 such as [1, 2, 2], or a length such as 6 nm"
+    if isinstance(given, str):
+        try:
+            length = quantity(given, "6 nm")
+        except ValueError as error:
+            raise ValueError(f"{wanted}; got {given!r}") from error
+        if length.power != 1 or not length.number:
+            raise ValueError(f"{wanted}; got {given!r}")
+        return given
+    factors = given if isinstance(given, list | tuple) and len(given) == 3 else ()
+    whole = [each for each in factors if isinstance(each, int) and not isinstance(each, bool)]
+    if len(whole) != 3 or not all(1 <= factor <= 64 for factor in whole):
+        raise ValueError(f"{wanted}; got {given}")
+    return tuple(given)
+
+
+Downsampling: TypeAlias = Annotated[Triple | str, BeforeValidator(_downsampling)]
+"""Factors z y x, or the least length of a voxel's sides."""
 Ignored: TypeAlias = Annotated[
     tuple[Annotated[int, Field(ge=-(2**63), lt=2**64)], ...], BeforeValidator(_values)
 ]
@@ -68,6 +89,11 @@ class VolumeSpec(Spec):
     """Coordinate of the first voxel z y x, voxels; default: as the format stores it, else 0."""
     level: Annotated[int, Field(ge=0)] = 0
     """The scale to read of a volume with several; 0 is the finest."""
+    downsample: Downsampling | None = None
+    """Read an image at coarser voxels, each the mean of a box of stored ones: factors z y x of 1 to
+    64, such as [1, 2, 2]; or a length such as 6 nm: along each axis the factor is the smallest of
+    1, 2, 4, ... for which voxels are at least that long. `resolution` and `offset` are those of
+    the stored voxels. Default: as stored."""
     channels: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """The stored channels to read, in order, from 0; for affinities z, y, x. Default: all."""
     offset_sign: Literal[-1, 1] = -1

@@ -19,6 +19,7 @@ from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.address import CHUNKED, Address
 from volflow.io.creation import create_scale, planned_layout, require_ours, writable_address
+from volflow.io.downsampled_array import DownsampledArray, downsampling_factors
 from volflow.io.formats.conversion import aligned, conversion
 from volflow.io.formats.detect import CHUNKED_FORMATS, with_format
 from volflow.io.formats.files.open_file import open_file
@@ -48,6 +49,8 @@ class Volume:
         Voxels read and written as one object, z y x; `shard` is None if a chunk is one.
     scales : int
         Number of scales that the volume has.
+    downsample : Triple
+        Stored voxels per voxel that is read, z y x.
     warnings : tuple of str
         Assumptions made while its metadata were read, each one sentence.
     """
@@ -61,21 +64,27 @@ class Volume:
         partial: bool = False,
     ) -> None:
         self._partial = partial
-        self.spec, self.own, self._voxels = spec, own, voxels
+        self.spec, self.own, self._stored = spec, own, voxels
         self.address, self.format = str(address), address.format_name
-        layout = voxels.layout
-        self._conversion = conversion(spec, layout, own)
         self._shift = zyx(0)
-        self.resolution: Resolution | None = layout.resolution
+        self.downsample = zyx(1)
+        self.resolution: Resolution | None = voxels.layout.resolution
         if not own:
-            self.resolution = spec.resolution or layout.resolution
-            self._shift = self._start(voxels) - layout.bounds.start
+            self.resolution = spec.resolution or voxels.layout.resolution
+            start = self._start(voxels)
+            self.downsample = downsampling_factors(spec.downsample, self.resolution)
+            if self.downsample != (1, 1, 1):
+                voxels = DownsampledArray(voxels, start, self.resolution, self.downsample)
+                start, self.resolution = voxels.layout.bounds.start, voxels.layout.resolution
+            self._shift = start - voxels.layout.bounds.start
+        self._voxels, layout = voxels, voxels.layout
+        self._conversion = conversion(spec, layout, own)
         self.bounds = layout.bounds.shift(self._shift)
         self.stored_dtype, self.dtype = layout.dtype, self._conversion.dtype
         self.channels, self.kind = self._conversion.channels, layout.kind
         self.chunk, self.shard, self.encoding = layout.chunk, layout.shard, layout.encoding
         self.scales = voxels.scales
-        self.warnings = () if own else self._warnings(voxels)
+        self.warnings = () if own else self._warnings()
 
     def _start(self, voxels: StoredArray) -> Zyx:
         """The first voxel of a foreign volume: as declared, or from its metadata."""
@@ -93,9 +102,10 @@ class Volume:
             )
         return declared_start(notes.offset_nm, self.resolution, where)
 
-    def _warnings(self, voxels: StoredArray) -> tuple[str, ...]:
+    def _warnings(self) -> tuple[str, ...]:
         """Sentences on all that the metadata left open and the declaration changes."""
-        notes, declared, stored = voxels.notes, self.spec.resolution, voxels.layout.resolution
+        notes, declared = self._stored.notes, self.spec.resolution
+        stored = self._stored.layout.resolution
         if declared is None:
             return (*notes.warnings, *notes.size_warnings)
         if stored is None or np.allclose(declared, stored, rtol=1e-3):
@@ -303,7 +313,7 @@ class Volume:
         """
         with reading(self.address, "volume"):
             self._voxels.verify(self.spec.missing == "background")
-        self.warnings = () if self.own else self._warnings(self._voxels)
+        self.warnings = () if self.own else self._warnings()
 
     def identity(self) -> dict[str, Any]:
         """Everything that the voxels read depend on, as JSON, for digests."""
@@ -320,6 +330,7 @@ class Volume:
             if self.own
             else [spec.channels, spec.offset_sign, spec.scale, spec.boundary, *ignored],
             "version": spec.version,
+            **({} if self.downsample == (1, 1, 1) else {"downsample": list(self.downsample)}),
         }
 
     def describe(self) -> dict[str, Any]:

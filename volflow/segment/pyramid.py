@@ -1,23 +1,15 @@
-"""Downsampling of volumes: the most frequent label, or the mean of an image.
+"""Downsampling of labels: the most frequent one of each box of up to 2 x 2 x 2 voxels.
 
-An output voxel pools a box of up to 2 x 2 x 2 voxels whose absolute coordinates start at a
-multiple of the factor. Voxels outside the bounds are not counted:
-
-    |---|---|---|---|---|       voxels 3..8 of a volume, bounds start at 3
-        |-------|-------|       pooled by 2: output voxels 1..4;
-    |---|                       output voxel 1 pools voxel 3 alone
+The boxes are those of `core.pooling`, which has the means of images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from volflow.core.geometry import Triple
+from volflow.core.pooling import pooled
 from volflow.kernels import kernel
-
-NO_MASK = np.ones((0, 0, 0), bool)  # stands for a mask in which every voxel exists
 
 
 def pooled_labels(
@@ -47,66 +39,10 @@ def pooled_labels(
     """
     if labels.dtype.kind not in "bui":
         raise ValueError(f"expected integer labels to pool; got {labels.dtype}")
+    if any(f not in (1, 2) for f in factor):
+        raise ValueError(f"expected pooling factors of 1 or 2; got {factor}")
     pool = _modes_of_eight if tuple(factor) == (2, 2, 2) else _modes
-    return _pooled(pool, labels, factor, exists)
-
-
-def pooled_image(image: np.ndarray, factor: Triple, exists: np.ndarray | None = None) -> np.ndarray:
-    """The mean of each box of `factor` voxels; integer means are rounded, halves up.
-
-    Parameters
-    ----------
-    image : integer or float array, (z, y, x) or (c, z, y, x)
-        As the labels of `pooled_labels`; integers have at most 32 bits.
-    factor, exists
-        As of `pooled_labels`.
-
-    Returns
-    -------
-    array of the same dtype, `factor` times smaller
-
-    Raises
-    ------
-    ValueError
-        If the dtype is not supported, or shapes or the factor do not fit.
-    """
-    if image.dtype.kind == "f":
-        return _pooled(_float_means, image, factor, exists)
-    if image.dtype.kind not in "bui" or image.dtype.itemsize > 4:
-        raise ValueError(
-            f"expected a float image or one of integers of up to 32 bits; got {image.dtype}"
-        )
-    return _pooled(_integer_means, image, factor, exists)
-
-
-def _pooled(
-    pool: Callable[..., None],
-    volume: np.ndarray,
-    factor: Triple,
-    exists: np.ndarray | None,
-) -> np.ndarray:
-    """Check the shapes and pool each channel."""
-    if volume.ndim not in (3, 4):
-        raise ValueError(f"expected a volume (z, y, x) or (c, z, y, x); got shape {volume.shape}")
-    shape = volume.shape[-3:]
-    if any(f not in (1, 2) for f in factor) or any(
-        side % f for side, f in zip(shape, factor, strict=True)
-    ):
-        raise ValueError(
-            f"expected pooling factors of 1 or 2 that divide the shape; got {factor} and {shape}"
-        )
-    if exists is not None and exists.shape != shape:
-        raise ValueError(f"expected a mask of the volume's shape {shape}; got {exists.shape}")
-    plain = np.ascontiguousarray(volume.view(np.uint8) if volume.dtype == bool else volume)
-    known = NO_MASK if exists is None else np.ascontiguousarray(exists, dtype=bool)
-    out = np.empty(
-        (*volume.shape[:-3], *(side // f for side, f in zip(shape, factor, strict=True))),
-        plain.dtype,
-    )
-    channels = zip(plain, out, strict=True) if volume.ndim == 4 else [(plain, out)]
-    for channel, pooled in channels:
-        pool(channel, known, factor[0], factor[1], factor[2], pooled)
-    return out.view(volume.dtype)
+    return pooled(pool, labels, factor, exists)
 
 
 @kernel
@@ -211,45 +147,3 @@ def _mode(box: np.ndarray, voxels: int) -> np.generic:
         if count > most or (count == most and box[i] < best):
             best, most = box[i], count
     return best  # type: ignore[no-any-return]  # numba
-
-
-@kernel
-def _integer_means(
-    image: np.ndarray, exists: np.ndarray, fz: int, fy: int, fx: int, out: np.ndarray
-) -> None:
-    """Write the mean of each box to `out`, halves rounded up."""
-    all_exist = exists.size == 0
-    depth, height, width = out.shape
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                total, voxels = np.int64(0), 0
-                for dz in range(fz):
-                    for dy in range(fy):
-                        for dx in range(fx):
-                            vz, vy, vx = z * fz + dz, y * fy + dy, x * fx + dx
-                            if all_exist or exists[vz, vy, vx]:
-                                total += np.int64(image[vz, vy, vx])
-                                voxels += 1
-                out[z, y, x] = (2 * total + voxels) // (2 * voxels) if voxels else 0
-
-
-@kernel
-def _float_means(
-    image: np.ndarray, exists: np.ndarray, fz: int, fy: int, fx: int, out: np.ndarray
-) -> None:
-    """Write the mean of each box to `out`, summed in double precision in z, y, x order."""
-    all_exist = exists.size == 0
-    depth, height, width = out.shape
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                total, voxels = 0.0, 0
-                for dz in range(fz):
-                    for dy in range(fy):
-                        for dx in range(fx):
-                            vz, vy, vx = z * fz + dz, y * fy + dy, x * fx + dx
-                            if all_exist or exists[vz, vy, vx]:
-                                total += image[vz, vy, vx]
-                                voxels += 1
-                out[z, y, x] = total / voxels if voxels else 0.0

@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, BlockGrid, Triple
+from volflow.core.pooling import pooled_image
 from volflow.core.stage import Columns, Layer, Phase, Stage
-from volflow.segment.pyramid import pooled_image, pooled_labels
+from volflow.segment.pyramid import pooled_labels
 
 Factor = Annotated[int, Field(ge=1, le=2)]
 

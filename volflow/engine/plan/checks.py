@@ -19,7 +19,7 @@ from volflow.io.volume import Volume
 
 READ_ONLY = (
     *("channels", "offset_sign", "scale", "boundary", "ignore", "offset", "level", "missing"),
-    "version",
+    *("downsample", "version"),
 )
 
 

@@ -119,9 +119,13 @@ def scales_of(spec: VolumeSpec) -> list[Volume]:
     if spec.resolution is not None or spec.offset is not None:
         return [first]
     later = range(spec.level + 1, first.scales)
+    factors = {} if spec.downsample is None else {"downsample": first.downsample}
     return [
         first,
-        *(Volume.open(spec.model_copy(update={"level": n}), partial=True) for n in later),
+        *(
+            Volume.open(spec.model_copy(update={"level": n, **factors}), partial=True)
+            for n in later
+        ),
     ]
 
 

@@ -141,6 +141,10 @@ def conversion(spec: VolumeSpec, layout: Layout, own: bool) -> Conversion:
         wrong += _ignore_problems(spec, layout.dtype)
         if layout.dtype.kind == "i":
             dtype = np.dtype(f"uint{8 * layout.dtype.itemsize}")
+    averaged = () if spec.downsample is None else ("ignore", "boundary", "offset_sign")
+    for name in averaged:
+        if getattr(spec, name) != VolumeSpec.model_fields[name].default:
+            wrong.append(f"downsample is for images; it excludes {name}")
     if spec.boundary:
         if count != 1:
             wrong.append(f"boundary: expected one channel, got {count}; choose one with channels")
