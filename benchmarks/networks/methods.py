@@ -29,6 +29,7 @@ from volflow.checkpoints.find import find_network
 from volflow.checkpoints.header import Header
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box
+from volflow.engine.api import make_plan
 from volflow.io.volume import Volume
 from volflow.metrics.detections.matching import best_pairs
 from volflow.metrics.detections.objects import score_objects
@@ -264,15 +265,25 @@ def clefts_row(weights: Path, choose: Slab, report: Slab, min_size: int = 100) -
 
 
 def at_defaults(pipeline: str, output: str, weights: Path, report: Slab) -> np.ndarray:
-    """Labels of a slab by a bundled pipeline with its defaults, in the voxels of the file."""
+    """Labels of a slab by a bundled pipeline with its defaults, in the voxels of the file.
+
+    Where the pipeline reads the image at coarser voxels, each has the label of the one it is in.
+    """
     with tempfile.TemporaryDirectory() as run:
         overrides = [f"volumes.em.path=hdf5://{DATA}/{report.file}?dataset=raw", f"run={run}/run"]
         if weights.parent != BUNDLED:  # otherwise the one that the pipeline names
             overrides.append(f"steps.predict.model={weights}")
-        result = volflow.run(pipeline, overrides=overrides, bounds=report.bounds)
+        planned = make_plan(pipeline, overrides=overrides)
+        factors = next((each.factors for each in planned.downsampled), (1, 1, 1))
+        stored = Box.parse(report.bounds)
+        bounds = stored.zoom_out(factors)
+        result = volflow.run(pipeline, overrides=overrides, bounds=str(bounds))
         assert result.ok, result.failures
         spec = VolumeSpec(path=f"precomputed://{run}/run/{output}")
-        return Volume.open(spec, own=True).read(Box.parse(report.bounds))
+        labels = Volume.open(spec, own=True).read(bounds)
+    for axis, factor in enumerate(factors):
+        labels = labels.repeat(factor, axis)
+    return labels[stored.within(bounds.zoom_in(factors))]
 
 
 def defaults_row(pipeline: str, weights: Path, report: Slab) -> dict[str, Any]:
@@ -388,6 +399,11 @@ for _name, _report in {
         partial(defaults_row, "segneuron", report=_report),
         "generalist",
     )
+ENTRIES["segneuron_isbi_choosing"] = Entry(
+    "isbi, sections that choose, pipeline `segneuron` at its defaults",
+    partial(defaults_row, "segneuron", report=ISBI_PAIR[0]),
+    "generalist",
+)
 ABLATIONS = {
     "small_mixed": "800 steps: mixing",
     "small_pretrained": "800 steps: mixing, pretrained encoder",

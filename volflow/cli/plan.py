@@ -83,7 +83,8 @@ def plan_document(
         limit), `memory_by_pool` (bytes per worker), and `steps`: `name`, `use`, `pool`, `block`
         (voxels, z y x; null without phases), `phases`, `blocks`, `bytes_out`, `memory` (bytes per
         worker), `writes` (addresses), `in_voxels` (by parameter that was given in units, its value
-        in voxels); `warnings` (sentences about the inputs). With a trial
+        in voxels); `downsampled` (by input with `downsample`, the factors z y x); `warnings`
+        (sentences about the inputs). With a trial
         `estimate`: `workers`, `hours`, and `steps`: `name`, `pool`, `blocks_run`, `work` and
         `cpu` (seconds of all workers), `stored`, `memory` (expected) and `memory_limit` (bytes),
         `unknown` (phases that did not run).
@@ -124,6 +125,7 @@ def plan_document(
             }
             for step in planned.chosen
         ],
+        "downsampled": {each.volume: list(each.factors) for each in planned.downsampled},
         "warnings": list(planned.warnings),
     }
     if estimates is not None:
@@ -149,7 +151,14 @@ def plan_document(
 
 
 def _print_plan(planned: Plan) -> None:
-    from volflow.cli.terminal.formatting import count, output, print_table, print_warnings, size
+    from volflow.cli.terminal.formatting import (
+        count,
+        downsampling_lines,
+        output,
+        print_table,
+        print_warnings,
+        size,
+    )
     from volflow.engine.estimate.scaling import largest
 
     console = output()
@@ -180,6 +189,8 @@ def _print_plan(planned: Plan) -> None:
             line = f"{step.name}.{parameter}: {text} is {_shown(value)}"
             head = "planes" if isinstance(value, str) else "units "
             console.print(f"{head}  {line}", markup=False, soft_wrap=True)
+    for line in downsampling_lines(planned):
+        console.print(line, markup=False, soft_wrap=True)
     print_warnings(planned.warnings)
 
 

@@ -59,14 +59,14 @@ def _downsampling(given: Any) -> Any:
         try:
             length = quantity(given, "6 nm")
         except ValueError as error:
-            raise ValueError(f"{wanted}; got {given!r}") from error
+            raise ValueError(wanted) from error
         if length.power != 1 or not length.number:
-            raise ValueError(f"{wanted}; got {given!r}")
+            raise ValueError(wanted)
         return given
     factors = given if isinstance(given, list | tuple) and len(given) == 3 else ()
     whole = [each for each in factors if isinstance(each, int) and not isinstance(each, bool)]
     if len(whole) != 3 or not all(1 <= factor <= 64 for factor in whole):
-        raise ValueError(f"{wanted}; got {given}")
+        raise ValueError(wanted)
     return tuple(given)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -139,6 +140,19 @@ class PlannedStep:
         return sum(len(job.phase.grid) for job in self.jobs)
 
 
+class Downsampled(NamedTuple):
+    """An input that is read at coarser voxels.
+
+    `given` is the text of the pipeline, `factors` are stored voxels per voxel, and `resolution` is
+    the voxel size that is read, nanometres; all z y x.
+    """
+
+    volume: str
+    given: str
+    factors: Triple
+    resolution: Resolution
+
+
 @dataclass(frozen=True)
 class Plan:
     """A pipeline with every decision made; nothing has been started or written."""
@@ -157,6 +171,8 @@ class Plan:
     """Folders from which the user's own stages are imported."""
     warnings: tuple[str, ...] = ()
     """Assumptions about the inputs that the user should know, each one sentence."""
+    downsampled: tuple[Downsampled, ...] = ()
+    """The inputs whose declaration has `downsample`."""
 
     @property
     def chosen(self) -> tuple[PlannedStep, ...]:

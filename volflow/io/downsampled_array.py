@@ -71,11 +71,11 @@ def coarser(resolution: Resolution | None, factors: Triple) -> Resolution | None
     return z, y, x
 
 
-def bytes_to_average(box: Box, factors: Triple, dtype: np.dtype[Any], channels: int) -> int:
-    """Bytes that reading a box takes beyond its own: stored voxels, a copy, and which exist."""
+def bytes_to_average(shape: Triple, factors: Triple, dtype: np.dtype[Any], channels: int) -> int:
+    """Bytes for reading a box of this shape, beyond its own: stored voxels, a copy, a mask."""
     if tuple(factors) == (1, 1, 1):
         return 0
-    return box.zoom_in(factors).size * (2 * max(1, channels) * dtype.itemsize + 1)
+    return Box((0, 0, 0), shape).zoom_in(factors).size * (2 * max(1, channels) * dtype.itemsize + 1)
 
 
 class DownsampledArray:

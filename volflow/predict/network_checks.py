@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 
 from volflow.checkpoints.header import Header
 from volflow.core.geometry import Resolution, Triple
-from volflow.core.stage import Layer
+from volflow.core.stage import ForeignLayer, Layer
 from volflow.predict.flips import neighbour_channels, unflippable
 from volflow.predict.intensity import QUANTILE_PARTS, check_image
+
+LARGEST_FACTOR = 64  # of downsampling
 
 
 def check_channels(
@@ -67,17 +69,42 @@ def check_stride(name: str, sides: Triple, header: Header) -> list[str]:
     return []
 
 
-def check_voxels(model: str, header: Header, resolution: Resolution, tolerance: float) -> list[str]:
-    """Problems with a voxel size that differs from the training's by more than the tolerance."""
+def check_voxels(
+    model: str,
+    header: Header,
+    resolution: Resolution,
+    tolerance: float | Resolution,
+    em: Layer | None = None,
+) -> list[str]:
+    """Problems with a voxel size that differs from the training's by more than the tolerance.
+
+    Where averaging stored voxels of `em` by whole factors helps, the problem names the smallest.
+    """
     trained = header.voxel_size_nm
-    sides = zip(resolution, trained, strict=True)
-    if all(abs(here - there) <= tolerance * there for here, there in sides):
+    allowed = tolerance if isinstance(tolerance, tuple) else (tolerance,) * 3
+    sides = list(zip(resolution, trained, allowed, strict=True))
+    if all(_fits(*side) for side in sides):
         return []
+    shares = [f"{each:.0%}" for each in (allowed if len(set(allowed)) > 1 else allowed[:1])]
+    advice = "another scale of the volume may fit"
+    if isinstance(em, ForeignLayer):
+        stored = [side / factor for side, factor in zip(resolution, em.downsample, strict=True)]
+        factors = [
+            next((n for n in range(1, LARGEST_FACTOR + 1) if _fits(n * side, *rest)), 0)
+            for side, (_, *rest) in zip(stored, sides, strict=True)
+        ]
+        if all(factors):
+            listed = ",".join(map(str, factors))
+            advice = f"average voxels with --set volumes.{em.volume}.downsample=[{listed}]"
     return [
         f"voxel_tolerance: network '{model}' was trained on voxels of {_listed(trained)} nm; "
-        f"expected a voxel size within {tolerance:.0%} of it, got {_listed(resolution)} nm; "
-        f"another scale of the volume may fit"
+        f"expected a voxel size within {' x '.join(shares)} of it, got {_listed(resolution)} nm; "
+        f"{advice}"
     ]
+
+
+def _fits(side: float, trained: float, tolerance: float) -> bool:
+    return abs(side - trained) <= tolerance * trained
 
 
 def check_em(header: Header, em: Layer | None) -> list[str]:

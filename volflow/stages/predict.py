@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from volflow.models.inference import Inference
 
 Span = Annotated[int, Field(ge=0)]
+Tolerance = Annotated[float, Field(ge=0)]
 Pick = tuple[int, Triple]
 """A channel of the network, and the shift of its output in voxels."""
 
@@ -96,9 +97,9 @@ class Predict(Stage):
     range: tuple[float, float] | None = None
     """The intensities [LOW, HIGH] that are mapped to the ends of the network's input range;
     default: quantiles of the volume, or the fixed values of the training."""
-    voxel_tolerance: Annotated[float, Field(ge=0)] = 0.2
-    """Largest relative difference between the voxel size and that of the training, per axis; 0.2
-    is 20 %."""
+    voxel_tolerance: Tolerance | tuple[Tolerance, Tolerance, Tolerance] = 0.2
+    """Largest relative difference between the voxel size and that of the training, for all axes or
+    for each of z y x; 0.2 is 20 %."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto: cuda if available."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -212,7 +213,9 @@ class Predict(Stage):
     ) -> list[str]:
         return [
             *check_em(self.header, inputs.get("em")),
-            *check_voxels(self.model, self.header, resolution, self.voxel_tolerance),
+            *check_voxels(
+                self.model, self.header, resolution, self.voxel_tolerance, inputs.get("em")
+            ),
             *check_scaling(self.model, self.header, self.range is not None, inputs),
         ]
 

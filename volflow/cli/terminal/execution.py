@@ -29,7 +29,12 @@ def run_with_progress(
     `volflow.engine.monitor.run_summary.summary`), and the progress is on stderr. The folder of a
     `temporary` run is deleted when it succeeds, so it is not mentioned.
     """
-    from volflow.cli.terminal.formatting import errors, output, print_warnings
+    from volflow.cli.terminal.formatting import (
+        downsampling_lines,
+        errors,
+        output,
+        print_warnings,
+    )
     from volflow.cli.terminal.progress import progress_display
     from volflow.engine.api import carry_out
     from volflow.engine.monitor.run_summary import summary
@@ -42,6 +47,8 @@ def run_with_progress(
     else:
         if not temporary:
             console.print(f"run {plan.pipeline.run}", markup=False)
+            for line in downsampling_lines(plan):
+                console.print(line, markup=False, soft_wrap=True)
         with progress_display(plan, console) as observer:
             result = carry_out(plan, profile, observer)
     if not result.ok:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from volflow.cli.terminal import options
 from volflow.cli.terminal.visible import visible
 
 if TYPE_CHECKING:
+    from volflow.engine.job import Plan
     from volflow.engine.result import Failure
 
 IN_FULL = 10  # failed blocks printed with their traceback; the others get one line each
@@ -108,6 +109,19 @@ def print_warnings(warnings: Sequence[str]) -> None:
         console = errors()
         for warning in warnings:
             console.print(f"warning: {warning}", markup=False)
+
+
+def downsampling_lines(plan: Plan) -> Iterator[str]:
+    """The factors of each input with `downsample`, and the voxel sizes before and after."""
+    for name, given, factors, resolution in plan.downsampled:
+        read = " x ".join(f"{side:g}" for side in resolution)
+        sides = zip(resolution, factors, strict=True)
+        stored = " x ".join(f"{side / factor:g}" for side, factor in sides)
+        shown = "" if given == str(list(factors)) else f" is {list(factors)}"
+        text = f"voxels  {name}.downsample: {given}{shown}; stored voxels of {stored} nm"
+        yield (
+            f"{text} are averaged to {read} nm" if read != stored else f"{text} are read unchanged"
+        )
 
 
 def print_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -11,7 +11,14 @@ SIZE ...    marks of parameters in voxels that also take units such as µm³
 from volflow.core.stage.chain import Chain, Onward
 from volflow.core.stage.chain_grid import ChainGrid
 from volflow.core.stage.grouping import Group, Grouping
-from volflow.core.stage.layer import Columns, HaloRegion, Layer, ObjectsById, Record
+from volflow.core.stage.layer import (
+    Columns,
+    ForeignLayer,
+    HaloRegion,
+    Layer,
+    ObjectsById,
+    Record,
+)
 from volflow.core.stage.phase import Phase
 from volflow.core.stage.reduction import PreviousRound, Reduction, Up, pyramid
 from volflow.core.stage.registry import find_stage, installed_stages, registered_name
@@ -27,6 +34,7 @@ __all__ = [
     "Chain",
     "ChainGrid",
     "Columns",
+    "ForeignLayer",
     "Group",
     "Grouping",
     "HaloRegion",

@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from volflow.core.geometry import Triple
+
 Record: TypeAlias = dict[str, np.ndarray]
 """Named columns of one block."""
 
@@ -45,6 +47,22 @@ class Layer:
     blockwise: bool = False
     halo_region: HaloRegion = "box"
     not_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignLayer(Layer):
+    """A volume of another program or run, as a stage reads it.
+
+    Attributes
+    ----------
+    volume : str
+        Its name in the pipeline.
+    downsample : (int, int, int)
+        Stored voxels per voxel that is read, z y x.
+    """
+
+    volume: str = ""
+    downsample: Triple = (1, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)

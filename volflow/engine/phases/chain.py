@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from volflow.config import stage_answers
-from volflow.core.geometry import Block, Box, Triple
+from volflow.core.geometry import Block, Box, Triple, Zyx
 from volflow.core.stage import Chain, ChainGrid, Layer, Onward, Phase, Record
 from volflow.engine.job import Job
 from volflow.engine.phases.inputs import block_mask, masked_inputs
@@ -44,7 +44,10 @@ class ChainPart(PhaseKind):
         return {"voxels": block.write.size, "empty": 0}
 
     def memory(self, job: Job, bounds: Box, source_chunk: Triple | None) -> int:
-        return max(job.stage.memory(shape) for _, shape in _grid(job).read_shapes())
+        return max(job.stage.memory(shape) for shape in self.read_shapes(job))
+
+    def read_shapes(self, job: Job) -> list[Zyx]:
+        return [shape for _, shape in _grid(job).read_shapes()]
 
     def effort(self, job: Job, bounds: Box, whole: Box) -> float:
         stage = _chain(job)

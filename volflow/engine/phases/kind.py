@@ -67,8 +67,11 @@ class PhaseKind(ABC):
         source_chunk : (int, int, int), optional
             Chunk of the volume that is read.
         """
-        box = Box((0, 0, 0), largest_block(job.phase)).grow(job.phase.grid.halo)
-        return job.stage.memory(box.shape)
+        return job.stage.memory(_largest_read(job))
+
+    def read_shapes(self, job: Job) -> list[Zyx]:
+        """Shapes of the boxes that blocks read from volumes, the largest among them."""
+        return [_largest_read(job)] if self.block_by_block else []
 
     def prefetch_memory(self, job: Job, inputs: Iterable[Layer]) -> int:
         """Bytes of the next block's inputs, read while a block is computed."""
@@ -103,6 +106,10 @@ class PhaseKind(ABC):
     def result(self, jobs: Sequence[Job]) -> dict[str, Any]:
         """The JSON result of a finished step whose last job is of this kind; empty: none."""
         return {}
+
+
+def _largest_read(job: Job) -> Zyx:
+    return Box((0, 0, 0), largest_block(job.phase)).grow(job.phase.grid.halo).shape
 
 
 def largest_block(phase: Phase) -> Zyx:

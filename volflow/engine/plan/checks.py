@@ -10,7 +10,7 @@ from volflow.config.keys import KeyPath
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Problem
 from volflow.config.wired_step import WiredStep
-from volflow.core.geometry import Box, Resolution
+from volflow.core.geometry import Box, Resolution, Triple
 from volflow.core.stage import Layer
 from volflow.engine.job import Target
 from volflow.engine.plan.chunks import block_path
@@ -53,6 +53,24 @@ def check_layer(
 
 def _channels(count: int | None) -> str:
     return f"{count} channels" if count else "no channel axis"
+
+
+def check_downsampling(
+    step: WiredStep, name: str, expected: Layer | None, spec: VolumeSpec
+) -> Iterator[Problem]:
+    """Check that an input that is averaged over voxels is an image."""
+    reasons = {
+        "segmentation": "labels, and the mean of two labels is another object's",
+        "affinity": "affinities, which are of voxels next to each other: their mean is of none",
+    }
+    kind = expected.kind if expected is not None else ""
+    if spec.downsample is not None and kind in reasons:
+        volume = step.inputs[name]
+        yield Problem(
+            ("volumes", volume, "downsample"),
+            f"only images are averaged; step '{step.name}' reads '{volume}' as {reasons[kind]}; "
+            f"leave downsample out, or take a coarser scale with volumes.{volume}.level",
+        )
 
 
 def check_same_blocks(
@@ -106,14 +124,21 @@ def same_resolution(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def check_resolution(
-    name: str, resolution: Resolution | None, expected: Resolution, optional_for: str = ""
+    name: str,
+    resolution: Resolution | None,
+    expected: Resolution,
+    optional_for: str = "",
+    downsample: Triple = (1, 1, 1),
 ) -> Iterator[Problem]:
     """Check a volume's resolution against that of the run.
 
     `optional_for` names the steps that read it and can do without it, if all of them can.
+    `downsample` are its stored voxels per voxel.
     """
     if resolution is not None and not same_resolution(resolution, expected):
         advice = f"another level (volumes.{name}.level) may have it"
+        if any(factor > 1 for factor in downsample):
+            advice += f", or other factors than downsample: {list(downsample)}"
         if optional_for:
             advice += f"; {optional_for} can do without '{name}': leave it out, or resample it"
         yield Problem(
@@ -123,8 +148,13 @@ def check_resolution(
         )
 
 
-def check_bounds(pipeline: Pipeline, name: str, extent: Box, bounds: Box) -> Iterator[Problem]:
-    """Check that the run's bounds are inside a volume."""
+def check_bounds(
+    pipeline: Pipeline, name: str, extent: Box, bounds: Box, downsample: Triple = (1, 1, 1)
+) -> Iterator[Problem]:
+    """Check that the run's bounds are inside a volume; `downsample` as for `check_resolution`."""
     if not extent.covers(bounds):
         place: KeyPath = ("bounds",) if is_given(pipeline, ("bounds",)) else ("volumes", name)
-        yield Problem(place, f"bounds {bounds} extend beyond volume '{name}', which is {extent}")
+        text = f"bounds {bounds} extend beyond volume '{name}', which is {extent}"
+        if any(factor > 1 for factor in downsample):
+            text += f" in voxels of {triple_text(downsample)} stored ones (downsample)"
+        yield Problem(place, text)

@@ -14,8 +14,9 @@ import numpy as np
 from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Checked, Problem
 from volflow.config.wiring import Wiring
-from volflow.core.geometry import Box, Resolution
+from volflow.core.geometry import Box, Resolution, Zyx, zyx
 from volflow.core.stage import Layer
+from volflow.io.downsampled_array import coarser, downsampling_factors
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class DeclaredVolume:
     dtype: np.dtype[Any]
     channels: int
     warnings: tuple[str, ...] = ()
+    downsample: Zyx = zyx(1)  # noqa: RUF009  # a tuple
 
     @property
     def format(self) -> str:
@@ -59,9 +61,18 @@ def declared_volume(
         return None
     expected = _expected(wiring, name)
     channels = len(spec.channels) if spec.channels is not None else expected.channels or 0
-    resolution = spec.resolution or pipeline.resolution
-    dtype = np.dtype(expected.dtype or "uint8")
-    return DeclaredVolume(spec, Box.parse(pipeline.bounds), resolution, dtype, channels)
+    resolution, factors = spec.resolution, zyx(1)
+    if resolution is not None or not isinstance(spec.downsample, str):
+        factors = downsampling_factors(spec.downsample, resolution)
+        resolution = coarser(resolution, factors)
+    return DeclaredVolume(
+        spec,
+        Box.parse(pipeline.bounds),
+        resolution or pipeline.resolution,
+        np.dtype(expected.dtype or "uint8"),
+        channels,
+        downsample=factors,
+    )
 
 
 def _expected(wiring: Wiring, name: str) -> Layer:

@@ -77,9 +77,9 @@ def open_inputs(
     if bounds is None or resolution is None:
         return None
     for name, volume in volumes.items():
-        yield from check_bounds(pipeline, name, volume.bounds, bounds)
+        yield from check_bounds(pipeline, name, volume.bounds, bounds, volume.downsample)
         yield from check_resolution(
-            name, volume.resolution, resolution, _does_without(wiring, name)
+            name, volume.resolution, resolution, _does_without(wiring, name), volume.downsample
         )
     yield from _check_empty(wiring, volumes, whole or bounds)
     mask = yield from plan_mask(pipeline, coarse, bounds, resolution)
@@ -203,7 +203,8 @@ def _resolution(
     """The first resolution that is given or stored; a lack of any is a problem if `certain`."""
     candidates = [pipeline.resolution, *(volume.resolution for volume in volumes.values())]
     others = {name: spec for name, spec in pipeline.volumes.items() if name != pipeline.mask}
-    candidates += [spec.resolution for spec in others.values()]  # a mask may be coarser
+    # a mask may be coarser, and a volume that is downsampled has been opened
+    candidates += [spec.resolution for spec in others.values() if spec.downsample is None]
     for resolution in candidates:
         if resolution is not None:
             z, y, x = resolution

@@ -30,6 +30,12 @@ def mask_volume(
     elif name not in pipeline.volumes:
         known = ", ".join(pipeline.volumes) or "none"
         yield Problem(("mask",), f"'{name}' is not declared under volumes (declared: {known})")
+    elif pipeline.volumes[name].downsample is not None:
+        yield Problem(
+            ("volumes", name, "downsample"),
+            f"only images are averaged, and '{name}' is the mask, which may have coarser voxels "
+            f"than the run as it is; leave downsample out",
+        )
     else:
         return (yield from open_volume(pipeline, wiring, name, offline))
     return None

@@ -13,8 +13,8 @@ from volflow.config.problems import Checked, Problem, Problems, closest
 from volflow.config.wiring import Wiring, resolve_units, wire
 from volflow.core.geometry import Box
 from volflow.core.stage import Units
-from volflow.engine.job import Plan
-from volflow.engine.plan.inputs import open_inputs
+from volflow.engine.job import Downsampled, Plan
+from volflow.engine.plan.inputs import PlanInputs, open_inputs
 from volflow.engine.plan.places import check_places
 from volflow.engine.plan.planner import plan_step
 from volflow.engine.plan.resources import check_space
@@ -103,6 +103,20 @@ def plan_draft(
         selected,
         pipeline.where.folders,
         plan_inputs.warnings,
+        _downsampled(plan_inputs),
+    )
+
+
+def _downsampled(plan_inputs: PlanInputs) -> tuple[Downsampled, ...]:
+    return tuple(
+        Downsampled(
+            name,
+            given if isinstance(given, str) else str(list(given)),
+            volume.downsample,
+            volume.resolution or plan_inputs.resolution,
+        )
+        for name, volume in plan_inputs.volumes.items()
+        if (given := volume.spec.downsample) is not None
     )
 
 

@@ -13,11 +13,12 @@ from volflow.core.stage import Layer, Phase
 from volflow.engine.job import Job, PlannedStep, Source
 from volflow.engine.phases.registry import kind_of
 from volflow.engine.phases.sources import RecordSource, VolumeSource
-from volflow.engine.plan.checks import check_layer, check_same_blocks
+from volflow.engine.plan.checks import check_downsampling, check_layer, check_same_blocks
 from volflow.engine.plan.digest import step_content, step_digest
 from volflow.engine.plan.resources import check_memory
 from volflow.engine.plan.state import PlanState, WrittenStep
 from volflow.engine.plan.step_targets import Targets, layouts, step_targets
+from volflow.io.downsampled_array import bytes_to_average
 from volflow.io.skeletons.placed_nodes import NODE_BYTES
 
 PROCESS_MEMORY = 256 << 20  # bytes before the first block: Python, numpy, numba; measured 230 MiB
@@ -117,6 +118,9 @@ def _parameter_problems(step: WiredStep, sentences: Iterable[str]) -> Checked[No
 def _check_inputs(state: PlanState, step: WiredStep) -> Checked[None]:
     for name, volume in step.inputs.items():
         given, expected = state.input_layer(volume), step.stage.wants.get(name)
+        if volume in state.inputs.volumes:
+            spec = state.pipeline.volumes[volume]
+            yield from check_downsampling(step, name, expected, spec)
         if expected is not None and given is not None:
             yield from check_layer(step, name, expected, given, not state.is_own(volume))
     for volume in filter(state.is_blockwise, step.inputs.values()):
@@ -186,7 +190,23 @@ def _memory(state: PlanState, step: WiredStep, job: Job, targets: Targets) -> in
             nodes += state.inputs.skeletons[name].nodes
     block = kind_of(job.phase).memory(job, state.bounds_of(step), chunks[0] if chunks else None)
     block = stage_answers.memory(step.stage, block, f"memory of phase '{job.phase.name}'")
-    return PROCESS_MEMORY + block + nodes * NODE_BYTES
+    averaged = _averaging_memory(state, step, job)
+    return PROCESS_MEMORY + block + averaged + nodes * NODE_BYTES
+
+
+def _averaging_memory(state: PlanState, step: WiredStep, job: Job) -> int:
+    """Peak bytes of the stored voxels of inputs that are downsampled, read one after another."""
+    read = step.stage.reads(job.phase)
+    opened = [state.inputs.volumes.get(v) for name, v in step.inputs.items() if name in read]
+    return max(
+        (
+            bytes_to_average(shape, volume.downsample, volume.dtype, volume.channels)
+            for volume in opened
+            if volume is not None
+            for shape in kind_of(job.phase).read_shapes(job)
+        ),
+        default=0,
+    )
 
 
 def _with_prefetch(

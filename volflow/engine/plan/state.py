@@ -9,7 +9,7 @@ from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.wired_step import WiredStep
 from volflow.config.wiring import Wiring
 from volflow.core.geometry import NO_GAPS, Box, Gaps
-from volflow.core.stage import Columns, Layer
+from volflow.core.stage import Columns, ForeignLayer, Layer
 from volflow.engine.job import Mask, Target
 from volflow.engine.plan.inputs import PlanInputs
 
@@ -77,7 +77,11 @@ class PlanState:
         if writer is not None:
             return writer.targets[name].layer if name in writer.targets else None
         volume = self.inputs.volumes.get(name)
-        return None if volume is None else Layer(str(volume.dtype), volume.channels)
+        if volume is None:
+            return None
+        return ForeignLayer(
+            str(volume.dtype), volume.channels, volume=name, downsample=volume.downsample
+        )
 
     def input_tables(self, step: WiredStep) -> dict[str, Columns]:
         """The tables that a step reads, by input."""

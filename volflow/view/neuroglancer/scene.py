@@ -167,8 +167,15 @@ def _skeletons_of(layer: StoredLayer) -> str:
 
 
 def _source(layers: LayerSet, layer: StoredLayer, notes: list[str]) -> tuple[LayerSource, str]:
-    """The source that serves a layer, and its address in Neuroglancer's notation."""
-    volume = layer.scales[0]
+    """The source that serves a layer, and its address in Neuroglancer's notation.
+
+    An image that the run averages is shown as it is stored, at its own voxel size.
+    """
+    volume, resolution = layer.scales[0], layers.resolution
+    if layer.spec.downsample is not None:
+        z, y, x = (side / f for side, f in zip(resolution, volume.downsample, strict=True))
+        resolution = (z, y, x)
+        layer = replace(layer, spec=layer.spec.model_copy(update={"downsample": None}))
     address = Address.parse(volume.address)
     if layer.kind == "segmentation" and volume.dtype.name not in SEGMENTATIONS:
         raise StorageError(
@@ -178,7 +185,7 @@ def _source(layers: LayerSet, layer: StoredLayer, notes: list[str]) -> tuple[Lay
     if address.local is not None and _is_readable_as_stored(layer, address.format_name):
         source = f"{SCHEMES[address.format_name]}://{{url}}/{layer.name}/"
         return FolderSource(address.local), source
-    translated = Translated(layer.spec, layer.kind, layers.resolution)
+    translated = Translated(layer.spec, layer.kind, resolution)
     reason = f"is {address.format_name}"
     if address.local is None:
         reason = "is not on this machine"
