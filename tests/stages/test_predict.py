@@ -515,3 +515,18 @@ def test_the_plan_shows_which_of_two_networks_is_used(folder: Path) -> None:
     assert line in CliRunner().invoke(main, arguments).stdout
     document = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert document["steps"][-1]["by_planes"] == {"model": "generalist-sections"}
+
+
+def test_the_factors_of_an_image_of_finer_voxels_are_named(folder: Path) -> None:
+    """The problem names an option with which the plan has none."""
+    checkpoint(folder / "net.safetensors", voxel_size_nm=(10, 30, 21))
+    option = "volumes.em.downsample=[1,3,2]"  # 30 and 20 nm
+    assert f"got 10 x 10 x 10 nm; average voxels with --set {option}" in problems(pipeline())
+    assert make_plan(pipeline(), overrides=[option]).resolution == (10, 30, 20)
+    coarse = {"overrides": ["volumes.em.downsample=[1,2,1]"]}
+    with pytest.raises(PlanError) as caught:
+        make_plan(pipeline(), **coarse)
+    assert f"got 10 x 20 x 10 nm; average voxels with --set {option}" in str(caught.value)
+    make_plan(pipeline(voxel_tolerance=[0, 1, 1]))
+    checkpoint(folder / "net.safetensors", voxel_size_nm=(4, 10, 10))
+    assert "another scale of the volume may fit" in problems(pipeline())

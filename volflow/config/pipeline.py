@@ -163,7 +163,8 @@ class Pipeline(Spec):
     block: BlockShape = (64, 64, 64)
     """Block shape z y x, voxels, of steps that set none."""
     bounds: Annotated[str, AfterValidator(_box)] | None = None
-    """The part to process, z0:z1,y0:y1,x0:x1 in voxels; default: the bounds of the first input."""
+    """The part to process, z0:z1,y0:y1,x0:x1 in voxels, as they are read (`downsample` of a
+    volume); default: the bounds of the first input."""
     resolution: tuple[Nanometres, Nanometres, Nanometres] | None = None
     """Voxel size z y x, nanometres; default: that of the first input."""
     mask: Name | None = None

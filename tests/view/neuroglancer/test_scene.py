@@ -187,3 +187,32 @@ def test_a_run_without_layers_is_reported(tmp_path: Path) -> None:
         (tmp_path / "run" / name / "info").unlink()
     with pytest.raises(PlanError, match="does not exist"):
         make_scene(run_layers(str(tmp_path / "run")))
+
+
+def test_an_image_that_is_averaged_is_shown_as_stored_in_the_same_place(tmp_path: Path) -> None:
+    """Its own voxel size, and the same nanometres as the results of its coarser voxels."""
+    painted(tmp_path / "source")
+    document = {
+        "run": str(tmp_path / "run"),
+        "block": [16, 32, 32],
+        "volumes": {
+            "em": {
+                "path": f"precomputed://{tmp_path}/source/em",
+                "downsample": [1, 2, 2],
+            }
+        },
+        "steps": [{"use": "tests.view.neuroglancer.copying:Copy"}],
+    }
+    assert volflow.run(document).ok
+    layers = run_layers(str(tmp_path / "run"))
+    assert layers.resolution == (20, 20, 20)
+    scene = make_scene(layers)
+    with scene.serve() as server:
+        infos = {n: json.loads(read(f"{server.url}/{n}/info")) for n in ("em", "copy")}
+    em, copy = (infos[name]["scales"][0] for name in ("em", "copy"))
+    assert (em["resolution"], copy["resolution"]) == ([10, 10, 20], [20, 20, 20])
+    for key in ("voxel_offset", "size"):  # x, y, z; bounds are even along y and x
+        in_nm = [np.multiply(each[key], each["resolution"]) for each in (em, copy)]
+        np.testing.assert_array_equal(*in_nm)
+    stored = (tmp_path / "source" / "em" / "info").read_bytes()
+    assert infos["em"] == json.loads(stored)
