@@ -28,7 +28,7 @@ def selection(function: Function) -> Function:
         click.option(
             "--bounds",
             metavar=BOUNDS,
-            help="Part of the volume, in voxels, half-open.",
+            help="Part of the volume, in voxels as they are read (`downsample`), half-open.",
             show_default="the pipeline's, or the whole volume",
         ),
         overrides,
