@@ -21,6 +21,7 @@ from volflow.core.stage import Layer
 from volflow.errors import StorageError
 from volflow.io.downsampled_array import downsampling_factors
 from volflow.io.volume import Volume
+from volflow.train.config.sources import SourceSpec
 
 VOXEL = (40.0, 4.0, 4.0)
 FOLDER = Path("unused")
@@ -218,3 +219,12 @@ def test_a_length_needs_a_voxel_size(folder: Path) -> None:
 def test_other_values_are_refused(given: Any) -> None:
     with pytest.raises(ValueError, match=r"factors z y x of 1 to 64 such as \[1, 2, 2\], or a len"):
         VolumeSpec(path="em.zarr", downsample=given)
+
+
+@pytest.mark.parametrize("name", ["image", "labels"])
+def test_sources_of_a_training_are_resampled_instead(name: str) -> None:
+    volumes: dict[str, Any] = {"image": {"path": "em.zarr"}, "labels": {"path": "labels.zarr"}}
+    SourceSpec.model_validate(volumes)
+    volumes[name]["downsample"] = [1, 2, 2]
+    with pytest.raises(ValueError, match=f"{name}: downsample is for the images of pipelines"):
+        SourceSpec.model_validate(volumes)

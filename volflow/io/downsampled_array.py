@@ -102,10 +102,10 @@ class DownsampledArray:
     ) -> None:
         layout = stored.layout
         if layout.kind == "segmentation" or layout.dtype.name not in DTYPES:
-            found = layout.kind if layout.kind == "segmentation" else str(layout.dtype)
+            actual = layout.kind if layout.kind == "segmentation" else str(layout.dtype)
             raise StorageError(
                 f"downsample: expected an image of {', '.join(DTYPES)}, as the mean of ids is no "
-                f"id; got {found}"
+                f"id; got {actual}"
             )
         self.stored, self.factors = stored, zyx(factors)
         self._shift = start - layout.bounds.start

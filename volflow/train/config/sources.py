@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -112,6 +113,7 @@ class ImageSource(Spec):
     def _has_valid_ranges(self) -> Self:
         if self.sections[0] > self.sections[1]:
             raise ValueError(f"sections must ascend, as [1, 3]; got {list(self.sections)}")
+        _require_stored_voxels({"image": self.image})
         for bounds in (self.bounds, self.synthetic.bounds if self.synthetic else None):
             if bounds is not None:
                 Box.parse(bounds)
@@ -149,6 +151,7 @@ class SourceSpec(ImageSource):
             raise ValueError("expected either image and labels, or image and masks, or synthetic")
         if self.known is not None and not self.masks:
             raise ValueError("known marks where masks are known; expected masks as well")
+        _require_stored_voxels({"labels": self.labels, "known": self.known, **self.masks})
         return self
 
     @property
@@ -177,6 +180,15 @@ class SourceSpec(ImageSource):
         changed = {name: _absolute(spec) for name, spec in volumes.items() if spec is not None}
         masks = {name: _absolute(spec) for name, spec in self.masks.items()}
         return self.model_copy(update={**changed, "masks": masks})
+
+
+def _require_stored_voxels(volumes: Mapping[str, VolumeSpec | None]) -> None:
+    for name, spec in volumes.items():
+        if spec is not None and spec.downsample is not None:
+            raise ValueError(
+                f"{name}: downsample is for the images of pipelines; a source is resampled to the "
+                f"training's voxel size along the axes of `resample`"
+            )
 
 
 def _absolute(spec: VolumeSpec) -> VolumeSpec:
