@@ -122,6 +122,17 @@ def test_first_masks_of_boxes(network: IICats) -> None:
     assert masks[1].tobytes() == follower.first_masks([other])[0].tobytes()
 
 
+def test_first_masks_have_the_shape_of_a_section_that_is_no_multiple_of_the_stride(
+    network: IICats,
+) -> None:
+    follower, whole = NetworkFollower(network), sections()[0]
+    shape = (SIDE[0] - 14, SIDE[1] - 3)
+    offline = {kind: layer[:, : shape[0], : shape[1]] for kind, layer in whole.offline.items()}
+    follower.see(Section(whole.image[: shape[0], : shape[1]], offline))
+    (mask,) = follower.first_masks([(20, 30, *shape)])
+    assert mask.shape == shape
+
+
 def test_window_is_cut_with_zeros_beyond_the_section() -> None:
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
     window = Window((-32, 32), (64, 64), 16)

@@ -128,11 +128,13 @@ class NetworkFollower:
     def forget(self) -> None:
         """Drop all state; filters are fitted again from the memories."""
         self._sections: list[Seen] = []
+        self._shape = (0, 0)
         self._filters = OfflineFilters(self.network)
         self._pairs: dict[bytes, tuple[Tensor, Tensor]] = {}
 
     def see(self, section: Section) -> None:
         """Compute the features of a section, and follow the filters of offline types."""
+        self._shape = (section.image.shape[0], section.image.shape[1])
         with torch.inference_mode(), reproducible(self.threads, fill=False):
             image = _padded(normalise(section.image, *self.intensity)[None])
             layers = {
@@ -236,7 +238,7 @@ class NetworkFollower:
         with torch.inference_mode(), reproducible(self.threads, fill=False):
             for box in boxes:
                 window = Window.around(box, self.network.target_stride, current.size)
-                masks.append(window.pasted(self._box_mask(box, window), current.size))
+                masks.append(window.pasted(self._box_mask(box, window), self._shape))
         return masks
 
     def _box_mask(self, box: tuple[int, int, int, int], window: Window) -> Tensor:
