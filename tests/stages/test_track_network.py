@@ -176,6 +176,16 @@ def test_linked_boxes_need_a_detector_and_follow_everything(checkpoint, detector
     assert problem == "linked: boxes are of all objects; expected masks to follow points"
 
 
+def test_the_bundled_network_is_taken_by_its_name():
+    stage = Track(follower="iicats", voxel_tolerance=0.7)
+    ranged = {**LAYERS, "quantiles": None}
+    assert stage.check_inputs(ranged, (10, 10, 10)) == []
+    (problem,) = stage.check_inputs(LAYERS, (10, 10, 10))
+    assert "needs quantiles of the volume" in problem
+    (problem,) = stage.check_inputs(ranged, (40, 10, 30))
+    assert "was trained at 30 x 10 x 10 nm" in problem
+
+
 def test_another_checkpoint_is_refused():
     with pytest.raises(ValueError, match="not a network of sections"):
         Track(follower="fib25-lsd")
