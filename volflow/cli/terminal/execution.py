@@ -119,7 +119,8 @@ def _print_done(result: RunResult, temporary: bool) -> None:
 def segments_text(segments: Mapping[str, Any]) -> str:
     """Number and median size of the segments of a run in one line."""
     number, median, unit = segments["number"], segments["median"], segments["unit"]
-    text = f"{segments['layer']}: {number:,} segment{'' if number == 1 else 's'}, median size {median:.3g} {unit}"
+    noun = "segment" if number == 1 else "segments"
+    text = f"{segments['layer']}: {number:,} {noun}, median size {median:.3g} {unit}"
     if segments["voxel_nm"] is None:
         return text
     sides = " x ".join(f"{side:g}" for side in segments["voxel_nm"])
