@@ -192,6 +192,20 @@ def test_small_segments_get_no_skeleton(tmp_path, tubes) -> None:
     assert sorted(int(row["voxels"]) for row in table(tmp_path / "run")) == sizes[1:]
 
 
+@pytest.mark.parametrize("block", SHAPES[1:])
+def test_tiles_are_joined_to_one_tree_with_the_same_bytes(tmp_path, tubes, block) -> None:
+    parameters = {"lattice_nm": 8, "coarsest_nm": 8, "budget": 43**3}
+    result = run(tmp_path / "run", tubes, block, **parameters)
+    assert result.results["skeletons"]["tiled"] == 2
+    assert run(tmp_path / "whole", tubes, **parameters).ok
+    assert files(tmp_path / "run") == files(tmp_path / "whole")
+    for row in table(tmp_path / "run"):
+        assert (row["trees"], row["tips"]) == ("1", "2")
+        expected = length_of(LINES[int(row["segment"])]) + 2 * RADIUS
+        assert float(row["length_nm"]) == pytest.approx(expected, rel=0.03)
+        assert int(row["tiled"]) == (int(row["segment"]) != 1 << 60)
+
+
 def test_a_segment_beyond_the_budget_is_computed_on_a_coarser_lattice(tmp_path, tubes) -> None:
     result = run(tmp_path / "run", tubes, budget=4096)
     assert result.results["skeletons"]["coarser"] == 2

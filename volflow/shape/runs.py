@@ -11,7 +11,7 @@ ambiguity: wherever a volume was cut, the merged runs are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -141,6 +141,24 @@ def mask_of(runs: Record) -> tuple[np.ndarray, np.ndarray]:
     edges[row * shape[2] + runs["stop"] - start[2]] -= 1
     mask: np.ndarray = np.cumsum(edges[:-1], dtype=np.int8).view(np.uint8).reshape(shape)
     return mask, start
+
+
+def is_inside(runs: Record) -> Callable[[np.ndarray], np.ndarray]:
+    """Whether coarse voxels, int64 (N, 3), are in merged runs of one segment."""
+    start, (_, height, width) = box_of(runs)
+
+    def place(z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return ((z - start[0]) * height + y - start[1]) * (width + 1) + x - start[2]
+
+    first = place(runs["z"], runs["y"], runs["x"])
+    stop = place(runs["z"], runs["y"], runs["stop"])
+
+    def inside(voxel: np.ndarray) -> np.ndarray:
+        at = place(*voxel.T)
+        run = np.searchsorted(first, at, "right") - 1
+        return np.asarray((run >= 0) & (at < stop[run]))
+
+    return inside
 
 
 @kernel

@@ -20,11 +20,12 @@ TABLE = {
     "length_nm": "float64",
     "radius_nm": "float64",  # the largest
     "lattice_nm": "float64",  # side of a voxel on which it was computed
+    "tiled": "int64",  # 1 if it was joined from tiles
 }
 DECIMALS = 3
 
 
-def table_row(skeleton: Skeleton, voxels: int, lattice_nm: float) -> dict[str, float]:
+def table_row(skeleton: Skeleton, voxels: int, lattice_nm: float, tiled: bool) -> dict[str, float]:
     """The row of a skeleton with at least one node."""
     degree = np.bincount(skeleton.edges.ravel(), minlength=len(skeleton))
     return {
@@ -37,6 +38,7 @@ def table_row(skeleton: Skeleton, voxels: int, lattice_nm: float) -> dict[str, f
         "length_nm": round(float(skeleton.lengths.sum()), DECIMALS),
         "radius_nm": round(float(skeleton.radius.max()), DECIMALS),
         "lattice_nm": lattice_nm,
+        "tiled": int(tiled),
     }
 
 

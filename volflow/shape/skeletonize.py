@@ -7,8 +7,10 @@ degrees, so it is up to a fifth too long.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,8 @@ import numpy as np
 from volflow.core.geometry import Resolution, Triple, zyx
 from volflow.core.skeleton import Skeleton, from_edges
 from volflow.core.stage import Record
-from volflow.shape.runs import box_of, coarser_factor, coarser_runs, mask_of
+from volflow.shape.runs import box_of, coarser_factor, coarser_runs, is_inside, mask_of
+from volflow.shape.tiles import tile_side, tiled_forest
 
 SCALE = 1.5
 CONSTANT_NM = 300.0
@@ -94,7 +97,7 @@ def skeletonize(
     )
     skeletons = []
     for name, (position, edges, radius) in trees.items():
-        smooth = _smooth(position, edges.astype(np.int64), labels, name, size, rounds)
+        smooth = _smooth(position, edges.astype(np.int64), _is_label(labels, name), size, rounds)
         placed = smooth + np.array(start) * size
         skeletons.append(from_edges(placed, edges, radius.astype(np.float64), int(name)))
     return skeletons
@@ -106,6 +109,7 @@ def segment_skeleton(
     factor: Triple,
     resolution: Resolution,
     options: SkeletonOptions = SkeletonOptions(),
+    tiles: int = 0,
 ) -> Skeleton:
     """The skeleton of one segment, from its merged runs: a tree for each connected piece.
 
@@ -120,6 +124,8 @@ def segment_skeleton(
     resolution : (float, float, float)
         Nanometres per voxel of the volume, z, y, x.
     options : SkeletonOptions
+    tiles : int
+        Side in coarse voxels of tiles that are computed one by one and joined; 0: as a whole.
 
     Returns
     -------
@@ -133,23 +139,29 @@ def segment_skeleton(
     ImportError
         If bioimage-cpp is not installed.
     """
-    mask, start = mask_of(runs)
     side, voxels = np.array(resolution, np.float64), np.array(factor, np.float64)
     coarse = side * voxels
-    position, edges, radius = _library().teasar(
-        mask, spacing=tuple(coarse.tolist()), scale=options.scale, constant=options.constant_nm
-    )
-    edges = edges.astype(np.int64)
-    smooth = _smooth(position, edges, mask, 1, coarse, options.rounds)
-    placed = np.round(smooth + start * coarse + (voxels - 1) / 2 * side, DECIMALS)
+    spacing = (float(coarse[0]), float(coarse[1]), float(coarse[2]))
+    parameters = {"spacing": spacing, "scale": options.scale, "constant": options.constant_nm}
+    if tiles:
+        library = importlib.import_module(f"{_library().__name__}.distributed")
+        position, edges, radius = tiled_forest(library, runs, tiles, **parameters)
+        smooth = _smooth(position, edges, is_inside(runs), coarse, options.rounds)
+    else:
+        mask, start = mask_of(runs)
+        position, edges, radius = _library().teasar(mask, **parameters)
+        edges = edges.astype(np.int64)
+        smooth = _smooth(position, edges, _is_label(mask, 1), coarse, options.rounds)
+        smooth = smooth + start * coarse
+    placed = np.round(smooth + (voxels - 1) / 2 * side, DECIMALS)
     beyond = float(((voxels - 1) / 2 * side).mean())
     radius = np.maximum(radius.astype(np.float64) - beyond, side.min() / 2)
     return from_edges(placed, edges, np.round(radius, DECIMALS), name)
 
 
 def within_budget(
-    runs: Record, factor: Triple, resolution: Resolution, budget: int
-) -> tuple[Record, Triple]:
+    runs: Record, factor: Triple, resolution: Resolution, budget: int, coarsest_nm: float
+) -> tuple[Record, Triple, int]:
     """The runs of a segment on the finest lattice where its bounding box fits the budget.
 
     Parameters
@@ -162,16 +174,25 @@ def within_budget(
         Nanometres per voxel of the volume, z, y, x.
     budget : int
         Largest number of coarse voxels of the bounding box, at least 8.
+    coarsest_nm : float
+        The lattice is made coarser up to this side of a voxel.
 
     Returns
     -------
     runs : Record
     factor : (int, int, int)
+    tiles : int
+        Side of the tiles if it does not fit the budget on the coarsest lattice either; else 0.
     """
     while math.prod(box_of(runs)[1].tolist()) > budget:
         coarser = coarser_factor(resolution, factor)
+        if (
+            max(side * voxels for side, voxels in zip(resolution, coarser, strict=True))
+            > coarsest_nm
+        ):
+            return runs, factor, tile_side(budget)
         runs, factor = coarser_runs(runs, zyx(coarser) // factor), coarser
-    return runs, factor
+    return runs, factor, 0
 
 
 def missing_library() -> str:
@@ -184,12 +205,11 @@ def missing_library() -> str:
 def _smooth(
     position: np.ndarray,
     edges: np.ndarray,
-    labels: np.ndarray,
-    name: int,
+    is_inside: Callable[[np.ndarray], np.ndarray],
     size: np.ndarray,
     rounds: int,
 ) -> np.ndarray:
-    """Positions moved towards their neighbours, where they stay in the object of that name."""
+    """Positions moved towards their neighbours, where their voxels stay inside."""
     count = np.bincount(edges.ravel(), minlength=len(position))
     moves = np.flatnonzero(count > 1)
     for _ in range(rounds):
@@ -200,10 +220,15 @@ def _smooth(
                 total[:, axis] += np.bincount(edges[:, a], weights=near, minlength=len(position))
         target = total[moves] / (count[moves, None] + 1)
         voxel = np.floor(target / size + 0.5).astype(np.int64)
-        valid = labels[tuple(voxel.T)] == name  # means of positions in the array are in it, too
+        valid = is_inside(voxel)
         position = position.copy()
         position[moves[valid]] = target[valid]
     return position
+
+
+def _is_label(labels: np.ndarray, name: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Whether voxels (N, 3) of an array have a label; none is outside, as means of inner ones."""
+    return lambda voxel: np.asarray(labels[tuple(voxel.T)] == name)
 
 
 def _check(

@@ -39,9 +39,9 @@ class Skeletons(VoxelSized, Grouping):
 
     Each segment is brought together as a whole, on a lattice of voxels about `lattice_nm` wide, and
     skeletonized by TEASAR. A segment whose bounding box has more than `budget` voxels there is
-    skeletonized on a coarser lattice. The lattice begins at voxel 0 of the volume, so the skeletons
-    do not depend on the blocks. A segment in one piece has one tree. Needs bioimage-cpp:
-    `pip install '.[skeletons]'`.
+    skeletonized on a coarser lattice, then in tiles. Lattice and tiles begin at voxel 0 of the
+    volume, so the skeletons do not depend on the blocks. A segment in one piece has one tree. Needs
+    bioimage-cpp: `pip install '.[skeletons]'`.
 
     Inputs
     ------
@@ -56,7 +56,7 @@ class Skeletons(VoxelSized, Grouping):
         With `swc`, a file `ID.swc` for each segment: x, y, z and radius in nanometres.
     results/skeletons.csv : table
         One row per skeleton: segment, voxels, trees, nodes, branches, tips, length and radius in
-        nm, and the side of a voxel in nm on which it was computed.
+        nm, the side of a voxel in nm on which it was computed, and whether in tiles.
 
     References
     ----------
@@ -74,8 +74,11 @@ class Skeletons(VoxelSized, Grouping):
     """Largest side in nanometres of the voxels on which skeletons are computed: voxels of the
     volume are combined by powers of two along each axis."""
     budget: Annotated[int, Field(ge=4096, le=1 << 31)] = 1 << 24
-    """Largest bounding box of a segment in such voxels, at least 4096; larger segments are computed
-    on a coarser lattice. A worker needs about 40 bytes for each."""
+    """Largest bounding box of a segment in such voxels, at least 4096. Larger segments are computed
+    on a coarser lattice, or in tiles; a worker needs about 40 bytes for each voxel."""
+    coarsest_nm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 64.0
+    """Largest side in nanometres of the voxels of a coarser lattice; a segment that does not fit
+    the budget there is computed in cubes of the lattice, whose skeletons are joined."""
     scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = SCALE
     """A path covers what is within `scale` times the radius plus `constant_nm` of it; branches that
     leave this region are kept, others are bumps of the surface."""
@@ -146,9 +149,14 @@ class Skeletons(VoxelSized, Grouping):
             voxels = int(runs["voxels"].sum())
             if voxels < self.min_size:
                 continue
-            runs, factor = within_budget(runs, self.factor, self.voxel_nm, self.budget)
-            skeletons.append(segment_skeleton(runs, segment, factor, self.voxel_nm, self.options))
-            table.append(table_row(skeletons[-1], voxels, lattice_side(factor, self.voxel_nm)))
+            runs, factor, tiles = within_budget(
+                runs, self.factor, self.voxel_nm, self.budget, self.coarsest_nm
+            )
+            skeletons.append(
+                segment_skeleton(runs, segment, factor, self.voxel_nm, self.options, tiles)
+            )
+            side = lattice_side(factor, self.voxel_nm)
+            table.append(table_row(skeletons[-1], voxels, side, tiles > 0))
         asked = set(self.ids or ())
         return Group(
             {
@@ -168,6 +176,7 @@ class Skeletons(VoxelSized, Grouping):
             "too_small": sum(int(part["small"][0]) for part in parts),
             "length_mm": round(float(table["length_nm"].sum()) * 1e-6, 6),
             "coarser": int((table["lattice_nm"] > lattice_side(self.factor, self.voxel_nm)).sum()),
+            "tiled": int(table["tiled"].sum()),
             "unknown_ids": sorted(set(self.ids or ()) - seen),
         }
 
