@@ -1,4 +1,4 @@
-"""`convert`: a volume copied into another format, chunk or type."""
+"""`convert`: a volume or skeletons, copied into another format, chunk or type."""
 
 from __future__ import annotations
 
@@ -70,20 +70,32 @@ def convert(
     timeout: float | None,
     **chosen: Any,
 ) -> None:
-    """Copy a volume into another format, chunk or type.
+    """Copy a volume into another format, chunk or type; or skeletons into another format.
 
     DST is precomputed://, zarr://, zarr3:// or n5:// and a path; a file FILE.tif or FILE.h5
-    (hdf5://FILE.h5?dataset=NAME); or tiff://FOLDER for one TIFF file per section.
+    (hdf5://FILE.h5?dataset=NAME); or tiff://FOLDER for one TIFF file per section. Of skeletons, it
+    is swc://FOLDER, a file ID.swc each in nanometres, or precomputed-skeletons://FOLDER.
 
     DST appears when it is complete; with --out, and on object stores, it is written in place. What
     exists at DST is kept without --overwrite.
     """
     from volflow.cli.conversion.request import destination_of, open_source
+    from volflow.cli.conversion.skeletons import (
+        convert_skeletons,
+        is_of_skeletons,
+        refuse_options,
+    )
     from volflow.cli.conversion.to_file import convert_to_file
     from volflow.cli.conversion.to_volume import convert_to_volume
     from volflow.core.geometry import zyx
     from volflow.engine.executors.profile import find_profile
 
+    if is_of_skeletons(destination):
+        refuse_options(click.get_current_context(), ("source", "destination", "overwrite"))
+        count = convert_skeletons(source, destination, chosen["overwrite"])
+        if not options.quiet():
+            click.echo(f"wrote {count} skeletons to {destination}")
+        return
     profile = find_profile(cluster, workers=workers, timeout=timeout)
     volume = open_source(source, level, _numbers("--resolution", resolution, float))
     labels = volume.dtype.kind in "ui" and volume.dtype.itemsize >= 4 and not volume.channels
