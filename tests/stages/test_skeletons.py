@@ -15,7 +15,7 @@ import volflow
 from tests.shape.tubes import helix, length_of, tube
 from tests.stages.contract import Case, StageContract
 from volflow.config.pipeline import VolumeSpec
-from volflow.core.geometry import Box, Triple
+from volflow.core.geometry import Box, Resolution, Triple
 from volflow.core.stage import Layer
 from volflow.engine.result import RunResult
 from volflow.errors import PlanError
@@ -44,10 +44,12 @@ def painted() -> np.ndarray:
     return labels
 
 
-def stored(folder: Path, labels: np.ndarray, bounds: Box = BOUNDS) -> str:
+def stored(
+    folder: Path, labels: np.ndarray, bounds: Box = BOUNDS, side: Resolution = RESOLUTION
+) -> str:
     address = f"zarr3://{folder / 'labels.zarr'}"
     layer = Layer(labels.dtype.name, 0, "segmentation")
-    volume, _ = Volume.create(VolumeSpec(path=address), layer, bounds, RESOLUTION, (64, 64, 64))
+    volume, _ = Volume.create(VolumeSpec(path=address), layer, bounds, side, (64, 64, 64))
     volume.write(bounds, labels)
     return address
 
@@ -224,6 +226,48 @@ def test_a_thread_one_voxel_wide_stays_in_one_piece(tmp_path) -> None:
     assert run(tmp_path / "run", stored(tmp_path, labels, bounds), lattice_nm=32).ok
     (row,) = table(tmp_path / "run")
     assert (row["trees"], row["tips"]) == ("1", "2")
+
+
+@pytest.mark.parametrize("block", [(64, 64, 64), (29, 40, 33)])
+def test_a_cell_body_is_one_node_the_root_and_its_neurites_stay(tmp_path, block) -> None:
+    bounds, side = Box((0, 0, 0), (96, 96, 96)), (50.0, 50.0, 50.0)
+    middle = np.array([2400.0, 2400, 2400])
+    labels = tube(bounds, np.array([middle, middle + 1]), 800, side)
+    for end in ([2400, 2400, 4700], [300, 2400, 900], [2400, 4700, 900]):
+        labels |= tube(bounds, np.array([middle, end]), 150, side)
+    address = stored(tmp_path, np.where(labels, np.uint64(9), np.uint64(0)), bounds, side)
+    assert run(tmp_path / "run", address, block, swc=True, soma_nm=700).ok
+    (row,) = table(tmp_path / "run")
+    assert (row["trees"], row["tips"]) == ("1", "3")
+    one = SkeletonSet.open(str(tmp_path / "run/results/skeletons/precomputed")).read(9)
+    assert np.linalg.norm(one.position[0] - middle) < 150
+    assert one.parent[0] == -1
+    assert (one.parent == 0).sum() == 3
+    assert one.radius[0] == pytest.approx(800, rel=0.05)
+    lines = (tmp_path / "run/results/skeletons/swc/9.swc").read_text().splitlines()
+    assert [line.split()[1] for line in lines[1:4]] == ["1", "0", "0"]
+    assert run(tmp_path / "none", address, block, swc=True, soma_nm=0).ok
+    text = (tmp_path / "none/results/skeletons/swc/9.swc").read_text()
+    assert {line.split()[1] for line in text.splitlines()[1:]} == {"0"}
+
+
+@pytest.mark.parametrize("block", [(64, 64, 64), (128, 50, 33)])
+def test_a_nucleus_says_where_the_cell_body_is(tmp_path, tubes, block) -> None:
+    line = LINES[7]
+    centre = line[0] + 0.3 * (line[1] - line[0])
+    (tmp_path / "nuclei").mkdir()
+    inside = tube(BOUNDS, np.array([centre, centre + 1]), 40, RESOLUTION)
+    nuclei = stored(tmp_path / "nuclei", inside.astype(np.uint8), BOUNDS)
+    document = {
+        "run": str(tmp_path / "run"),
+        "block": list(block),
+        "volumes": {"labels": {"path": tubes}, "nuclei": {"path": nuclei}},
+        "steps": [{"use": "skeletons", "with": {"min_size": 1}}],
+    }
+    assert volflow.run(document).ok
+    one = SkeletonSet.open(str(tmp_path / "run/results/skeletons/precomputed")).read(7)
+    assert np.linalg.norm(one.position[0] - centre) < 40
+    assert (one.parent == 0).sum() == 2
 
 
 def test_an_empty_volume_has_an_empty_table(tmp_path) -> None:

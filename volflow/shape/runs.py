@@ -117,6 +117,33 @@ def segments_of(runs: Record) -> Iterator[tuple[int, Record]]:
         yield segment, {name: column[start:stop] for name, column in runs.items()}
 
 
+def with_nuclei(runs: Record, nuclei: Record | None) -> Record:
+    """Runs of cells and of the nuclei in them as one table, with a column `nucleus`: 0 or 1."""
+    parts = [runs] if nuclei is None else [runs, nuclei]
+    kinds = [np.full(len(part["segment"]), kind, np.uint8) for kind, part in enumerate(parts)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
+    return {**columns, "nucleus": np.concatenate(kinds)}
+
+
+def of_nuclei(rows: Record) -> tuple[Record, Record]:
+    """The runs of cells, and those of the nuclei in them."""
+    if not rows:
+        return {}, {}
+    runs = {name: rows[name] for name in COLUMNS}
+    nucleus = rows["nucleus"] != 0
+    return _chosen(runs, ~nucleus), _chosen(runs, nucleus)
+
+
+def _chosen(runs: Record, which: np.ndarray) -> Record:
+    return {name: column[which] for name, column in runs.items()}
+
+
+def centre_of(runs: Record) -> np.ndarray:
+    """The centre of some runs in coarse voxels, each run with the weight of its voxels."""
+    middle = np.stack([runs["z"], runs["y"], (runs["x"] + runs["stop"] - 1) / 2], axis=1)
+    return np.asarray(np.average(middle, axis=0, weights=runs["voxels"]))
+
+
 def box_of(runs: Record) -> tuple[np.ndarray, np.ndarray]:
     """The first coarse voxel of the bounding box of some runs and its shape, int64 (3,) each."""
     start = np.array([runs[name].min() for name in "zyx"])

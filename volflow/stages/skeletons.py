@@ -11,7 +11,15 @@ from pydantic import Field
 
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, zyx
 from volflow.core.stage import SIZE, Group, Grouping, Layer, ObjectsById, Record
-from volflow.shape.runs import block_runs, factor_of, merged_runs, segments_of
+from volflow.shape.runs import (
+    block_runs,
+    centre_of,
+    factor_of,
+    merged_runs,
+    of_nuclei,
+    segments_of,
+    with_nuclei,
+)
 from volflow.shape.skeleton_table import TABLE, lattice_side, skeleton_table, table_row
 from volflow.shape.skeletonize import (
     BYTES_PER_VOXEL,
@@ -23,6 +31,7 @@ from volflow.shape.skeletonize import (
     segment_skeleton,
     within_budget,
 )
+from volflow.shape.soma import with_soma
 from volflow.stages.voxel_sized import VoxelSized
 
 MOST_PARTITIONS = 1024
@@ -47,6 +56,8 @@ class Skeletons(VoxelSized, Grouping):
     ------
     labels : integers, (Z, Y, X)
         Segments; 0 is background.
+    nuclei : integers, (Z, Y, X), optional
+        Not 0 in nuclei: the cell body of a segment is around its nucleus, not where it is thickest.
 
     Outputs
     -------
@@ -64,7 +75,10 @@ class Skeletons(VoxelSized, Grouping):
     """
 
     on_all_sections: ClassVar[bool] = True
-    wants: ClassVar[dict[str, Layer]] = {"labels": Layer(kind="segmentation", channels=0)}
+    wants: ClassVar[dict[str, Layer]] = {
+        "labels": Layer(kind="segmentation", channels=0),
+        "nuclei": Layer(channels=0),
+    }
 
     ids: tuple[SegmentId, ...] | None = None
     """Segments to skeletonize; default: all. An id that does not occur is reported in the end."""
@@ -86,12 +100,15 @@ class Skeletons(VoxelSized, Grouping):
     """Nanometres added to it."""
     smooth: Annotated[int, Field(ge=0, le=100)] = ROUNDS
     """Rounds of smoothing, 0 to 100; tips do not move."""
+    soma_nm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1500.0
+    """Smallest radius of a cell body in nanometres; the nodes inside it become one, the root. 0:
+    cell bodies are treated like neurites."""
     swc: bool = False
     """Whether to write a file of each skeleton, too."""
 
     @property
     def by_id(self) -> ObjectsById:
-        return ObjectsById("skeletons", files=self.swc)
+        return ObjectsById("skeletons", files=self.swc, soma_nm=self.soma_nm or math.inf)
 
     def key(self, round_name: str) -> tuple[str, ...]:
         return ("segment",)
@@ -132,19 +149,25 @@ class Skeletons(VoxelSized, Grouping):
         return self.resolution_problems(resolution)
 
     def rows(  # type: ignore[override]  # the inputs by name
-        self, block: Block, *, labels: np.ndarray
+        self, block: Block, *, labels: np.ndarray, nuclei: np.ndarray | None = None
     ) -> Record:
         labels = labels.astype(np.uint64, copy=False)
         if self.ids is not None:
             labels = np.where(np.isin(labels, np.array(self.ids, np.uint64)), labels, np.uint64(0))
-        return block_runs(labels, block.read.start, self.factor)
+        runs = block_runs(labels, block.read.start, self.factor)
+        if nuclei is None or not self.soma_nm:
+            return with_nuclei(runs, None)
+        inside = np.where(nuclei != 0, labels, np.uint64(0))
+        return with_nuclei(runs, block_runs(inside, block.read.start, self.factor))
 
     def combine(self, round_name: str, rows: Record) -> Record:
-        return merged_runs(rows)
+        return with_nuclei(*(merged_runs(part) for part in of_nuclei(rows)))
 
     def group(self, round_name: str, rows: Record) -> Group:
         skeletons, table, seen = [], [], []
-        for segment, runs in segments_of(rows):
+        cells, nuclei = of_nuclei(rows)
+        centres = {segment: centre_of(runs) for segment, runs in segments_of(nuclei)}
+        for segment, runs in segments_of(cells):
             seen.append(segment)
             voxels = int(runs["voxels"].sum())
             if voxels < self.min_size:
@@ -152,9 +175,12 @@ class Skeletons(VoxelSized, Grouping):
             runs, factor, tiles = within_budget(
                 runs, self.factor, self.voxel_nm, self.budget, self.coarsest_nm
             )
-            skeletons.append(
-                segment_skeleton(runs, segment, factor, self.voxel_nm, self.options, tiles)
-            )
+            one = segment_skeleton(runs, segment, factor, self.voxel_nm, self.options, tiles)
+            if self.soma_nm:
+                centre = centres.get(segment)
+                at = None if centre is None else self._nm(centre)
+                one = with_soma(one, self.soma_nm, at)
+            skeletons.append(one)
             side = lattice_side(factor, self.voxel_nm)
             table.append(table_row(skeletons[-1], voxels, side, tiles > 0))
         asked = set(self.ids or ())
@@ -198,6 +224,11 @@ class Skeletons(VoxelSized, Grouping):
     def options(self) -> SkeletonOptions:
         """The parameters of the skeleton of a segment."""
         return SkeletonOptions(self.scale, self.constant_nm, self.smooth)
+
+    def _nm(self, place: np.ndarray) -> np.ndarray:
+        """Nanometres of a place in voxels of the finest lattice."""
+        factor, side = np.array(self.factor), np.array(self.voxel_nm)
+        return np.asarray((place * factor + (factor - 1) / 2) * side)
 
     def _rows_memory(self, voxels: int) -> int:
         coarse = max(1, math.prod(self.factor) // 4)  # runs are fewer on a coarser lattice

@@ -83,7 +83,10 @@ class ObjectsById:
         `skeletons`: `results/STEP/precomputed`, Neuroglancer's skeletons in shards.
     files : bool
         Whether each object is also written as a file of its own: `results/STEP/swc/ID.swc`.
+    soma_nm : float
+        In these files, roots with at least this radius in nm are of the type of a cell body.
     """
 
     kind: Literal["skeletons"]
     files: bool = False
+    soma_nm: float = 0.0

@@ -70,7 +70,7 @@ def write_objects(
         store.write(f"precomputed/{layout.name(partition)}", body)
     if declared.files:
         for each in objects:
-            text = swc.format_swc(each, swc.Scaling())
+            text = swc.format_swc(each, swc.Scaling(), declared.soma_nm)
             store.write(f"swc/{each.name}{swc.SUFFIX}", text.encode())
     return ids
 

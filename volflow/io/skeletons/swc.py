@@ -74,22 +74,23 @@ def parse_swc(text: str, name: int, file: str, scaling: Scaling) -> Skeleton:
     return Skeleton(name, position, parent, radius * scaling.radius_nm)
 
 
-def format_swc(skeleton: Skeleton, scaling: Scaling) -> str:
+def format_swc(skeleton: Skeleton, scaling: Scaling, soma_nm: float = 0.0) -> str:
     """A skeleton as SWC that `parse_swc` reads back to the same nodes in the same order.
 
     Numbers are written to their last bit; with units other than 1 nm the division may change it.
-    Roots are of type 1 (soma), other nodes of type 0.
+    Roots with a radius of at least `soma_nm` are of type 1 (soma), other nodes of type 0.
     """
     position = skeleton.position / np.array(scaling.unit_nm)
     if scaling.axis_order == "xyz":
         position = position[:, ::-1]
     radius = skeleton.radius / scaling.radius_nm
     parents = np.where(skeleton.parent < 0, -1, skeleton.parent + 1)
-    rows = zip(position.tolist(), radius.tolist(), parents.tolist(), strict=True)
+    soma = (skeleton.parent < 0) & (skeleton.radius >= soma_nm)
+    rows = zip(position.tolist(), soma.tolist(), radius.tolist(), parents.tolist(), strict=True)
     axes = " ".join(scaling.axis_order)
     lines = [f"# id type {axes} radius parent"]
-    for number, ((a, b, c), r, above) in enumerate(rows, 1):
-        lines.append(f"{number} {int(above < 0)} {a!r} {b!r} {c!r} {r!r} {above}")
+    for number, ((a, b, c), is_soma, r, above) in enumerate(rows, 1):
+        lines.append(f"{number} {int(is_soma)} {a!r} {b!r} {c!r} {r!r} {above}")
     return "\n".join(lines) + "\n"
 
 
