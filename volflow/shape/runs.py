@@ -70,24 +70,22 @@ def merged_runs(runs: Record) -> Record:
     """Runs in the order of segment, z, y, x; those that overlap or touch are one."""
     if not runs or not len(runs["segment"]):
         return {name: np.zeros(0, np.uint64 if name == "segment" else np.int64) for name in COLUMNS}
-    order = np.lexsort((runs["x"], runs["y"], runs["z"], runs["segment"]))
+    low, size = box_of(runs)
+    row = (runs["z"] - low[0]) * size[1] + runs["y"] - low[1]
+    order = np.lexsort((row * size[2] + runs["x"] - low[2], runs["segment"]))
     ordered = {name: runs[name][order] for name in COLUMNS}
+    row = row[order]
     new_row = np.ones(len(order), bool)
-    new_row[1:] = (
-        (ordered["segment"][1:] != ordered["segment"][:-1])
-        | (ordered["z"][1:] != ordered["z"][:-1])
-        | (ordered["y"][1:] != ordered["y"][:-1])
-    )
+    new_row[1:] = (ordered["segment"][1:] != ordered["segment"][:-1]) | (row[1:] != row[:-1])
     # the farthest stop so far within the row: rows are moved apart, so that none reaches the next
-    low = ordered["x"].min()
-    apart = (np.cumsum(new_row) - 1) * (ordered["stop"].max() - low + 1)
-    reached = np.maximum.accumulate(ordered["stop"] - low + apart)
-    begins = new_row.copy()
-    begins[1:] |= (ordered["x"] - low + apart)[1:] > reached[:-1]
+    apart = (np.cumsum(new_row) - 1) * (size[2] + 1) - low[2]
+    reached = np.maximum.accumulate(ordered["stop"] + apart)
+    begins = new_row
+    begins[1:] |= (ordered["x"] + apart)[1:] > reached[:-1]
     first = np.flatnonzero(begins)
     last = np.append(first[1:], len(order)) - 1
     merged = {name: ordered[name][first] for name in COLUMNS}
-    merged["stop"] = reached[last] - apart[last] + low
+    merged["stop"] = reached[last] - apart[last]
     merged["voxels"] = np.add.reduceat(ordered["voxels"], first)
     return merged
 

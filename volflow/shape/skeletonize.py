@@ -19,6 +19,7 @@ import numpy as np
 from volflow.core.geometry import Resolution, Triple, zyx
 from volflow.core.skeleton import Skeleton, from_edges
 from volflow.core.stage import Record
+from volflow.shape.forest_parents import forest_parents
 from volflow.shape.runs import box_of, coarser_factor, coarser_runs, is_inside, mask_of
 from volflow.shape.tiles import tile_side, tiled_forest
 
@@ -156,7 +157,8 @@ def segment_skeleton(
     placed = np.round(smooth + (voxels - 1) / 2 * side, DECIMALS)
     beyond = float(((voxels - 1) / 2 * side).mean())
     radius = np.maximum(radius.astype(np.float64) - beyond, side.min() / 2)
-    return from_edges(placed, edges, np.round(radius, DECIMALS), name)
+    parents = forest_parents(len(placed), edges)
+    return Skeleton(name, placed, parents, np.round(radius, DECIMALS))
 
 
 def within_budget(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from volflow.core.skeleton import Skeleton, from_edges
+from volflow.core.skeleton import Skeleton
+from volflow.shape.forest_parents import forest_parents
 
 
 def with_soma(skeleton: Skeleton, soma_nm: float, centre_nm: np.ndarray | None = None) -> Skeleton:
@@ -42,7 +43,8 @@ def with_soma(skeleton: Skeleton, soma_nm: float, centre_nm: np.ndarray | None =
     number[kept] = np.arange(len(kept))  # nodes inside are the first one
     edges = number[skeleton.edges]
     edges = edges[edges[:, 0] != edges[:, 1]]
-    return from_edges(skeleton.position[kept], edges, skeleton.radius[kept], skeleton.name)
+    parents = forest_parents(len(kept), edges)
+    return Skeleton(skeleton.name, skeleton.position[kept], parents, skeleton.radius[kept])
 
 
 def _connected(edges: np.ndarray, near: np.ndarray, middle: int) -> np.ndarray:
