@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 import volflow
+from tests.engine.runs import wait_for
 from tests.shape.tubes import helix, length_of, tube
 from tests.stages.contract import Case, StageContract
 from volflow.config.pipeline import VolumeSpec
@@ -57,13 +61,17 @@ def stored(
 def run(
     folder: Path, labels: str, block: Triple = (64, 64, 64), options: Any = None, **parameters: Any
 ) -> RunResult:
-    document = {
+    return volflow.run(document_of(folder, labels, block, **parameters), **(options or {}))
+
+
+def document_of(folder: Path, labels: str, block: Triple, **parameters: Any) -> dict[str, Any]:
+    """A pipeline of the one step."""
+    return {
         "run": str(folder),
         "block": list(block),
         "volumes": {"labels": {"path": labels}},
         "steps": [{"use": "skeletons", "with": {"min_size": 1, **parameters}}],
     }
-    return volflow.run(document, **(options or {}))
 
 
 def files(run: Path) -> dict[str, bytes]:
@@ -307,4 +315,19 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path, tubes, undisturb
     shard.write_bytes(shard.read_bytes()[:100])
     (folder / "results/skeletons/swc/7.swc").unlink()
     assert run(folder, tubes, swc=True).ok
+    assert files(folder) == files(undisturbed)
+
+
+@pytest.mark.parametrize("phase", ["rows", "total.group"])
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, tubes, undisturbed, phase) -> None:
+    folder = tmp_path / "run"
+    document = document_of(folder, tubes, (33, 50, 41), swc=True)
+    code = "import json, sys, volflow; volflow.run(json.loads(sys.argv[1]))"
+    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(document)])
+    try:
+        wait_for(lambda: list(folder.glob(f"ledger/skeletons/*/{phase}")) or process.poll() == 0)
+    finally:
+        process.kill()
+        process.wait()
+    assert run(folder, tubes, (33, 50, 41), swc=True).ok
     assert files(folder) == files(undisturbed)
