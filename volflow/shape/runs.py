@@ -173,7 +173,8 @@ def is_inside(runs: Record) -> Callable[[np.ndarray], np.ndarray]:
     start, (_, height, width) = box_of(runs)
 
     def place(z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return ((z - start[0]) * height + y - start[1]) * (width + 1) + x - start[2]
+        row = (z - start[0]) * height + y - start[1]
+        return np.asarray(row * (width + 1) + x - start[2])
 
     first = place(runs["z"], runs["y"], runs["x"])
     stop = place(runs["z"], runs["y"], runs["stop"])

@@ -143,14 +143,16 @@ def segment_skeleton(
     side, voxels = np.array(resolution, np.float64), np.array(factor, np.float64)
     coarse = side * voxels
     spacing = (float(coarse[0]), float(coarse[1]), float(coarse[2]))
-    parameters = {"spacing": spacing, "scale": options.scale, "constant": options.constant_nm}
+    scale, constant = options.scale, options.constant_nm
     if tiles:
         library = importlib.import_module(f"{_library().__name__}.distributed")
-        position, edges, radius = tiled_forest(library, runs, tiles, **parameters)
+        position, edges, radius = tiled_forest(library, runs, tiles, spacing, scale, constant)
         smooth = _smooth(position, edges, is_inside(runs), coarse, options.rounds)
     else:
         mask, start = mask_of(runs)
-        position, edges, radius = _library().teasar(mask, **parameters)
+        position, edges, radius = _library().teasar(
+            mask, spacing=spacing, scale=scale, constant=constant
+        )
         edges = edges.astype(np.int64)
         smooth = _smooth(position, edges, _is_label(mask, 1), coarse, options.rounds)
         smooth = smooth + start * coarse

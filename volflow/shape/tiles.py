@@ -21,9 +21,9 @@ FACES = tuple((axis, side) for axis in range(3) for side in ("low", "high"))
 
 def tile_side(budget: int) -> int:
     """The side of a tile of at most that many voxels, the shared planes included."""
-    side = max(2, round(budget ** (1 / 3)))
-    while side**3 > budget:
-        side -= 1
+    side = 2
+    while (side + 1) ** 3 <= budget:
+        side += 1
     return side - 1
 
 
