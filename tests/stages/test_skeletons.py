@@ -251,7 +251,7 @@ def test_a_cell_body_is_one_node_the_root_and_its_neurites_stay(tmp_path, block)
     assert np.linalg.norm(one.position[0] - middle) < 150
     assert one.parent[0] == -1
     assert (one.parent == 0).sum() == 3
-    assert one.radius[0] == pytest.approx(800, rel=0.05)
+    assert one.radius[0] == pytest.approx(800, rel=0.1)
     lines = (tmp_path / "run/results/skeletons/swc/9.swc").read_text().splitlines()
     assert [line.split()[1] for line in lines[1:4]] == ["1", "0", "0"]
     assert run(tmp_path / "none", address, block, swc=True, soma_nm=0).ok

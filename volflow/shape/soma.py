@@ -38,13 +38,13 @@ def with_soma(skeleton: Skeleton, soma_nm: float, centre_nm: np.ndarray | None =
     reach = skeleton.radius[middle]
     near = np.linalg.norm(skeleton.position - skeleton.position[middle], axis=1) <= reach
     inside = _connected(skeleton.edges, near, middle)
-    kept = np.append(middle, np.flatnonzero(~inside))
+    chosen = np.append(middle, np.flatnonzero(~inside))
     number = np.zeros(len(skeleton), np.int64)
-    number[kept] = np.arange(len(kept))  # nodes inside are the first one
+    number[chosen] = np.arange(len(chosen))  # nodes inside are the first one
     edges = number[skeleton.edges]
     edges = edges[edges[:, 0] != edges[:, 1]]
-    parents = forest_parents(len(kept), edges)
-    return Skeleton(skeleton.name, skeleton.position[kept], parents, skeleton.radius[kept])
+    parents = forest_parents(len(chosen), edges)
+    return Skeleton(skeleton.name, skeleton.position[chosen], parents, skeleton.radius[chosen])
 
 
 def _connected(edges: np.ndarray, near: np.ndarray, middle: int) -> np.ndarray:

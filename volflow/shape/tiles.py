@@ -165,11 +165,11 @@ def covering_paths(
         near = tree.query_ball_point(position[path], reach[path], p=np.inf)
         covered[np.concatenate([np.asarray(each, np.int64) for each in near])] = True
         covered[path] = True
-    kept = np.flatnonzero(on_path)
+    chosen = np.flatnonzero(on_path)
     number = np.cumsum(on_path) - 1
-    child = kept[above[kept] >= 0]
+    child = chosen[above[chosen] >= 0]
     pairs = np.stack([number[child], number[above[child]]], axis=1)
-    return position[kept], pairs, radius[kept]
+    return position[chosen], pairs, radius[chosen]
 
 
 def _chosen(runs: Record, which: np.ndarray) -> Record:
