@@ -45,6 +45,9 @@ class Case(NamedTuple):
     part: int
     """Sections of the first part."""
     points: int = ALL
+    back: bool = False
+    """Whether a second step follows the points back, and has the labels of the first as input; its
+    last part is the large one."""
 
 
 CASES = {
@@ -53,6 +56,7 @@ CASES = {
         Case("affinity", 256, 64, 30),
         Case("affinity", 512, 4),
         Case("affinity", 512, 32, 30),
+        Case("affinity", 512, 32, 30, back=True),
         Case("affinity", 1024, 4),
         Case("affinity", 1024, 16, 30),
     ],
@@ -98,7 +102,7 @@ def network(folder: Path) -> str:
 
 
 def planned(folder: Path, case: Case, run: Path) -> Plan:
-    """The plan of the step alone."""
+    """The plan of the step, or of both steps; the last one is measured."""
     options: dict[str, Any] = {"part": case.part, "follower": case.follower}
     if case.follower == "network":
         options["follower"] = network(folder)
@@ -107,29 +111,36 @@ def planned(folder: Path, case: Case, run: Path) -> Plan:
         places = np.linspace(10, case.side - 10, across).astype(int).tolist()
         options["points"] = [[case.part - 3, y, x] for y in places for x in places][: case.points]
     depth = case.part + 2
+    steps: list[dict[str, Any]] = [{"use": "track", "with": options}]
+    if case.back:
+        out = {"tracks": "back", "beyond": "beyond_back", "cells": "cells_back"}
+        options = {**options, "reverse": True}
+        back = {"use": "track", "name": "back", "in": {"other_way": "tracks"}, "out": out}
+        steps.append({**back, "with": options})
     document = {
         "run": str(run),
         "block": [case.part, case.side, case.side],
         "volumes": volumes(folder, case.side, depth),
-        "steps": [{"use": "track", "with": options}],
+        "steps": steps,
     }
     return plan(from_dict(document))
 
 
 def peaks(plan: Plan) -> dict[str, int]:
-    """The peak of the process in each phase, bytes."""
-    (step,) = plan.steps
-    prepare(plan.pipeline.run, step)
+    """The peak of the process in each phase of the last step, bytes."""
     actual = {}
-    for job in step.jobs:
+    for step in plan.steps:
+        prepare(plan.pipeline.run, step)
+    for job in (job for step in plan.steps for job in step.jobs):
         child = Child(plan.search_path)
         try:
             outcome = child.run(job, 0, len(job.phase.grid))
         finally:
             child.close()
         assert not outcome.failures, outcome.failures
-        actual[job.phase.name] = outcome.peak
-    return actual
+        actual[job.step, job.phase.name] = outcome.peak
+    last = plan.steps[-1].name
+    return {phase: peak for (step, phase), peak in actual.items() if step == last}
 
 
 def main() -> None:
@@ -137,15 +148,16 @@ def main() -> None:
     heads = "follower", "section", "part", "objects", "phase", "predicted (MiB)", "peak (MiB)"
     print(f"| {' | '.join(heads)} | predicted / peak |")
     print("|---" * (len(heads) + 1) + "|")
-    with tempfile.TemporaryDirectory(prefix="volflow-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="volflow-") as place:
+        folder = Path(place)
         for number, case in enumerate(chosen):
             planned_case = planned(folder, case, folder / f"run-{number}")
             for phase, peak in peaks(planned_case).items():
-                predicted = planned_case.steps[0].memory[phase]
+                predicted = planned_case.steps[-1].memory[phase]
                 count = "all" if case.points == ALL else case.points
                 sizes = f"{predicted / 2**20:.0f} | {peak / 2**20:.0f} | {predicted / peak:.2f}"
-                row = f"{case.follower} | {case.side}² | {case.part} | {count} | {phase} | {sizes}"
+                name = f"{case.follower}, `other_way`" if case.back else case.follower
+                row = f"{name} | {case.side}² | {case.part} | {count} | {phase} | {sizes}"
                 print(f"| {row} |", flush=True)
 
 

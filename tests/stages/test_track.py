@@ -167,6 +167,17 @@ def test_a_trial_of_a_part_without_the_cells_is_no_error(volumes, tmp_path, monk
         assert estimate.tried == 1
 
 
+def test_the_plan_counts_the_inputs_that_are_connected(volumes, tmp_path):
+    """The largest part of each step: 4 sections, and 1 before them."""
+    options = {"points": [[8, 13, 22]], "part": 4, **SEGMENTS}
+    first = track("ahead", "ahead", **{"with": options})
+    second = track("back", "back", **{"in": {"other_way": "ahead"}})
+    second["with"] = {**options, "reverse": True}
+    ahead, back = planned(volumes, tmp_path, first, second).steps
+    more = max(back.memory.values()) - max(ahead.memory.values())
+    assert more == 8 * 5 * 32 * 40
+
+
 def test_two_boxes_in_one_cell_are_named(volumes, tmp_path):
     path = tmp_path / "cells.csv"
     path.write_text("id,z,y0,x0,y1,x1\n7,3,8,17,18,27\n9,3,10,19,16,24\n", "utf-8")

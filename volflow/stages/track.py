@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -48,8 +48,13 @@ Seeding = Callable[[int, Section, np.ndarray], list[Seed]]
 
 log = logging.getLogger(__name__)
 
-BYTES_PER_VOXEL = 24  # measured, with affinities and image: 29, of which 4 are in a copy
-BYTES_PER_PIXEL = 160  # of a section; measured: 175 with two sections
+BYTES_PER_VOXEL = 20  # labels, their copies and chunks, without the inputs
+INPUT_BYTES = {
+    **{"em": 1, "affinity": 3, "mitochondria": 1, "clefts": 1},
+    **{"other_way": 8, "seeds": 8, "stain": 4},  # of a stain: 1 to 8
+}
+"""Bytes per voxel of each input that is connected."""
+BYTES_PER_PIXEL = 160  # of a section; measured: 63 with few objects, 176 where they are everywhere
 NETWORK_BYTES = 200 << 20, 560  # of a process, and per pixel; measured with a memory of 3
 
 
@@ -218,8 +223,12 @@ class Track(Chain):
         }
 
     def memory(self, shape: Triple) -> int:
+        return self.part_memory(shape, ("em", "affinity"))
+
+    def part_memory(self, shape: Triple, inputs: Collection[str]) -> int:
         base, per_pixel = NETWORK_BYTES if self._header is not None else (0, BYTES_PER_PIXEL)
-        return base + BYTES_PER_VOXEL * int(np.prod(shape)) + per_pixel * shape[1] * shape[2]
+        per_voxel = BYTES_PER_VOXEL + sum(INPUT_BYTES.get(name, 0) for name in inputs)
+        return base + per_voxel * int(np.prod(shape)) + per_pixel * shape[1] * shape[2]
 
     def check(self, grid: BlockGrid) -> list[str]:
         problems = super().check(grid) + list(cells_outside(self._cells, grid.whole))
@@ -409,7 +418,7 @@ class Track(Chain):
         labels = followed.labels
         if other_way is not None:
             other = block.crop(other_way)
-            labels = np.where(other != 0, other, labels)
+            np.copyto(labels, other, where=other != 0)
         started = [
             cell.id
             for cell in self._cells

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -124,6 +124,10 @@ class Chain(Stage):
             The `result_tables`, with the rows of all parts.
         """
         return {}
+
+    def part_memory(self, shape: Triple, inputs: Collection[str]) -> int:
+        """Peak bytes of a part whose read box has this shape; `inputs` are those connected."""
+        return self.memory(shape)
 
     def part_effort(self, shape: Triple) -> float:
         """The quantity that the time of a part grows with.

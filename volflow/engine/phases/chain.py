@@ -44,7 +44,9 @@ class ChainPart(PhaseKind):
         return {"voxels": block.write.size, "empty": 0}
 
     def memory(self, job: Job, bounds: Box, source_chunk: Triple | None) -> int:
-        return max(job.stage.memory(shape) for shape in self.read_shapes(job))
+        stage = _chain(job)
+        needs = [stage.part_memory(shape, job.sources) for shape in self.read_shapes(job)]
+        return max(stage_answers.memory(stage, need, "part_memory") for need in needs)
 
     def read_shapes(self, job: Job) -> list[Zyx]:
         return [shape for _, shape in _grid(job).read_shapes()]
