@@ -55,7 +55,7 @@ INPUT_BYTES = {
 }
 """Bytes per voxel of each input that is connected."""
 BYTES_PER_PIXEL = 160  # of a section; measured: 63 with few objects, 176 where they are everywhere
-NETWORK_BYTES = 200 << 20, 560  # of a process, and per pixel; measured with a memory of 3
+NETWORK_BYTES = 200 << 20, 640  # of a process, and per pixel; measured: the light one, memory 4
 
 
 class Track(Chain):
