@@ -104,7 +104,7 @@ def real(file: str, bounds: str, affinities: str) -> dict[str, object]:
 def synthetic(seed: int) -> Dataset:
     """Thirty anisotropic sections with damage, of a seed that nothing was trained on."""
     look = {"cell": 22, "noise": 24, "synapses": True, "section_noise": 12, "drift": 1, "every": 3}
-    scene = {"bounds": "0:90,0:192,0:192", "seed": seed, **look}
+    scene = {"bounds": "0:30,0:192,0:192", "seed": seed, **look}
     source: dict[str, object] = {
         "name": f"synthetic_{seed}",
         "synthetic": scene,
@@ -121,9 +121,9 @@ DATASETS = {
     "ac3-choosing": Dataset(real(AC3, "60:70,0:512,0:512", "cortex"), MOUSE, 0.3, 500),
     "ac3": Dataset(real(AC3, "70:100,0:512,0:512", "cortex"), MOUSE, 0.3, 500),
     "synthetic-choosing": synthetic(601),
-    "synthetic-1": synthetic(611),
-    "synthetic-2": synthetic(612),
-    "synthetic-3": synthetic(613),
+    "synthetic-1": synthetic(621),
+    "synthetic-2": synthetic(622),
+    "synthetic-3": synthetic(623),
 }
 
 
