@@ -63,6 +63,7 @@ def test_a_plan_as_json(volflow, toy, tmp_path):
         "blocks": 96,
         "bytes_out": index["bytes_out"] + double["bytes_out"],
         "warnings": [],
+        "downsampled": {},
     }
     assert index["use"] == "tests.engine.toys:Index"
     assert (index["block"], index["phases"], index["blocks"]) == ([8, 8, 8], 1, 48)

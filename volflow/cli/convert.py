@@ -70,7 +70,7 @@ def convert(
     timeout: float | None,
     **chosen: Any,
 ) -> None:
-    """Copy a volume into another format, chunk or type; or skeletons into another format.
+    """Copy a volume, or skeletons, into another format.
 
     DST is precomputed://, zarr://, zarr3:// or n5:// and a path; a file FILE.tif or FILE.h5
     (hdf5://FILE.h5?dataset=NAME); or tiff://FOLDER for one TIFF file per section. Of skeletons, it

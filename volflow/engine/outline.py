@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from volflow.core.stage import Grouping, Layer
-from volflow.engine.job import Plan, PlannedStep
-from volflow.engine.phases.sources import VolumeSource
+from volflow.core.stage import Layer
+from volflow.engine.job import Plan
+from volflow.engine.phases.objects_by_id import paths_with_skeletons
 from volflow.io.run.stored_outline import NAME
 from volflow.io.run.stored_pipeline import store_pipeline
 from volflow.io.sealed import write_sealed
@@ -53,19 +53,6 @@ def layers(plan: Plan) -> list[dict[str, Any]]:
                 name = declared[0] if declared else path.rpartition("/")[2]
                 entries[name] = {"path": path, "kind": target.layer.kind, "written": True}
         for entry in entries.values():
-            if entry["path"] in _paths_with_skeletons(step):
+            if entry["path"] in paths_with_skeletons(step):
                 entry["skeletons"] = step.name
     return [{"name": name, **entry} for name, entry in entries.items()]
-
-
-def _paths_with_skeletons(step: PlannedStep) -> set[str]:
-    """The paths of the segmentations whose skeletons a step writes."""
-    if not isinstance(step.stage, Grouping) or step.stage.by_id is None:
-        return set()
-    return {
-        source.spec.path
-        for job in step.jobs
-        for name, source in job.sources.items()
-        if isinstance(source, VolumeSource)
-        and type(step.stage).wants.get(name, Layer()).kind == "segmentation"
-    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from volflow.checkpoints.find import bundled_section_networks
+from volflow.checkpoints.find import bundled_networks, bundled_section_networks
 from volflow.checkpoints.section_header import SectionHeader, read_section_header
 from volflow.core.geometry import Resolution
 from volflow.core.stage import Record
@@ -31,7 +31,7 @@ DETECTOR = "quasidense"  # and of those that detect
 
 def checkpoint_of(name: str) -> Path:
     """The file of a network: of a bundled one by its name, or the path of another."""
-    bundled = bundled_section_networks().get(name)
+    bundled = {**bundled_networks(), **bundled_section_networks()}.get(name)
     return bundled if bundled is not None else Path(name).expanduser().absolute()
 
 

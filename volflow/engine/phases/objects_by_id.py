@@ -12,13 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from volflow.core.skeleton import Skeleton
-from volflow.core.stage import Grouping, ObjectsById
+from volflow.core.stage import Grouping, Layer, ObjectsById
 from volflow.engine.fence import require_current
 from volflow.engine.job import Job, PlannedStep
+from volflow.engine.phases.sources import VolumeSource
 from volflow.errors import BlockError
-from volflow.io.formats.uint64_shards import ShardLayout
 from volflow.io.skeletons import precomputed, swc
 from volflow.io.store import Store
+from volflow.io.uint64_shards import ShardLayout
 
 OBJECT_ID = "object_id"  # the column of a partition's record with the ids of its objects
 
@@ -99,6 +100,19 @@ def withdraw_objects(run: str, step: PlannedStep) -> None:
     """Delete the `info` of a step's objects, before they are written again."""
     if isinstance(step.stage, Grouping) and step.stage.by_id is not None:
         _store(run, step.name).delete("precomputed/info")
+
+
+def paths_with_skeletons(step: PlannedStep) -> set[str]:
+    """The paths of the segmentations whose skeletons a step writes."""
+    if not isinstance(step.stage, Grouping) or step.stage.by_id is None:
+        return set()
+    return {
+        source.spec.path
+        for job in step.jobs
+        for name, source in job.sources.items()
+        if isinstance(source, VolumeSource)
+        and type(step.stage).wants.get(name, Layer()).kind == "segmentation"
+    }
 
 
 def _store(run: str, step: str) -> Store:

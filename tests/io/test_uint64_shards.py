@@ -12,7 +12,7 @@ import tensorstore as ts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volflow.io.formats.uint64_shards import ShardLayout
+from volflow.io.uint64_shards import ShardLayout
 
 IDS = st.sets(st.integers(0, (1 << 64) - 1) | st.integers(0, 40), max_size=40)
 
