@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from scipy import ndimage
 
 from benchmarks.data import DATA
 from benchmarks.segmentation.where_bits import components
-from volflow.checkpoints.find import WEIGHTS
+from volflow.checkpoints.find import bundled_section_networks
 from volflow.config.bundled import find_bundled
 from volflow.core.geometry import Box, Resolution
 from volflow.metrics.skeletons.forest import SkeletonForest
@@ -327,19 +327,27 @@ def compare(data: Dataset, training: SequenceTraining, options: argparse.Namespa
         report.follower(name, follower)
 
 
+def for_each_dataset(
+    options: argparse.Namespace,
+    table: Callable[[Dataset, SequenceTraining, argparse.Namespace], None],
+) -> None:
+    """Print the name and the table of each data set of the command line."""
+    training = load_sequences(find_bundled("iicats", "pipelines/train", "training file"))
+    for name in options.datasets:
+        print(f"\n{name}", flush=True)
+        table(DATASETS[name], training, options)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("datasets", nargs="+", choices=DATASETS)
-    parser.add_argument("--network", type=Path, default=WEIGHTS / "iicats.safetensors")
+    parser.add_argument("--network", type=Path, default=bundled_section_networks()["iicats"])
     parser.add_argument("--detector", type=Path)
     parser.add_argument("--layers", type=Path, default=Path("training/iicats"))
     parser.add_argument("--variants", default="", help="names, separated by semicolons")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.1])
     options = parser.parse_args()
-    training = load_sequences(find_bundled("iicats", "pipelines/train", "training file"))
-    for name in options.datasets:
-        print(f"\n{name}", flush=True)
-        compare(DATASETS[name], training, options)
+    for_each_dataset(options, compare)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.networks.ablation import DATASETS, Dataset, intensities
+from benchmarks.networks.ablation import DATASETS, Dataset, for_each_dataset, intensities
 from benchmarks.segmentation.tracks import followed
 from benchmarks.segmentation.where_bits import components
-from volflow.config.bundled import find_bundled
 from volflow.stages.track import Track
-from volflow.train.config.sequences import SequenceSource, SequenceTraining, load_sequences
+from volflow.train.config.sequences import SequenceSource, SequenceTraining
 from volflow.train.sequences.validation import INTENSITY
 from volflow.train.sequences.volumes import FollowedVolume, open_volume
 from volflow.train.validation.evaluate import InMemoryPipeline
@@ -94,10 +93,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=5)
     parser.add_argument("--layers", type=Path, default=Path("training/iicats"))
     options = parser.parse_args()
-    training = load_sequences(find_bundled("iicats", "pipelines/train", "training file"))
-    for name in options.datasets:
-        print(f"\n{name}", flush=True)
-        compare(DATASETS[name], training, options)
+    for_each_dataset(options, compare)
 
 
 if __name__ == "__main__":
