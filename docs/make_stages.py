@@ -15,7 +15,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from volflow.core.stage import Chain, Columns, Grouping, Layer, Reduction, Stage, installed_stages
+from volflow.core.stage import (
+    Chain,
+    Columns,
+    Grouping,
+    Layer,
+    Reduction,
+    Stage,
+    Table,
+    installed_stages,
+)
 from volflow.core.stage import find_stage as find
 
 PAGE = Path(__file__).parent / "stages.md"
@@ -119,6 +128,8 @@ def expected(layer: Layer | Columns | None) -> str:
     """Type, channels and kind of a layer in brackets."""
     if layer is None:
         return ""
+    if isinstance(layer, Table):
+        return " (a table of the whole volume)"
     if isinstance(layer, Columns):
         return " (a table per block)"
     channels = {None: "", 0: ""}.get(layer.channels, f"{layer.channels} channels")

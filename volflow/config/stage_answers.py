@@ -19,7 +19,7 @@ from volflow.core.stage import Columns, Layer, Phase, Stage, registered_name
 from volflow.core.stage.faults import exits_raise, fault_text, shortened
 from volflow.errors import PlanError, StorageError
 
-KINDS = ("", "image", "affinity", "segmentation", "skeletons")
+KINDS = ("", "image", "affinity", "segmentation", "skeletons", "table")
 LARGEST_HALO = 1 << 31
 LARGEST_MEMORY = 1 << 62
 

@@ -41,11 +41,20 @@ class Wiring:
     @property
     def skeletons(self) -> dict[str, WiredStep]:
         """The names that a step reads as skeletons, and that step."""
+        return self._read_as("skeletons")
+
+    @property
+    def tables(self) -> dict[str, WiredStep]:
+        """The names that a step reads as a table which no step writes, and that step."""
+        read = self._read_as("table").items()
+        return {name: step for name, step in read if name not in self.writers}
+
+    def _read_as(self, kind: str) -> dict[str, WiredStep]:
         return {
             name: step
             for step in self.steps
             for place, name in step.inputs.items()
-            if step.stage.wants.get(place, Layer()).kind == "skeletons"
+            if step.stage.wants.get(place, Layer()).kind == kind
         }
 
     def after(self, step: WiredStep) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from volflow.core.stage import Layer
 from volflow.engine.job import Plan
+from volflow.engine.phases.annotations import annotated_volume
 from volflow.engine.phases.objects_by_id import paths_with_skeletons
 from volflow.io.run.stored_outline import NAME
 from volflow.io.run.stored_pipeline import store_pipeline
@@ -26,8 +27,24 @@ def write_outline(plan: Plan) -> None:
         }
         for step in plan.steps
     ]
-    body = {"steps": steps, "layers": layers(plan), "search_path": plan.search_path}
+    body = {
+        "steps": steps,
+        "layers": layers(plan),
+        "annotations": annotation_layers(plan),
+        "search_path": plan.search_path,
+    }
     write_sealed(Store(plan.pipeline.run), NAME, body)
+
+
+def annotation_layers(plan: Plan) -> list[dict[str, str]]:
+    """The steps that leave annotations, and the layer whose ids these contain ("": unknown)."""
+    paths = {step.name: annotated_volume(plan.steps, step) for step in plan.steps}
+    names = {entry["path"]: entry["name"] for entry in layers(plan)}
+    return [
+        {"step": step, "segmentation": names.get(path, "")}
+        for step, path in paths.items()
+        if path is not None
+    ]
 
 
 def layers(plan: Plan) -> list[dict[str, Any]]:

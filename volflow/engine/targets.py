@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from volflow.engine.job import PlannedStep, Target
+from volflow.engine.phases.annotations import withdraw_annotations
 from volflow.engine.phases.objects_by_id import withdraw_objects
 from volflow.io.run.ledger import Ledger
 from volflow.io.run.owners import layer_owner, require_free, require_owner, set_owner, taken_by
@@ -58,7 +59,7 @@ def require_free_layers(run: str, step: PlannedStep) -> None:
 def set_complete(run: str, step: PlannedStep, complete: bool) -> None:
     """Record with each layer of a step whether all of its blocks are written.
 
-    Objects by id are withdrawn until they are; the step's result brings them back.
+    Objects by id and annotations are withdrawn until they are; the step's result brings them back.
 
     Raises
     ------
@@ -70,6 +71,7 @@ def set_complete(run: str, step: PlannedStep, complete: bool) -> None:
         set_owner(target.spec.path, step.digest, target.scale, run=run, complete=complete)
     if not complete:
         withdraw_objects(run, step)
+        withdraw_annotations(run, step)
 
 
 def taken_layers(run: str, step: PlannedStep) -> list[str]:

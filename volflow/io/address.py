@@ -33,7 +33,7 @@ from volflow.io.object_store import (
 )
 
 SKELETONS = ("swc", "precomputed-skeletons")
-TABLES = ("csv",)
+TABLES = ("csv", "parquet")
 CHUNKED = ("precomputed", "zarr", "zarr3", "n5")
 FILES = ("tiff", "hdf5", "mrc", "nifti")
 FORMATS = (*CHUNKED, *FILES, *SKELETONS, *TABLES)

@@ -29,6 +29,8 @@ class ShardLayout:
         There are `2 ** shard_bits` shards.
     minishard_bits : int
         Each has `2 ** minishard_bits` minishards, whose indices are read separately.
+    encoding : str
+        Of objects: `gzip` or `raw`.
 
     Raises
     ------
@@ -38,6 +40,7 @@ class ShardLayout:
 
     shard_bits: int
     minishard_bits: int = 6
+    encoding: str = "gzip"
 
     def __post_init__(self) -> None:
         bits = (self.shard_bits, self.minishard_bits)
@@ -56,7 +59,7 @@ class ShardLayout:
             "minishard_bits": self.minishard_bits,
             "shard_bits": self.shard_bits,
             "minishard_index_encoding": "gzip",
-            "data_encoding": "gzip",
+            "data_encoding": self.encoding,
         }
 
     def shard_of(self, ids: np.ndarray) -> np.ndarray:
@@ -94,17 +97,50 @@ class ShardLayout:
         at = 0
         for number in np.unique(minishard).tolist():
             own = ids[minishard == number]
-            bodies = [_packed(objects[name]) for name in own.tolist()]
+            bodies = [objects[name] for name in own.tolist()]
+            if self.encoding == "gzip":
+                bodies = [_packed(body) for body in bodies]
             sizes = np.array([len(body) for body in bodies], np.uint64)
-            gaps = np.zeros(len(own), np.uint64)  # objects of a minishard follow one another
-            gaps[0] = at
-            steps = np.diff(own, prepend=np.uint64(0))
-            index = _packed(np.stack([steps, gaps, sizes]).astype("<u8").tobytes())
+            index = _minishard_index(own, at, sizes)
             at += int(sizes.sum())
             entries[number] = at, at + len(index)
             at += len(index)
             parts += [*bodies, index]
         return b"".join([entries.tobytes(), *parts])
+
+
+def index_of_records(
+    layout: ShardLayout, ids: np.ndarray, sizes: np.ndarray
+) -> tuple[bytes, bytes]:
+    """The bytes of a shard before and after its objects, which are stored as they are.
+
+    Parameters
+    ----------
+    layout : ShardLayout
+    ids : uint64, (N,)
+        By minishard, then ascending: the order of the objects.
+    sizes : int64, (N,)
+        Bytes of each object.
+    """
+    minishard = layout.minishard_of(ids)
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    entries = np.zeros((1 << layout.minishard_bits, 2), "<u8")
+    indices: list[bytes] = []
+    at = int(ends[-1])
+    for number in np.unique(minishard).tolist():
+        start, stop = np.searchsorted(minishard, [number, number + 1])
+        indices.append(_minishard_index(ids[start:stop], int(ends[start]), sizes[start:stop]))
+        entries[number] = at, at + len(indices[-1])
+        at += len(indices[-1])
+    return entries.tobytes(), b"".join(indices)
+
+
+def _minishard_index(ids: np.ndarray, at: int, sizes: np.ndarray) -> bytes:
+    """The index of objects that follow one another from a place in the shard on."""
+    gaps = np.zeros(len(ids), np.uint64)
+    gaps[0] = at
+    steps = np.diff(ids, prepend=np.uint64(0))
+    return _packed(np.stack([steps, gaps, sizes.astype(np.uint64)]).astype("<u8").tobytes())
 
 
 def murmur(ids: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import SUM, Group, Grouping, Layer, Record
+from volflow.core.stage import SUM, Columns, Group, Grouping, Layer, Record, Table
 from volflow.segment.synapses.pairing import (
+    COLUMNS,
     TABLE,
     cleft_table,
     concatenated_tables,
@@ -50,8 +51,9 @@ class Synapses(VoxelSized, Grouping):
 
     Outputs
     -------
-    results/synapses.csv : table
-        One row per synapse: ids of the neurons, positions in nm, sizes and scores.
+    synapse_table : table of the whole volume
+        One row per synapse: ids of the neurons, positions in nm, sizes and scores; stored as
+        `results/synapses.csv` (the name of the step).
 
     References
     ----------
@@ -79,6 +81,10 @@ class Synapses(VoxelSized, Grouping):
     merge_nm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 500.0
     """Largest distance in nanometres between the centres of two clefts of the same two neurons that
     are merged into one synapse; 0: none are merged."""
+
+    @property
+    def outputs(self) -> dict[str, Layer | Columns]:
+        return {"synapse_table": Table(COLUMNS)}
 
     @property
     def halo(self) -> Triple:
@@ -175,7 +181,7 @@ class Synapses(VoxelSized, Grouping):
         }
 
     def table(self, partials: Mapping[str, Sequence[Record]]) -> Record:
-        empty = {name: np.zeros(0, np.int64) for name in TABLE}
+        empty = {name: np.zeros(0, dtype) for name, dtype in COLUMNS}
         parts = [part for part in partials["pair"] if part]
         table = concatenated_tables(parts) if parts else empty
         return {

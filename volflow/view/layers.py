@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -14,6 +14,7 @@ from volflow.config.pipeline import Pipeline, VolumeSpec, from_dict
 from volflow.core.geometry import Resolution
 from volflow.errors import PlanError, StorageError
 from volflow.io.address import SKELETONS, TABLES, Address
+from volflow.io.annotations.precomputed import TYPE as ANNOTATIONS
 from volflow.io.formats.as_precomputed import scales_of
 from volflow.io.run.stored_outline import NAME as OUTLINE
 from volflow.io.run.stored_outline import stored_outline
@@ -56,6 +57,31 @@ class StoredLayer:
 
 
 @dataclass(frozen=True)
+class AnnotationLayer:
+    """Annotations of a run, and the layer whose segments they belong to.
+
+    Parameters
+    ----------
+    name : str
+        That of the step.
+    folder : str
+        On this machine, with their `info`.
+    lines : bool
+        Whether they are lines; else points.
+    relations : tuple of str
+        The names of their relations to segments.
+    segmentation : str
+        The layer that these are in; "": unknown.
+    """
+
+    name: str
+    folder: str
+    lines: bool
+    relations: tuple[str, ...]
+    segmentation: str
+
+
+@dataclass(frozen=True)
 class LayerSet:
     """Layers that can be opened, and notes on those that cannot.
 
@@ -68,12 +94,14 @@ class LayerSet:
         Why a layer is missing.
     declared : 3 float, optional
         Nanometres per voxel, z y x, as the pipeline states them.
+    annotations : tuple of AnnotationLayer
     """
 
     address: str
     layers: tuple[StoredLayer, ...]
     notes: tuple[str, ...] = ()
     declared: Resolution | None = None
+    annotations: tuple[AnnotationLayer, ...] = ()
 
     @property
     def known_resolution(self) -> Resolution | None:
@@ -145,7 +173,19 @@ def run_layers(run: str) -> RunLayers:
             continue
         kind = layer.kind or volume_kind(volume, layer.name)
         layers.append(replace(layer, kind=kind, skeletons=skeletons.get(layer.name, "")))
-    return RunLayers(run, tuple(layers), tuple(notes), pipeline.resolution, pipeline=pipeline)
+    taken = [layer.name for layer in layers]
+    annotations = []
+    for each in _annotations(outline, store.location):
+        annotations.append(replace(each, name=_unused(each.name, taken)))
+        taken.append(annotations[-1].name)
+    return RunLayers(
+        run,
+        tuple(layers),
+        tuple(notes),
+        pipeline.resolution,
+        tuple(annotations),
+        pipeline=pipeline,
+    )
 
 
 def volume_layers(addresses: Sequence[str], kinds: Mapping[str, str] | None = None) -> LayerSet:
@@ -262,6 +302,24 @@ def _skeletons(outline: dict[str, Any], run: str) -> dict[str, str]:
         if step in steps and os.path.exists(f"{folder}/info") and _is_inside(folder, run):
             folders[entry["name"]] = folder
     return folders
+
+
+def _annotations(outline: dict[str, Any], run: str) -> Iterator[AnnotationLayer]:
+    """The finished annotations on this machine."""
+    if Address.parse(run).local is None:
+        return
+    steps = {step["name"] for step in outline["steps"]}
+    for entry in outline.get("annotations", []):
+        step = entry.get("step", "")
+        folder = f"{run}/results/{step}/precomputed"
+        if step not in steps or not _is_inside(folder, run):
+            continue
+        info = Store(folder).read_json("info")
+        if not isinstance(info, dict) or info.get("@type") != ANNOTATIONS:
+            continue
+        relations = tuple(str(each["id"]) for each in info.get("relationships", []))
+        lines = str(info.get("annotation_type", "")).lower() == "line"
+        yield AnnotationLayer(step, folder, lines, relations, str(entry.get("segmentation", "")))
 
 
 def _require_inside(layer: StoredLayer, run: str) -> None:

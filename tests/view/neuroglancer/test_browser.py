@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import volflow
+from tests.stages.biology import document, stored
 from tests.view.browser import IN_A_BROWSER, SIZE
 from tests.view.paint import BOUNDS, RESOLUTION, expected, painted
 from volflow.errors import StorageError
@@ -88,6 +89,18 @@ def test_an_image_alone_is_grey_and_not_blank(run: Path) -> None:
     image, _ = seen(run, "em")
     assert len(np.unique(image[100:].reshape(-1, 3), axis=0)) > 20
     assert coloured(image) < 0.03  # Neuroglancer's own lines
+
+
+def test_synapses_are_arrows_over_the_neurons(tmp_path: Path) -> None:
+    """Neuroglancer shows the lines without a request that fails; their heads are red."""
+    volumes = stored(tmp_path)
+    steps = [{"use": "synapses"}, {"use": "annotations", "in": {"table": "synapse_table"}}]
+    assert volflow.run(document(tmp_path / "run", volumes, *steps)).ok
+    bare, _ = seen(tmp_path / "run", "segmentation")
+    pixels, _ = seen(tmp_path / "run", "segmentation", "annotations")
+    red, yellow = (255, 59, 48), (255, 212, 0)
+    assert near(pixels, red) > 10 * max(near(bare, red), 1e-5)
+    assert near(pixels, yellow) > near(bare, yellow)
 
 
 def test_hdf5_is_seen_where_it_is_declared_to_be(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from volflow.core.stage.layer import (
     Layer,
     ObjectsById,
     Record,
+    Table,
 )
 from volflow.core.stage.phase import Phase
 from volflow.core.stage.reduction import PreviousRound, Reduction, Up, pyramid
@@ -49,6 +50,7 @@ __all__ = [
     "Reduction",
     "Resolved",
     "Stage",
+    "Table",
     "Units",
     "Up",
     "find_stage",

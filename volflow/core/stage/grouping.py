@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from volflow.core.annotations import AnnotationSet
 from volflow.core.geometry import Block, BlockGrid, Box, Triple
 from volflow.core.skeleton import Skeleton
 from volflow.core.stage.layer import ObjectsById, Record
@@ -28,11 +29,14 @@ class Group(NamedTuple):
     objects : sequence of Skeleton
         In the last round, the objects of a stage that declares them (`Grouping.by_id`); the name
         of each is one of the keys of the partition.
+    annotations : AnnotationSet, optional
+        In the last round, the annotations of a stage that declares them (`Grouping.annotates`).
     """
 
     partial: Record
     rows: Record
     objects: Sequence[Skeleton] = ()
+    annotations: AnnotationSet | None = None
 
 
 class Grouping(Stage):
@@ -78,6 +82,11 @@ class Grouping(Stage):
     def by_id(self) -> ObjectsById | None:
         """The objects by id that the partitions of the last round leave; None: none."""
         return None
+
+    @property
+    def annotates(self) -> bool:
+        """Whether the only partition of the only round leaves annotations."""
+        return False
 
     def group_memory(self, bounds: Box) -> int:
         """Peak bytes of one partition."""

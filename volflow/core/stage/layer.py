@@ -27,7 +27,8 @@ class Layer:
         Length of the leading channel axis; 0: no channel axis; None: any (inputs only).
     kind : str
         Meaning of the voxels. A block receives an input of kind `skeletons` as a record of the
-        nodes in its read box (`Nodes.near` in `io/skeletons/placed_nodes.py`).
+        nodes in its read box (`Nodes.near` in `io/skeletons/placed_nodes.py`), and one of kind
+        `table` as a record of rows, wherever they are: each row of the table is in one block.
     blockwise : bool
         Whether the bytes depend on how the volume was cut into blocks; all readers of such a
         layer use the same blocks.
@@ -43,7 +44,7 @@ class Layer:
 
     dtype: str = ""
     channels: int | None = None
-    kind: Literal["", "image", "affinity", "segmentation", "skeletons"] = ""
+    kind: Literal["", "image", "affinity", "segmentation", "skeletons", "table"] = ""
     blockwise: bool = False
     halo_region: HaloRegion = "box"
     not_empty: bool = False
@@ -71,6 +72,14 @@ class Columns:
 
     dtypes: tuple[tuple[str, str], ...]
     """Name and dtype of each column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Columns):
+    """A table of the whole volume, which a grouping leaves as `results/STEP.csv`.
+
+    Its rows are those of `Grouping.table` of each partition of the last round.
+    """
 
 
 @dataclass(frozen=True, slots=True)

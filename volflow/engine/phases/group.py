@@ -15,6 +15,7 @@ from volflow.config import stage_answers
 from volflow.core.geometry import Block, Box, Triple
 from volflow.core.stage import Grouping, Phase, Record
 from volflow.engine.job import Job
+from volflow.engine.phases.annotations import finish_annotations, write_annotations
 from volflow.engine.phases.inputs import read_masked
 from volflow.engine.phases.kind import BlockInputs, PhaseKind, largest_block
 from volflow.engine.phases.objects_by_id import (
@@ -48,6 +49,8 @@ class GroupingKind(PhaseKind):
             last = partials[stage.rounds[-1]]
             ids = np.concatenate([part[OBJECT_ID] for part in last])
             finish_objects(jobs[-1], stage.by_id, ids, len(last))
+        if stage.annotates:
+            finish_annotations(jobs[-1], partials[stage.rounds[-1]])
         table = stage.table(partials)
         if table:
             Store(jobs[0].run).write(f"results/{jobs[0].step}.csv", csv_of(table).encode())
@@ -112,6 +115,8 @@ class GroupRows(GroupingKind):
             number, count = block.index[0], len(phase.grid)
             ids = write_objects(job, stage.by_id, output.objects, number, count)
             partial = {**partial, OBJECT_ID: ids}
+        if output.annotations is not None:
+            partial = {**partial, **write_annotations(job, output.annotations)}
         _partials(job).write(block.index, partial)
         costs = {"voxels": block.write.size, "empty": 0, "rows": _length(rows)}
         if phase.root:

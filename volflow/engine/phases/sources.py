@@ -1,4 +1,4 @@
-"""The kinds of sources: volumes, records of another step, skeletons."""
+"""The kinds of sources: volumes, records of another step, skeletons, tables."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import NO_GAPS, Block, Box, Gaps, Resolution
-from volflow.core.stage import HaloRegion, Phase, Record
+from volflow.core.stage import Columns, Grouping, HaloRegion, Phase, Record
 from volflow.engine.job import Source
 from volflow.engine.phases.closed_volume import ClosedVolume
 from volflow.engine.phases.empty_volume import is_empty
 from volflow.engine.phases.mirrored_volume import MirroredVolume
 from volflow.engine.phases.step_records import records_of
 from volflow.io.skeletons.placed_nodes import placed_nodes
+from volflow.io.tables.read import read_table
 from volflow.io.volume import Volume, open_cached
 
 Opened: TypeAlias = Volume | MirroredVolume | ClosedVolume
@@ -116,6 +117,47 @@ class SkeletonSource(Source):
 
     def read(self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool) -> Record:
         return placed_nodes(self.path, self.content, self.bounds, self.resolution).near(block)
+
+
+@dataclass(frozen=True)
+class TableOfStep(Source):
+    """The table of the whole volume that a grouping leaves.
+
+    It is stored in the partial results of the last round's partitions. They are dealt to the blocks
+    in turn, so that each row is read in one block.
+    """
+
+    step: str
+    digest: str
+    stage: Grouping
+    bounds: Box
+
+    def read(self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool) -> Record:
+        last = self.stage.rounds[-1]
+        records = records_of(run, self.step, self.digest, f"found/{last}")
+        number, blocks = phase.grid.number(block.index), len(phase.grid)
+        own = range(number, self.stage.partitions(self.bounds), blocks)
+        nothing: dict[str, list[Record]] = {name: [] for name in self.stage.rounds}
+        return self.stage.table({**nothing, last: [records.read((part, 0, 0)) for part in own]})
+
+
+@dataclass(frozen=True)
+class TableFile(Source):
+    """A table of another program, all of which the first block reads.
+
+    `content` is the digest of its bytes, which a worker checks; `columns` are those with numbers.
+    `warnings` are those of the file.
+    """
+
+    path: str
+    content: str
+    columns: Columns
+    warnings: tuple[str, ...] = ()
+
+    def read(self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool) -> Record:
+        if phase.grid.number(block.index):
+            return {name: np.zeros(0, dtype) for name, dtype in self.columns.dtypes}
+        return read_table(self.path, self.content).columns
 
 
 def _read_box(phase: Phase, block: Block, region: HaloRegion) -> Box:

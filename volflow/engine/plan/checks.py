@@ -11,7 +11,7 @@ from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.problems import Problem
 from volflow.config.wired_step import WiredStep
 from volflow.core.geometry import Box, Resolution, Triple
-from volflow.core.stage import Layer
+from volflow.core.stage import Columns, Layer, Table
 from volflow.engine.job import Target
 from volflow.engine.plan.chunks import block_path
 from volflow.engine.plan.formatting import triple_text
@@ -53,6 +53,17 @@ def check_layer(
 
 def _channels(count: int | None) -> str:
     return f"{count} channels" if count else "no channel axis"
+
+
+def check_whole_table(step: WiredStep, name: str, given: Layer | Columns) -> Iterator[Problem]:
+    """Check that an input that is to be a table of the whole volume is one."""
+    if not isinstance(given, Table):
+        kind = "a table of each block" if isinstance(given, Columns) else "a volume"
+        yield Problem(
+            ("steps", step.number, "in", name),
+            f"step '{step.name}' reads '{step.inputs[name]}' as a table of the whole volume, such "
+            f"as that of the stage `synapses`; got {kind}",
+        )
 
 
 def check_downsampling(

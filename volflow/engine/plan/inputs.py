@@ -12,9 +12,10 @@ from volflow.core.geometry import NO_GAPS, Box, Gaps, Resolution
 from volflow.core.stage import Layer
 from volflow.engine.job import Mask
 from volflow.engine.phases.empty_volume import is_empty
-from volflow.engine.phases.sources import SkeletonSource
+from volflow.engine.phases.sources import SkeletonSource, TableFile
 from volflow.engine.plan.checks import check_bounds, check_resolution
 from volflow.engine.plan.declared_volume import DeclaredVolume
+from volflow.engine.plan.foreign_tables import open_table
 from volflow.engine.plan.foreign_volumes import is_complete, open_volume, volume_content
 from volflow.engine.plan.mask import mask_content, mask_volume, mask_warnings, plan_mask
 from volflow.engine.plan.unlabelled import unlabelled_warnings
@@ -32,9 +33,9 @@ MOST_READ = 1 << 28  # voxels of a volume in which a plan looks for one that is 
 class PlanInputs:
     """Bounds and resolution of a run, the volumes that its steps read, and its mask.
 
-    `contents` are the digests of the foreign volumes and skeletons, `mask_content` is that of the
-    mask and of the closed sections. `warnings` are assumptions about the inputs that the user
-    should know.
+    `contents` are the digests of the foreign volumes, skeletons and tables, `mask_content` is that
+    of the mask and of the closed sections. `warnings` are assumptions about the inputs that the
+    user should know.
     """
 
     bounds: Box
@@ -44,6 +45,7 @@ class PlanInputs:
     mask: Mask | None
     mask_content: str
     skeletons: Mapping[str, SkeletonSource]
+    tables: Mapping[str, TableFile]
     gaps: Gaps = NO_GAPS
     """The sections that the run closes."""
     warnings: tuple[str, ...] = ()
@@ -62,7 +64,8 @@ def open_inputs(
         yield Problem((), f"skeletons have to be read, which an offline plan does not do: {names}")
         return None
     inputs = {name: None for step in wiring.steps for name in step.inputs.values()}
-    foreign = [n for n in inputs if n not in wiring.writers and n not in wiring.skeletons]
+    others = (*wiring.writers, *wiring.skeletons, *wiring.tables)
+    foreign = [name for name in inputs if name not in others]
     volumes: dict[str, Volume | DeclaredVolume] = {}
     for name in foreign:
         volume = yield from open_volume(pipeline, wiring, name, offline)
@@ -89,8 +92,13 @@ def open_inputs(
         source = yield from _skeletons(pipeline, wiring, name, bounds, resolution)
         if source is not None:
             skeletons[name] = source
+    tables: dict[str, TableFile] = {}
+    for name in wiring.tables:
+        table = yield from open_table(pipeline, wiring, name)
+        if table is not None:
+            tables[name] = table
     contents = {name: volume_content(volume) for name, volume in volumes.items()}
-    contents |= {name: source.content for name, source in skeletons.items()}
+    contents |= {name: source.content for name, source in (skeletons | tables).items()}
     return PlanInputs(
         bounds=bounds,
         resolution=resolution,
@@ -99,11 +107,13 @@ def open_inputs(
         mask=mask,
         mask_content=mask_content(mask, coarse, gaps),
         skeletons=skeletons,
+        tables=tables,
         gaps=gaps,
         warnings=(
             *_warnings(volumes, pipeline.mask, coarse, mask, bounds),
             *unlabelled_warnings(wiring, volumes, bounds),
             *(f"volumes.{name}: {w}" for name, each in skeletons.items() for w in each.warnings),
+            *(f"volumes.{name}: {w}" for name, each in tables.items() for w in each.warnings),
         ),
     )
 

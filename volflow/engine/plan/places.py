@@ -91,8 +91,8 @@ def _conflict(own: _Used, whole: _Used, parts: list[_Used], used: list[_Used]) -
 
 
 def _inputs(state: PlanState) -> list[str]:
-    """Names of the volumes and skeletons that are read from places of their own."""
-    names = [*state.inputs.volumes, *state.inputs.skeletons]
+    """Names of the volumes, skeletons and tables that are read from places of their own."""
+    names = [*state.inputs.volumes, *state.inputs.skeletons, *state.inputs.tables]
     mask = state.pipeline.mask
     if mask is not None and mask in state.pipeline.volumes and not state.is_own(mask):
         names.append(mask)

@@ -9,11 +9,16 @@ from volflow.config import stage_answers
 from volflow.config.problems import Checked, Problem
 from volflow.config.wired_step import WiredStep
 from volflow.core.geometry import BlockGrid, Box
-from volflow.core.stage import Layer, Phase
+from volflow.core.stage import Grouping, Layer, Phase, Table
 from volflow.engine.job import Job, PlannedStep, Source
 from volflow.engine.phases.registry import kind_of
-from volflow.engine.phases.sources import RecordSource, VolumeSource
-from volflow.engine.plan.checks import check_downsampling, check_layer, check_same_blocks
+from volflow.engine.phases.sources import RecordSource, TableFile, TableOfStep, VolumeSource
+from volflow.engine.plan.checks import (
+    check_downsampling,
+    check_layer,
+    check_same_blocks,
+    check_whole_table,
+)
 from volflow.engine.plan.digest import step_content, step_digest
 from volflow.engine.plan.resources import check_memory
 from volflow.engine.plan.state import PlanState, WrittenStep
@@ -121,6 +126,8 @@ def _check_inputs(state: PlanState, step: WiredStep) -> Checked[None]:
         if volume in state.inputs.volumes:
             spec = state.pipeline.volumes[volume]
             yield from check_downsampling(step, name, expected, spec)
+        if expected is not None and expected.kind == "table" and state.is_own(volume):
+            yield from check_whole_table(step, name, state.declared(volume))
         if expected is not None and given is not None:
             yield from check_layer(step, name, expected, given, not state.is_own(volume))
     for volume in filter(state.is_blockwise, step.inputs.values()):
@@ -144,19 +151,21 @@ def _content(state: PlanState, step: WiredStep) -> str:
 
 def _job(state: PlanState, step: WiredStep, digest: str, phase: Phase, targets: Targets) -> Job:
     writes = kind_of(phase).writes_outputs
+    sources = {name: _source(state, step, volume, phase) for name, volume in step.inputs.items()}
+    tables = [isinstance(source, TableOfStep | TableFile) for source in sources.values()]
     return Job(
         run=state.pipeline.run,
         step=step.name,
         digest=digest,
         stage=step.stage,
         phase=phase,
-        sources={name: _source(state, step, volume, phase) for name, volume in step.inputs.items()},
+        sources=sources,
         targets={
             output: target
             for (scale, output), target in targets.items()
             if writes and scale == phase.scales[1]
         },
-        mask=state.mask_of(step),
+        mask=None if tables and all(tables) else state.mask_of(step),  # rows are no voxels
         attempts=step.spec.attempts,
     )
 
@@ -164,6 +173,8 @@ def _job(state: PlanState, step: WiredStep, digest: str, phase: Phase, targets: 
 def _source(state: PlanState, step: WiredStep, name: str, phase: Phase) -> Source:
     if name in state.inputs.skeletons:
         return state.inputs.skeletons[name]
+    if name in state.inputs.tables:
+        return state.inputs.tables[name]
     if not state.is_own(name):
         spec = state.pipeline.volumes[name]
         spec = spec.model_copy(update={"level": spec.level + phase.scales[0]})
@@ -172,6 +183,9 @@ def _source(state: PlanState, step: WiredStep, name: str, phase: Phase) -> Sourc
         wired, output = state.wiring.writers[name]
         writer = state.writer(name)
         digest = writer.digest if writer else ""
+        if isinstance(wired.declared(output), Table):
+            assert isinstance(wired.stage, Grouping)
+            return TableOfStep(wired.name, digest, wired.stage, state.bounds_of(wired))
         return RecordSource(wired.name, digest, output, step.stage.tables_in_halo)
     spec = state.stored_as(name).model_copy(update={"level": phase.scales[0]})
     return VolumeSource(spec, own=True)

@@ -9,7 +9,7 @@ from volflow.config.pipeline import Pipeline, VolumeSpec
 from volflow.config.wired_step import WiredStep
 from volflow.config.wiring import Wiring
 from volflow.core.geometry import NO_GAPS, Box, Gaps
-from volflow.core.stage import Columns, ForeignLayer, Layer
+from volflow.core.stage import Columns, ForeignLayer, Layer, Table
 from volflow.engine.job import Mask, Target
 from volflow.engine.plan.inputs import PlanInputs
 
@@ -54,16 +54,19 @@ class PlanState:
 
     def is_table(self, name: str) -> bool:
         """Whether a step of the pipeline writes this as a table."""
-        return self.is_own(name) and isinstance(self._declared(name), Columns)
+        return self.is_own(name) and isinstance(self.declared(name), Columns)
 
     def is_blockwise(self, name: str) -> bool:
         """Whether this is stored block by block, so that its readers need the same blocks."""
         if not self.is_own(name):
             return False
-        declared = self._declared(name)
-        return isinstance(declared, Columns) or declared.blockwise
+        declared = self.declared(name)
+        if isinstance(declared, Columns):
+            return not isinstance(declared, Table)
+        return declared.blockwise
 
-    def _declared(self, name: str) -> Layer | Columns:
+    def declared(self, name: str) -> Layer | Columns:
+        """The declaration of an output of a step of the pipeline."""
         writer, output = self.wiring.writers[name]
         return writer.declared(output)
 
@@ -85,11 +88,12 @@ class PlanState:
 
     def input_tables(self, step: WiredStep) -> dict[str, Columns]:
         """The tables that a step reads, by input."""
-        declared = {
-            name: self._declared(source)
-            for name, source in step.inputs.items()
-            if self.is_own(source)
-        }
+        declared: dict[str, Layer | Columns] = {}
+        for name, source in step.inputs.items():
+            if self.is_own(source):
+                declared[name] = self.declared(source)
+            elif source in self.inputs.tables:
+                declared[name] = self.inputs.tables[source].columns
         return {name: each for name, each in declared.items() if isinstance(each, Columns)}
 
     def stored_as(self, name: str) -> VolumeSpec:

@@ -21,14 +21,14 @@ import numpy as np
 
 from volflow.config.problems import closest
 from volflow.errors import StorageError
-from volflow.io.address import TABLES, Address
+from volflow.io.address import Address
 from volflow.io.reading import reading
 from volflow.io.store import Store
+from volflow.io.tables.units import unit_of
 from volflow.io.text_end import end_warnings
 
 SITES = ("pre_z", "pre_y", "pre_x", "post_z", "post_y", "post_x")
 NEURONS = ("pre_neuron", "post_neuron")
-OPTIONS = ("unit_nm",)
 LARGEST = 1 << 64  # neurons are uint64
 
 
@@ -73,9 +73,9 @@ def read_partners(text: str) -> PartnerTable:
 
 
 def _read(address: Address) -> PartnerTable:
-    if address.format_name not in ("", *TABLES):
+    if address.format_name not in ("", "csv"):
         raise StorageError(f"{address}: expected CSV, got {address.format_name}")
-    unit = _unit(address)
+    unit = unit_of(address)
     folder, _, file = address.location.rpartition("/")
     body = Store(folder or "/").read(file)
     if body is None:
@@ -98,29 +98,6 @@ def _read(address: Address) -> PartnerTable:
     where = np.array(line, np.int64)
     warnings = end_warnings({address.location: body})
     return PartnerTable(str(address), where, sites[:, :3], sites[:, 3:], neurons, warnings)
-
-
-def _unit(address: Address) -> tuple[float, float, float]:
-    """Nanometres of a unit along z, y, x."""
-    given = dict(address.query)
-    for name in given:
-        if name not in OPTIONS:
-            raise StorageError(
-                f"{address}: no option '{name}'{closest(name, OPTIONS)} (options: "
-                f"{', '.join(OPTIONS)})"
-            )
-    text = given.get("unit_nm", "1")
-    try:
-        sides = [float(word) for word in text.split(",")]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 3) or not all(0 < side < float("inf") for side in sides):
-        raise StorageError(
-            f"{address}: unit_nm: expected one positive number of nanometres, or three for z,y,x; "
-            f"got {text!r}"
-        )
-    z, y, x = sides * 3 if len(sides) == 1 else sides
-    return z, y, x
 
 
 def _table(content: str, file: str) -> tuple[list[str], list[int], list[list[str]]]:

@@ -27,6 +27,14 @@ TABLE = (
     "post_score", *FIRST, *LAST, "clefts",
 )  # fmt: skip
 
+COLUMNS = tuple(
+    (name, "uint64" if name in ("synapse_id", "pre", "post") else "int64")
+    if name in ("synapse_id", "pre", "post", "size_vox", *FIRST, *LAST, "clefts")
+    else (name, "float64")
+    for name in TABLE
+)
+"""Columns of `TABLE` and their types."""
+
 
 def choose_partners(
     pre: np.ndarray, post: np.ndarray, least: float = 1.0, polyadic: float | None = None

@@ -13,7 +13,7 @@ from volflow.errors import PlanError, StorageError
 from volflow.io.address import Address
 from volflow.io.formats.as_precomputed import Translated
 from volflow.io.formats.precomputed import SEGMENTATIONS
-from volflow.view.layers import KINDS, LayerSet, StoredLayer
+from volflow.view.layers import KINDS, AnnotationLayer, LayerSet, StoredLayer
 from volflow.view.neuroglancer.position import contrast, initial_view
 from volflow.view.neuroglancer.state import (
     PUBLIC_VIEWER,
@@ -158,7 +158,27 @@ def make_scene(layers: LayerSet) -> Scene:
                 skeletons=_skeletons_of(layer),
             )
         )
+    scene.layers += [_annotations(layers, layer, by_name) for layer in layers.annotations]
     return scene
+
+
+def _annotations(
+    layers: LayerSet, layer: AnnotationLayer, sources: dict[str, LayerSource]
+) -> ViewerLayer:
+    """A layer of annotations, linked to the segmentation that its segments are in."""
+    shown = [each.name for each in layers.layers if each.kind == "segmentation"]
+    front = layers.first("segmentation", "segmentation")
+    linked = layer.segmentation if layer.segmentation in shown else ""
+    if not layer.segmentation and front is not None:
+        linked = front.name
+    sources[layer.name] = FolderSource(layer.folder)
+    return ViewerLayer(
+        layer.name,
+        f"precomputed://{{url}}/{layer.name}/",
+        "lines" if layer.lines else "points",
+        relations=layer.relations,
+        linked=linked,
+    )
 
 
 def _skeletons_of(layer: StoredLayer) -> str:

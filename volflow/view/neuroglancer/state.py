@@ -25,10 +25,29 @@ void main() {
   emitRGB(brightness * vec3(%s));
 }
 """
+_ARROW = """#uicontrol vec3 from color(default="#ffd400")
+#uicontrol vec3 to color(default="#ff3b30")
+void main() {
+  setLineColor(vec4(from, 1.0), vec4(to, 1.0));
+  setLineWidth(2.0);
+  setEndpointMarkerColor(vec4(from, 1.0), vec4(to, 1.0));
+  setEndpointMarkerSize(2.0, 6.0);
+  setEndpointMarkerBorderWidth(0.0);
+}
+"""
+_DOT = """#uicontrol vec3 colour color(default="#2ec4ff")
+void main() {
+  setColor(vec4(colour, 1.0));
+  setPointMarkerSize(5.0);
+}
+"""
 _PLAIN = "/:,{}[]@!$&'()*+;=?"  # characters that stay readable in a URL's fragment
 
 # A quaternion x, y, z, w that turns a box so that three of its faces are seen.
 _TILTED = [0.2064, -0.2936, -0.0651, 0.9311]
+
+ANNOTATIONS = {"lines": _ARROW, "points": _DOT}
+"""Shaders by the kind of annotations; lines grow from a thin end to a thick one, as arrows do."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,7 @@ class ViewerLayer:
     source : str
         Its address in Neuroglancer's notation: `precomputed://http://...`.
     kind : str
-        image, affinity or segmentation.
+        image, affinity, segmentation, or one of annotations: lines or points.
     channels : int
         Of an affinity layer: the first three are red, green and blue.
     visible : bool
@@ -52,6 +71,10 @@ class ViewerLayer:
         Of an image: the values shown as black and as white.
     skeletons : str
         Of a segmentation: the address of its skeletons; "": none.
+    relations : sequence of str
+        Of annotations: the names of their relations to the segments of `linked`.
+    linked : str
+        Of annotations: the layer of their segments; "": none.
     """
 
     name: str
@@ -62,6 +85,8 @@ class ViewerLayer:
     segments: tuple[int, ...] = ()
     contrast: tuple[float, float] | None = None
     skeletons: str = ""
+    relations: tuple[str, ...] = ()
+    linked: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +156,14 @@ def _layer(layer: ViewerLayer) -> dict[str, Any]:
             "segments": [str(segment) for segment in layer.segments],
             "selectedAlpha": 0.45,
             "notSelectedAlpha": 0.12,
+        }
+    if layer.kind in ANNOTATIONS:
+        linked = {name: layer.linked for name in layer.relations if layer.linked}
+        return {
+            "type": "annotation",
+            **common,
+            "shader": ANNOTATIONS[layer.kind],
+            "linkedSegmentationLayer": linked,
         }
     if layer.kind == "affinity" and layer.channels >= 2:
         colours = [f"toNormalized(getDataValue({c}))" for c in range(min(3, layer.channels))]

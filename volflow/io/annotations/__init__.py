@@ -1,0 +1,1 @@
+"""Annotations in Neuroglancer's precomputed format."""
