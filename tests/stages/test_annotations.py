@@ -26,8 +26,8 @@ STEPS = (SYNAPSES, ARROWS)
 
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory) -> dict[str, Any]:
-    kept = stored(tmp_path_factory.mktemp("tissue"))
-    return {name: kept[name] for name in ("clefts", "probability", "segmentation")}
+    every = stored(tmp_path_factory.mktemp("tissue"))
+    return {name: every[name] for name in ("clefts", "probability", "segmentation")}
 
 
 @pytest.fixture(scope="module")
@@ -71,38 +71,38 @@ def test_the_same_bytes_whatever_the_blocks(tmp_path, volumes, undisturbed, bloc
 
 @pytest.mark.cluster
 def test_the_same_bytes_with_two_workers(tmp_path, volumes, undisturbed) -> None:
-    made = document(tmp_path / "run", volumes, *STEPS)
-    assert volflow.run(made, cluster="local", workers=2).ok
+    given = document(tmp_path / "run", volumes, *STEPS)
+    assert volflow.run(given, cluster="local", workers=2).ok
     assert files(tmp_path / "run") == files(undisturbed)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path, volumes, undisturbed) -> None:
     """The partition's marker is lost after its files were written in part: they are replaced."""
     folder = tmp_path / "run"
-    made = document(folder, volumes, *STEPS)
-    assert volflow.run(made).ok
+    given = document(folder, volumes, *STEPS)
+    assert volflow.run(given).ok
     for marker in (folder / "ledger/annotations").rglob("total.group/done/*"):
         marker.unlink()
     written = folder / "results/annotations/precomputed"
     (written / "by_id/0.shard").write_bytes(b"half")
     (written / "relation_pre/0.shard").unlink()
     (written / "by_id/7.shard").write_bytes(b"of an earlier run")
-    assert volflow.run(made).ok
+    assert volflow.run(given).ok
     assert files(folder) == files(undisturbed)
 
 
 @pytest.mark.parametrize("phase", ["rows", "total.group"])
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, volumes, undisturbed, phase) -> None:
     folder = tmp_path / "run"
-    made = document(folder, volumes, *STEPS)
+    given = document(folder, volumes, *STEPS)
     code = "import json, sys, volflow; volflow.run(json.loads(sys.argv[1]))"
-    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(made)])
+    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(given)])
     try:
         wait_for(lambda: list(folder.glob(f"ledger/annotations/*/{phase}")) or process.poll() == 0)
     finally:
         process.kill()
         process.wait()
-    assert volflow.run(made).ok
+    assert volflow.run(given).ok
     assert files(folder) == files(undisturbed)
 
 
@@ -130,8 +130,8 @@ b,11,21,31,0,1.5,4
 
 
 def test_points_of_a_users_own_table(tmp_path) -> None:
-    made = own_table(tmp_path, TEXT, "?unit_nm=40,8,8", kind="point", properties=["weight"])
-    assert volflow.run(made).ok
+    given = own_table(tmp_path, TEXT, "?unit_nm=40,8,8", kind="point", properties=["weight"])
+    assert volflow.run(given).ok
     points = reader(tmp_path / "run")
     one, other = points.by_id[9], points.by_id[4]
     assert list(one.point) == [30.5, 20.5, 10.5]
@@ -145,16 +145,16 @@ def test_rows_of_one_id_are_numbered_in_the_order_of_their_content(tmp_path) -> 
     rows = ["5,1,1,1,2,2,2\n", "5,1,1,1,3,3,3\n", "8,0,0,0,1,1,1\n"]
     bodies = []
     for number, order in enumerate((rows, rows[::-1])):
-        made = own_table(tmp_path / str(number), head + "".join(order))
-        assert volflow.run(made).ok
+        given = own_table(tmp_path / str(number), head + "".join(order))
+        assert volflow.run(given).ok
         bodies.append(files(tmp_path / str(number) / "run"))
         assert reader(tmp_path / str(number) / "run").by_id[3].point_b[2] == pytest.approx(0.525)
     assert bodies[0] == bodies[1]
 
 
 def test_an_empty_table_makes_empty_annotations(tmp_path) -> None:
-    made = own_table(tmp_path, "pre_z,pre_y,pre_x,post_z,post_y,post_x\n")
-    result = volflow.run(made)
+    given = own_table(tmp_path, "pre_z,pre_y,pre_x,post_z,post_y,post_x\n")
+    result = volflow.run(given)
     assert result.ok
     assert result.results["annotations"]["annotations"] == 0
     assert reader(tmp_path / "run").spatial[0][0, 0, 0] == []
@@ -187,19 +187,21 @@ def test_a_table_that_does_not_fit_is_refused_before_anything_runs(tmp_path, tex
 
 
 def test_a_missing_file_a_volume_and_wrong_names_are_refused(tmp_path, volumes) -> None:
-    made = own_table(tmp_path, TEXT, kind="point", properties=["colour"])
+    given = own_table(tmp_path, TEXT, kind="point", properties=["colour"])
     with pytest.raises(PlanError, match="properties: the table has no column of numbers 'colour'"):
-        volflow.run(made)
-    made["volumes"]["own"]["path"] = f"csv://{tmp_path}/other.csv"
+        volflow.run(given)
+    given["volumes"]["own"]["path"] = f"csv://{tmp_path}/other.csv"
     with pytest.raises(PlanError, match=r"other.csv: no such file"):
-        volflow.run(made)
-    made["steps"] = [{"use": "annotations", "in": {"table": "own"}, "with": {"relations": ["Pre"]}}]
+        volflow.run(given)
+    given["steps"] = [
+        {"use": "annotations", "in": {"table": "own"}, "with": {"relations": ["Pre"]}}
+    ]
     with pytest.raises(PlanError, match="relations: column 'Pre': expected letters, digits"):
-        volflow.run(made)
-    made["steps"] = [{"use": "synth"}, {"use": "annotations", "in": {"table": "truth"}}]
-    made["volumes"] = {}
+        volflow.run(given)
+    given["steps"] = [{"use": "synth"}, {"use": "annotations", "in": {"table": "truth"}}]
+    given["volumes"] = {}
     with pytest.raises(PlanError, match=r"as a table of the whole volume.*got a volume"):
-        volflow.run(made)
+        volflow.run(given)
     other = document(tmp_path / "run", volumes, {**ARROWS, "in": {"table": "clefts"}})
     other |= {"bounds": "0:9,0:9,0:9", "resolution": [10, 10, 10]}
     with pytest.raises(PlanError, match="expected CSV or Parquet, got zarr3"):
