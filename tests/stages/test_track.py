@@ -37,12 +37,18 @@ def volumes(tmp_path_factory, scene) -> Path:
     folder = tmp_path_factory.mktemp("volumes")
     stain = np.zeros(SHAPE, np.uint8)
     stain[3:][scene[3:] == 2] = 1
+    painted = np.zeros(SHAPE, np.uint64)
+    painted[0][scene[0] == 1] = 7  # again in later sections, and 5 there in the other half
+    painted[4][scene[4] == 1] = 7
+    painted[4][(scene[4] == 1) & (np.indices(SHAPE[1:])[1] > 9)] = 5
+    painted[5][scene[5] == 2] = 9
     arrays = {
         "affinity": affinities(scene),
         "em": (scene > 0).astype(np.uint8) * 200,
         "stain": stain,
         "early": np.where(np.indices(SHAPE)[0] < 3, scene == 1, False).astype(np.uint8),
         "nothing": np.zeros(SHAPE, np.uint8),
+        "painted": painted,
     }
     for name, array in arrays.items():
         volflow.write_volume(
@@ -196,6 +202,20 @@ def test_a_stain_is_followed_alone(volumes, tmp_path, scene):
     expected = np.where((scene == 2) & (np.indices(SHAPE)[0] >= 3), 1, 0)
     np.testing.assert_array_equal(labels > 0, expected)
     assert len(np.unique(labels)) == 2
+
+
+def test_two_painted_labels_in_one_object_are_named(volumes, tmp_path, scene):
+    step = track("painted", "cells", **{"with": {"part": 4, **SEGMENTS}})
+    result = execute(planned(volumes, tmp_path, step, seeds="painted"))
+    expected = np.where(scene == 1, 7, np.where(np.indices(SHAPE)[0] >= 5, 9, 0) * (scene == 2))
+    np.testing.assert_array_equal(read(tmp_path, "cells"), expected)
+    assert result.results == {
+        "painted": {"cells": 3, "followed": 2, "in_another": [[5, 7]], "without_object": []}
+    }
+    assert result.warnings == [
+        "step 'painted': painted label 5 is in the same object as painted label 7; both have the "
+        "label 7"
+    ]
 
 
 @pytest.mark.parametrize("name", ["stain", "seeds"])

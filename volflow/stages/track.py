@@ -269,9 +269,8 @@ class Track(Chain):
     def names_sections(self) -> bool:
         return bool(self._cells)
 
-    @property
-    def result_tables(self) -> tuple[str, ...]:
-        return ("cells",) if self._cells else ()
+    def result_tables(self, inputs: Collection[str]) -> tuple[str, ...]:
+        return ("cells",) if self._cells or "seeds" in inputs else ()
 
     def result(self, tables: Mapping[str, Record]) -> dict[str, Any]:
         return cells_result(tables["cells"]["cell"], tables["cells"]["label"])
@@ -316,7 +315,8 @@ class Track(Chain):
         sections = self._sections(place, block, em, offline, seeding)
         followed = follow_part(tracker, sections, place)
         self._check_seeds(block, tracker, seeds is not None, stain is not None)
-        return Onward(self._outputs(block, followed, seeding, other_way), tracker.state())
+        names = self._cell_names(block, seeds)
+        return Onward(self._outputs(block, followed, seeding, other_way, names), tracker.state())
 
     def _linked(
         self,
@@ -336,7 +336,7 @@ class Track(Chain):
         place = self._place(block)
         sections = self._sections(place, block, em, offline, nothing)
         followed = link_part(tracker, sections, place)
-        return Onward(self._outputs(block, followed, nothing, None), tracker.state())
+        return Onward(self._outputs(block, followed, nothing, None, []), tracker.state())
 
     def _sections(
         self,
@@ -412,18 +412,25 @@ class Track(Chain):
                 f"pixels (min_area); expected voxels that are not 0"
             )
 
+    def _cell_names(self, block: Block, seeds: np.ndarray | None) -> list[int]:
+        """The chosen cells that a part has a place of, or the labels painted in it."""
+        if seeds is not None:
+            return [int(name) for name in np.unique(block.crop(seeds)) if name]
+        sections = range(block.write.start[0], block.write.stop[0])
+        return [cell.id for cell in self._cells if cell.z in sections]
+
     def _outputs(
-        self, block: Block, followed: Followed, seeding: Seeding, other_way: np.ndarray | None
+        self,
+        block: Block,
+        followed: Followed,
+        seeding: Seeding,
+        other_way: np.ndarray | None,
+        started: list[int],
     ) -> dict[str, np.ndarray | Record]:
         labels = followed.labels
         if other_way is not None:
             other = block.crop(other_way)
             np.copyto(labels, other, where=other != 0)
-        started = [
-            cell.id
-            for cell in self._cells
-            if cell.z in range(block.write.start[0], block.write.stop[0])
-        ]
         renamed = seeding.names if isinstance(seeding, NamedAlike) else {}
         names = [followed.taken.get(renamed.get(cell, cell), 0) for cell in started]
         cells = {"cell": np.array(started, np.uint64), "label": np.array(names, np.uint64)}

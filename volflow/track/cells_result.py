@@ -16,7 +16,8 @@ def cells_result(cells: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     Parameters
     ----------
     cells, labels : integers, (N,)
-        The chosen cells, and the label of each; 0: there is no object.
+        The chosen cells, and the label of each; 0: there is no object. A cell that is painted in
+        several parts has a row for each, of which its own label counts before any other.
 
     Returns
     -------
@@ -25,7 +26,11 @@ def cells_result(cells: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         pairs of a cell and the label of the cell whose object it is in; `without_object`, the cells
         that are not followed.
     """
-    rows = sorted(zip(cells.tolist(), labels.tolist(), strict=True))
+    found: dict[int, int] = {}
+    for cell, label in zip(cells.tolist(), labels.tolist(), strict=True):
+        if label == cell or not found.get(cell):
+            found[cell] = label
+    rows = sorted(found.items())
     return {
         "cells": len(rows),
         "followed": len({label for _, label in rows if label}),
@@ -35,10 +40,14 @@ def cells_result(cells: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 
 def cell_warnings(cells: Iterable[Cell], result: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each cell that got no label of its own."""
+    """A sentence for each cell that got no label of its own; those without a place are painted."""
     places = {cell.id: f"cell {cell.id} ({cell.place})" for cell in cells}
+
+    def named(cell: int) -> str:
+        return places.get(cell, f"{'cell' if places else 'painted label'} {cell}")
+
     for cell, label in result["in_another"]:
-        other = places.get(label, f"cell {label}")
-        yield f"{places[cell]} is in the same object as {other}; both have the label {label}"
+        both = f"both have the label {label}"
+        yield f"{named(cell)} is in the same object as {named(label)}; {both}"
     for cell in result["without_object"]:
-        yield f"{places[cell]} is not followed: no object of min_area pixels is there"
+        yield f"{named(cell)} is not followed: no object of min_area pixels is there"

@@ -110,9 +110,14 @@ class Chain(Stage):
     def written_scales(self, grid: BlockGrid) -> set[int]:
         return {0}
 
-    @property
-    def result_tables(self) -> tuple[str, ...]:
-        """The output tables from which `result` is computed; none if the step has no result."""
+    def result_tables(self, inputs: Collection[str]) -> tuple[str, ...]:
+        """The output tables from which `result` is computed; none if the step has no result.
+
+        Parameters
+        ----------
+        inputs : collection of str
+            The connected inputs.
+        """
         return ()
 
     def result(self, tables: Mapping[str, Record]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class ChainPart(PhaseKind):
 
     def result(self, jobs: Sequence[Job]) -> dict[str, Any]:
         stage = _chain(jobs[0])
-        tables = {name: _whole_table(jobs, name) for name in stage.result_tables}
+        tables = {name: _whole_table(jobs, name) for name in stage.result_tables(jobs[0].sources)}
         return stage.result(tables) if tables else {}
 
     def memory_advice(self, phase: Phase, block: Triple) -> tuple[str, str]:
