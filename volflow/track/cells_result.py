@@ -26,11 +26,11 @@ def cells_result(cells: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         pairs of a cell and the label of the cell whose object it is in; `without_object`, the cells
         that are not followed.
     """
-    found: dict[int, int] = {}
+    labelled: dict[int, int] = {}
     for cell, label in zip(cells.tolist(), labels.tolist(), strict=True):
-        if label == cell or not found.get(cell):
-            found[cell] = label
-    rows = sorted(found.items())
+        if label == cell or not labelled.get(cell):
+            labelled[cell] = label
+    rows = sorted(labelled.items())
     return {
         "cells": len(rows),
         "followed": len({label for _, label in rows if label}),
