@@ -27,7 +27,7 @@ class Agglomeration(Grouping):
     Inputs
     ------
     supervoxels : uint64, (Z, Y, X)
-        0 is background; see the stage `edges`.
+        0 is background; see the stage `contacts`.
     segmentation : integers, (Z, Y, X)
         Segments; 0 is background.
 

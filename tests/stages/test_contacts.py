@@ -19,7 +19,7 @@ from volflow.engine.plan.plan import plan
 from volflow.errors import PlanError
 from volflow.io.volume import Volume
 from volflow.stages.agglomeration import Agglomeration
-from volflow.stages.edges import Edges
+from volflow.stages.contacts import Contacts
 
 SHAPE = (11, 13, 12)
 START = (3, -4, 6)
@@ -34,11 +34,11 @@ SEGMENTS[:, ::3, ::4] = 7  # as after `borders`, which moves single voxels
 VOLUMES = {"supervoxels": SUPERVOXELS, "affinity": AFFINITY, "segmentation": SEGMENTS}
 
 
-class TestEdges(StageContract):
+class TestContacts(StageContract):
     @pytest.fixture
     def case(self) -> Case:
         volumes = {"supervoxels": SUPERVOXELS, "affinity": AFFINITY}
-        return Case(Edges(resolution=RESOLUTION), BOUNDS, volumes)
+        return Case(Contacts(resolution=RESOLUTION), BOUNDS, volumes)
 
 
 class TestAgglomeration(StageContract):
@@ -57,11 +57,11 @@ def tables(folder: Path, block: list[int], volumes: dict[str, np.ndarray] = VOLU
         "run": str(folder / "run"),
         "block": block,
         "volumes": {name: {"path": f"{folder}/{name}.zarr"} for name in volumes},
-        "steps": [{"use": "edges"}, {"use": "agglomeration"}],
+        "steps": [{"use": "contacts"}, {"use": "agglomeration"}],
     }
     result = execute(plan(from_dict(document)))
     assert result.ok
-    files = {name: folder / f"run/results/{name}.csv" for name in ("edges", "agglomeration")}
+    files = {name: folder / f"run/results/{name}.csv" for name in ("contacts", "agglomeration")}
     rows = {
         name: [{k: float(v) if "." in v else int(v) for k, v in row.items()} for row in read]
         for name, file in files.items()
@@ -70,9 +70,9 @@ def tables(folder: Path, block: list[int], volumes: dict[str, np.ndarray] = VOLU
     return {name: file.read_bytes() for name, file in files.items()}, rows, result.results
 
 
-def test_edges_are_those_of_a_loop_over_voxels(tmp_path: Path) -> None:
+def test_contacts_are_those_of_a_loop_over_voxels(tmp_path: Path) -> None:
     _, rows, results = tables(tmp_path, [5, 4, 6])
-    contacts: dict[tuple[int, int], list[tuple[int, int, tuple[int, ...]]]] = defaultdict(list)
+    pairs: dict[tuple[int, int], list[tuple[int, int, tuple[int, ...]]]] = defaultdict(list)
     for at in np.ndindex(*SHAPE):
         for axis in range(3):
             if at[axis]:
@@ -81,11 +81,11 @@ def test_edges_are_those_of_a_loop_over_voxels(tmp_path: Path) -> None:
                 if a and b and a != b:
                     place = tuple(np.add(at, START).tolist())
                     value = int(AFFINITY[(axis, *at)])
-                    contacts[min(a, b), max(a, b)].append((-value, axis, place))
-    assert len(rows["edges"]) == len(contacts) == results["edges"]["edges"]
+                    pairs[min(a, b), max(a, b)].append((-value, axis, place))
+    assert len(rows["contacts"]) == len(pairs) == results["contacts"]["contacts"]
     sides = (8 * 10, 30 * 10, 30 * 8)
-    for row in rows["edges"]:
-        contact = contacts[row["supervoxel_1"], row["supervoxel_2"]]
+    for row in rows["contacts"]:
+        contact = pairs[row["supervoxel_1"], row["supervoxel_2"]]
         assert row["contact_voxels"] == len(contact)
         assert row["area_nm2"] == sum(sides[axis] for _, axis, _ in contact)
         mean = -sum(value for value, _, _ in contact) / (255 * len(contact))
@@ -120,8 +120,8 @@ def test_the_same_bytes_for_three_block_shapes(tmp_path: Path) -> None:
 def test_an_empty_volume_has_tables_without_rows(tmp_path: Path) -> None:
     nothing = {**VOLUMES, "supervoxels": np.zeros(SHAPE, np.uint64)}
     _, rows, results = tables(tmp_path, [5, 4, 6], nothing)
-    assert rows == {"edges": [], "agglomeration": []}
-    assert results["edges"] == {"edges": 0}
+    assert rows == {"contacts": [], "agglomeration": []}
+    assert results["contacts"] == {"contacts": 0}
 
 
 def test_pieces_of_blocks_are_refused(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_pieces_of_blocks_are_refused(tmp_path: Path) -> None:
         "run": str(tmp_path / "run"),
         "block": [5, 4, 6],
         "volumes": {"affinity": {"path": f"{tmp_path}/affinity.zarr"}},
-        "steps": [{"use": "fragments"}, {"use": "edges", "in": {"supervoxels": "fragments"}}],
+        "steps": [{"use": "fragments"}, {"use": "contacts", "in": {"supervoxels": "fragments"}}],
     }
     with pytest.raises(
         PlanError, match="supervoxels: expected labels of the whole volume; got pieces"

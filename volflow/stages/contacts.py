@@ -1,4 +1,4 @@
-"""The `edges` stage: a table of the contacts of supervoxels, for proofreading."""
+"""The `contacts` stage: a table of the contacts of supervoxels, for proofreading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_PARTITIONS = 1024
 AFFINITY_DECIMALS, AREA_DECIMALS = 6, 3
 
 
-class Edges(VoxelSized, Grouping):
+class Contacts(VoxelSized, Grouping):
     """A table of all pairs of supervoxels that touch, with the evidence for joining them.
 
     The table does not depend on the blocks. Give whole-volume supervoxels: the pieces of the stage
@@ -37,7 +37,7 @@ class Edges(VoxelSized, Grouping):
 
     Outputs
     -------
-    results/edges.csv : table
+    results/contacts.csv : table
         `supervoxel_1` < `supervoxel_2`; `affinity`, the mean across the contact, 0 to 1;
         `contact_voxels`, its pairs of touching voxels; `area_nm2`; and `z`, `y`, `x`, the voxel
         where the affinity is highest.
@@ -96,7 +96,7 @@ class Edges(VoxelSized, Grouping):
         return Group(table | {name: rows[name] for name in PLACE}, {})
 
     def result(self, partials: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-        return {"edges": sum(len(part[PAIR[0]]) for part in partials["total"] if part)}
+        return {"contacts": sum(len(part[PAIR[0]]) for part in partials["total"] if part)}
 
     def table(self, partials: Mapping[str, Sequence[Record]]) -> Record:
         parts = [part for part in partials["total"] if part]
