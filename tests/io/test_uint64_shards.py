@@ -12,7 +12,7 @@ import tensorstore as ts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volflow.io.uint64_shards import ShardLayout
+from volflow.io.uint64_shards import ShardLayout, shard_index, unpacked
 
 IDS = st.sets(st.integers(0, (1 << 64) - 1) | st.integers(0, 40), max_size=40)
 
@@ -26,13 +26,23 @@ def by_shard(layout: ShardLayout, ids: set[int]) -> dict[int, dict[int, bytes]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(IDS, st.integers(0, 9), st.integers(0, 6))
-def test_tensorstore_reads_all_objects_back_and_no_others(ids, shard_bits, minishard_bits) -> None:
+@given(IDS, st.integers(0, 9), st.integers(0, 6), st.booleans())
+def test_tensorstore_reads_all_objects_back_and_no_others(
+    ids, shard_bits, minishard_bits, preceded
+) -> None:
     layout = ShardLayout(shard_bits, minishard_bits)
     shards = by_shard(layout, ids)
     with tempfile.TemporaryDirectory() as folder:
         for shard, objects in shards.items():
-            (Path(folder) / layout.name(shard)).write_bytes(layout.shard_bytes(objects))
+            heads = {name: b"%d." % name * (name % 5) for name in objects} if preceded else {}
+            body = layout.shard_bytes(objects, heads)
+            (Path(folder) / layout.name(shard)).write_bytes(body)
+            index = shard_index(lambda start, stop, body=body: body[start:stop], layout.metadata)
+            assert sorted(index) == sorted(objects)
+            for name, (start, stop) in index.items():
+                assert unpacked(body[start:stop], "gzip") == objects[name]
+                head = heads.get(name, b"")
+                assert body[start - len(head) : start] == head
         store = ts.KvStore.open(
             {
                 "driver": "neuroglancer_uint64_sharded",

@@ -7,7 +7,7 @@ from typing import Any
 from volflow.core.stage import Layer
 from volflow.engine.job import Plan
 from volflow.engine.phases.annotations import annotated_volume
-from volflow.engine.phases.objects_by_id import paths_with_skeletons
+from volflow.engine.phases.objects_by_id import objects_shown, paths_with_objects
 from volflow.io.run.stored_outline import NAME
 from volflow.io.run.stored_pipeline import store_pipeline
 from volflow.io.sealed import write_sealed
@@ -50,8 +50,8 @@ def annotation_layers(plan: Plan) -> list[dict[str, str]]:
 def layers(plan: Plan) -> list[dict[str, Any]]:
     """The volumes that a plan reads and writes, for a viewer: in the order of the steps.
 
-    A segmentation whose objects a step leaves by id (`Grouping.by_id`) has `skeletons`, the name
-    of that step.
+    A segmentation whose objects a step leaves by id (`Grouping.by_id`) has `skeletons` or `meshes`,
+    the name of that step.
     """
     entries: dict[str, dict[str, Any]] = {}
     names = {spec: name for name, spec in plan.pipeline.volumes.items()}
@@ -69,7 +69,8 @@ def layers(plan: Plan) -> list[dict[str, Any]]:
                 declared = [n for n, spec in plan.pipeline.volumes.items() if spec.path == path]
                 name = declared[0] if declared else path.rpartition("/")[2]
                 entries[name] = {"path": path, "kind": target.layer.kind, "written": True}
-        for entry in entries.values():
-            if entry["path"] in paths_with_skeletons(step):
-                entry["skeletons"] = step.name
+        shown = objects_shown(step)
+        for entry in entries.values() if shown else ():
+            if entry["path"] in paths_with_objects(step):
+                entry[shown] = step.name
     return [{"name": name, **entry} for name, entry in entries.items()]

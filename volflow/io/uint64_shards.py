@@ -8,8 +8,9 @@ are a function of the objects alone.
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +78,17 @@ class ShardLayout:
         """The key of a shard."""
         return f"{shard:0{max(1, -(-self.shard_bits // 4))}x}.shard"
 
-    def shard_bytes(self, objects: Mapping[int, bytes]) -> bytes:
+    def shard_bytes(
+        self, objects: Mapping[int, bytes], before: Mapping[int, bytes] | None = None
+    ) -> bytes:
         """The bytes of a shard from all of its objects by id.
+
+        Parameters
+        ----------
+        objects : mapping
+        before : mapping, optional
+            By id: bytes that are stored directly before an object, as they are. No index lists
+            them; the object has to record their number.
 
         Raises
         ------
@@ -100,12 +110,13 @@ class ShardLayout:
             bodies = [objects[name] for name in own.tolist()]
             if self.encoding == "gzip":
                 bodies = [_packed(body) for body in bodies]
-            sizes = np.array([len(body) for body in bodies], np.uint64)
-            index = _minishard_index(own, at, sizes)
-            at += int(sizes.sum())
+            heads = [(before or {}).get(name, b"") for name in own.tolist()]
+            sizes, gaps = (np.array([len(b) for b in part], np.uint64) for part in (bodies, heads))
+            index = _minishard_index(own, at, sizes, gaps)
+            at += int(gaps.sum() + sizes.sum())
             entries[number] = at, at + len(index)
             at += len(index)
-            parts += [*bodies, index]
+            parts += [*itertools.chain(*zip(heads, bodies, strict=True)), index]
         return b"".join([entries.tobytes(), *parts])
 
 
@@ -129,18 +140,75 @@ def index_of_records(
     at = int(ends[-1])
     for number in np.unique(minishard).tolist():
         start, stop = np.searchsorted(minishard, [number, number + 1])
-        indices.append(_minishard_index(ids[start:stop], int(ends[start]), sizes[start:stop]))
+        own = sizes[start:stop]
+        indices.append(_minishard_index(ids[start:stop], int(ends[start]), own, np.zeros_like(own)))
         entries[number] = at, at + len(indices[-1])
         at += len(indices[-1])
     return entries.tobytes(), b"".join(indices)
 
 
-def _minishard_index(ids: np.ndarray, at: int, sizes: np.ndarray) -> bytes:
-    """The index of objects that follow one another from a place in the shard on."""
-    gaps = np.zeros(len(ids), np.uint64)
-    gaps[0] = at
+def _minishard_index(ids: np.ndarray, at: int, sizes: np.ndarray, gaps: np.ndarray) -> bytes:
+    """The index of objects from a place in the shard on; `gaps` are the bytes before each."""
+    starts = gaps.astype(np.uint64)
+    starts[0] += np.uint64(at)  # the others count from the end of the object before
     steps = np.diff(ids, prepend=np.uint64(0))
-    return _packed(np.stack([steps, gaps, sizes.astype(np.uint64)]).astype("<u8").tobytes())
+    return _packed(np.stack([steps, starts, sizes.astype(np.uint64)]).astype("<u8").tobytes())
+
+
+def shard_index(
+    read: Callable[[int, int], bytes], sharding: Mapping[str, Any]
+) -> dict[int, tuple[int, int]]:
+    """The first byte of each object of a shard, and the one after its last.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the bytes of the shard from a first one to before a last one.
+    sharding : mapping
+        The value of `sharding` in an `info` file, whatever its hash.
+
+    Raises
+    ------
+    ValueError
+        If an index is damaged.
+    """
+    head = 16 << int(sharding["minishard_bits"])
+    entries = np.frombuffer(read(0, head), "<u8").reshape(-1, 2).tolist()
+    ranges: dict[int, tuple[int, int]] = {}
+    for start, stop in entries:
+        if start == stop:
+            continue
+        body = unpacked(
+            read(head + start, head + stop), sharding.get("minishard_index_encoding", "raw")
+        )
+        if len(body) % 24:
+            raise ValueError(f"expected 24 bytes for each object of a minishard; got {len(body)}")
+        steps, gaps, sizes = np.frombuffer(body, "<u8").reshape(3, -1)
+        first = head + np.cumsum(gaps) + np.cumsum(sizes) - sizes
+        last = first + sizes
+        for name, *place in zip(
+            np.cumsum(steps).tolist(), first.tolist(), last.tolist(), strict=True
+        ):
+            ranges[name] = (place[0], place[1])
+    return ranges
+
+
+def unpacked(body: bytes, encoding: str) -> bytes:
+    """The bytes of an object or index that is stored `raw` or in `gzip`.
+
+    Raises
+    ------
+    ValueError
+        If they are damaged, or the encoding is another one.
+    """
+    if encoding == "raw":
+        return body
+    if encoding != "gzip":
+        raise ValueError(f"expected the encoding raw or gzip; got {encoding}")
+    try:
+        return zlib.decompress(body, _GZIP)
+    except zlib.error as error:
+        raise ValueError(f"{len(body)} bytes are no gzip: {error}") from error
 
 
 def murmur(ids: np.ndarray) -> np.ndarray:

@@ -40,8 +40,8 @@ class StoredLayer:
         One of `KINDS`.
     written : bool
         Whether the run wrote it.
-    skeletons : str
-        Of a segmentation: the folder of its precomputed skeletons; "": none.
+    skeletons, meshes : str
+        Of a segmentation: the folder of its precomputed skeletons or meshes; "": none.
     """
 
     name: str
@@ -49,6 +49,7 @@ class StoredLayer:
     kind: str
     written: bool
     skeletons: str = ""
+    meshes: str = ""
 
     @cached_property
     def scales(self) -> list[Volume]:
@@ -162,7 +163,7 @@ def run_layers(run: str) -> RunLayers:
         raise PlanError(f"{run} holds no run (it has no {OUTLINE})")
     pipeline = from_dict(content, (f"run={store.location}",))
     layers, notes = [], []
-    skeletons = _skeletons(outline, store.location)
+    skeletons, meshes = (_objects(outline, store.location, o) for o in ("skeletons", "meshes"))
     moved = _Moved(str(content["run"]), store.location)
     for layer in _declared(pipeline, outline, moved):
         try:
@@ -172,7 +173,8 @@ def run_layers(run: str) -> RunLayers:
             notes.append(f"{layer.name}: {error}")
             continue
         kind = layer.kind or volume_kind(volume, layer.name)
-        layers.append(replace(layer, kind=kind, skeletons=skeletons.get(layer.name, "")))
+        own = skeletons.get(layer.name, ""), meshes.get(layer.name, "")
+        layers.append(replace(layer, kind=kind, skeletons=own[0], meshes=own[1]))
     taken = [layer.name for layer in layers]
     annotations = []
     for each in _annotations(outline, store.location):
@@ -290,14 +292,14 @@ def _declared(pipeline: Pipeline, outline: dict[str, Any], moved: _Moved) -> Ite
         yield StoredLayer(name, VolumeSpec(path=moved.path(entry["path"])), entry["kind"], True)
 
 
-def _skeletons(outline: dict[str, Any], run: str) -> dict[str, str]:
-    """The folders of finished skeletons on this machine, by the layer that they belong to."""
+def _objects(outline: dict[str, Any], run: str, kind: str) -> dict[str, str]:
+    """The folders of finished skeletons or meshes on this machine, by their segments' layer."""
     if Address.parse(run).local is None:
         return {}
     steps = {step["name"] for step in outline["steps"]}
     folders = {}
     for entry in outline.get("layers", []):
-        step = entry.get("skeletons", "")
+        step = entry.get(kind, "")
         folder = f"{run}/results/{step}/precomputed"
         if step in steps and os.path.exists(f"{folder}/info") and _is_inside(folder, run):
             folders[entry["name"]] = folder

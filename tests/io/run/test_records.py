@@ -78,9 +78,23 @@ def test_a_column_packed_in_its_own_type_is_read():
     np.testing.assert_array_equal(decode(earlier)["a"], column)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=30), max_size=20))
+def test_bytes_come_back(items):
+    column = np.empty(len(items), object)
+    column[:] = items
+    numbers = np.arange(len(items))
+    actual = decode(encode({"a": numbers, "b": column, "c": numbers}))
+    assert actual["b"].dtype == object
+    assert actual["b"].tolist() == items
+    np.testing.assert_array_equal(actual["c"], numbers)
+
+
 def test_objects_are_refused():
-    with pytest.raises(ValueError, match=r"column 'a': expected numbers.*; got object"):
+    with pytest.raises(ValueError, match=r"column 'a': expected a 1D array of bytes; got objects"):
         encode({"a": np.array([{}], object)})
+    with pytest.raises(ValueError, match=r"column 'a': expected numbers.*; got datetime64"):
+        encode({"a": np.array(["2020"], "datetime64[Y]")})
 
 
 @settings(max_examples=80, deadline=None)

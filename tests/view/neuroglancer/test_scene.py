@@ -130,7 +130,19 @@ def test_skeletons_are_served_with_the_segmentation_they_are_of(tmp_path: Path) 
     (run / "results").rename(tmp_path / "elsewhere")
     (run / "results").symlink_to(tmp_path / "elsewhere")  # a link out of the run is not followed
     assert all(isinstance(layer.source, str) for layer in make_scene(run_layers(str(run))).layers)
-    assert not any(layer.skeletons for layer in make_scene(run_layers(str(run))).layers)
+    assert not any(layer.objects for layer in make_scene(run_layers(str(run))).layers)
+
+
+def test_meshes_are_served_with_the_segmentation_they_are_of(tmp_path: Path) -> None:
+    pytest.importorskip("zmesh")
+    meshes = {"use": "meshes", "in": {"labels": "segmentation"}, "with": {"min_size": 1}}
+    assert painted(tmp_path / "run", meshes).ok
+    stored = tmp_path / "run/results/meshes/precomputed"
+    with make_scene(run_layers(str(tmp_path / "run"))).serve() as server:
+        layers = json.loads(read(f"{server.url}/_state/state.json"))["layers"]
+        _, surfaces = (s.removeprefix("precomputed://") for s in layers[2]["source"])
+        assert read(f"{surfaces}info") == (stored / "info").read_bytes()
+        assert read(f"{surfaces}0.shard") == (stored / "0.shard").read_bytes()
 
 
 def test_what_is_declared_elsewhere_is_shown_too(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ SIZE ...    marks of parameters in voxels that also take units such as µm³
 
 from volflow.core.stage.chain import Chain, Onward
 from volflow.core.stage.chain_grid import ChainGrid
-from volflow.core.stage.grouping import Group, Grouping
+from volflow.core.stage.grouping import Group, Grouping, ObjectById
 from volflow.core.stage.layer import (
     Columns,
     ForeignLayer,
@@ -41,6 +41,7 @@ __all__ = [
     "HaloRegion",
     "InUnits",
     "Layer",
+    "ObjectById",
     "ObjectsById",
     "OfRun",
     "Onward",

@@ -89,13 +89,17 @@ class ObjectsById:
     Attributes
     ----------
     kind : str
-        `skeletons`: `results/STEP/precomputed`, Neuroglancer's skeletons in shards.
+        In `results/STEP/precomputed`: `skeletons`, Neuroglancer's skeletons; `meshes`, its
+        multi-resolution meshes; `legacy_meshes`, its meshes of one resolution, a file each.
+    sharded : bool
+        Of meshes: whether they are in shards.
     files : bool
-        Whether each object is also written as a file of its own: `results/STEP/swc/ID.swc`.
+        Of skeletons: whether each is also written as a file: `results/STEP/swc/ID.swc`.
     soma_nm : float
         In these files, roots with at least this radius in nm are of the type of a cell body.
     """
 
-    kind: Literal["skeletons"]
+    kind: Literal["skeletons", "meshes", "legacy_meshes"]
+    sharded: bool = True
     files: bool = False
     soma_nm: float = 0.0

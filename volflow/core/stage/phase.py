@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from volflow.core.geometry import BlockGrid, Triple, zyx
+from volflow.core.geometry import BlockGrid, Box, Triple, zyx
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,10 @@ class Phase:
     part : (int, int, int), optional
         Approximate shape of the parts in which a block is computed, `run` being called for each.
         With a zoom a block covers many more input voxels than it writes.
+    fine_bounds : Box, optional
+        Of rows at a coarser scale: the bounds in input voxels.
+    senders : tuple of Phase
+        Of a gather: the phases whose rows it collects, the finest scale first.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Phase:
     zoom: Triple = (1, 1, 1)
     scales: tuple[int, int] = (0, 0)
     part: Triple | None = None
+    fine_bounds: Box | None = None
+    senders: tuple[Phase, ...] = ()
 
     def part_of(self, chunk: Triple) -> Triple:
         """The shape of the parts, a multiple of the input's chunk on each axis.

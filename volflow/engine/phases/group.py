@@ -6,13 +6,15 @@ senders need not know one another, and repeating one writes the same bytes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from volflow.config import stage_answers
-from volflow.core.geometry import Block, Box, Triple
+from volflow.core.geometry import Block, Box, Triple, zyx
 from volflow.core.stage import Grouping, Phase, Record
 from volflow.engine.job import Job
 from volflow.engine.phases.annotations import finish_annotations, write_annotations
@@ -27,6 +29,7 @@ from volflow.engine.phases.objects_by_id import (
 from volflow.engine.phases.shapes import shape_counts
 from volflow.engine.phases.step_records import step_records
 from volflow.errors import BlockError
+from volflow.io.formats.stored_array import tiles
 from volflow.io.run.records import Records
 from volflow.io.store import Store
 from volflow.io.tables.columns import csv_of
@@ -61,8 +64,13 @@ class Rows(GroupingKind):
     """The rows of each block."""
 
     def run(self, job: Job, block: Block, read: Callable[[], BlockInputs]) -> dict[str, int]:
-        inputs, empty = read_masked(job, block)
-        step_records(job, "rows").write(block.index, _grouping(job).rows(block, **inputs))
+        stage, phase = _grouping(job), job.phase
+        if phase.fine_bounds is None:
+            inputs, empty = read_masked(job, block)
+        else:
+            inputs, empty = _coarser_inputs(job, block, phase.fine_bounds)
+        rows = stage.rows_at(phase, block, **inputs)
+        step_records(job, phase.name).write(block.index, rows)
         return {"voxels": block.write.size, "empty": int(empty)}
 
 
@@ -73,8 +81,12 @@ class Gather(GroupingKind):
 
     def run(self, job: Job, block: Block, read: Callable[[], BlockInputs]) -> dict[str, int]:
         assert job.phase.below is not None
-        stage, records = _grouping(job), step_records(job, "rows")
-        of_children = (records.read(child.index) for child in job.phase.below.children(block))
+        stage = _grouping(job)
+        of_children = (
+            step_records(job, sender.name).read(index)
+            for sender in job.phase.senders
+            for index in _blocks_of(sender, job.phase, block)
+        )
         rows = _combined(stage, job.phase.round_name, of_children)
         count = stage.partitions(job.phase.grid.bounds)
         sent = _send(job, stage.rounds[0], block, rows, count)
@@ -145,6 +157,43 @@ def partition(rows: Record, key: Sequence[str], count: int) -> np.ndarray:
         mixed ^= mixed >> np.uint64(32)
     numbers: np.ndarray = (mixed % np.uint64(count)).astype(np.int64)
     return numbers
+
+
+def _coarser_inputs(job: Job, block: Block, bounds: Box) -> tuple[dict[str, Any], bool]:
+    """The inputs of a block at a coarser scale, part by part, and whether all parts are masked."""
+    stage, phase = _grouping(job), job.phase
+    assert phase.part is not None
+    fine_job = replace(job, phase=replace(phase, zoom=(1, 1, 1)))
+    inputs: dict[str, Any] = {}
+    empty = True
+    for box in tiles(block.read, phase.part, block.read.start):
+        fine = box.zoom_in(phase.zoom)
+        part = Block(block.index, fine, fine, bounds)
+        read, masked = read_masked(fine_job, part)
+        empty = empty and masked
+        for name, array in stage.coarser(part, phase.zoom, **read).items():
+            if name not in inputs:
+                inputs[name] = np.zeros(block.read.shape, array.dtype)
+            inputs[name][box.within(block.read)] = array
+    return inputs, empty
+
+
+def _blocks_of(sender: Phase, gather: Phase, node: Block) -> Iterator[Triple]:
+    """The indices of a sender's blocks whose rows a node gathers: those that begin in it.
+
+    Blocks of a coarser scale may begin outside the bounds of the finest one; they count to the
+    nearest node.
+    """
+    finest = gather.senders[0]
+    owned = []
+    for axis in range(3):
+        relative = sender.zoom[axis] // finest.zoom[axis]
+        low, side = sender.grid.bounds.start[axis], sender.grid.shape[axis]
+        starts = (low + side * np.arange(sender.grid.counts[axis])) * relative
+        owner = (starts - gather.grid.bounds.start[axis]) // gather.grid.shape[axis]
+        owner = owner.clip(0, gather.grid.counts[axis] - 1)
+        owned.append(np.flatnonzero(owner == node.index[axis]).tolist())
+    return map(zyx, itertools.product(*owned))
 
 
 def _send(

@@ -2,26 +2,57 @@
 
 results/STEP/precomputed/info        written last: a reader that sees it finds all objects
 results/STEP/precomputed/0.shard     the objects of partition 0
-results/STEP/swc/ID.swc              on request, a file for each object
+results/STEP/precomputed/ID          of meshes that are not sharded
+results/STEP/swc/ID.swc              on request, a file for each skeleton
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from volflow.core.skeleton import Skeleton
-from volflow.core.stage import Grouping, Layer, ObjectsById
+from volflow.core.stage import Grouping, Layer, ObjectById, ObjectsById
 from volflow.engine.fence import require_current
 from volflow.engine.job import Job, PlannedStep
 from volflow.engine.phases.sources import VolumeSource
 from volflow.errors import BlockError
-from volflow.io.skeletons import precomputed, swc
+from volflow.io.meshes.objects_by_id import LegacyMeshObjects, MeshObjects
+from volflow.io.skeletons.objects_by_id import SkeletonObjects
 from volflow.io.store import Store
 from volflow.io.uint64_shards import ShardLayout
 
 OBJECT_ID = "object_id"  # the column of a partition's record with the ids of its objects
+
+
+class ObjectFormat(Protocol):
+    """The bytes in which objects of a kind are stored; keys are relative to `results/STEP`."""
+
+    def shard(self, objects: Sequence[Any], layout: ShardLayout) -> bytes:
+        """The bytes of the shard with these objects."""
+
+    def files(self, objects: Sequence[Any]) -> dict[str, bytes]:
+        """The files of objects outside shards, by key."""
+
+    def file_keys(self, ids: Sequence[int]) -> set[str]:
+        """The keys of these files."""
+
+    def info(self, sharding: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of `info`."""
+
+
+FORMATS: dict[str, Callable[[ObjectsById], ObjectFormat]] = {
+    "skeletons": SkeletonObjects,
+    "meshes": MeshObjects,
+    "legacy_meshes": LegacyMeshObjects,
+}
+"""By the kind of the objects; for objects as declared."""
+
+_OBJECT = re.compile(r"precomputed/([0-9a-f]+\.shard|\d+(\.index|:0(:0)?)?)|swc/\d+\.swc", re.ASCII)
+"""The keys that objects of any kind can have."""
 
 
 def shard_layout(partitions: int) -> ShardLayout:
@@ -40,7 +71,7 @@ def shard_layout(partitions: int) -> ShardLayout:
 
 
 def write_objects(
-    job: Job, declared: ObjectsById, objects: Sequence[Skeleton], partition: int, partitions: int
+    job: Job, declared: ObjectsById, objects: Sequence[ObjectById], partition: int, partitions: int
 ) -> np.ndarray:
     """Write the objects of a partition, in place of those of an earlier attempt.
 
@@ -64,15 +95,14 @@ def write_objects(
             f"{type(job.stage).__name__} returned objects of other partitions or twice: "
             f"{(foreign if len(foreign) else ids)[:3].tolist()}"
         )
-    body = layout.shard_bytes({each.name: precomputed.encode(each) for each in objects})
+    form = FORMATS[declared.kind](declared)
+    files = form.files(objects)
+    if declared.sharded and objects:
+        files[f"precomputed/{layout.name(partition)}"] = form.shard(objects, layout)
     store = _store(job.run, job.step)
     require_current(job)
-    if len(ids):
-        store.write(f"precomputed/{layout.name(partition)}", body)
-    if declared.files:
-        for each in objects:
-            text = swc.format_swc(each, swc.Scaling(), declared.soma_nm)
-            store.write(f"swc/{each.name}{swc.SUFFIX}", text.encode())
+    for key, body in files.items():
+        store.write(key, body)
     return ids
 
 
@@ -89,11 +119,15 @@ def finish_objects(job: Job, declared: ObjectsById, ids: np.ndarray, partitions:
     """
     layout = shard_layout(partitions)
     store = _store(job.run, job.step)
-    keep = {layout.name(number) for number in np.unique(layout.shard_of(ids)).tolist()}
-    store.delete_prefix("precomputed/", only=lambda key: _is_shard(key) and key not in keep)
-    files = {f"{name}{swc.SUFFIX}" for name in ids.tolist()} if declared.files else set()
-    store.delete_prefix("swc/", only=lambda key: _is_swc(key) and key not in files)
-    store.write_json("precomputed/info", precomputed.info_of(layout.metadata))
+    form = FORMATS[declared.kind](declared)
+    keep = form.file_keys(ids.tolist())
+    if declared.sharded:
+        shards = np.unique(layout.shard_of(ids)).tolist()
+        keep |= {f"precomputed/{layout.name(number)}" for number in shards}
+    for folder in ("precomputed/", "swc/"):
+        foreign = functools.partial(_is_left, folder=folder, keep=keep)
+        store.delete_prefix(folder, only=foreign)
+    store.write_json("precomputed/info", form.info(layout.metadata))
 
 
 def withdraw_objects(run: str, step: PlannedStep) -> None:
@@ -102,10 +136,15 @@ def withdraw_objects(run: str, step: PlannedStep) -> None:
         _store(run, step.name).delete("precomputed/info")
 
 
-def paths_with_skeletons(step: PlannedStep) -> set[str]:
-    """The paths of the segmentations whose skeletons a step writes."""
+def objects_shown(step: PlannedStep) -> str:
+    """The objects that a viewer draws with the segments of a step: skeletons, meshes, or ""."""
     if not isinstance(step.stage, Grouping) or step.stage.by_id is None:
-        return set()
+        return ""
+    return step.stage.by_id.kind.removeprefix("legacy_")
+
+
+def paths_with_objects(step: PlannedStep) -> set[str]:
+    """The paths of the segmentations whose objects a step writes."""
     return {
         source.spec.path
         for job in step.jobs
@@ -115,13 +154,10 @@ def paths_with_skeletons(step: PlannedStep) -> set[str]:
     }
 
 
+def _is_left(key: str, folder: str, keep: set[str]) -> bool:
+    """Whether a key in a folder is that of an object which is not to be kept."""
+    return _OBJECT.fullmatch(folder + key) is not None and folder + key not in keep
+
+
 def _store(run: str, step: str) -> Store:
     return Store(f"{Store(run).location}/results/{step}")
-
-
-def _is_shard(key: str) -> bool:
-    return key.endswith(".shard")
-
-
-def _is_swc(key: str) -> bool:
-    return key.endswith(swc.SUFFIX) and key.removesuffix(swc.SUFFIX).isdecimal()

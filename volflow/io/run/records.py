@@ -2,7 +2,8 @@
 
     VFR1 | crc32 of all that follows | length of the header | header, JSON | columns
 
-The header holds name, dtype, shape, coding and stored bytes of each column. Columns are
+The header holds name, dtype, shape, coding and stored bytes of each column. A column of bytes, an
+object array, has dtype `bytes`: the sizes of the items (uint64), then the items. The others are
 little-endian. If it makes them smaller, integers are narrowed to the smallest type that holds
 them, their bytes are shuffled, and they are compressed with zstd: coding `zstd:<u2` means shuffled
 16-bit integers, `zstd` alone the column's own type. Equal columns have equal bytes.
@@ -27,6 +28,7 @@ from volflow.errors import StorageError
 from volflow.io.store import Store
 
 MAGIC = b"VFR1"
+BYTES = "bytes"  # in place of the dtype of a column of bytes
 PACK_FROM = 512  # bytes; compressing smaller columns gains nothing
 _KEY = re.compile(r"\d{1,18}_\d{1,18}_\d{1,18}", re.ASCII)
 _FRONT = struct.Struct("<4sII")
@@ -95,14 +97,20 @@ def encode(record: Mapping[str, np.ndarray]) -> bytes:
     Raises
     ------
     ValueError
-        If a column is not of numbers, booleans or fixed-length strings.
+        If a column is not of numbers, booleans, fixed-length strings or bytes.
     """
-    columns, parts = [], []
+    columns: list[Any] = []
+    parts: list[bytes | bytearray] = []
     for name, column in record.items():
         array = np.asarray(column)
+        if array.dtype == object:
+            items = _joined(name, array)
+            columns.append([name, BYTES, array.shape, "raw", len(items)])
+            parts.append(items)
+            continue
         if array.dtype.kind not in "biufcSU":
             raise ValueError(
-                f"column '{name}': expected numbers, booleans or fixed-length strings; "
+                f"column '{name}': expected numbers, booleans, fixed-length strings or bytes; "
                 f"got {array.dtype}"
             )
         dtype = array.dtype.newbyteorder("<")
@@ -145,6 +153,10 @@ def decode(body: bytes) -> dict[str, np.ndarray]:
     at = 4 + length
     record = {}
     for name, text, shape, coding, stored in _header(bytes(rest[4:at])):
+        if text == BYTES:
+            record[name] = _items(rest[at : at + stored], *shape)
+            at += stored
+            continue
         dtype, part = np.dtype(text), rest[at : at + stored]
         if coding == "raw":
             column = np.frombuffer(part, dtype).copy()
@@ -154,6 +166,27 @@ def decode(body: bytes) -> dict[str, np.ndarray]:
         record[name] = column.reshape(shape)
         at += stored
     return record
+
+
+def _joined(name: str, column: np.ndarray) -> bytes:
+    """The sizes and items of a column of bytes."""
+    items = column.tolist()
+    if column.ndim != 1 or not all(isinstance(item, bytes) for item in items):
+        raise ValueError(
+            f"column '{name}': expected a 1D array of bytes; got objects of shape {column.shape}"
+        )
+    sizes = np.array([len(item) for item in items], "<u8")
+    return b"".join([sizes.tobytes(), *items])
+
+
+def _items(part: memoryview, count: int) -> np.ndarray:
+    """The items of a column of bytes, an object array (count,)."""
+    sizes = np.frombuffer(part, "<u8", count).astype(np.int64)
+    ends = 8 * count + np.cumsum(sizes)
+    column = np.empty(count, object)
+    for number, (size, end) in enumerate(zip(sizes.tolist(), ends.tolist(), strict=True)):
+        column[number] = bytes(part[end - size : end])
+    return column
 
 
 def _narrowed(column: np.ndarray) -> np.ndarray:

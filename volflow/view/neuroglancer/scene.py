@@ -26,7 +26,7 @@ from volflow.view.server import FolderSource, LayerServer, LayerSource, MemorySo
 
 SCHEMES = {"precomputed": "precomputed", "zarr": "zarr2", "zarr3": "zarr3"}  # Neuroglancer's names
 STATE = "_state"  # no layer's name begins with `_`
-SKELETONS = ".skeletons"  # after the name of a layer, in the address of its skeletons
+SKELETONS, MESHES = ".skeletons", ".meshes"  # after the name of a layer, in their addresses
 CLOSE = 0.5  # voxels per pixel around a target: a contact of two segments fills a panel
 
 
@@ -143,8 +143,9 @@ def make_scene(layers: LayerSet) -> Scene:
     by_name = {name: source for name, (source, _) in sources.items()}
     scene = Scene(viewpoint, layers.resolution, by_name, notes=notes)
     for layer in shown:
-        if layer.skeletons:
-            by_name[layer.name + SKELETONS] = FolderSource(layer.skeletons)
+        for ending, folder in ((SKELETONS, layer.skeletons), (MESHES, layer.meshes)):
+            if folder:
+                by_name[layer.name + ending] = FolderSource(folder)
     for layer in sorted(shown, key=lambda layer: (KINDS.index(layer.kind), layer is front)):
         scene.layers.append(
             ViewerLayer(
@@ -155,7 +156,7 @@ def make_scene(layers: LayerSet) -> Scene:
                 visible=layer in (front, back),
                 segments=segments if layer is front else (),
                 contrast=contrast(layers, layer) if layer.kind == "image" else None,
-                skeletons=_skeletons_of(layer),
+                objects=_objects_of(layer),
             )
         )
     scene.layers += [_annotations(layers, layer, by_name) for layer in layers.annotations]
@@ -181,9 +182,12 @@ def _annotations(
     )
 
 
-def _skeletons_of(layer: StoredLayer) -> str:
-    """The address of a layer's skeletons in Neuroglancer's notation; "" if it has none."""
-    return f"precomputed://{{url}}/{layer.name}{SKELETONS}/" if layer.skeletons else ""
+def _objects_of(layer: StoredLayer) -> tuple[str, ...]:
+    """The addresses of a layer's skeletons and meshes in Neuroglancer's notation."""
+    folders = {SKELETONS: layer.skeletons, MESHES: layer.meshes}
+    return tuple(
+        f"precomputed://{{url}}/{layer.name}{ending}/" for ending, at in folders.items() if at
+    )
 
 
 def _source(layers: LayerSet, layer: StoredLayer, notes: list[str]) -> tuple[LayerSource, str]:

@@ -69,8 +69,8 @@ class ViewerLayer:
         The ids shown in full colour.
     contrast : (low, high), optional
         Of an image: the values shown as black and as white.
-    skeletons : str
-        Of a segmentation: the address of its skeletons; "": none.
+    objects : tuple of str
+        Of a segmentation: the addresses of its skeletons and meshes.
     relations : sequence of str
         Of annotations: the names of their relations to the segments of `linked`.
     linked : str
@@ -84,7 +84,7 @@ class ViewerLayer:
     visible: bool = True
     segments: tuple[int, ...] = ()
     contrast: tuple[float, float] | None = None
-    skeletons: str = ""
+    objects: tuple[str, ...] = ()
     relations: tuple[str, ...] = ()
     linked: str = ""
 
@@ -148,7 +148,7 @@ def _layer(layer: ViewerLayer) -> dict[str, Any]:
     """One entry of the state's list of layers."""
     common = {"name": layer.name, "source": layer.source, "visible": layer.visible}
     if layer.kind == "segmentation":
-        sources = [layer.source, layer.skeletons] if layer.skeletons else layer.source
+        sources = [layer.source, *layer.objects] if layer.objects else layer.source
         return {
             "type": "segmentation",
             **common,
