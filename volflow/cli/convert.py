@@ -1,4 +1,4 @@
-"""`convert`: a volume or skeletons, copied into another format, chunk or type."""
+"""`convert`: a volume, skeletons or a table, copied into another format, chunk or type."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ MOST_SCALES = 21
     type=click.Choice(["image", "affinity", "segmentation"]),
     help="Meaning of the numbers. [default: segmentation for integers of 32 bits and more]",
 )
+@click.option(
+    "--names",
+    type=click.Choice(["cave", "neuprint"]),
+    help="Of a table: columns as CAVE (synapses) or neuPrint (edges, neurons) names them.",
+)
 @click.option("--out", metavar="DIR", help="Keep the run in DIR, so that it can be resumed.")
 @click.option("--overwrite", is_flag=True, help="Replace a file, or a volume of volflow's, at DST.")
 @options.workers
@@ -68,13 +73,17 @@ def convert(
     cluster: str,
     workers: int | None,
     timeout: float | None,
+    names: str | None,
     **chosen: Any,
 ) -> None:
-    """Copy a volume, or skeletons, into another format.
+    """Copy a volume, skeletons or a table into another format.
 
     DST is precomputed://, zarr://, zarr3:// or n5:// and a path; a file FILE.tif or FILE.h5
     (hdf5://FILE.h5?dataset=NAME); or tiff://FOLDER for one TIFF file per section. Of skeletons, it
     is swc://FOLDER, a file ID.swc each in nanometres, or precomputed-skeletons://FOLDER.
+
+    Of a table (CSV, Parquet), DST is FILE.csv or FILE.parquet; of edges or synapses also FILE.npz,
+    a sparse matrix for scipy, or FILE.graphml.
 
     DST appears when it is complete; with --out, and on object stores, it is written in place. What
     exists at DST is kept without --overwrite.
@@ -85,6 +94,7 @@ def convert(
         is_of_skeletons,
         refuse_options,
     )
+    from volflow.cli.conversion.tables import convert_table, is_of_table
     from volflow.cli.conversion.to_file import convert_to_file
     from volflow.cli.conversion.to_volume import convert_to_volume
     from volflow.core.geometry import zyx
@@ -96,6 +106,14 @@ def convert(
         if not options.quiet():
             click.echo(f"wrote {count} skeletons to {destination}")
         return
+    if is_of_table(source):
+        refuse_options(click.get_current_context(), ("source", "destination", "overwrite", "names"))
+        count = convert_table(source, destination, names, chosen["overwrite"])
+        if not options.quiet():
+            click.echo(f"wrote {destination}, of {count} rows")
+        return
+    if names is not None:
+        raise click.UsageError("--names applies to tables (.csv, .parquet)")
     profile = find_profile(cluster, workers=workers, timeout=timeout)
     volume = open_source(source, level, _numbers("--resolution", resolution, float))
     labels = volume.dtype.kind in "ui" and volume.dtype.itemsize >= 4 and not volume.channels

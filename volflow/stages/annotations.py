@@ -41,7 +41,7 @@ class Annotations(VoxelSized, Grouping):
     Inputs
     ------
     table : table
-        Of the stage `synapses`, or CSV or Parquet of your own.
+        Of the stage `synapses` or `object_table`, or CSV or Parquet of your own.
 
     Outputs
     -------

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import SUM, Columns, Group, Grouping, Layer, Record, Table
+from volflow.core.stage import SUM, Columns, Group, Layer, Record, Table
 from volflow.segment.synapses.pairing import (
     COLUMNS,
     TABLE,
@@ -19,6 +19,7 @@ from volflow.segment.synapses.pairing import (
     synapse_table,
 )
 from volflow.segment.synapses.rows import pooled_rows, reach_voxels, synapse_rows
+from volflow.stages.tabled import DECIMALS, Tabled
 from volflow.stages.voxel_sized import VoxelSized
 
 BYTES_PER_VOXEL = 88  # measured: 81, including the inputs
@@ -26,13 +27,12 @@ MOST_PARTITIONS = 1024
 VOXELS_PER_PARTITION = 1 << 30
 VOXELS_PER_ROW = 1 << 11  # lower bound; measured with unrealistically dense synapses: 3100
 BYTES_PER_ROW = 640
-DECIMALS = 3  # of positions, areas and scores in the table
 
 Side = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Channel = Annotated[int, Field(ge=0)]
 
 
-class Synapses(VoxelSized, Grouping):
+class Synapses(VoxelSized, Tabled):
     """A table of synapses: `clefts` with the neurons of `segmentation` on both sides of each.
 
     For each neuron, presynaptic and postsynaptic probability is summed over its voxels within
@@ -61,6 +61,7 @@ class Synapses(VoxelSized, Grouping):
     `segment/synapses/pairing.py`.
     """
 
+    columns: ClassVar[tuple[tuple[str, str], ...]] = COLUMNS
     on_all_sections: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {
         "clefts": Layer(kind="segmentation", channels=0),

@@ -82,4 +82,6 @@ def refuse_options(context: click.Context, allowed: tuple[str, ...]) -> None:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
         if name not in allowed and source is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{parameter.opts[0]} applies to volumes, not to skeletons")
+            raise click.UsageError(
+                f"{parameter.opts[0]} applies to volumes, not to skeletons and tables"
+            )

@@ -106,6 +106,20 @@ class Grouping(Stage):
         """
         return ((1, 1, 1),)
 
+    @property
+    def writes_parquet(self) -> bool:
+        """Whether the table is also written as Parquet, a file for each partition."""
+        return False
+
+    @property
+    def properties_of(self) -> str:
+        """The segmentation among the inputs that `segment_properties` describes; "": none."""
+        return ""
+
+    def segment_properties(self, partials: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+        """Neuroglancer's properties of segments as JSON, for a stage with `properties_of`."""
+        return {}
+
     def group_memory(self, bounds: Box) -> int:
         """Peak bytes of one partition."""
         return self.memory(bounds.shape) // self.partitions(bounds)

@@ -26,6 +26,7 @@ from volflow.engine.phases.objects_by_id import (
     shard_layout,
     write_objects,
 )
+from volflow.engine.phases.segment_properties import finish_parts, write_part, write_properties
 from volflow.engine.phases.shapes import shape_counts
 from volflow.engine.phases.step_records import step_records
 from volflow.errors import BlockError
@@ -54,6 +55,10 @@ class GroupingKind(PhaseKind):
             finish_objects(jobs[-1], stage.by_id, ids, len(last))
         if stage.annotates:
             finish_annotations(jobs[-1], partials[stage.rounds[-1]])
+        if stage.properties_of:
+            write_properties(jobs[-1], stage, partials)
+        if stage.writes_parquet:
+            finish_parts(jobs[-1], len(partials[stage.rounds[-1]]))
         table = stage.table(partials)
         if table:
             Store(jobs[0].run).write(f"results/{jobs[0].step}.csv", csv_of(table).encode())
@@ -127,6 +132,8 @@ class GroupRows(GroupingKind):
             number, count = block.index[0], len(phase.grid)
             ids = write_objects(job, stage.by_id, output.objects, number, count)
             partial = {**partial, OBJECT_ID: ids}
+        if phase.root and stage.writes_parquet:
+            write_part(job, stage, partial, block.index[0])
         if output.annotations is not None:
             partial = {**partial, **write_annotations(job, output.annotations)}
         _partials(job).write(block.index, partial)

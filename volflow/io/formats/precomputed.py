@@ -131,6 +131,11 @@ def create_scale(address: Address, layout: Layout, scale: int) -> None:
     _write_info(address, info, layout.kind, layout.channels)
 
 
+def add_to_info(address: Address, entries: dict[str, Any]) -> None:
+    """Add entries for other programs, such as `segment_properties`, to the `info` of a volume."""
+    Store(str(address)).write_json("info", {**_info(address), **entries})
+
+
 def scale_folder(layout: Layout, scale: int) -> str:
     """The folder of a scale."""
     assert layout.resolution is not None

@@ -64,11 +64,11 @@ def read_table(text: str, content: str = "") -> StoredTable:
     with reading(text, "table"):
         bodies = _bodies(address)
         unit = unit_of(address)
-        found = _digest(bodies, unit)
-        if content and found != content:
+        content_digest = _digest(bodies, unit)
+        if content and content_digest != content:
             raise StorageError(f"{address.location} has changed since the run was planned")
         warnings = () if _is_parquet(address) else end_warnings(bodies)
-        return StoredTable(_columns(address, bodies, unit), found, warnings)
+        return StoredTable(_columns(address, bodies, unit), content_digest, warnings)
 
 
 def _columns(
