@@ -120,6 +120,7 @@ DATASETS = {
     "fib25": Dataset(real(FIB25, "135:165,0:250,0:250", "fib25-affinity"), FLY, 0.2, 1000),
     "ac3-choosing": Dataset(real(AC3, "60:70,0:512,0:512", "cortex"), MOUSE, 0.3, 500),
     "ac3": Dataset(real(AC3, "70:100,0:512,0:512", "cortex"), MOUSE, 0.3, 500),
+    "ac3-quarter": Dataset(real(AC3, "70:100,0:256,0:256", "cortex"), MOUSE, 0.3, 500),
     "synthetic-choosing": synthetic(601),
     "synthetic-1": synthetic(621),
     "synthetic-2": synthetic(622),
