@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+
+from volflow.cli.demo import available_steps
 
 
 def test_the_demo_ends_with_scores_addresses_and_a_picture(volflow, tmp_path):
@@ -17,3 +20,16 @@ def test_the_demo_ends_with_scores_addresses_and_a_picture(volflow, tmp_path):
         assert (out / name / "info").exists()
     assert (out / "overview.png").exists()
     assert f"volflow view {out}" in result.output
+    for name in ("meshes", "skeletons"):
+        assert (out / "results" / name / "precomputed/info").exists()
+
+
+def test_the_demo_leaves_out_what_needs_a_missing_package(monkeypatch):
+    find = importlib.util.find_spec
+    absent = ("zmesh",)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in absent else find(name)
+    )
+    document, missing = available_steps()
+    assert missing == ["meshes need zmesh, not installed: pip install '.[meshes]'"]
+    assert [step["use"] for step in document["steps"]][-2:] == ["score", "skeletons"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,7 +45,10 @@ def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float 
             f"[bold]pipelines/demo.yaml[/]: {size}³ voxels of synthetic neuropil, from the image "
             "through a trained network to neurons"
         )
-    planned = make_plan("demo", profile=profile, overrides=[f"run={folder}"], bounds=bounds)
+    document, missing = available_steps()
+    if missing and not options.quiet():
+        console.print(f"without neurons in 3D: {'; '.join(missing)}", markup=False)
+    planned = make_plan(document, profile=profile, overrides=[f"run={folder}"], bounds=bounds)
     result = run_with_progress(planned, profile)
     console.print("\n[bold]scores against the exact truth[/]")
     print_scores(result.results)
@@ -63,6 +67,20 @@ def demo(out: str, size: int, cluster: str, workers: int | None, timeout: float 
         markup=False,
         soft_wrap=True,
     )
+
+
+def available_steps() -> tuple[dict[str, Any], list[str]]:
+    """The bundled pipeline without the steps that need a missing package, and what is missing."""
+    from volflow.config.bundled import find_bundled
+    from volflow.config.file import read_yaml
+    from volflow.shape.marching_cubes import missing_library as for_meshes
+    from volflow.shape.skeletonize import missing_library as for_skeletons
+
+    missing = {"meshes": for_meshes(), "skeletons": for_skeletons()}
+    text = find_bundled("demo", "pipelines", "pipeline").read_text("utf-8")
+    document: dict[str, Any] = dict(read_yaml(text).data)
+    document["steps"] = [step for step in document["steps"] if not missing.get(step["use"])]
+    return document, [sentence for sentence in missing.values() if sentence]
 
 
 def _missing_viewer() -> str:
