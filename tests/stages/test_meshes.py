@@ -26,6 +26,7 @@ from volflow.core.geometry import Box, Triple
 from volflow.engine.result import RunResult
 from volflow.errors import PlanError, StorageError
 from volflow.io.meshes import MeshSet, Surface
+from volflow.io.meshes.surfaces import decode_fragment
 from volflow.stages.meshes import Meshes
 
 pytest.importorskip("zmesh")
@@ -262,6 +263,21 @@ def test_cells_are_a_tree_up_to_the_last_level(undisturbed) -> None:
         for finer, coarser in itertools.pairwise(levels):
             parents = {tuple(cell) for cell in (finer.cells // 2).tolist()}
             assert parents <= {tuple(cell) for cell in coarser.cells.tolist()}
+
+
+def test_no_triangle_crosses_the_middle_of_a_cell_of_a_coarser_level(undisturbed) -> None:
+    """Neuroglancer cuts these fragments in eight."""
+    crossing, middle = 0, 1 << 15
+    for name in meshes_of(undisturbed).names:
+        finest, *coarser = meshes_of(undisturbed).read(name).levels
+        for level in (finest, *coarser):
+            for body in filter(None, level.fragments):
+                places, triangles = decode_fragment(body, "")
+                low, high = places[triangles].min(axis=1), places[triangles].max(axis=1)
+                both = ((low < middle) & (high > middle)).any()
+                assert level is finest or not both
+                crossing += both
+    assert crossing  # at level 0, where cells are not cut
 
 
 def test_chosen_segments_alone_and_unknown_ones_are_reported(tmp_path, shapes, undisturbed) -> None:

@@ -103,6 +103,19 @@ def test_synapses_are_arrows_over_the_neurons(tmp_path: Path) -> None:
     assert near(pixels, yellow) > near(bare, yellow)
 
 
+def test_meshes_are_drawn_in_the_panel_in_3d(tmp_path: Path) -> None:
+    """Neuroglancer shows the surfaces of the segments without a request that fails."""
+    pytest.importorskip("zmesh")
+    assert painted(tmp_path / "bare").ok
+    parameters = {"min_size": 1, "cell": 16}
+    meshes = {"use": "meshes", "in": {"labels": "segmentation"}, "with": parameters}
+    assert painted(tmp_path / "run", meshes).ok
+    bare, _ = seen(tmp_path / "bare", "segmentation")
+    pixels, _ = seen(tmp_path / "run", "segmentation")
+    panel = (slice(SIZE[1] // 2 + 30, None), slice(SIZE[0] // 2 + 30, None))
+    assert coloured(pixels[panel]) > 1.2 * coloured(bare[panel])
+
+
 def test_hdf5_is_seen_where_it_is_declared_to_be(tmp_path: Path) -> None:
     voxels = expected()
     with h5py.File(tmp_path / "v.h5", "w") as file:
