@@ -10,10 +10,10 @@ LABELS is an address of a segmentation, of which SIZE voxels from START on are t
     zmesh       `Mesher.mesh` and `Mesher.get` on the cells of all levels, in memory; nothing is
                 encoded or written
 
-One thread, processor time; both are measured slab by slab along z, in turn. Afterwards cloud-volume reads every mesh at every level, and it is
-counted how many are closed, each edge having two triangles, once vertices at one place are one.
-The error of the 40 largest meshes is the distance of their vertices and the centres of their
-triangles to those of the surface that is not simplified.
+One thread, processor time; both are measured in turn, slab by slab along z. Afterwards cloud-volume
+reads every mesh at every level, and it is counted how many are closed, each edge having two
+triangles, once vertices at one place are one. The error of the 40 largest meshes is the distance of
+their vertices and the centres of their triangles to those of the surface that is not simplified.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from volflow.engine.phases.group import _blocks_of
 from volflow.stages.meshes import Meshes
 
 START = st.tuples(*[st.integers(-20, 20)] * 3)
-SHAPE = st.tuples(*[st.integers(1, 90)] * 3)
-BLOCK = st.tuples(*[st.integers(1, 30)] * 3)
+SHAPE = st.tuples(*[st.integers(1, 60)] * 3)
+BLOCK = st.tuples(*[st.integers(7, 30)] * 3)
 
 
 class Scales(Grouping):
