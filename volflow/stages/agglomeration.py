@@ -8,18 +8,31 @@ from typing import Any, ClassVar
 import numpy as np
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Group, Grouping, Layer, Record
-from volflow.segment.proofreading.parts import PAIR, agglomeration, part_rows, pooled_parts
+from volflow.core.stage import Group, Layer, Record
+from volflow.segment.proofreading.parts import (
+    FIRST,
+    LAST,
+    PAIR,
+    agglomeration,
+    part_rows,
+    pooled_parts,
+)
 from volflow.stages.supervoxels import whole_volume
+from volflow.stages.tabled import Tabled
 
 BYTES_PER_VOXEL = 160
 VOXELS_PER_PARTITION = 1 << 29
 VOXELS_PER_ROW = 1 << 9
 BYTES_PER_ROW = 400
 MOST_PARTITIONS = 1024
+COLUMNS = (
+    *((name, "uint64") for name in PAIR),
+    ("voxels", "int64"),
+    *((name, "int64") for name in (*FIRST, *LAST)),
+)
 
 
-class Agglomeration(Grouping):
+class Agglomeration(Tabled):
     """A table of all supervoxels, with the segment of each.
 
     The table does not depend on the blocks.
@@ -38,6 +51,7 @@ class Agglomeration(Grouping):
         half-open box, `z0`, `y0`, `x0` to `z1`, `y1`, `x1`.
     """
 
+    columns: ClassVar[tuple[tuple[str, str], ...]] = COLUMNS
     wants: ClassVar[dict[str, Layer]] = {
         "supervoxels": Layer("uint64", 0, "segmentation"),
         "segmentation": Layer(kind="segmentation", channels=0),
@@ -81,11 +95,3 @@ class Agglomeration(Grouping):
             "supervoxels": len(table["supervoxel"]),
             "segments": len(np.unique(table["segment"][table["segment"] > 0])),
         }
-
-    def table(self, partials: Mapping[str, Sequence[Record]]) -> Record:
-        parts = [part for part in partials["total"] if part]
-        if not parts:
-            return {name: np.zeros(0, np.uint64) for name in PAIR}
-        table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        order = np.argsort(table["supervoxel"])
-        return {name: column[order] for name, column in table.items()}

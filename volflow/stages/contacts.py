@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from volflow.core.geometry import Block, Box, Triple
-from volflow.core.stage import Group, Grouping, Layer, Record
+from volflow.core.stage import Group, Layer, Record
 from volflow.segment.proofreading.contacts import PAIR, PLACE, contact_rows, pooled_contacts
 from volflow.stages.supervoxels import whole_volume
+from volflow.stages.tabled import Tabled
 from volflow.stages.voxel_sized import VoxelSized
 
 BYTES_PER_VOXEL = 150
@@ -18,10 +19,16 @@ VOXELS_PER_PARTITION = 1 << 28
 VOXELS_PER_ROW = 1 << 7
 BYTES_PER_ROW = 400
 MOST_PARTITIONS = 1024
-AFFINITY_DECIMALS, AREA_DECIMALS = 6, 3
+COLUMNS = (
+    *((name, "uint64") for name in PAIR),
+    ("affinity", "float64"),
+    ("contact_voxels", "int64"),
+    ("area_nm2", "float64"),
+    *((name, "int64") for name in PLACE),
+)
 
 
-class Contacts(VoxelSized, Grouping):
+class Contacts(VoxelSized, Tabled):
     """A table of all pairs of supervoxels that touch, with the evidence for joining them.
 
     The table does not depend on the blocks. Give whole-volume supervoxels: the pieces of the stage
@@ -43,6 +50,7 @@ class Contacts(VoxelSized, Grouping):
         where the affinity is highest.
     """
 
+    columns: ClassVar[tuple[tuple[str, str], ...]] = COLUMNS
     on_all_sections: ClassVar[bool] = True
     wants: ClassVar[dict[str, Layer]] = {
         "supervoxels": Layer("uint64", 0, "segmentation"),
@@ -90,18 +98,10 @@ class Contacts(VoxelSized, Grouping):
         z, y, x = self.voxel_nm
         area = sum(number * side for number, side in zip(faces, (y * x, z * x, z * y), strict=True))
         table = {name: rows[name] for name in PAIR}
-        table["affinity"] = (rows["affinity_sum"] / (255 * count)).round(AFFINITY_DECIMALS)
+        table["affinity"] = rows["affinity_sum"] / (255 * count)
         table["contact_voxels"] = count
-        table["area_nm2"] = np.asarray(area, float).round(AREA_DECIMALS)
+        table["area_nm2"] = np.asarray(area, float)
         return Group(table | {name: rows[name] for name in PLACE}, {})
 
     def result(self, partials: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
         return {"contacts": sum(len(part[PAIR[0]]) for part in partials["total"] if part)}
-
-    def table(self, partials: Mapping[str, Sequence[Record]]) -> Record:
-        parts = [part for part in partials["total"] if part]
-        if not parts:
-            return {name: np.zeros(0, np.uint64) for name in PAIR}
-        table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        order = np.lexsort((table[PAIR[1]], table[PAIR[0]]))
-        return {name: column[order] for name, column in table.items()}

@@ -12,7 +12,7 @@ from volflow.core.geometry import BlockGrid
 from volflow.core.stage import Grouping, Record
 
 DECIMALS = 3  # of positions, areas and scores in a table
-DIGITS = {"volume_um3": 9}
+DIGITS = {"volume_um3": 9, "affinity": 6}
 MISSING = "parquet: the package pyarrow is not installed: pip install '.[parquet]'"
 
 
