@@ -22,7 +22,7 @@ from tests.shape.closed import euler_characteristic, is_closed, pieces, volume_o
 from tests.shape.tubes import tube
 from tests.stages.contract import Case, StageContract
 from tests.stages.test_skeletons import files, stored
-from volflow.core.geometry import Box, Triple
+from volflow.core.geometry import BlockGrid, Box, Triple
 from volflow.engine.result import RunResult
 from volflow.errors import PlanError, StorageError
 from volflow.io.meshes import MeshSet, Surface
@@ -337,6 +337,8 @@ def test_a_missing_library_is_reported_before_anything_runs(tmp_path, shapes, mo
 def test_voxels_of_an_unlikely_size_are_reported(tmp_path, shapes) -> None:
     with pytest.raises(PlanError, match=r"lattice_nm: 2000 nm are \[128, 128, 128\] voxels"):
         run(tmp_path / "run", shapes, lattice_nm=2000)
+    flat = Meshes(resolution=(9000.0, 8.0, 8.0)).check(BlockGrid(BOUNDS, (128, 128, 128)))
+    assert "lattice_nm: 9000 nm are [1, 1024, 1024] voxels" in flat[0]
 
 
 @pytest.mark.parametrize("ids", [[0], [-4], [1 << 64]])

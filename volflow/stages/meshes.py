@@ -110,8 +110,12 @@ class Meshes(VoxelSized, Grouping):
         """Voxels of the volume per voxel of level 0."""
         if self.resolution is None:  # asked before the volumes are open
             return zyx((1, 1, 1))
-        longest = max(self.voxel_nm) if self.lattice_nm is None else self.lattice_nm
-        return factor_of(self.voxel_nm, longest)
+        return factor_of(self.voxel_nm, self.longest_nm)
+
+    @property
+    def longest_nm(self) -> float:
+        """The longest side that a voxel of level 0 may have, nanometres."""
+        return max(self.voxel_nm) if self.lattice_nm is None else self.lattice_nm
 
     def block_on(self, bounds: Box, shape: Triple) -> Triple:
         return zyx([self.cell * max(1, round(side / self.cell)) for side in shape])
@@ -153,7 +157,7 @@ class Meshes(VoxelSized, Grouping):
         problems = [missing_library()]
         if self.resolution is not None and math.prod(self.factor) > LARGEST_POOL:
             problems.append(
-                f"lattice_nm: {self.lattice_nm:g} nm are {list(self.factor)} voxels of "
+                f"lattice_nm: {self.longest_nm:g} nm are {list(self.factor)} voxels of "
                 f"{list(self.resolution)} nm (z, y, x); expected at most {LARGEST_POOL:,} voxels "
                 f"in one; is the voxel size of the run right?"
             )
