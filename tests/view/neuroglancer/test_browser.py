@@ -116,6 +116,36 @@ def test_meshes_are_drawn_in_the_panel_in_3d(tmp_path: Path) -> None:
     assert coloured(pixels[panel]) > 1.2 * coloured(bare[panel])
 
 
+def test_properties_of_segments_are_loaded_and_objects_are_points(tmp_path: Path) -> None:
+    steps: list[dict[str, Any]] = [
+        {"use": "synth", "with": {"cell": 10, "mitochondria": True}, "out": {"truth": "neurites"}},
+        {
+            "use": "object_table",
+            "in": {"objects": "mitochondria", "segmentation": "neurites"},
+        },
+        {"use": "neurons", "in": {"segmentation": "neurites"}},
+        {
+            "use": "annotations",
+            "name": "points",
+            "in": {"table": "object_table"},
+            "with": {"kind": "point"},
+        },
+    ]
+    given = {"bounds": "0:32,0:64,0:64", "resolution": [10, 10, 10]}
+    assert volflow.run({**document(tmp_path / "run", {}, *steps), **given}).ok
+    scene = make_scene(run_layers(str(tmp_path / "run")))
+    linked = {layer.name: layer.linked for layer in scene.layers}
+    assert linked["points"] == "neurites"
+    with scene.serve() as server, neuroglancer_viewer(scene.state(server.url)) as viewer:
+        shot = screenshot(viewer, SIZE)
+        answered = {key: status for status, key in server.answered}
+    assert answered["neurites/segment_properties/info"] == 200
+    assert {
+        k for k, s in answered.items() if s not in (200, 206) and not k.endswith(PROBED)
+    } == set()
+    assert shot.errors == ()
+
+
 def test_hdf5_is_seen_where_it_is_declared_to_be(tmp_path: Path) -> None:
     voxels = expected()
     with h5py.File(tmp_path / "v.h5", "w") as file:
