@@ -22,6 +22,7 @@ from volflow.view.neuroglancer.state import (
     link,
     viewer_state,
 )
+from volflow.view.neuroglancer.stored_objects import having_objects
 from volflow.view.server import FolderSource, LayerServer, LayerSource, MemorySource
 
 SCHEMES = {"precomputed": "precomputed", "zarr": "zarr2", "zarr3": "zarr3"}  # Neuroglancer's names
@@ -140,6 +141,8 @@ def make_scene(layers: LayerSet) -> Scene:
     front = layers.first("segmentation", "segmentation")
     back = layers.first("image", "em") or layers.first("affinity", "affinity")
     viewpoint, segments = initial_view(layers, front)
+    for folder in (front.skeletons, front.meshes) if front is not None else ():
+        segments = having_objects(folder, segments) if folder else segments
     by_name = {name: source for name, (source, _) in sources.items()}
     scene = Scene(viewpoint, layers.resolution, by_name, notes=notes)
     for layer in shown:
