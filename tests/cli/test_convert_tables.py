@@ -61,6 +61,14 @@ def test_connections_as_neuprint_names_them(tmp_path) -> None:
     assert (tmp_path / "n.csv").read_text() == "bodyId_pre,bodyId_post,weight\n7,8,3\n"
 
 
+def test_the_mapping_of_supervoxels_as_dvid_names_it(tmp_path) -> None:
+    table = tmp_path / "agglomeration.csv"
+    table.write_text(f"supervoxel,segment,voxels,z0\n7,{LARGE},3,0\n{LARGE},0,2,1\n")
+    assert convert(table, tmp_path / "mapping.csv", "--names", "dvid").exit_code == 0
+    expected = f"segment_id,body_id\n7,{LARGE}\n{LARGE},0\n"
+    assert (tmp_path / "mapping.csv").read_text() == expected
+
+
 def test_the_matrix_counts_synapses_and_needs_no_pickle(tmp_path, table) -> None:
     assert convert(table, tmp_path / "m.npz").exit_code == 0
     matrix = sparse.load_npz(tmp_path / "m.npz")

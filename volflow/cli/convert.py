@@ -53,8 +53,9 @@ MOST_SCALES = 21
 )
 @click.option(
     "--names",
-    type=click.Choice(["cave", "neuprint"]),
-    help="Of a table: columns as CAVE (synapses) or neuPrint (edges, neurons) names them.",
+    type=click.Choice(["cave", "neuprint", "dvid"]),
+    help="Of a table: columns as CAVE (synapses), neuPrint (edges, neurons) or DVID "
+    "(agglomeration) names them.",
 )
 @click.option("--out", metavar="DIR", help="Keep the run in DIR, so that it can be resumed.")
 @click.option("--overwrite", is_flag=True, help="Replace a file, or a volume of volflow's, at DST.")

@@ -2,6 +2,7 @@
 
 cave       synapses of CAVE, with split positions, in nanometres (desired_resolution 1, 1, 1)
 neuprint   neurons and connections of neuPrint
+dvid       the body of each supervoxel, as DVID's tools exchange it
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ _NEURONS = {
     "post_synapses": "post",
     "size_vox": "size",
 }
+_MAPPING = {"supervoxel": "segment_id", "segment": "body_id"}
 NAMES: dict[str, tuple[dict[str, str], ...]] = {
     "cave": (_CAVE,),
     "neuprint": (_CONNECTIONS, _NEURONS),
+    "dvid": (_MAPPING,),
 }
 
 
