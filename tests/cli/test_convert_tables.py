@@ -130,3 +130,16 @@ def test_an_empty_table_is_an_empty_matrix(tmp_path) -> None:
     (tmp_path / "s.csv").write_text("pre,post\n")
     assert convert(tmp_path / "s.csv", tmp_path / "m.npz").exit_code == 0
     assert sparse.load_npz(tmp_path / "m.npz").shape == (0, 0)
+
+
+def test_agglomerates_for_webknossos_need_the_contacts_next_to_them(tmp_path) -> None:
+    (tmp_path / "agglomeration.csv").write_text("supervoxel,segment,z,y,x\n7,5,1,2,3\n9,5,4,5,6\n")
+    refused = convert(tmp_path / "agglomeration.csv", tmp_path / "a.zarr")
+    assert refused.exit_code == 2
+    assert "expected contacts.csv or contacts.parquet next to it" in refused.stderr
+    (tmp_path / "contacts.csv").write_text("supervoxel_1,supervoxel_2,affinity\n7,9,0.5\n")
+    assert convert(tmp_path / "agglomeration.csv", tmp_path / "a.zarr").exit_code == 0
+    assert (tmp_path / "a.zarr/zarr.json").exists()
+    again = convert(tmp_path / "agglomeration.csv", tmp_path / "a.zarr")
+    assert again.exit_code == 2
+    assert "exists" in again.stderr

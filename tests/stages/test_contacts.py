@@ -108,6 +108,7 @@ def test_each_supervoxel_has_the_segment_of_most_of_its_voxels(tmp_path: Path) -
         assert row["voxels"] == len(at)
         box = [row[f"{axis}{end}"] for end in (0, 1) for axis in "zyx"]
         assert box == [*(at.min(0) + START).tolist(), *(at.max(0) + START + 1).tolist()]
+        assert [row["z"], row["y"], row["x"]] == (at[0] + START).tolist()
     assert results["agglomeration"]["supervoxels"] == len(rows["agglomeration"])
 
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from volflow.errors import PlanError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from volflow.io.address import Address
 
-ENDINGS = (".csv", ".parquet", ".npz", ".graphml")
+ENDINGS = (".csv", ".parquet", ".npz", ".graphml", ".zarr")
+CONTACTS = ("contacts.csv", "contacts.parquet")
 
 
 def is_of_table(text: str) -> bool:
@@ -31,7 +34,8 @@ def convert_table(source: str, destination: str, names: str | None, overwrite: b
     source : str
         Address of a table.
     destination : str
-        A file; its ending determines what it is.
+        A file; its ending determines what it is. `.zarr`: a folder, the segments of supervoxels as
+        webKnossos reads them, with the contacts in a table next to the source.
     names : str or None
         A convention of `io/tables/names.py` for the columns.
     overwrite : bool
@@ -62,6 +66,8 @@ def convert_table(source: str, destination: str, names: str | None, overwrite: b
     print_warnings(table.warnings)
     try:
         store = Store(folder or "/")
+        if file.endswith(ENDINGS[-1]):
+            return _convert_agglomerates(source, table.columns, place, overwrite)
         if store.read(file) is not None and not overwrite:
             raise PlanError(f"DST: {place} exists; choose another path, or give --overwrite")
         columns = table.columns if names is None else renamed(table.columns, names)
@@ -69,6 +75,26 @@ def convert_table(source: str, destination: str, names: str | None, overwrite: b
     except (StorageError, OSError) as error:
         raise PlanError(f"DST: {error}") from error
     return len(next(iter(table.columns.values()), ()))
+
+
+def _convert_agglomerates(
+    source: str, parts: Mapping[str, np.ndarray], place: Address, overwrite: bool
+) -> int:
+    """Write supervoxels and their segments for webKnossos; the number of supervoxels."""
+    from volflow.io.address import Address
+    from volflow.io.export.agglomerates import write_agglomerates
+    from volflow.io.store import Store
+    from volflow.io.tables.read import read_table
+
+    folder = Address.parse(source).location.rpartition("/")[0]
+    near = Store(folder or "/")
+    names = [name for name in CONTACTS if name in {key.partition("/")[0] for key in near.list()}]
+    if not names:
+        raise PlanError(f"SRC: {folder}: expected {' or '.join(CONTACTS)} next to it; got neither")
+    if Store(place.location).list() and not overwrite:
+        raise PlanError(f"DST: {place} exists; choose another path, or give --overwrite")
+    write_agglomerates(place.location, parts, read_table(f"{folder}/{names[0]}").columns)
+    return len(parts["supervoxel"])
 
 
 def _body(place: Address, columns: dict[str, np.ndarray]) -> bytes:

@@ -10,6 +10,7 @@ from volflow.segment.proofreading.contacts import first_rows
 
 PAIR = ("supervoxel", "segment")
 FIRST, LAST = ("z0", "y0", "x0"), ("z1", "y1", "x1")
+PLACE = ("z", "y", "x")
 
 
 def part_rows(block: Block, supervoxels: np.ndarray, segmentation: np.ndarray) -> Record:
@@ -25,7 +26,8 @@ def part_rows(block: Block, supervoxels: np.ndarray, segmentation: np.ndarray) -
     Returns
     -------
     columns, each (N,)
-        `PAIR`, uint64; `voxels`, int64; and the half-open box `FIRST` to `LAST`, int64.
+        `PAIR`, uint64; `voxels`, int64; the half-open box `FIRST` to `LAST`, and `PLACE`, the
+        first voxel, int64.
     """
     at = np.nonzero(supervoxels)
     supervoxel, segment = supervoxels[at], segmentation[at].astype(np.uint64)
@@ -34,15 +36,16 @@ def part_rows(block: Block, supervoxels: np.ndarray, segmentation: np.ndarray) -
     rows["voxels"] = np.ones(len(supervoxel), np.int64)
     rows |= dict(zip(FIRST, places, strict=True))
     rows |= dict(zip(LAST, places + 1, strict=True))
+    rows |= dict(zip(PLACE, places, strict=True))
     return pooled_parts(rows)
 
 
 def pooled_parts(rows: Record) -> Record:
     """The rows of `part_rows` with one for each pair, ascending by pair."""
-    order = np.lexsort((rows[PAIR[1]], rows[PAIR[0]]))
+    order = np.lexsort((rows["x"], rows["y"], rows["z"], rows[PAIR[1]], rows[PAIR[0]]))
     rows = {name: column[order] for name, column in rows.items()}
     first = first_rows(rows, PAIR)
-    pooled = {name: rows[name][first] for name in PAIR}
+    pooled = {name: rows[name][first] for name in (*PAIR, *PLACE)}
     for names, operation in ((("voxels",), np.add), (FIRST, np.minimum), (LAST, np.maximum)):
         for name in names:
             column = rows[name]
