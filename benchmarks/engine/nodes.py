@@ -18,11 +18,11 @@ from statistics import mean
 
 from benchmarks.data import mirrored
 from volflow.core.geometry import Triple
+from volflow.core.geometry.shapes import shape_counts
 from volflow.engine.api import make_plan
 from volflow.engine.driver import prepare
 from volflow.engine.job import Plan
 from volflow.engine.phases.registry import run_block
-from volflow.engine.phases.shapes import shape_counts
 
 Kind = tuple[str, str, Triple, float]
 """Round, kind of phase, shape, and share of the surface that borders on other blocks."""

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from tests.engine.toys import Nothing
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import BlockGrid, Box, zyx
+from volflow.core.geometry.shapes import shape_counts
 from volflow.core.stage import Layer, Phase, Stage
 from volflow.engine.api import make_plan
 from volflow.engine.estimate.scaling import TrialMeasurement, estimate, key_of, largest
 from volflow.engine.estimate.subvolume import job_in
 from volflow.engine.job import Job
-from volflow.engine.phases.mirrored_volume import MirroredVolume
 from volflow.engine.phases.registry import kind_of
-from volflow.engine.phases.shapes import shape_counts
+from volflow.engine.phases.volume_views import MirroredVolume
 from volflow.io.volume import Volume
 from volflow.stages.agglomerate import Agglomerate
 from volflow.stages.predict import Predict

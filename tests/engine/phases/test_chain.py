@@ -218,7 +218,7 @@ def test_chunks_of_the_outputs_divide_the_part(tmp_path):
     [
         ("onward", r"Careless.step returned a tuple; expected Onward\(outputs, state\)"),
         ("state", "Careless.step returned a state of type list; expected a dict of arrays"),
-        ("column", "a state that cannot be stored: column 'names': expected numbers"),
+        ("column", "a state that cannot be stored: column 'names': expected a 1D array of bytes"),
         ("output", r"declares the outputs \['overlaps', 'tracks'\] and returned \[\]"),
     ],
 )

@@ -15,6 +15,7 @@ import numpy as np
 
 from volflow.config import stage_answers
 from volflow.core.geometry import Block, Box, Triple, zyx
+from volflow.core.geometry.shapes import shape_counts
 from volflow.core.stage import Grouping, Phase, Record
 from volflow.engine.job import Job
 from volflow.engine.phases.annotations import finish_annotations, write_annotations
@@ -27,7 +28,6 @@ from volflow.engine.phases.objects_by_id import (
     write_objects,
 )
 from volflow.engine.phases.segment_properties import finish_parts, write_part, write_properties
-from volflow.engine.phases.shapes import shape_counts
 from volflow.engine.phases.step_records import step_records
 from volflow.errors import BlockError
 from volflow.io.formats.stored_array import tiles

@@ -7,12 +7,12 @@ from typing import Any
 
 from volflow.config import stage_answers
 from volflow.core.geometry import Block, Box, Triple
+from volflow.core.geometry.shapes import shape_counts
 from volflow.core.stage import Phase, PreviousRound, Record, Reduction, Up
 from volflow.engine.job import Job
 from volflow.engine.phases.inputs import read_masked
 from volflow.engine.phases.kind import BlockInputs, PhaseKind, largest_block
 from volflow.engine.phases.outputs import write_outputs
-from volflow.engine.phases.shapes import shape_counts
 from volflow.engine.phases.step_records import step_records
 from volflow.errors import BlockError
 

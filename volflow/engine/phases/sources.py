@@ -10,12 +10,11 @@ import numpy as np
 
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import NO_GAPS, Block, Box, Gaps, Resolution
-from volflow.core.stage import Columns, Grouping, HaloRegion, Phase, Record
+from volflow.core.stage import Columns, Grouping, HaloRegion, Phase, Record, Stage
 from volflow.engine.job import Source
-from volflow.engine.phases.closed_volume import ClosedVolume
 from volflow.engine.phases.empty_volume import is_empty
-from volflow.engine.phases.mirrored_volume import MirroredVolume
 from volflow.engine.phases.step_records import records_of
+from volflow.engine.phases.volume_views import ClosedVolume, MirroredVolume
 from volflow.io.skeletons.placed_nodes import placed_nodes
 from volflow.io.tables.read import read_table
 from volflow.io.volume import Volume, open_cached
@@ -129,10 +128,11 @@ class TableOfStep(Source):
 
     step: str
     digest: str
-    stage: Grouping
+    stage: Stage
     bounds: Box
 
     def read(self, run: str, phase: Phase, block: Block, region: HaloRegion, blank: bool) -> Record:
+        assert isinstance(self.stage, Grouping)
         last = self.stage.rounds[-1]
         records = records_of(run, self.step, self.digest, f"found/{last}")
         number, blocks = phase.grid.number(block.index), len(phase.grid)

@@ -15,8 +15,7 @@ from volflow.engine.phases.empty_volume import is_empty
 from volflow.engine.phases.sources import SkeletonSource, TableFile
 from volflow.engine.plan.checks import check_bounds, check_resolution
 from volflow.engine.plan.declared_volume import DeclaredVolume
-from volflow.engine.plan.foreign_tables import open_table
-from volflow.engine.plan.foreign_volumes import is_complete, open_volume, volume_content
+from volflow.engine.plan.foreign_inputs import is_complete, open_table, open_volume, volume_content
 from volflow.engine.plan.mask import mask_content, mask_volume, mask_warnings, plan_mask
 from volflow.engine.plan.unlabelled import unlabelled_warnings
 from volflow.errors import StorageError

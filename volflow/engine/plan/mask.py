@@ -12,7 +12,7 @@ from volflow.engine.job import Mask
 from volflow.engine.plan.checks import same_resolution
 from volflow.engine.plan.declared_volume import DeclaredVolume
 from volflow.engine.plan.digest import digest
-from volflow.engine.plan.foreign_volumes import open_volume, volume_content
+from volflow.engine.plan.foreign_inputs import open_volume, volume_content
 from volflow.engine.plan.formatting import triple_text
 from volflow.io.volume import Volume
 

@@ -9,7 +9,7 @@ from volflow.config import stage_answers
 from volflow.config.problems import Checked, Problem
 from volflow.config.wired_step import WiredStep
 from volflow.core.geometry import BlockGrid, Box
-from volflow.core.stage import Grouping, Layer, Phase, Table
+from volflow.core.stage import Layer, Phase, Table
 from volflow.engine.job import Job, PlannedStep, Source
 from volflow.engine.phases.registry import kind_of
 from volflow.engine.phases.sources import RecordSource, TableFile, TableOfStep, VolumeSource
@@ -184,7 +184,6 @@ def _source(state: PlanState, step: WiredStep, name: str, phase: Phase) -> Sourc
         writer = state.writer(name)
         digest = writer.digest if writer else ""
         if isinstance(wired.declared(output), Table):
-            assert isinstance(wired.stage, Grouping)
             return TableOfStep(wired.name, digest, wired.stage, state.bounds_of(wired))
         return RecordSource(wired.name, digest, output, step.stage.tables_in_halo)
     spec = state.stored_as(name).model_copy(update={"level": phase.scales[0]})

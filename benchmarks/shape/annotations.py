@@ -1,6 +1,6 @@
 """Annotations of synthetic synapses: time, memory, files and bytes of the stage.
 
-    python -m benchmarks.segmentation.annotations [ROWS] [--parquet]
+    python -m benchmarks.shape.annotations [ROWS] [--parquet]
 
 A table of ROWS (1,000,000) synapses between 100,000 neurons in a volume of 80 x 64 x 64 µm, as CSV
 or Parquet, read, checked and written by `volflow run`, workers included. The time is that of one

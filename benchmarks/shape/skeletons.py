@@ -1,6 +1,6 @@
 """Skeletons of a segmentation: the stage through the engine against bare bioimage-cpp.
 
-    python -m benchmarks.segmentation.skeletons LABELS [--resolution 40,16,16] [--lattice-nm 64]
+    python -m benchmarks.shape.skeletons LABELS [--resolution 40,16,16] [--lattice-nm 64]
         [--size 512,512,512] [--block 128,128,128] [--min-size 1000]
 
 LABELS is an address of a segmentation, of which the first SIZE voxels are taken.

@@ -1,6 +1,6 @@
 """Meshes of a segmentation: the stage through the engine against bare zmesh on the same cells.
 
-    python -m benchmarks.segmentation.meshes LABELS [--resolution 40,16,16] [--start 0,0,0]
+    python -m benchmarks.shape.meshes LABELS [--resolution 40,16,16] [--start 0,0,0]
         [--size 512,512,512] [--block 128,128,128] [--cell 128] [--min-size 1000]
         [--slabs 1] [--skip-zmesh] [--skip-reading]
 
@@ -34,7 +34,7 @@ import zmesh
 from scipy.spatial import cKDTree
 
 import volflow
-from benchmarks.segmentation.skeletons import numbers
+from benchmarks.shape.skeletons import numbers
 from tests.shape.closed import is_closed
 from volflow.config.pipeline import VolumeSpec
 from volflow.core.geometry import Box, Resolution, Triple, zyx

@@ -1,6 +1,6 @@
 """Partners of synthetic synapses: precision and recall on true neurons, from true and other clefts.
 
-    python -m benchmarks.segmentation.partners [--side 160] [--min-size 20]
+    python -m benchmarks.shape.partners [--side 160] [--min-size 20]
 
 Synthetic neuropil of SIDE / 2 x SIDE x SIDE voxels of 10 nm. Its synapses, as probabilities of
 cleft, pre and post, go through the pipeline `synapse_table`:

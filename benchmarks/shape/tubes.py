@@ -1,6 +1,6 @@
 """Lengths of skeletons of tubes against what was painted.
 
-    python -m benchmarks.segmentation.tubes [--tiles]
+    python -m benchmarks.shape.tubes [--tiles]
 
 Tubes along x, diagonal, oblique, and a helix, in 192 x 192 x 192 voxels of 8 nm: on lattices of 8,
 16, 32 and 64 nm; with --tiles, on the lattice of 8 nm in tiles of several sides.
