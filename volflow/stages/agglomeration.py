@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from volflow.core.geometry import Block, Box, Triple
+from volflow.core.geometry import Block
 from volflow.core.stage import Group, Layer, Record
 from volflow.segment.proofreading.parts import (
     FIRST,
@@ -18,14 +18,10 @@ from volflow.segment.proofreading.parts import (
     part_rows,
     pooled_parts,
 )
+from volflow.stages.row_costs import RowCosts
 from volflow.stages.supervoxels import whole_volume
 from volflow.stages.tabled import Tabled
 
-BYTES_PER_VOXEL = 240  # measured: 226, inputs included, where every voxel has a supervoxel
-VOXELS_PER_PARTITION = 1 << 29
-VOXELS_PER_ROW = 1 << 9
-BYTES_PER_ROW = 400
-MOST_PARTITIONS = 1024
 COLUMNS = (
     *((name, "uint64") for name in PAIR),
     ("voxels", "int64"),
@@ -33,7 +29,7 @@ COLUMNS = (
 )
 
 
-class Agglomeration(Tabled):
+class Agglomeration(RowCosts, Tabled):
     """A table of all supervoxels, with the segment of each.
 
     The table does not depend on the blocks.
@@ -53,6 +49,10 @@ class Agglomeration(Tabled):
     """
 
     columns: ClassVar[tuple[tuple[str, str], ...]] = COLUMNS
+    bytes_per_voxel: ClassVar[int] = 240  # measured: 226 where every voxel has a supervoxel
+    voxels_per_partition: ClassVar[int] = 1 << 29
+    voxels_per_row: ClassVar[int] = 1 << 9
+    bytes_per_row: ClassVar[int] = 400
     wants: ClassVar[dict[str, Layer]] = {
         "supervoxels": Layer("uint64", 0, "segmentation"),
         "segmentation": Layer(kind="segmentation", channels=0),
@@ -60,19 +60,6 @@ class Agglomeration(Tabled):
 
     def key(self, round_name: str) -> tuple[str, ...]:
         return PAIR[:1]
-
-    def partitions(self, bounds: Box) -> int:
-        return max(1, min(MOST_PARTITIONS, -(-bounds.size // VOXELS_PER_PARTITION)))
-
-    def memory(self, shape: Triple) -> int:
-        return BYTES_PER_VOXEL * int(np.prod(shape))
-
-    def node_memory(self, shape: Triple) -> int:
-        return (16 << 20) + BYTES_PER_ROW * int(np.prod(shape)) // VOXELS_PER_ROW
-
-    def group_memory(self, bounds: Box) -> int:
-        part = bounds.size // self.partitions(bounds)
-        return (16 << 20) + BYTES_PER_ROW * part // VOXELS_PER_ROW
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]

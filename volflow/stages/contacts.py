@@ -7,18 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from volflow.core.geometry import Block, Box, Triple
+from volflow.core.geometry import Block, Triple
 from volflow.core.stage import Group, Layer, Record
 from volflow.segment.proofreading.contacts import PAIR, PLACE, contact_rows, pooled_contacts
+from volflow.stages.row_costs import RowCosts
 from volflow.stages.supervoxels import whole_volume
 from volflow.stages.tabled import Tabled
 from volflow.stages.voxel_sized import VoxelSized
 
-BYTES_PER_VOXEL = 240  # measured: 186 with supervoxels 4 voxels wide, inputs included
-VOXELS_PER_PARTITION = 1 << 28
-VOXELS_PER_ROW = 1 << 7
-BYTES_PER_ROW = 400
-MOST_PARTITIONS = 1024
 COLUMNS = (
     *((name, "uint64") for name in PAIR),
     ("affinity", "float64"),
@@ -28,7 +24,7 @@ COLUMNS = (
 )
 
 
-class Contacts(VoxelSized, Tabled):
+class Contacts(VoxelSized, RowCosts, Tabled):
     """A table of all pairs of supervoxels that touch, with the evidence for joining them.
 
     The table does not depend on the blocks. Give whole-volume supervoxels: the pieces of the stage
@@ -52,6 +48,10 @@ class Contacts(VoxelSized, Tabled):
 
     columns: ClassVar[tuple[tuple[str, str], ...]] = COLUMNS
     on_all_sections: ClassVar[bool] = True
+    bytes_per_voxel: ClassVar[int] = 240  # measured: 186 with supervoxels 4 voxels wide
+    voxels_per_partition: ClassVar[int] = 1 << 28
+    voxels_per_row: ClassVar[int] = 1 << 7
+    bytes_per_row: ClassVar[int] = 400
     wants: ClassVar[dict[str, Layer]] = {
         "supervoxels": Layer("uint64", 0, "segmentation"),
         "affinity": Layer("uint8", 3, "affinity"),
@@ -63,19 +63,6 @@ class Contacts(VoxelSized, Tabled):
 
     def key(self, round_name: str) -> tuple[str, ...]:
         return PAIR
-
-    def partitions(self, bounds: Box) -> int:
-        return max(1, min(MOST_PARTITIONS, -(-bounds.size // VOXELS_PER_PARTITION)))
-
-    def memory(self, shape: Triple) -> int:
-        return BYTES_PER_VOXEL * int(np.prod(shape))
-
-    def node_memory(self, shape: Triple) -> int:
-        return (16 << 20) + BYTES_PER_ROW * int(np.prod(shape)) // VOXELS_PER_ROW
-
-    def group_memory(self, bounds: Box) -> int:
-        part = bounds.size // self.partitions(bounds)
-        return (16 << 20) + BYTES_PER_ROW * part // VOXELS_PER_ROW
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from volflow.core.geometry import Block, Box, Triple
+from volflow.core.geometry import Block
 from volflow.core.stage import Columns, Group, Layer, Record, Table
 from volflow.shape.neuron_rows import (
     NEURONS,
@@ -18,16 +17,12 @@ from volflow.shape.neuron_rows import (
     pooled_neurons,
     segment_properties,
 )
+from volflow.stages.row_costs import RowCosts
 from volflow.stages.tabled import Tabled
 from volflow.stages.voxel_sized import VoxelSized
 
-MOST_PARTITIONS = 1024
-VOXELS_PER_PARTITION = 1 << 30
-BYTES_PER_VOXEL = 160
-BYTES_PER_ROW, VOXELS_PER_ROW = 500, 1 << 9
 
-
-class Neurons(VoxelSized, Tabled):
+class Neurons(VoxelSized, RowCosts, Tabled):
     """A table of the segments of `segmentation`: size, box, numbers of synapses and objects.
 
     The same numbers become properties of segments in Neuroglancer, where segments can be listed,
@@ -52,6 +47,9 @@ class Neurons(VoxelSized, Tabled):
 
     columns: ClassVar[tuple[tuple[str, str], ...]] = NEURONS
     on_all_sections: ClassVar[bool] = True
+    bytes_per_voxel: ClassVar[int] = 160
+    voxels_per_row: ClassVar[int] = 1 << 9
+    bytes_per_row: ClassVar[int] = 500
     wants: ClassVar[dict[str, Layer]] = {
         "segmentation": Layer(kind="segmentation", channels=0),
         "synapse_table": Layer(kind="table"),
@@ -72,18 +70,6 @@ class Neurons(VoxelSized, Tabled):
 
     def key(self, round_name: str) -> tuple[str, ...]:
         return ("segment",)
-
-    def partitions(self, bounds: Box) -> int:
-        return max(1, min(MOST_PARTITIONS, -(-bounds.size // VOXELS_PER_PARTITION)))
-
-    def memory(self, shape: Triple) -> int:
-        return BYTES_PER_VOXEL * math.prod(shape)
-
-    def node_memory(self, shape: Triple) -> int:
-        return (16 << 20) + BYTES_PER_ROW * math.prod(shape) // VOXELS_PER_ROW
-
-    def group_memory(self, bounds: Box) -> int:
-        return (16 << 20) + BYTES_PER_ROW * bounds.size // VOXELS_PER_ROW // self.partitions(bounds)
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from volflow.core.geometry import Block, Box, Triple
+from volflow.core.geometry import Block
 from volflow.core.stage import Columns, Group, Layer, Record, Table
 from volflow.shape.object_rows import OBJECTS, object_rows, object_table, pooled
+from volflow.stages.row_costs import RowCosts
 from volflow.stages.tabled import Tabled
 from volflow.stages.voxel_sized import VoxelSized
 
-MOST_PARTITIONS = 1024
-VOXELS_PER_PARTITION = 1 << 30
-BYTES_PER_VOXEL = 96
-BYTES_PER_ROW, VOXELS_PER_ROW = 400, 1 << 11
 
-
-class ObjectTable(VoxelSized, Tabled):
+class ObjectTable(VoxelSized, RowCosts, Tabled):
     """A table of the `objects` of a volume, and the neuron of `segmentation` that each is in.
 
     An object is in the segment with most of its voxels. The table does not depend on the blocks.
@@ -41,6 +36,9 @@ class ObjectTable(VoxelSized, Tabled):
 
     columns: ClassVar[tuple[tuple[str, str], ...]] = OBJECTS
     on_all_sections: ClassVar[bool] = True
+    bytes_per_voxel: ClassVar[int] = 96
+    voxels_per_row: ClassVar[int] = 1 << 11
+    bytes_per_row: ClassVar[int] = 400
     wants: ClassVar[dict[str, Layer]] = {
         "objects": Layer(kind="segmentation", channels=0),
         "segmentation": Layer(kind="segmentation", channels=0),
@@ -52,18 +50,6 @@ class ObjectTable(VoxelSized, Tabled):
 
     def key(self, round_name: str) -> tuple[str, ...]:
         return ("object",)
-
-    def partitions(self, bounds: Box) -> int:
-        return max(1, min(MOST_PARTITIONS, -(-bounds.size // VOXELS_PER_PARTITION)))
-
-    def memory(self, shape: Triple) -> int:
-        return BYTES_PER_VOXEL * math.prod(shape)
-
-    def node_memory(self, shape: Triple) -> int:
-        return (16 << 20) + BYTES_PER_ROW * math.prod(shape) // VOXELS_PER_ROW
-
-    def group_memory(self, bounds: Box) -> int:
-        return (16 << 20) + BYTES_PER_ROW * bounds.size // VOXELS_PER_ROW // self.partitions(bounds)
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from volflow.core.geometry import Block, Box, Triple
+from volflow.core.geometry import Block, Triple
 from volflow.core.stage import SUM, Columns, Group, Layer, Record, Table
 from volflow.segment.synapses.pairing import (
     COLUMNS,
@@ -19,20 +19,15 @@ from volflow.segment.synapses.pairing import (
     synapse_table,
 )
 from volflow.segment.synapses.rows import pooled_rows, reach_voxels, synapse_rows
+from volflow.stages.row_costs import RowCosts
 from volflow.stages.tabled import DECIMALS, Tabled
 from volflow.stages.voxel_sized import VoxelSized
-
-BYTES_PER_VOXEL = 88  # measured: 81, including the inputs
-MOST_PARTITIONS = 1024
-VOXELS_PER_PARTITION = 1 << 30
-VOXELS_PER_ROW = 1 << 11  # lower bound; measured with unrealistically dense synapses: 3100
-BYTES_PER_ROW = 640
 
 Side = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Channel = Annotated[int, Field(ge=0)]
 
 
-class Synapses(VoxelSized, Tabled):
+class Synapses(VoxelSized, RowCosts, Tabled):
     """A table of synapses: `clefts` with the neurons of `segmentation` on both sides of each.
 
     For each neuron, presynaptic and postsynaptic probability is summed over its voxels within
@@ -63,6 +58,9 @@ class Synapses(VoxelSized, Tabled):
 
     columns: ClassVar[tuple[tuple[str, str], ...]] = COLUMNS
     on_all_sections: ClassVar[bool] = True
+    bytes_per_voxel: ClassVar[int] = 88  # measured: 81
+    voxels_per_row: ClassVar[int] = 1 << 11  # measured with unrealistically dense synapses: 3100
+    bytes_per_row: ClassVar[int] = 640
     wants: ClassVar[dict[str, Layer]] = {
         "clefts": Layer(kind="segmentation", channels=0),
         "probability": Layer("uint8"),
@@ -97,19 +95,6 @@ class Synapses(VoxelSized, Tabled):
 
     def key(self, round_name: str) -> tuple[str, ...]:
         return ("cleft",) if round_name == "cleft" else ("pre", "post")
-
-    def partitions(self, bounds: Box) -> int:
-        return max(1, min(MOST_PARTITIONS, -(-bounds.size // VOXELS_PER_PARTITION)))
-
-    def memory(self, shape: Triple) -> int:
-        return BYTES_PER_VOXEL * int(np.prod(shape))
-
-    def node_memory(self, shape: Triple) -> int:
-        return (16 << 20) + BYTES_PER_ROW * int(np.prod(shape)) // VOXELS_PER_ROW
-
-    def group_memory(self, bounds: Box) -> int:
-        part = bounds.size // self.partitions(bounds)
-        return (16 << 20) + BYTES_PER_ROW * part // VOXELS_PER_ROW
 
     def check_inputs(
         self, inputs: Mapping[str, Layer | None], resolution: tuple[float, float, float]
