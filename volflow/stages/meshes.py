@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from volflow.core.fragmented_mesh import FragmentedMesh, MeshGrid
 from volflow.core.geometry import Block, BlockGrid, Box, Resolution, Triple, zyx
-from volflow.core.stage import SIZE, Group, Grouping, Layer, ObjectsById, Phase, Record
+from volflow.core.stage import SIZE, Group, Layer, ObjectsById, Phase, Record
 from volflow.segment.pyramid import pooled_labels
 from volflow.shape.marching_cubes import missing_library
 from volflow.shape.mesh_fragments import Fragment, cell_fragments
@@ -27,9 +27,9 @@ from volflow.shape.mesh_table import (
     size_rows,
 )
 from volflow.shape.runs import factor_of
+from volflow.stages.of_segments import OfSegments, shards
 from volflow.stages.voxel_sized import VoxelSized
 
-MOST_PARTITIONS = 1024
 VOXELS_PER_PARTITION = 1 << 26  # of level 0
 BYTES_PER_VOXEL = 2  # of fragments; measured with a dense segmentation: 0.6
 LARGEST_POOL = 1 << 18  # voxels per voxel of level 0
@@ -37,7 +37,7 @@ LARGEST_POOL = 1 << 18  # voxels per voxel of level 0
 SegmentId = Annotated[int, Field(ge=1, lt=1 << 64)]
 
 
-class Meshes(VoxelSized, Grouping):
+class Meshes(VoxelSized, OfSegments):
     """Meshes of the segments of `labels` in levels of detail, for Neuroglancer.
 
     Voxels of the volume are combined to those of level 0, about as long along z, y and x; each
@@ -65,6 +65,7 @@ class Meshes(VoxelSized, Grouping):
     """
 
     on_all_sections: ClassVar[bool] = True
+    row_columns: ClassVar[tuple[str, ...]] = TABLE
     wants: ClassVar[dict[str, Layer]] = {"labels": Layer(kind="segmentation", channels=0)}
     blocks_per_gather: ClassVar[Triple] = (4, 4, 4)
 
@@ -120,13 +121,8 @@ class Meshes(VoxelSized, Grouping):
     def block_on(self, bounds: Box, shape: Triple) -> Triple:
         return zyx([self.cell * max(1, round(side / self.cell)) for side in shape])
 
-    def key(self, round_name: str) -> tuple[str, ...]:
-        return ("segment",)
-
     def partitions(self, bounds: Box) -> int:
-        voxels = bounds.size // math.prod(self.factor)
-        wanted = min(MOST_PARTITIONS, -(-voxels // VOXELS_PER_PARTITION))
-        return 1 << (max(1, wanted) - 1).bit_length()
+        return shards(bounds.size // math.prod(self.factor), VOXELS_PER_PARTITION)
 
     def level_zooms(self, bounds: Box) -> list[Triple]:
         """Voxels of the volume per voxel of each level of detail."""
@@ -291,20 +287,6 @@ class Meshes(VoxelSized, Grouping):
             "bytes": int(table["bytes"].sum()),
             "unknown_ids": sorted(set(self.ids or ()) - seen),
         }
-
-    def table(self, partials: Mapping[str, Sequence[Record]]) -> Record:
-        parts = partials["total"]
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in TABLE}
-        order = np.argsort(columns["segment"])
-        return {name: column[order] for name, column in columns.items()}
-
-    def unmet(self, result: Mapping[str, Any]) -> list[str]:
-        unknown = result["unknown_ids"]
-        if not unknown:
-            return []
-        names = ", ".join(str(segment) for segment in unknown[:5])
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        return [f"ids: expected segments of labels; {names}{more} have no voxel in the bounds"]
 
     def _chosen(self, labels: np.ndarray) -> np.ndarray:
         """The labels as uint64, those not asked for being 0."""

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from volflow.core.geometry import Block, BlockGrid, Box, Triple, zyx
-from volflow.core.stage import SIZE, Group, Grouping, Layer, ObjectsById, Record
+from volflow.core.stage import SIZE, Group, Layer, ObjectsById, Record
 from volflow.shape.runs import (
     block_runs,
     centre_of,
@@ -32,9 +32,9 @@ from volflow.shape.skeletonize import (
     within_budget,
 )
 from volflow.shape.soma import with_soma
+from volflow.stages.of_segments import OfSegments, shards
 from volflow.stages.voxel_sized import VoxelSized
 
-MOST_PARTITIONS = 1024
 VOXELS_PER_PARTITION = 1 << 30
 VOXELS_PER_RUN = 12  # voxels of the volume; measured with a dense segmentation: 22
 BYTES_PER_RUN = 240  # six columns, their copies while they are sorted and merged
@@ -43,7 +43,7 @@ LARGEST_POOL = 1 << 18  # voxels per coarse voxel
 SegmentId = Annotated[int, Field(ge=1, lt=1 << 64)]
 
 
-class Skeletons(VoxelSized, Grouping):
+class Skeletons(VoxelSized, OfSegments):
     """Skeletons of the segments of `labels`: centrelines as trees of nodes with radii.
 
     Each segment is brought together as a whole, on a lattice of voxels about `lattice_nm` wide, and
@@ -75,6 +75,7 @@ class Skeletons(VoxelSized, Grouping):
     """
 
     on_all_sections: ClassVar[bool] = True
+    row_columns: ClassVar[tuple[str, ...]] = tuple(TABLE)
     wants: ClassVar[dict[str, Layer]] = {
         "labels": Layer(kind="segmentation", channels=0),
         "nuclei": Layer(channels=0),
@@ -110,12 +111,8 @@ class Skeletons(VoxelSized, Grouping):
     def by_id(self) -> ObjectsById:
         return ObjectsById("skeletons", files=self.swc, soma_nm=self.soma_nm or math.inf)
 
-    def key(self, round_name: str) -> tuple[str, ...]:
-        return ("segment",)
-
     def partitions(self, bounds: Box) -> int:
-        wanted = min(MOST_PARTITIONS, -(-bounds.size // VOXELS_PER_PARTITION))
-        return 1 << (max(1, wanted) - 1).bit_length()
+        return shards(bounds.size, VOXELS_PER_PARTITION)
 
     @property
     def factor(self) -> Triple:
@@ -205,20 +202,6 @@ class Skeletons(VoxelSized, Grouping):
             "tiled": int(table["tiled"].sum()),
             "unknown_ids": sorted(set(self.ids or ()) - seen),
         }
-
-    def table(self, partials: Mapping[str, Sequence[Record]]) -> Record:
-        parts = partials["total"]
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in TABLE}
-        order = np.argsort(columns["segment"])
-        return {name: column[order] for name, column in columns.items()}
-
-    def unmet(self, result: Mapping[str, Any]) -> list[str]:
-        unknown = result["unknown_ids"]
-        if not unknown:
-            return []
-        names = ", ".join(str(segment) for segment in unknown[:5])
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        return [f"ids: expected segments of labels; {names}{more} have no voxel in the bounds"]
 
     @property
     def options(self) -> SkeletonOptions:
