@@ -12,8 +12,6 @@ Columns are identified by name, in any order; others are ignored. The two of neu
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +22,7 @@ from volflow.errors import StorageError
 from volflow.io.address import Address
 from volflow.io.reading import reading
 from volflow.io.store import Store
+from volflow.io.tables.csv_rows import csv_rows
 from volflow.io.tables.units import unit_of
 from volflow.io.text_end import end_warnings
 
@@ -84,7 +83,7 @@ def _read(address: Address) -> PartnerTable:
         content = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StorageError(f"{address.location}: expected UTF-8 text") from error
-    header, line, rows = _table(content, address.location)
+    header, line, rows = csv_rows(content, address.location, _check_header)
     place = {name: at for at, name in enumerate(header)}
     columns = [[row[place[name]] for row in rows] for name in SITES]
     sites = _numbers(columns, line, address.location) * np.array([*unit, *unit])
@@ -100,34 +99,7 @@ def _read(address: Address) -> PartnerTable:
     return PartnerTable(str(address), where, sites[:, :3], sites[:, 3:], neurons, warnings)
 
 
-def _table(content: str, file: str) -> tuple[list[str], list[int], list[list[str]]]:
-    """Column names, and line numbers and cells of the rows that are not empty, all of one width."""
-    reader = csv.reader(io.StringIO(content, newline=""))
-    header: list[str] = []
-    line, rows = [], []
-    try:
-        for row in reader:
-            if not any(cell.strip() for cell in row):
-                continue
-            if not header:
-                header = [cell.strip() for cell in row]
-                _check_header(header, file, reader.line_num)
-            elif len(row) != len(header):
-                raise StorageError(
-                    f"{file}:{reader.line_num}: expected {len(header)} values, one per column; "
-                    f"got {len(row)}"
-                )
-            else:
-                line.append(reader.line_num)
-                rows.append(row)
-    except csv.Error as error:
-        raise StorageError(f"{file}:{reader.line_num}: {error}") from error
-    if not header:
-        raise StorageError(f"{file}: expected a line of column names, got an empty file")
-    return header, line, rows
-
-
-def _check_header(header: Sequence[str], file: str, line: int) -> None:
+def _check_header(header: list[str], file: str, line: int) -> None:
     twice = sorted({name for name in header if header.count(name) > 1} & {*SITES, *NEURONS})
     if twice:
         raise StorageError(f"{file}:{line}: column {', '.join(twice)} occurs twice")

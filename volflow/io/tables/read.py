@@ -10,9 +10,7 @@ the columns `z`, `y`, `x` and those that end in `_z`, `_y`, `_x`; they are retur
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +21,7 @@ from volflow.errors import StorageError
 from volflow.io.address import TABLES, Address
 from volflow.io.reading import reading
 from volflow.io.store import Store
+from volflow.io.tables.csv_rows import csv_rows
 from volflow.io.tables.parquet import parquet_columns
 from volflow.io.tables.units import unit_of
 from volflow.io.text_end import end_warnings
@@ -124,31 +123,7 @@ def _csv_columns(body: bytes, file: str) -> dict[str, np.ndarray]:
         content = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StorageError(f"{file}: expected UTF-8 text") from error
-    reader = csv.reader(io.StringIO(content, newline=""))
-    header: list[str] = []
-    line: list[int] = []
-    rows: list[list[str]] = []
-    try:
-        for row in reader:
-            if not row:
-                continue
-            if not header:
-                header = [cell.strip() for cell in row]
-            elif len(row) != len(header):
-                raise StorageError(
-                    f"{file}:{reader.line_num}: expected {len(header)} values, one per column; "
-                    f"got {len(row)}"
-                )
-            else:
-                line.append(reader.line_num)
-                rows.append(row)
-    except csv.Error as error:
-        raise StorageError(f"{file}:{reader.line_num}: {error}") from error
-    if not header:
-        raise StorageError(f"{file}: expected a line of column names, got an empty file")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise StorageError(f"{file}:1: column {', '.join(twice)} occurs twice")
+    header, line, rows = csv_rows(content, file, _check_header)
     if not rows:
         return {name: np.zeros(0) for name in header}
     columns = {}
@@ -156,6 +131,12 @@ def _csv_columns(body: bytes, file: str) -> dict[str, np.ndarray]:
         if _number(words[0]) is not None:
             columns[name] = _values(words, name, line, file)
     return columns
+
+
+def _check_header(header: list[str], file: str, line: int) -> None:
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise StorageError(f"{file}:{line}: column {', '.join(twice)} occurs twice")
 
 
 def _values(words: Sequence[str], name: str, line: Sequence[int], file: str) -> np.ndarray:
